@@ -1,0 +1,110 @@
+//! What an adaptor says about a model's output.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+/// Says what in a model's output is logits, hidden states, attentions and so on.
+///
+/// An adaptor is a closure `(batch, output) -> Result<AdaptorOutput>`; one for the
+/// teacher, one for the student, or the same for both.
+///
+/// | TextBrewer's key | method | shape |
+/// |---|---|---|
+/// | `logits` | [`logits`](Self::logits), once per tensor | `[batch, labels]` or `[batch, length, labels]` |
+/// | `logits_mask` | [`logits_mask`](Self::logits_mask), once for all or once per logits | `[batch, length]`, 0 where logits do not count |
+/// | `labels` | [`labels`](Self::labels), once per logits | `[batch]` or `[batch, length]` |
+/// | `losses` | [`losses`](Self::losses), once per loss | any; the mean is taken |
+/// | `inputs_mask` | [`inputs_mask`](Self::inputs_mask) | `[batch, length]`, 0 at padding |
+/// | `hidden` | [`hidden`](Self::hidden) | a list of `[batch, length, hidden]` |
+/// | `attention` | [`attention`](Self::attention) | a list of `[batch, heads, length, length]` |
+///
+/// [`feature`](Self::feature) adds lists under names of the user's own.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::AdaptorOutput;
+///
+/// let logits = Tensor::zeros([4, 2], (Kind::Float, Device::Cpu));
+/// let hidden = vec![Tensor::zeros([4, 7, 16], (Kind::Float, Device::Cpu))];
+/// let output = AdaptorOutput::new().logits(&logits).hidden(&hidden);
+/// assert_eq!(output.features["hidden"].len(), 1);
+/// ```
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct AdaptorOutput {
+    /// Scores before softmax, one tensor per head of the model.
+    pub logits: Vec<Tensor>,
+    /// Which positions of the logits count.
+    pub logits_mask: Vec<Tensor>,
+    /// The ground truth, for `probability_shift`.
+    pub labels: Vec<Tensor>,
+    /// Losses on the ground truth, and any others of the user's own.
+    pub losses: Vec<Tensor>,
+    /// Which positions of the input are not padding.
+    pub inputs_mask: Option<Tensor>,
+    /// Lists of tensors by name, one tensor per layer: `hidden`, `attention`, and any other.
+    pub features: BTreeMap<String, Vec<Tensor>>,
+}
+
+impl AdaptorOutput {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds logits; call it again for a model that has several.
+    #[must_use]
+    pub fn logits(mut self, logits: &Tensor) -> Self {
+        self.logits.push(logits.shallow_clone());
+        self
+    }
+
+    /// Adds a mask of logits; one serves all logits, or give one for each.
+    #[must_use]
+    pub fn logits_mask(mut self, mask: &Tensor) -> Self {
+        self.logits_mask.push(mask.shallow_clone());
+        self
+    }
+
+    /// Adds labels; one for each of the logits.
+    #[must_use]
+    pub fn labels(mut self, labels: &Tensor) -> Self {
+        self.labels.push(labels.shallow_clone());
+        self
+    }
+
+    /// Adds a loss; the sum of all is the hard-label loss.
+    #[must_use]
+    pub fn losses(mut self, loss: &Tensor) -> Self {
+        self.losses.push(loss.shallow_clone());
+        self
+    }
+
+    /// Sets which positions are not padding.
+    #[must_use]
+    pub fn inputs_mask(mut self, mask: &Tensor) -> Self {
+        self.inputs_mask = Some(mask.shallow_clone());
+        self
+    }
+
+    /// Sets the hidden states, one per layer.
+    #[must_use]
+    pub fn hidden(self, layers: &[Tensor]) -> Self {
+        self.feature("hidden", layers)
+    }
+
+    /// Sets the attention matrices, one per layer.
+    #[must_use]
+    pub fn attention(self, layers: &[Tensor]) -> Self {
+        self.feature("attention", layers)
+    }
+
+    /// Sets a list of tensors under a name that matches can use as their `feature`.
+    #[must_use]
+    pub fn feature(mut self, name: impl Into<String>, layers: &[Tensor]) -> Self {
+        let layers = layers.iter().map(Tensor::shallow_clone).collect();
+        self.features.insert(name.into(), layers);
+        self
+    }
+}

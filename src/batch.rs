@@ -1,0 +1,94 @@
+//! What a data loader hands to the models.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
+
+use tch::{Device, Tensor};
+
+use crate::Result;
+
+/// Something that can be moved to the device where the models are.
+///
+/// Implemented for tensors, and for tuples, vectors, options and maps of batches.
+/// A struct of tensors implements it by moving each field:
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::{Batch, Result};
+///
+/// #[derive(Debug)]
+/// struct Sentences {
+///     input_ids: Tensor,
+///     labels: Option<Tensor>,
+/// }
+///
+/// impl Batch for Sentences {
+///     fn to_device(&self, device: Device) -> Result<Self> {
+///         Ok(Sentences {
+///             input_ids: self.input_ids.to_device(device),
+///             labels: self.labels.to_device(device)?,
+///         })
+///     }
+/// }
+/// ```
+pub trait Batch: Sized {
+    /// The same batch on `device`. Tensors that are there already are shared, not copied.
+    ///
+    /// # Errors
+    /// When the device is not there or has no memory left.
+    fn to_device(&self, device: Device) -> Result<Self>;
+
+    /// Numbers that name the examples of this batch, the same in every epoch, if it has any.
+    fn ids(&self) -> Option<&[u64]> {
+        None
+    }
+}
+
+impl Batch for Tensor {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(self.f_to_device(device)?)
+    }
+}
+
+impl<B: Batch> Batch for Vec<B> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        self.iter().map(|item| item.to_device(device)).collect()
+    }
+}
+
+impl<B: Batch> Batch for Option<B> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        self.as_ref().map(|item| item.to_device(device)).transpose()
+    }
+}
+
+impl<K: Clone + Eq + Hash, B: Batch> Batch for HashMap<K, B> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        let moved = |(key, item): (&K, &B)| Ok((key.clone(), item.to_device(device)?));
+        self.iter().map(moved).collect()
+    }
+}
+
+impl<K: Clone + Ord, B: Batch> Batch for BTreeMap<K, B> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        let moved = |(key, item): (&K, &B)| Ok((key.clone(), item.to_device(device)?));
+        self.iter().map(moved).collect()
+    }
+}
+
+macro_rules! batch_for_tuple {
+    ($($name:ident $index:tt),+) => {
+        impl<$($name: Batch),+> Batch for ($($name,)+) {
+            fn to_device(&self, device: Device) -> Result<Self> {
+                Ok(($(self.$index.to_device(device)?,)+))
+            }
+        }
+    };
+}
+
+batch_for_tuple!(A 0);
+batch_for_tuple!(A 0, B 1);
+batch_for_tuple!(A 0, B 1, C 2);
+batch_for_tuple!(A 0, B 1, C 2, D 3);
+batch_for_tuple!(A 0, B 1, C 2, D 3, E 4);
+batch_for_tuple!(A 0, B 1, C 2, D 3, E 4, F 5);

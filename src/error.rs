@@ -1,0 +1,327 @@
+//! What can go wrong, and where.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use tch::TchError;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Any error at all, as closures and foreign code return it.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// Which of the two models something belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The large model that is imitated.
+    Teacher,
+    /// The small model that is trained.
+    Student,
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Side::Teacher => "teacher",
+            Side::Student => "student",
+        })
+    }
+}
+
+/// Everything that a user of this crate can run into.
+///
+/// The first line of every message names the thing, the place and the remedy.
+/// libtorch's messages carry a C++ stack: only their first line is shown, the
+/// rest is kept in [`source`](std::error::Error::source).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration, or an argument of a builder, has a value that cannot work.
+    #[error("{field}: {reason}")]
+    Config {
+        /// The key, or the path to it (`intermediate_matches[1].loss`).
+        field: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+
+    /// A loss, projection or schedule was asked for under a name nobody registered.
+    #[error("{field}: unknown {kind} `{name}`; known: {}", known.join(", "))]
+    UnknownPreset {
+        /// The key that holds the name.
+        field: String,
+        /// What kind of thing was looked up, such as `match loss`.
+        kind: &'static str,
+        /// The name that was not found.
+        name: String,
+        /// The names that would have been found, sorted.
+        known: Vec<String>,
+    },
+
+    /// An adaptor did not return something that a loss needs.
+    #[error("the {side} adaptor returned no `{key}`, which {needed_by} needs")]
+    MissingOutput {
+        /// The model whose adaptor it is.
+        side: Side,
+        /// The missing key of [`AdaptorOutput`](crate::AdaptorOutput).
+        key: String,
+        /// What asked for it.
+        needed_by: String,
+    },
+
+    /// A match names a layer that the adaptor did not return.
+    #[error(
+        "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned {len}"
+    )]
+    LayerOutOfRange {
+        /// The model whose layer it is.
+        side: Side,
+        /// The feature, such as `hidden` or `attention`.
+        feature: String,
+        /// The index asked for; negative counts from the end.
+        index: i64,
+        /// How many layers there are.
+        len: usize,
+        /// What asked for it, such as `intermediate_matches[0]`.
+        needed_by: String,
+    },
+
+    /// Tensors do not fit together.
+    #[error("{what}: expected {expected}, got {got}")]
+    Shape {
+        /// What was being computed, and on which tensor.
+        what: String,
+        /// The shape or property that would fit.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+
+    /// A loss became NaN or infinite.
+    #[error(
+        "`{term}` is {value} at training step {step}; nothing was saved after it. \
+         Lower the learning rate, clip gradients (`max_grad_norm`) or look at the batch"
+    )]
+    NonFiniteLoss {
+        /// The first term of the loss that went bad.
+        term: String,
+        /// The forward step, counted from 0, as in the logs.
+        step: u64,
+        /// The value: NaN or an infinity.
+        value: f64,
+    },
+
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+
+    /// A JSON text is cut short, or does not say what it should.
+    #[error("{place}: {reason}")]
+    Json {
+        /// The file, or `JSON text`.
+        place: String,
+        /// The path inside the document, what is wrong there, line and column.
+        reason: String,
+        /// The parser's error.
+        source: serde_json::Error,
+    },
+
+    /// A file of weights is damaged or is not what its name says.
+    #[error("{}: {reason}", path.display())]
+    WeightsFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Weights do not fit the model they were to be loaded into. Nothing was loaded.
+    #[error(
+        "{origin} does not fit the model; nothing was loaded. {} difference(s):\n  {}",
+        differences.len(), differences.join("\n  ")
+    )]
+    WeightsMismatch {
+        /// Where the weights come from: a file, or a model.
+        origin: String,
+        /// Every name, shape and dtype that differs.
+        differences: Vec<String>,
+    },
+
+    /// The data loader failed, ended early, or had nothing to give.
+    #[error("data loader, batch {batch} of epoch {epoch}: {source}")]
+    Data {
+        /// The epoch, counted from 1.
+        epoch: u64,
+        /// The batch inside the epoch, counted from 1.
+        batch: u64,
+        /// The reason.
+        source: BoxError,
+    },
+
+    /// A callback failed. The checkpoint written before it is intact.
+    #[error("callback at global step {step}: {source}")]
+    Callback {
+        /// The optimizer step after which it ran.
+        step: u64,
+        /// Its error.
+        source: BoxError,
+    },
+
+    /// A log sink could not be opened or written.
+    #[error("log {sink}: {reason}")]
+    Log {
+        /// The sink, and its folder or file if it has one.
+        sink: String,
+        /// What went wrong.
+        reason: String,
+    },
+
+    /// Something that TextBrewer has and this version of the crate has not.
+    #[error("{feature} is not supported yet: {remedy}")]
+    Unsupported {
+        /// What was asked for.
+        feature: String,
+        /// What to do instead.
+        remedy: String,
+    },
+
+    /// libtorch refused an operation.
+    #[error("{context}: {}", first_line(source))]
+    Torch {
+        /// What was being done.
+        context: String,
+        /// libtorch's whole message.
+        source: TchError,
+    },
+
+    /// An error of the user's own code, from a model, an adaptor or a loss.
+    #[error(transparent)]
+    Other(BoxError),
+}
+
+impl Error {
+    /// Wraps any error, to be returned from a model, an adaptor or a loss.
+    ///
+    /// ```
+    /// let error = textbrewer::Error::other("no such label");
+    /// assert_eq!(error.to_string(), "no such label");
+    /// ```
+    pub fn other(error: impl Into<BoxError>) -> Self {
+        Error::Other(error.into())
+    }
+
+    pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Config {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn shape(
+        what: impl Into<String>,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Self {
+        Error::Shape {
+            what: what.into(),
+            expected: expected.into(),
+            got: got.into(),
+        }
+    }
+
+    pub(crate) fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        Error::Io {
+            path: path.as_ref().to_path_buf(),
+            source,
+        }
+    }
+}
+
+impl From<TchError> for Error {
+    fn from(source: TchError) -> Self {
+        Error::Torch {
+            context: "tensor operation".to_owned(),
+            source,
+        }
+    }
+}
+
+impl From<BoxError> for Error {
+    fn from(source: BoxError) -> Self {
+        // A boxed error of ours that passed through a closure keeps its meaning.
+        match source.downcast::<Error>() {
+            Ok(error) => *error,
+            Err(source) => Error::Other(source),
+        }
+    }
+}
+
+/// Says what was being done when libtorch refused.
+pub(crate) trait Context<T> {
+    fn context(self, context: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T> Context<T> for std::result::Result<T, TchError> {
+    fn context(self, context: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|source| Error::Torch {
+            context: context(),
+            source,
+        })
+    }
+}
+
+impl<T> Context<T> for Result<T> {
+    fn context(self, context: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|error| match error {
+            Error::Torch { source, .. } => Error::Torch {
+                context: context(),
+                source,
+            },
+            other => other,
+        })
+    }
+}
+
+fn first_line(error: &TchError) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    line.trim_start_matches("Internal torch error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn torch_errors_show_one_line_and_keep_the_rest() {
+        let a = Tensor::zeros([2, 3], (Kind::Float, Device::Cpu));
+        let error = a.f_matmul(&a).context(|| "projection".into()).unwrap_err();
+        let shown = error.to_string();
+        assert!(
+            shown.starts_with("projection: mat1 and mat2 shapes"),
+            "{shown}"
+        );
+        assert_eq!(shown.lines().count(), 1, "{shown}");
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(source.len() > shown.len(), "{source}");
+    }
+
+    #[test]
+    fn an_error_of_ours_survives_boxing() {
+        let boxed: BoxError = Box::new(Error::config("temperature", "must be positive"));
+        assert!(matches!(Error::from(boxed), Error::Config { .. }));
+    }
+
+    #[test]
+    fn errors_can_cross_threads() {
+        fn check<T: Send + Sync + 'static>() {}
+        check::<Error>();
+    }
+}

@@ -1,0 +1,71 @@
+//! What the crate asks of a teacher and of a student.
+
+use std::fmt;
+
+use crate::Result;
+
+/// A network that can be run on a batch.
+///
+/// `train` says whether dropout and the like are on. Teachers are always run
+/// with `train = false` and without gradients; there is no mode to restore.
+///
+/// A closure becomes a model with [`from_fn`]; a reference to a model is a model.
+pub trait Model<B: ?Sized> {
+    /// What the network returns; an adaptor says what in it is logits, hidden states ….
+    type Output;
+
+    /// Runs the network.
+    ///
+    /// # Errors
+    /// Whatever the network cannot do with this batch.
+    fn forward(&self, batch: &B, train: bool) -> Result<Self::Output>;
+}
+
+impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for &M {
+    type Output = M::Output;
+
+    fn forward(&self, batch: &B, train: bool) -> Result<Self::Output> {
+        (**self).forward(batch, train)
+    }
+}
+
+impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
+    type Output = M::Output;
+
+    fn forward(&self, batch: &B, train: bool) -> Result<Self::Output> {
+        (**self).forward(batch, train)
+    }
+}
+
+/// A closure as a model; made by [`from_fn`].
+#[derive(Clone, Copy)]
+pub struct FromFn<F>(F);
+
+impl<F> fmt::Debug for FromFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FromFn(..)")
+    }
+}
+
+/// Makes a model of a closure `(batch, train) -> output`.
+///
+/// ```
+/// use tch::{Kind, Tensor};
+/// use textbrewer::{from_fn, Model};
+///
+/// let doubler = from_fn(|batch: &Tensor, _train| Ok(batch * 2.0));
+/// let output = doubler.forward(&Tensor::from_slice(&[1f32, 2.0]), false)?;
+/// assert_eq!(output.sum(Kind::Float).double_value(&[]), 6.0);
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn from_fn<B: ?Sized, O, F: Fn(&B, bool) -> Result<O>>(f: F) -> FromFn<F> {
+    FromFn(f)
+}
+
+impl<B: ?Sized, O, F: Fn(&B, bool) -> Result<O>> Model<B> for FromFn<F> {
+    type Output = O;
+
+    fn forward(&self, batch: &B, train: bool) -> Result<O> {
+        (self.0)(batch, train)
+    }
+}
