@@ -4,11 +4,21 @@ mod adaptor;
 mod batch;
 pub mod config;
 mod error;
+mod logits;
 pub mod losses;
 mod model;
 pub mod optim;
+mod presets;
+mod projection;
+pub mod schedule;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
 pub use error::{BoxError, Error, Result, Side};
+pub use logits::{probability_shift, select_logits_with_mask};
 pub use model::{from_fn, FromFn, Model};
+pub use presets::{
+    KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureScheduler,
+    WeightScheduler,
+};
+pub use projection::{Projection, ProjectionBuilder, ProjectionForward};

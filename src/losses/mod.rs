@@ -1,4 +1,36 @@
 //! Losses between a student's tensors and a teacher's.
+//!
+//! Plain functions: each takes the student's tensor first, then the teacher's, and
+//! returns a scalar that gradients flow through. They give TextBrewer's numbers, with
+//! its peculiarities, which each function names.
+//!
+//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`]. **Attentions**: [`attention_mse`],
+//! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
+//! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
+//!
+//! # The teacher
+//! The functions do not detach the teacher's tensors. Compute them under
+//! [`tch::no_grad_guard`], as the distillers of this crate do, or detach them; otherwise
+//! the teacher gets gradients.
+//!
+//! # Masks
+//! A mask has the shape `[batch, length]`, any kind and any device; 1 keeps a position
+//! and 0 leaves it out. What stands at a masked position does not count, but must be
+//! finite: 0 times infinity is NaN. When a mask keeps nothing at all there is nothing to
+//! take a mean of, and the loss is NaN ([`fsp`]: already when it keeps nothing of one
+//! example). The distillers report that as [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss)
+//! with the name of the loss.
+
+mod attention;
+mod check;
+mod gram;
+mod hidden;
+mod kd;
+
+pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
+pub use gram::{fsp, mmd};
+pub use hidden::{cos, hidden_mse, pkd};
+pub use kd::{kd_ce, kd_kl, kd_mse};
 
 use tch::Tensor;
 

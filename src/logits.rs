@@ -1,0 +1,139 @@
+//! What is done to logits before the loss.
+
+use tch::{Kind, Tensor};
+
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// Gives the label the teacher's largest logit, and the class that had it the label's.
+///
+/// Where the teacher is right, nothing changes. The teacher's tensor is left as it is:
+/// the result is a copy.
+///
+/// A negative label in `[batch, length, classes]` leaves the position as it is. In
+/// `[batch, classes]` it counts from the last class, as in TextBrewer.
+///
+/// # Shape
+/// Logits: `[batch, classes]` or `[batch, length, classes]`; labels: the same without the
+/// last dimension (flattened ones will do for a rank of 3).
+///
+/// # Errors
+/// When the shapes do not fit, or a label names no class.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::probability_shift;
+///
+/// let teacher = Tensor::from_slice2(&[[0.1, 0.7, 0.2]]);
+/// let shifted = probability_shift(&teacher, &Tensor::from_slice(&[0i64]))?;
+/// assert_eq!(shifted, Tensor::from_slice2(&[[0.7, 0.1, 0.2]]));
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn probability_shift(teacher_logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let size = teacher_logits.size();
+    let unfit = |what: &str, wanted: String, got: &[i64]| {
+        Err(Error::shape(
+            format!("probability_shift, {what}"),
+            wanted,
+            format!("{got:?}"),
+        ))
+    };
+    let (positions, classes) = match size.split_last() {
+        Some((&classes, positions)) if matches!(positions.len(), 1 | 2) => (positions, classes),
+        _ => {
+            let wanted = "[batch, classes] or [batch, length, classes]";
+            return unfit("logits", wanted.to_owned(), &size);
+        }
+    };
+    let given = labels.size();
+    if given != positions && given != [positions.iter().product::<i64>()] {
+        return unfit("labels", format!("{positions:?}"), &given);
+    }
+    let labels = labels
+        .f_to_device(teacher_logits.device())?
+        .f_to_kind(Kind::Int64)?
+        .f_reshape(positions)?
+        .f_unsqueeze(-1)?;
+    let largest = teacher_logits.f_argmax(-1, true)?;
+    let instead = match positions.len() {
+        1 => labels.f_add_scalar(classes)?,
+        _ => largest.shallow_clone(),
+    };
+    let labels = instead.f_where_self(&labels.f_lt(0)?, &labels)?;
+
+    let at_largest = teacher_logits.f_gather(-1, &largest, false)?;
+    let at_label = teacher_logits
+        .f_gather(-1, &labels, false)
+        .context(|| format!("probability_shift, a label outside the {classes} classes"))?;
+    Ok(teacher_logits
+        .f_scatter(-1, &largest, &at_label)?
+        .f_scatter(-1, &labels, &at_largest)?)
+}
+
+/// The logits at the positions that a mask keeps.
+///
+/// There is a mask for each tensor of logits, or one for all. It has no effect on logits
+/// `[batch, classes]`, which have no positions.
+///
+/// # Shape
+/// Logits `[batch, length, classes]` with a mask `[batch, length]` of any kind become
+/// `[kept, classes]`, example by example.
+///
+/// # Errors
+/// When there are neither as many masks as logits nor one, or a mask does not fit.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::select_logits_with_mask;
+///
+/// let logits = Tensor::zeros([2, 3, 5], (Kind::Float, Device::Cpu));
+/// let mask = Tensor::from_slice2(&[[1, 1, 1], [1, 0, 0]]);
+/// let selected = select_logits_with_mask(&[logits.copy(), logits], &[mask])?;
+/// assert_eq!(selected[0].size(), [4, 5]);
+/// assert_eq!(selected[1].size(), [4, 5]);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn select_logits_with_mask(logits: &[Tensor], masks: &[Tensor]) -> Result<Vec<Tensor>> {
+    if masks.len() != logits.len() && masks.len() != 1 {
+        return Err(Error::shape(
+            "logits_mask",
+            format!(
+                "one mask, or one for each of the {} tensors of logits",
+                logits.len()
+            ),
+            format!("{} masks", masks.len()),
+        ));
+    }
+    let mut kept: Vec<Option<Tensor>> = masks.iter().map(|_| None).collect();
+    let mut selected = Vec::with_capacity(logits.len());
+    for (index, logits) in logits.iter().enumerate() {
+        let size = logits.size();
+        let &[batch, length, _] = size.as_slice() else {
+            selected.push(logits.shallow_clone());
+            continue;
+        };
+        let index = if masks.len() == 1 { 0 } else { index };
+        let (Some(mask), Some(kept)) = (masks.get(index), kept.get_mut(index)) else {
+            continue; // cannot be: the counts were compared above
+        };
+        if mask.size() != [batch, length] {
+            return Err(Error::shape(
+                "logits_mask",
+                format!("[batch, length] = {:?} of the logits", [batch, length]),
+                format!("{:?}", mask.size()),
+            ));
+        }
+        // The device has to tell the host how many are kept: once for each mask.
+        let rows = match kept {
+            Some(rows) => rows,
+            None => kept.insert(
+                mask.f_to_device(logits.device())?
+                    .f_reshape([-1i64])?
+                    .f_nonzero()?
+                    .f_squeeze_dim(-1)?,
+            ),
+        };
+        selected.push(logits.f_flatten(0, 1)?.f_index_select(0, rows)?);
+    }
+    Ok(selected)
+}

@@ -1,0 +1,194 @@
+//! Losses between attentions.
+//!
+//! Padding had attention scores of −10000 in the models that TextBrewer was written for,
+//! before the softmax. That is why its losses take any value of at most −1e-3 for
+//! padding when no mask says where the padding is.
+
+use tch::{Reduction, Tensor};
+
+use super::check::{count_pairs, mask_like, mismatch, pairs};
+use crate::Result;
+
+const PADDING: f64 = -1e-3;
+
+/// Mean squared error of the attentions, head by head.
+///
+/// With a mask, a pair of positions counts when the mask keeps both: the squares are
+/// summed over those pairs and divided by their number, `Σ over batch and heads of
+/// (Σ mask)²`. Without a mask every element counts, and values of at most −1e-3 are set
+/// to 0 on both sides, with no gradient: harmless for probabilities, not for scores
+/// before the softmax.
+///
+/// # Shape
+/// Student and teacher: `[batch, heads, length, length]`, the same; mask: `[batch, length]`.
+///
+/// # Errors
+/// When the shapes do not fit. For different numbers of heads see [`attention_mse_sum`].
+pub fn attention_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    same_heads("attention_mse", "attention_mse_sum", student, teacher)?;
+    mse("attention_mse", student, teacher, mask)
+}
+
+/// Mean squared error of the attentions summed over the heads.
+///
+/// Otherwise as [`attention_mse`]: the masking, and what happens without a mask, which
+/// is applied to the sums.
+///
+/// # Shape
+/// Each side: `[batch, heads, length, length]`, with its own number of heads, or
+/// `[batch, length, length]`; mask: `[batch, length]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention_mse_sum(
+    student: &Tensor,
+    teacher: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    let over_heads = |attention: &Tensor| -> Result<Tensor> {
+        Ok(match attention.dim() {
+            4 => attention.f_sum_dim_intlist([1i64].as_slice(), false, None)?,
+            _ => attention.shallow_clone(),
+        })
+    };
+    let (student, teacher) = (over_heads(student)?, over_heads(teacher)?);
+    same_positions("attention_mse_sum", &student, &teacher)?;
+    mse("attention_mse_sum", &student, &teacher, mask)
+}
+
+/// Cross entropy of the attentions, head by head: `−mean over rows of
+/// Σ softmax(teacher) log softmax(student)`.
+///
+/// The softmax over the last dimension is applied to whatever is given. It is meant for
+/// attention scores before the model's softmax; probabilities run, as in TextBrewer,
+/// but then it is a softmax of a softmax, and the targets are nearly uniform.
+///
+/// With a mask, the terms of masked positions are left out after the softmax, in both
+/// directions, and the mean is over the rows that the mask keeps. Without a mask every
+/// row counts, and the teacher's probability is set to 0 where its score is at most
+/// −1e-3, which drops negative scores even when they belong to no padding.
+///
+/// # Shape
+/// Student and teacher: `[batch, heads, length, length]`, the same; mask: `[batch, length]`.
+///
+/// # Errors
+/// When the shapes do not fit. For different numbers of heads see [`attention_ce_mean`].
+pub fn attention_ce(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    same_heads("attention_ce", "attention_ce_mean", student, teacher)?;
+    cross_entropy("attention_ce", student, teacher, mask)
+}
+
+/// Cross entropy of the attentions averaged over the heads.
+///
+/// Otherwise as [`attention_ce`]: the softmax, the masking, and what happens without a
+/// mask, which are applied to the averages.
+///
+/// # Shape
+/// Each side: `[batch, heads, length, length]`, with its own number of heads, or
+/// `[batch, length, length]`; mask: `[batch, length]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn attention_ce_mean(
+    student: &Tensor,
+    teacher: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    let over_heads = |attention: &Tensor| -> Result<Tensor> {
+        Ok(match attention.dim() {
+            4 => attention.f_mean_dim([1i64].as_slice(), false, None)?,
+            _ => attention.shallow_clone(),
+        })
+    };
+    let (student, teacher) = (over_heads(student)?, over_heads(teacher)?);
+    same_positions("attention_ce_mean", &student, &teacher)?;
+    cross_entropy("attention_ce_mean", &student, &teacher, mask)
+}
+
+fn mse(loss: &str, student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    let Some(mask) = mask else {
+        let student = student.f_threshold(PADDING, 0.0)?;
+        let teacher = teacher.f_threshold(PADDING, 0.0)?;
+        return Ok(student.f_mse_loss(&teacher, Reduction::Mean)?);
+    };
+    let (mask, heads) = mask_for(loss, student, mask)?;
+    let squares = student.f_mse_loss(teacher, Reduction::None)?;
+    Ok(squares
+        .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
+        .f_sum(None)?
+        .f_div(&count_pairs(&mask)?.f_mul_scalar(heads)?)?)
+}
+
+fn cross_entropy(
+    loss: &str,
+    student: &Tensor,
+    teacher: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor> {
+    let probabilities = teacher.f_softmax(-1, None)?;
+    let Some(mask) = mask else {
+        return Ok(probabilities
+            .f_masked_fill(&teacher.f_le(PADDING)?, 0.0)?
+            .f_mul(&student.f_log_softmax(-1, None)?)?
+            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
+            .f_mean(None)?
+            .f_neg()?);
+    };
+    let (mask, heads) = mask_for(loss, student, mask)?;
+    // The pairs go onto the teacher's side, where no gradient has to be kept for.
+    Ok(probabilities
+        .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
+        .f_mul(&student.f_log_softmax(-1, None)?)?
+        .f_sum(None)?
+        .f_div(&mask.f_sum(None)?.f_mul_scalar(heads)?)?
+        .f_neg()?)
+}
+
+/// The mask as numbers, and how many heads it holds for.
+fn mask_for(loss: &str, attention: &Tensor, mask: &Tensor) -> Result<(Tensor, i64)> {
+    let size = attention.size();
+    let (batch, heads, length) = match size.as_slice() {
+        &[batch, heads, rows, columns] if rows == columns => (batch, heads, columns),
+        &[batch, rows, columns] if rows == columns => (batch, 1, columns),
+        _ => {
+            let wanted = "with a mask, [batch, heads, length, length] or [batch, length, length]";
+            return Err(mismatch(loss, wanted, &size, &size));
+        }
+    };
+    Ok((mask_like(loss, mask, &[batch, length], attention)?, heads))
+}
+
+fn broadcast_over_heads(pairs: Tensor, attention: &Tensor) -> Result<Tensor> {
+    Ok(match attention.dim() {
+        4 => pairs.f_unsqueeze(1)?,
+        _ => pairs,
+    })
+}
+
+fn same_heads(loss: &str, alternative: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
+    let (student, teacher) = (student.size(), teacher.size());
+    if student == teacher {
+        return Ok(());
+    }
+    let only_heads_differ = match (student.as_slice(), teacher.as_slice()) {
+        ([batch, _, rest @ ..], [also_batch, _, also_rest @ ..]) => {
+            rest.len() == 2 && batch == also_batch && rest == also_rest
+        }
+        _ => false,
+    };
+    let wanted = if only_heads_differ {
+        format!("student and teacher with as many heads (or use `{alternative}`)")
+    } else {
+        "student and teacher of one shape, [batch, heads, length, length]".to_owned()
+    };
+    Err(mismatch(loss, &wanted, &student, &teacher))
+}
+
+fn same_positions(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
+    let (student, teacher) = (student.size(), teacher.size());
+    if student == teacher {
+        return Ok(());
+    }
+    let wanted = "without their heads, student and teacher of one shape [batch, length, length]";
+    Err(mismatch(loss, wanted, &student, &teacher))
+}

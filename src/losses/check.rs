@@ -1,0 +1,57 @@
+//! Finds tensors that do not fit before libtorch broadcasts them into nonsense.
+
+use tch::Tensor;
+
+use crate::{Error, Result};
+
+/// `student` and `teacher` do not fit; `wanted` says what would, and what to do.
+pub(super) fn mismatch(loss: &str, wanted: &str, student: &[i64], teacher: &[i64]) -> Error {
+    Error::shape(
+        loss,
+        wanted,
+        format!("student {student:?} and teacher {teacher:?}"),
+    )
+}
+
+/// Hidden states that a loss compares element by element.
+pub(super) fn same_hidden(loss: &str, student: &[i64], teacher: &[i64]) -> Result<()> {
+    if student == teacher {
+        return Ok(());
+    }
+    let wanted = match (student.split_last(), teacher.split_last()) {
+        (Some((_, before)), Some((_, also_before))) if before == also_before => {
+            "student and teacher of one hidden size (add `proj` to the match)"
+        }
+        _ => "student and teacher of one shape",
+    };
+    Err(mismatch(loss, wanted, student, teacher))
+}
+
+/// A mask of exactly the shape `wanted`, as numbers of the kind of `like`, where `like` is.
+pub(super) fn mask_like(
+    loss: &str,
+    mask: &Tensor,
+    wanted: &[i64],
+    like: &Tensor,
+) -> Result<Tensor> {
+    let got = mask.size();
+    if got != wanted {
+        return Err(Error::shape(
+            format!("{loss}, mask"),
+            format!("[batch, length] = {wanted:?}, one number for each position"),
+            format!("{got:?}"),
+        ));
+    }
+    Ok(mask.f_to_device(like.device())?.f_to_kind(like.f_kind()?)?)
+}
+
+/// `mask_i * mask_j` for each pair of positions: `[batch, length]` to `[batch, length, length]`.
+pub(super) fn pairs(mask: &Tensor) -> Result<Tensor> {
+    Ok(mask.f_unsqueeze(2)?.f_mul(&mask.f_unsqueeze(1)?)?)
+}
+
+/// How many pairs of positions the mask keeps.
+pub(super) fn count_pairs(mask: &Tensor) -> Result<Tensor> {
+    let lengths = mask.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
+    Ok(lengths.f_square()?.f_sum(None)?)
+}

@@ -1,0 +1,147 @@
+//! Losses between logits.
+
+use tch::{Reduction, Tensor};
+
+use super::check::mismatch;
+use super::Temperature;
+use crate::{Error, Result};
+
+/// Mean squared error of the logits: `mean((s/τ − t/τ)²)`.
+///
+/// # Shape
+/// Student and teacher: `[batch, classes]` or `[batch, length, classes]`, the same.
+/// A temperature of each has the leading dimensions of the logits, `[batch, length]` or
+/// only `[batch]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{kd_mse, Temperature};
+///
+/// let student = Tensor::from_slice2(&[[1.0, 3.0]]);
+/// let teacher = Tensor::from_slice2(&[[2.0, 5.0]]);
+/// let loss = kd_mse(&student, &teacher, &Temperature::Constant(2.0))?;
+/// assert_eq!(loss.double_value(&[]), (0.25 + 1.0) / 2.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    check("kd_mse", student, teacher)?;
+    Ok(match temperature {
+        // The same as dividing both sides, without two more tensors of the logits' size.
+        Temperature::Constant(value) => student
+            .f_mse_loss(teacher, Reduction::Mean)?
+            .f_div_scalar(value * value)?,
+        Temperature::Each(values) => student
+            .f_sub(teacher)?
+            .f_div(&for_each_class("kd_mse", values, student)?)?
+            .f_square()?
+            .f_mean(None)?,
+    })
+}
+
+/// Cross entropy of the student under the teacher:
+/// `−mean over positions of Σ softmax(t/τ) log softmax(s/τ)`.
+///
+/// Its gradients shrink with `1/τ²`. TextBrewer leaves the factor `τ²` of
+/// [Hinton et al. 2015](https://arxiv.org/abs/1503.02531) out, and so does this function;
+/// [`kd_kl`] has it.
+///
+/// # Shape
+/// As for [`kd_mse`].
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{kd_ce, Temperature};
+///
+/// let student = Tensor::from_slice2(&[[0.5, 0.5]]);
+/// let teacher = Tensor::from_slice2(&[[2.0, -1.0]]);
+/// let loss = kd_ce(&student, &teacher, &Temperature::Constant(8.0))?;
+/// assert!((loss.double_value(&[]) - 2f64.ln()).abs() < 1e-12);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    check("kd_ce", student, teacher)?;
+    let probabilities = scaled("kd_ce", teacher, temperature)?.f_softmax(-1, None)?;
+    let logs = scaled("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
+    Ok(probabilities
+        .f_mul(&logs)?
+        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
+        .f_mean(None)?
+        .f_neg()?)
+}
+
+/// Divergence of the student from the teacher, kept in size by `τ²`:
+/// `mean over positions of τ² Σ p (log p − log q)`, with `p = softmax(t/τ)` and
+/// `q = softmax(s/τ)`.
+///
+/// This is the loss of [Hinton et al. 2015](https://arxiv.org/abs/1503.02531), whose
+/// gradients stay of one size whatever the temperature; it is zero when student and
+/// teacher agree. At a constant temperature its gradients are `τ²` times those of
+/// [`kd_ce`]. When each position has its own temperature, each has its own `τ²`.
+///
+/// # Shape
+/// As for [`kd_mse`].
+///
+/// # Errors
+/// When the shapes do not fit.
+pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    check("kd_kl", student, teacher)?;
+    let teacher = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
+    let divergences = scaled("kd_kl", student, temperature)?
+        .f_log_softmax(-1, None)?
+        .f_kl_div(&teacher, Reduction::None, true)?
+        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+    Ok(match temperature {
+        Temperature::Constant(value) => divergences.f_mean(None)?.f_mul_scalar(value * value)?,
+        Temperature::Each(values) => {
+            let values = for_each_class("kd_kl", values, student)?;
+            let squares = if values.dim() > 0 {
+                values.f_squeeze_dim(-1)?.f_square()?
+            } else {
+                values.f_square()?
+            };
+            divergences.f_mul(&squares)?.f_mean(None)?
+        }
+    })
+}
+
+fn check(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
+    let (student, teacher) = (student.size(), teacher.size());
+    if student == teacher && !student.is_empty() {
+        return Ok(());
+    }
+    let wanted = "logits of one shape, [batch, classes] or [batch, length, classes]";
+    Err(mismatch(loss, wanted, &student, &teacher))
+}
+
+fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    Ok(match temperature {
+        Temperature::Constant(value) if *value == 1.0 => logits.shallow_clone(),
+        Temperature::Constant(value) => logits.f_div_scalar(*value)?,
+        Temperature::Each(values) => logits.f_div(&for_each_class(loss, values, logits)?)?,
+    })
+}
+
+/// Temperatures in a shape that divides the logits; one single number stays as it is.
+fn for_each_class(loss: &str, values: &Tensor, logits: &Tensor) -> Result<Tensor> {
+    let mut shape = values.size();
+    if shape.is_empty() {
+        return Ok(values.shallow_clone());
+    }
+    let size = logits.size();
+    let positions = size.split_last().map_or(&[][..], |(_, before)| before);
+    if !positions.starts_with(&shape) {
+        return Err(Error::shape(
+            format!("{loss}, temperature"),
+            format!("one for each example or position, {positions:?}, or a single number"),
+            format!("{shape:?}"),
+        ));
+    }
+    shape.resize(size.len(), 1);
+    Ok(values.f_reshape(shape)?)
+}

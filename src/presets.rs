@@ -1,0 +1,426 @@
+//! What names in a configuration stand for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use tch::nn::Path;
+use tch::Tensor;
+
+use crate::config::{Arguments, SchedulerSpec};
+use crate::losses::{self, Temperature};
+use crate::projection::{self, Projection, ProjectionBuilder, ProjectionForward};
+use crate::schedule::{temperature, weight};
+use crate::{Error, Result};
+
+/// A loss between the student's logits and the teacher's.
+pub type KdLoss = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
+
+/// A loss between one tensor of the student and one of the teacher, with a mask.
+pub type MatchOnSingle = Rc<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>>;
+
+/// A loss between several tensors of the student and several of the teacher, with a mask.
+pub type MatchOnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>>;
+
+/// A weight as a function of the progress of training, from 0 to 1.
+pub type WeightScheduler = Rc<dyn Fn(f64) -> f64>;
+
+/// A temperature from the student's logits, the teacher's, and the base temperature.
+pub type TemperatureScheduler = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
+
+/// A loss between features of the two models.
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum MatchLoss {
+    /// On one layer a side.
+    Single(MatchOnSingle),
+    /// On a list of layers a side.
+    Several {
+        /// How many, when the loss takes a certain number.
+        layers: Option<usize>,
+        /// The loss.
+        function: MatchOnSeveral,
+    },
+}
+
+impl fmt::Debug for MatchLoss {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MatchLoss::Single(_) => f.debug_tuple("Single").finish_non_exhaustive(),
+            MatchLoss::Several { layers, .. } => f
+                .debug_struct("Several")
+                .field("layers", layers)
+                .finish_non_exhaustive(),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct TemperaturePreset {
+    /// Names, with the default of those that may be left out.
+    parameters: Vec<(String, Option<f64>)>,
+    build: Rc<dyn Fn(&[f64]) -> TemperatureScheduler>,
+}
+
+/// What the names in a configuration stand for: losses, projections and schedulers.
+///
+/// [`Presets::default`] knows TextBrewer's names. Functions of one's own are added under
+/// names of one's own; a name that is there already is replaced. A value, not a global
+/// table: two distillers may differ.
+///
+/// | | names |
+/// |---|---|
+/// | KD losses | `ce`, `mse`, `kl` |
+/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `fsp` = `gram`, `mmd` = `nst` |
+/// | projections | `linear`, `relu`, `tanh` |
+/// | weight schedulers | `linear_decay`, `linear_growth` |
+/// | temperature schedulers | `constant`, `flsw` (`beta`, `gamma`, `eps` = 1e-4), `cwsm` (`beta`) |
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::Presets;
+///
+/// let presets = Presets::default()
+///     .match_loss("l1", |student, teacher, _mask| {
+///         Ok(student.f_l1_loss(teacher, tch::Reduction::Mean)?)
+///     })
+///     .weight_scheduler("late", |x| if x < 0.5 { 0.0 } else { 1.0 });
+/// let late = presets.find_weight_scheduler("kd_loss_weight_scheduler", "late")?;
+/// assert_eq!(late(0.75), 1.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Presets {
+    kd_losses: BTreeMap<String, KdLoss>,
+    match_losses: BTreeMap<String, MatchLoss>,
+    projections: BTreeMap<String, ProjectionBuilder>,
+    weight_schedulers: BTreeMap<String, WeightScheduler>,
+    temperature_schedulers: BTreeMap<String, TemperaturePreset>,
+}
+
+impl Default for Presets {
+    fn default() -> Self {
+        Presets::empty()
+            .kd_loss("ce", losses::kd_ce)
+            .kd_loss("mse", losses::kd_mse)
+            .kd_loss("kl", losses::kd_kl)
+            .match_loss("attention_mse", losses::attention_mse)
+            .match_loss("attention_mse_sum", losses::attention_mse_sum)
+            .match_loss("attention_ce", losses::attention_ce)
+            .match_loss("attention_ce_mean", losses::attention_ce_mean)
+            .match_loss("hidden_mse", losses::hidden_mse)
+            .match_loss("cos", losses::cos)
+            .match_loss("pkd", losses::pkd)
+            .match_loss_on_several("fsp", Some(2), losses::fsp)
+            .match_loss_on_several("gram", Some(2), losses::fsp)
+            .match_loss_on_several("mmd", Some(2), losses::mmd)
+            .match_loss_on_several("nst", Some(2), losses::mmd)
+            .projection("linear", projection::linear)
+            .projection("relu", projection::relu)
+            .projection("tanh", projection::tanh)
+            .weight_scheduler("linear_decay", weight::linear_decay)
+            .weight_scheduler("linear_growth", weight::linear_growth)
+            .temperature_scheduler("constant", &[], |_| temperature::constant)
+            .temperature_scheduler(
+                "flsw",
+                &[("beta", None), ("gamma", None), ("eps", Some(1e-4))],
+                |given| {
+                    temperature::flsw(argument(given, 0), argument(given, 1), argument(given, 2))
+                },
+            )
+            .temperature_scheduler("cwsm", &[("beta", None)], |given| {
+                temperature::cwsm(argument(given, 0))
+            })
+    }
+}
+
+impl Presets {
+    /// No names at all.
+    pub fn empty() -> Self {
+        Presets {
+            kd_losses: BTreeMap::new(),
+            match_losses: BTreeMap::new(),
+            projections: BTreeMap::new(),
+            weight_schedulers: BTreeMap::new(),
+            temperature_schedulers: BTreeMap::new(),
+        }
+    }
+
+    /// Adds a loss on logits, for `kd_loss_type`: student, teacher, temperature.
+    pub fn kd_loss(
+        mut self,
+        name: impl Into<String>,
+        loss: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+    ) -> Self {
+        self.kd_losses.insert(name.into(), Rc::new(loss));
+        self
+    }
+
+    /// Adds a loss on one layer a side, for `loss` in `intermediate_matches`: student,
+    /// teacher, mask.
+    pub fn match_loss(
+        mut self,
+        name: impl Into<String>,
+        loss: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'static,
+    ) -> Self {
+        self.match_losses
+            .insert(name.into(), MatchLoss::Single(Rc::new(loss)));
+        self
+    }
+
+    /// Adds a loss on a list of layers a side; `layers` says how many, if that is fixed.
+    pub fn match_loss_on_several(
+        mut self,
+        name: impl Into<String>,
+        layers: Option<usize>,
+        loss: impl Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor> + 'static,
+    ) -> Self {
+        let function = Rc::new(loss);
+        self.match_losses
+            .insert(name.into(), MatchLoss::Several { layers, function });
+        self
+    }
+
+    /// Adds a projection, for `proj` in `intermediate_matches`. The builder makes its
+    /// variables under the path that it is given, from the student's size to the teacher's.
+    ///
+    /// ```
+    /// use tch::nn::{Init, Path, VarStore};
+    /// use tch::{Device, Kind, Tensor};
+    /// use textbrewer::{Presets, ProjectionForward, Result};
+    ///
+    /// fn without_bias(path: &Path<'_>, dim_in: i64, dim_out: i64) -> Result<ProjectionForward> {
+    ///     let weight = path.f_var("weight", &[dim_in, dim_out], Init::Const(0.5))?;
+    ///     Ok(Box::new(move |state| Ok(state.f_matmul(&weight)?)))
+    /// }
+    ///
+    /// let presets = Presets::default().projection("without_bias", without_bias);
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let field = "intermediate_matches[0].proj";
+    /// let projection =
+    ///     presets.build_projection(field, "without_bias", &variables.root(), 4, 2)?;
+    /// let state = Tensor::ones([3, 4], (Kind::Float, Device::Cpu));
+    /// assert_eq!(projection.forward(&state)?.size(), [3, 2]);
+    /// # Ok::<(), textbrewer::Error>(())
+    /// ```
+    pub fn projection(
+        mut self,
+        name: impl Into<String>,
+        build: impl Fn(&Path<'_>, i64, i64) -> Result<ProjectionForward> + 'static,
+    ) -> Self {
+        self.projections.insert(name.into(), Rc::new(build));
+        self
+    }
+
+    /// Adds a weight as a function of the progress of training, from 0 to 1, for
+    /// `kd_loss_weight_scheduler` and `hard_label_weight_scheduler`.
+    pub fn weight_scheduler(
+        mut self,
+        name: impl Into<String>,
+        scheduler: impl Fn(f64) -> f64 + 'static,
+    ) -> Self {
+        self.weight_schedulers
+            .insert(name.into(), Rc::new(scheduler));
+        self
+    }
+
+    /// Adds a temperature scheduler, for `temperature_scheduler`.
+    ///
+    /// `parameters` are its arguments in order, each with its default if it may be left
+    /// out. `build` gets as many numbers as there are parameters, and returns the function
+    /// of student logits, teacher logits and base temperature.
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use tch::Tensor;
+    /// use textbrewer::losses::Temperature;
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::default().temperature_scheduler(
+    ///     "scaled",
+    ///     &[("factor", Some(2.0))],
+    ///     |arguments| {
+    ///         let factor = arguments[0];
+    ///         move |_student: &Tensor, _teacher: &Tensor, base: f64| {
+    ///             Ok(Temperature::Constant(base * factor))
+    ///         }
+    ///     },
+    /// );
+    /// # let _ = presets;
+    /// ```
+    pub fn temperature_scheduler<F>(
+        mut self,
+        name: impl Into<String>,
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> F + 'static,
+    ) -> Self
+    where
+        F: Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + 'static,
+    {
+        let preset = TemperaturePreset {
+            parameters: parameters
+                .iter()
+                .map(|&(name, default)| (name.to_owned(), default))
+                .collect(),
+            build: Rc::new(move |arguments| Rc::new(build(arguments))),
+        };
+        self.temperature_schedulers.insert(name.into(), preset);
+        self
+    }
+
+    /// The loss on logits of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
+    pub fn find_kd_loss(&self, field: &str, name: &str) -> Result<KdLoss> {
+        find(&self.kd_losses, field, "KD loss", name).cloned()
+    }
+
+    /// The loss on features of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn find_match_loss(&self, field: &str, name: &str) -> Result<MatchLoss> {
+        find(&self.match_losses, field, "match loss", name).cloned()
+    }
+
+    /// The builder of projections of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn find_projection(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
+        find(&self.projections, field, "projection", name).cloned()
+    }
+
+    /// A new projection of this name, with variables under `path`.
+    ///
+    /// # Errors
+    /// When the name is not known, a size is not positive, or the builder fails.
+    pub fn build_projection(
+        &self,
+        field: &str,
+        name: &str,
+        path: &Path<'_>,
+        dim_in: i64,
+        dim_out: i64,
+    ) -> Result<Projection> {
+        let build = self.find_projection(field, name)?;
+        if dim_in <= 0 || dim_out <= 0 {
+            return Err(Error::config(
+                field,
+                format!("`{name}` needs positive sizes, got {dim_in} and {dim_out}"),
+            ));
+        }
+        let forward = build(path, dim_in, dim_out)?;
+        Ok(Projection::new(name, dim_in, dim_out, forward))
+    }
+
+    /// The weight scheduler of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn find_weight_scheduler(&self, field: &str, name: &str) -> Result<WeightScheduler> {
+        find(&self.weight_schedulers, field, "weight scheduler", name).cloned()
+    }
+
+    /// The temperature scheduler of this name, made with these arguments; `field` is the
+    /// key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known, or [`Error::Config`] when
+    /// the arguments are not those that it takes.
+    pub fn find_temperature_scheduler(
+        &self,
+        field: &str,
+        spec: &SchedulerSpec,
+    ) -> Result<TemperatureScheduler> {
+        let kind = "temperature scheduler";
+        let preset = find(&self.temperature_schedulers, field, kind, &spec.name)?;
+        let arguments = preset
+            .resolve(&spec.arguments)
+            .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
+        Ok((preset.build)(&arguments))
+    }
+}
+
+impl TemperaturePreset {
+    /// The arguments in the order of the parameters, or what is wrong with them.
+    fn resolve(&self, given: &Arguments) -> std::result::Result<Vec<f64>, String> {
+        if let Arguments::Named(values) = given {
+            let known = |name: &String| self.parameters.iter().any(|(known, _)| known == name);
+            if let Some(name) = values.keys().find(|name| !known(name)) {
+                return Err(format!("has no parameter `{name}`; {}", self.signature()));
+            }
+        }
+        if let Arguments::Positional(values) = given {
+            if values.len() > self.parameters.len() {
+                let count = values.len();
+                return Err(format!("was given {count} arguments; {}", self.signature()));
+            }
+        }
+        let mut arguments = Vec::with_capacity(self.parameters.len());
+        for (position, (name, default)) in self.parameters.iter().enumerate() {
+            let value = match given {
+                Arguments::Positional(values) => values.get(position),
+                Arguments::Named(values) => values.get(name),
+            };
+            match value.or(default.as_ref()) {
+                Some(value) => arguments.push(*value),
+                None => return Err(format!("needs `{name}`; {}", self.signature())),
+            }
+        }
+        Ok(arguments)
+    }
+
+    fn signature(&self) -> String {
+        let shown: Vec<String> = self
+            .parameters
+            .iter()
+            .map(|(name, default)| match default {
+                Some(value) => format!("{name} = {value}"),
+                None => name.clone(),
+            })
+            .collect();
+        match shown.as_slice() {
+            [] => "it takes no arguments".to_owned(),
+            _ => format!("it takes ({})", shown.join(", ")),
+        }
+    }
+}
+
+/// There are as many arguments as parameters, so the NaN is never seen.
+fn argument(given: &[f64], index: usize) -> f64 {
+    given.get(index).copied().unwrap_or(f64::NAN)
+}
+
+fn find<'a, T>(
+    known: &'a BTreeMap<String, T>,
+    field: &str,
+    kind: &'static str,
+    name: &str,
+) -> Result<&'a T> {
+    known.get(name).ok_or_else(|| Error::UnknownPreset {
+        field: field.to_owned(),
+        kind,
+        name: name.to_owned(),
+        known: known.keys().cloned().collect(),
+    })
+}
+
+impl fmt::Debug for Presets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn names<T>(known: &BTreeMap<String, T>) -> Vec<&str> {
+            known.keys().map(String::as_str).collect()
+        }
+        f.debug_struct("Presets")
+            .field("kd_losses", &names(&self.kd_losses))
+            .field("match_losses", &names(&self.match_losses))
+            .field("projections", &names(&self.projections))
+            .field("weight_schedulers", &names(&self.weight_schedulers))
+            .field(
+                "temperature_schedulers",
+                &names(&self.temperature_schedulers),
+            )
+            .finish()
+    }
+}

@@ -1,0 +1,140 @@
+//! Learning rates as functions of the optimizer steps done.
+
+/// What a step's learning rates are multiplied by.
+///
+/// A factor on each parameter group's own base rate. Every `Fn(u64) -> f64` is one:
+///
+/// ```
+/// use textbrewer::schedule::LrSchedule;
+///
+/// fn first_three(schedule: impl LrSchedule) -> Vec<f64> {
+///     (0..3).map(|step| schedule.factor(step)).collect()
+/// }
+/// assert_eq!(first_three(|step| 0.5f64.powi(step as i32)), [1.0, 0.5, 0.25]);
+/// ```
+pub trait LrSchedule {
+    /// The factor after `step` optimizer steps; the first step uses `factor(0)`.
+    fn factor(&self, step: u64) -> f64;
+}
+
+impl<F: Fn(u64) -> f64 + ?Sized> LrSchedule for F {
+    fn factor(&self, step: u64) -> f64 {
+        self(step)
+    }
+}
+
+/// Always 1.
+pub fn constant() -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
+    |_| 1.0
+}
+
+/// From 0 up to 1 in `warmup` steps, then 1.
+///
+/// The first step uses 0: it changes nothing.
+pub fn constant_with_warmup(warmup: u64) -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
+    move |step| warming_up(step, warmup).unwrap_or(1.0)
+}
+
+/// From 0 up to 1 in `warmup` steps, then in a straight line down to 0 at step `total`,
+/// where it stays.
+///
+/// ```
+/// use textbrewer::schedule::linear_with_warmup;
+///
+/// let factor = linear_with_warmup(10, 110);
+/// assert_eq!([0, 5, 10, 60, 110, 200].map(factor), [0.0, 0.5, 1.0, 0.5, 0.0, 0.0]);
+/// ```
+pub fn linear_with_warmup(
+    warmup: u64,
+    total: u64,
+) -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
+    move |step| {
+        warming_up(step, warmup).unwrap_or_else(|| {
+            let left = total.saturating_sub(step);
+            left as f64 / decay_steps(warmup, total)
+        })
+    }
+}
+
+/// From 0 up to 1 in `warmup` steps, then along half a cosine down to 0 at step `total`.
+///
+/// As in Hugging Face's schedule of this name, the cosine goes up again after `total`.
+pub fn cosine_with_warmup(
+    warmup: u64,
+    total: u64,
+) -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
+    move |step| {
+        warming_up(step, warmup).unwrap_or_else(|| {
+            let progress = (step - warmup) as f64 / decay_steps(warmup, total);
+            (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0)
+        })
+    }
+}
+
+/// The factor while `step` is below `warmup`.
+fn warming_up(step: u64, warmup: u64) -> Option<f64> {
+    (step < warmup).then(|| step as f64 / warmup as f64)
+}
+
+fn decay_steps(warmup: u64, total: u64) -> f64 {
+    total.saturating_sub(warmup).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `transformers.optimization`, written from its documentation in floating point.
+    fn hugging_face(kind: &str, warmup: i64, total: i64, step: i64) -> f64 {
+        if step < warmup {
+            return step as f64 / warmup.max(1) as f64;
+        }
+        let span = (total - warmup).max(1) as f64;
+        match kind {
+            "constant" => 1.0,
+            "linear" => ((total - step) as f64 / span).max(0.0),
+            _ => {
+                let progress = (step - warmup) as f64 / span;
+                (0.5 * (1.0 + (std::f64::consts::PI * 0.5 * 2.0 * progress).cos())).max(0.0)
+            }
+        }
+    }
+
+    #[test]
+    fn factors_are_hugging_faces() {
+        for (warmup, total) in [(0, 10), (3, 10), (10, 10), (12, 10), (0, 0), (1, 1), (0, 1)] {
+            for step in 0..25 {
+                let close = |kind, factor: f64| {
+                    let wanted = hugging_face(kind, warmup as i64, total as i64, step as i64);
+                    assert!(
+                        (factor - wanted).abs() <= 1e-12 * wanted.abs(),
+                        "{kind} {warmup}/{total}, step {step}: {factor}, not {wanted}"
+                    );
+                };
+                close("constant", constant_with_warmup(warmup).factor(step));
+                close("linear", linear_with_warmup(warmup, total).factor(step));
+                close("cosine", cosine_with_warmup(warmup, total).factor(step));
+            }
+        }
+    }
+
+    #[test]
+    fn landmarks() {
+        let cosine = cosine_with_warmup(2, 6);
+        let wanted = [0.0, 0.5, 1.0, 0.853_553_390_593_273_8, 0.5];
+        for (step, wanted) in wanted.into_iter().enumerate() {
+            assert!((cosine.factor(step as u64) - wanted).abs() < 1e-15);
+        }
+        assert!(cosine.factor(6).abs() < 1e-15);
+        assert_eq!(constant().factor(7), 1.0);
+        assert_eq!(linear_with_warmup(5, 5).factor(5), 0.0);
+        assert_eq!(linear_with_warmup(0, 4).factor(0), 1.0);
+    }
+
+    #[test]
+    fn a_boxed_closure_is_a_schedule() {
+        let boxed: Box<dyn Fn(u64) -> f64> = Box::new(|step| step as f64);
+        let schedule: &dyn LrSchedule = &boxed;
+        assert_eq!(schedule.factor(3), 3.0);
+    }
+}

@@ -1,0 +1,9 @@
+//! How weights, temperatures and learning rates change while training.
+
+mod learning_rate;
+pub mod temperature;
+pub mod weight;
+
+pub use learning_rate::{
+    constant, constant_with_warmup, cosine_with_warmup, linear_with_warmup, LrSchedule,
+};

@@ -1,0 +1,118 @@
+//! Temperatures that depend on the logits: one for each example or position.
+//!
+//! The two schedules are those of
+//! [Preparing Lessons](https://arxiv.org/abs/1911.07471). Both are computed without
+//! gradient: the student cannot lower its loss by changing the temperature.
+
+use tch::Tensor;
+
+use crate::losses::Temperature;
+use crate::{Error, Result};
+
+/// Keeps the weight finite whatever the largest probability is.
+const CONFIDENCE_EPSILON: f64 = 1e-3;
+
+/// The base temperature, whatever the logits.
+///
+/// # Errors
+/// Never.
+pub fn constant(_student: &Tensor, _teacher: &Tensor, base: f64) -> Result<Temperature> {
+    Ok(Temperature::Constant(base))
+}
+
+/// Focal-loss style weights: a lower temperature where student and teacher disagree.
+///
+/// `w = (1 − cos(s, t))^γ` and `τ = base + β (mean(w) − w)`, where the mean is over all
+/// examples and positions, and each vector is divided by its length plus `eps`.
+///
+/// # Shape
+/// Student and teacher logits: `[.., classes]`, the same; temperature: `[..]`.
+///
+/// # Errors
+/// The returned function fails when the shapes differ.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::Temperature;
+/// use textbrewer::schedule::temperature::flsw;
+///
+/// let student = Tensor::from_slice2(&[[1.0, 0.0], [1.0, 0.0]]);
+/// let teacher = Tensor::from_slice2(&[[3.0, 0.0], [0.0, 3.0]]);
+/// let Temperature::Each(values) = flsw(1.0, 2.0, 1e-4)(&student, &teacher, 4.0)? else {
+///     unreachable!()
+/// };
+/// assert!(values.double_value(&[0]) > 4.4); // they agree
+/// assert!(values.double_value(&[1]) < 3.6); // they do not
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn flsw(
+    beta: f64,
+    gamma: f64,
+    eps: f64,
+) -> impl Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + Copy + Send + Sync + 'static {
+    move |student, teacher, base| {
+        let (size, teacher_size) = (student.size(), teacher.size());
+        if size != teacher_size || size.is_empty() {
+            return Err(Error::shape(
+                "temperature schedule `flsw`",
+                "logits of one shape",
+                format!("student {size:?} and teacher {teacher_size:?}"),
+            ));
+        }
+        let direction = |logits: &Tensor| -> Result<Tensor> {
+            let logits = logits.f_detach()?;
+            let length = logits.f_norm_scalaropt_dim(2.0, [-1i64].as_slice(), true)?;
+            Ok(logits.f_div(&length.f_add_scalar(eps)?)?)
+        };
+        let weights = direction(student)?
+            .f_mul(&direction(teacher)?)?
+            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
+            .f_neg()?
+            .f_add_scalar(1.0)?
+            // Rounding can leave it just below 0, where a power may not exist.
+            .f_clamp_min(0.0)?
+            .f_pow_tensor_scalar(gamma)?;
+        around(base, beta, &weights)
+    }
+}
+
+/// Confidence weights: a higher temperature where the student is sure of a class.
+///
+/// `w = 1 / (max softmax(s) + 0.001)` and `τ = base + β (mean(w) − w)`, where the mean is
+/// over all examples and positions. The teacher's logits are not used.
+///
+/// # Shape
+/// Student logits: `[.., classes]`; temperature: `[..]`.
+///
+/// # Errors
+/// The returned function fails when the logits are not a floating-point tensor with at
+/// least one dimension.
+pub fn cwsm(
+    beta: f64,
+) -> impl Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + Copy + Send + Sync + 'static {
+    move |student, _teacher, base| {
+        if student.dim() == 0 {
+            return Err(Error::shape(
+                "temperature schedule `cwsm`",
+                "logits [batch, classes] or [batch, length, classes]",
+                "a single number",
+            ));
+        }
+        let weights = student
+            .f_detach()?
+            .f_softmax(-1, None)?
+            .f_amax([-1i64].as_slice(), false)?
+            .f_add_scalar(CONFIDENCE_EPSILON)?
+            .f_reciprocal()?;
+        around(base, beta, &weights)
+    }
+}
+
+fn around(base: f64, beta: f64, weights: &Tensor) -> Result<Temperature> {
+    let values = weights
+        .f_mean(None)?
+        .f_sub(weights)?
+        .f_mul_scalar(beta)?
+        .f_add_scalar(base)?;
+    Ok(Temperature::Each(values))
+}
