@@ -43,6 +43,29 @@ pub enum MatchLoss {
     },
 }
 
+impl MatchLoss {
+    /// The loss between these layers of the student and these of the teacher.
+    ///
+    /// # Errors
+    /// When the loss takes one layer and is given another number, and those of the loss.
+    pub fn between(
+        &self,
+        student: &[Tensor],
+        teacher: &[Tensor],
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match (self, student, teacher) {
+            (MatchLoss::Single(function), [student], [teacher]) => function(student, teacher, mask),
+            (MatchLoss::Single(_), ..) => Err(Error::shape(
+                "match loss",
+                "one layer of each model",
+                format!("{} and {}", student.len(), teacher.len()),
+            )),
+            (MatchLoss::Several { function, .. }, ..) => function(student, teacher, mask),
+        }
+    }
+}
+
 impl fmt::Debug for MatchLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,0 +1,76 @@
+//! One teacher, one student, logits only.
+
+use tch::nn::VarStore;
+
+use super::{Distiller, DistillerBuilder, HardLabels, LossReport, Pair, Parts, SoftLabels, StepInfo};
+use crate::{Batch, Error, Model, Result, TrainingConfig};
+
+/// One teacher, one student, logits only.
+///
+/// `loss = w_kd · KD(student logits, teacher logits) + w_hl · Σ mean(losses)`
+///
+/// Both adaptors must return logits. For intermediate features use
+/// [`GeneralDistiller`](crate::GeneralDistiller).
+#[derive(Debug)]
+pub struct BasicDistiller<'a, B, S: ?Sized> {
+    pair: Pair<'a, B, S>,
+    config: TrainingConfig,
+    soft_labels: SoftLabels,
+    hard_labels: HardLabels,
+}
+
+impl<'a, B, S: Model<B> + ?Sized> BasicDistiller<'a, B, S> {
+    /// Starts with the models and the student's variables.
+    pub fn builder<T: Model<B> + 'a>(
+        teacher: T,
+        student: &'a S,
+        variables: &'a VarStore,
+    ) -> DistillerBuilder<'a, B, T, S, Self> {
+        DistillerBuilder::new(teacher, student, variables)
+    }
+}
+
+impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for BasicDistiller<'a, B, S> {
+    type Error = Error;
+
+    fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
+        if !parts.distill_config.intermediate_matches.is_empty() {
+            return Err(Error::config(
+                "intermediate_matches",
+                "BasicDistiller matches logits only; use GeneralDistiller",
+            ));
+        }
+        Ok(BasicDistiller {
+            soft_labels: SoftLabels::new(&parts.distill_config, &parts.presets)?,
+            hard_labels: HardLabels::new(&parts.distill_config, &parts.presets)?,
+            pair: parts.pair,
+            config: parts.train_config,
+        })
+    }
+}
+
+impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
+    type Batch = B;
+    type Student = S;
+
+    fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
+        let teacher = self.pair.run_teacher(batch)?;
+        let student = self.pair.run_student(batch)?;
+        let mut report = LossReport::new();
+        self.soft_labels.add_to(&mut report, &teacher, &student, step)?;
+        self.hard_labels.add_to(&mut report, &student, step)?;
+        Ok(report)
+    }
+
+    fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+
+    fn student(&self) -> &S {
+        self.pair.student()
+    }
+
+    fn variables(&self) -> &VarStore {
+        self.pair.variables()
+    }
+}

@@ -1,0 +1,44 @@
+//! The loss on the ground truth.
+
+use super::report::sum_of_means;
+use super::{LossReport, StepInfo, WeightSchedule};
+use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
+
+/// The loss on the ground truth: the sum of the means of the student adaptor's `losses`.
+#[derive(Debug, Clone)]
+pub struct HardLabels {
+    weight: WeightSchedule,
+}
+
+impl HardLabels {
+    /// Reads `hard_label_weight` and its schedule.
+    ///
+    /// # Errors
+    /// When the schedule's name is unknown.
+    pub fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
+        let schedule = &config.hard_label_weight_scheduler;
+        let find = |name| presets.find_weight_scheduler("hard_label_weight_scheduler", name);
+        Ok(HardLabels {
+            weight: WeightSchedule::new(
+                config.hard_label_weight,
+                schedule.as_deref().map(find).transpose()?,
+            ),
+        })
+    }
+
+    /// Adds the term `unweighted_hard_label_loss`, if the student's adaptor returned losses.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn add_to(
+        &self,
+        report: &mut LossReport,
+        student: &AdaptorOutput,
+        step: &StepInfo,
+    ) -> Result<()> {
+        if let Some(sum) = sum_of_means(&student.losses)? {
+            report.add("unweighted_hard_label_loss", sum, self.weight.at(step));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,191 @@
+//! Losses between intermediate features of both models.
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+
+use super::LossReport;
+use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
+use crate::optim::ParamGroup;
+use crate::{
+    AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
+};
+
+/// The configured intermediate matches, with their projections.
+#[derive(Debug)]
+pub struct Matches {
+    matches: Vec<Match>,
+    projections: VarStore,
+}
+
+#[derive(Debug)]
+struct Match {
+    place: String,
+    log_name: String,
+    config: IntermediateMatch,
+    loss: MatchLoss,
+    projection: Option<Projection>,
+}
+
+impl Matches {
+    /// Looks up losses and makes projections, with their parameters on `device`.
+    ///
+    /// # Errors
+    /// When a name is unknown, or a loss takes another number of layers.
+    pub fn new(config: &DistillationConfig, presets: &Presets, device: Device) -> Result<Self> {
+        let projections = VarStore::new(device);
+        let root = projections.root().sub("projection");
+        let matches = config
+            .intermediate_matches
+            .iter()
+            .enumerate()
+            .map(|(index, config)| {
+                let place = format!("intermediate_matches[{index}]");
+                let loss = presets.find_match_loss(&format!("{place}.loss"), &config.loss)?;
+                check_layers(&place, &loss, config)?;
+                let build = |spec: &ProjectionSpec| {
+                    let (field, path) = (format!("{place}.proj"), root.sub(index));
+                    presets.build_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
+                };
+                let projection = config.proj.as_ref().map(build).transpose()?;
+                Ok(Match {
+                    log_name: config.log_name(),
+                    config: config.clone(),
+                    place,
+                    loss,
+                    projection,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Matches {
+            matches,
+            projections,
+        })
+    }
+
+    /// Adds one term for each match, `unweighted_{feature}_{loss}_{student layer}_{teacher layer}`.
+    /// Padding, as the student's `inputs_mask` tells it, is left out.
+    ///
+    /// # Errors
+    /// When an adaptor did not return the feature or the layer, or shapes do not fit.
+    pub fn add_to(
+        &self,
+        report: &mut LossReport,
+        teacher: &AdaptorOutput,
+        student: &AdaptorOutput,
+    ) -> Result<()> {
+        for matched in &self.matches {
+            let loss = matched.loss_between(teacher, student)?;
+            report.add(matched.log_name.clone(), loss, matched.config.weight);
+        }
+        Ok(())
+    }
+
+    /// The parameters of the projections, `projection.{index of the match}.weight` and so on.
+    pub fn projections(&self) -> &VarStore {
+        &self.projections
+    }
+
+    /// The projections as groups for the optimizer, each with the options of its match.
+    pub fn param_groups(&self) -> Vec<ParamGroup> {
+        let named = self.projections.variables();
+        let of_match = |(index, matched): (usize, &Match)| {
+            let options = matched.config.proj.as_ref()?.options.clone();
+            let prefix = format!("projection.{index}.");
+            let mut parameters: Vec<_> = named
+                .iter()
+                .filter(|(name, _)| name.starts_with(&prefix))
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect();
+            parameters.sort_by(|a, b| a.0.cmp(&b.0));
+            Some(ParamGroup::new(format!("projection.{index}"), parameters).options(options))
+        };
+        self.matches.iter().enumerate().filter_map(of_match).collect()
+    }
+}
+
+impl Match {
+    fn loss_between(&self, teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<Tensor> {
+        let from_teacher = self.pick(teacher, Side::Teacher, &self.config.layer_teacher)?;
+        let mut from_student = self.pick(student, Side::Student, &self.config.layer_student)?;
+        if let Some(projection) = &self.projection {
+            for layer in &mut from_student {
+                *layer = projection.forward(layer).map_err(|error| self.at_place(error))?;
+            }
+        }
+        let mask = student.inputs_mask.as_ref();
+        self.loss
+            .between(&from_student, &from_teacher, mask)
+            .map_err(|error| self.at_place(error))
+    }
+
+    fn pick(&self, output: &AdaptorOutput, side: Side, layers: &Layers) -> Result<Vec<Tensor>> {
+        let feature = &self.config.feature;
+        let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
+        let Some(available) = output.features.get(feature) else {
+            return Err(Error::MissingOutput {
+                side,
+                key: feature.clone(),
+                needed_by,
+            });
+        };
+        let pick_one = |&index: &i64| {
+            let len = available.len();
+            let position = if index < 0 { index + len as i64 } else { index };
+            usize::try_from(position)
+                .ok()
+                .and_then(|position| available.get(position))
+                .map(Tensor::shallow_clone)
+                .ok_or_else(|| Error::LayerOutOfRange {
+                    side,
+                    feature: feature.clone(),
+                    index,
+                    len,
+                    needed_by: needed_by.clone(),
+                })
+        };
+        layers.as_slice().iter().map(pick_one).collect()
+    }
+
+    /// A shape that does not fit is only understood with the match it belongs to.
+    fn at_place(&self, error: Error) -> Error {
+        match error {
+            Error::Shape {
+                what,
+                expected,
+                got,
+            } => Error::Shape {
+                what: format!("{}: {what}", self.place),
+                expected,
+                got,
+            },
+            Error::Torch { context, source } => Error::Torch {
+                context: format!("{} (`{}`): {context}", self.place, self.config.loss),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
+/// A loss on one layer cannot take a list, and the other way round.
+fn check_layers(place: &str, loss: &MatchLoss, config: &IntermediateMatch) -> Result<()> {
+    let sides = [
+        ("layer_T", &config.layer_teacher),
+        ("layer_S", &config.layer_student),
+    ];
+    for (key, layers) in sides {
+        let wanted = match (loss, layers) {
+            (MatchLoss::Single(_), Layers::Many(_)) => "one layer, not a list".to_owned(),
+            (MatchLoss::Several { layers: None, .. }, Layers::One(_)) => "a list of layers".to_owned(),
+            (MatchLoss::Several { layers: Some(count), .. }, layers)
+                if matches!(layers, Layers::One(_)) || layers.as_slice().len() != *count =>
+            {
+                format!("a list of {count} layers")
+            }
+            _ => continue,
+        };
+        let reason = format!("the loss `{}` takes {wanted}", config.loss);
+        return Err(Error::config(format!("{place}.{key}"), reason));
+    }
+    Ok(())
+}

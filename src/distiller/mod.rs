@@ -1,0 +1,113 @@
+//! Distillers: a batch in, a list of weighted losses out.
+//!
+//! One engine ([`Run`]) drives all of them. A distiller holds the same parts as the
+//! others and puts them together in a few lines; one of a user's own does the same from
+//! outside the crate, by implementing [`Distiller`].
+
+mod basic;
+mod builder;
+mod general;
+mod hard_labels;
+mod matches;
+mod pair;
+mod report;
+mod soft_labels;
+mod step;
+mod trainer;
+
+pub use basic::BasicDistiller;
+pub use builder::{DistillerBuilder, Parts};
+pub use general::GeneralDistiller;
+pub use hard_labels::HardLabels;
+pub use matches::Matches;
+pub use pair::Pair;
+pub(crate) use report::TOTAL_LOSS;
+pub use report::{LossReport, LossTerm};
+pub use soft_labels::SoftLabels;
+pub use step::{StepInfo, WeightSchedule};
+pub use trainer::{BasicTrainer, BasicTrainerBuilder};
+
+use tch::nn::VarStore;
+
+use crate::optim::ParamGroup;
+use crate::{Batch, DataLoader, Result, Run, TrainingConfig};
+
+/// Turns a batch into losses; the engine does the rest.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{
+///     AdamW, Distiller, LossReport, Result, StepInfo, TrainingConfig, VecLoader,
+/// };
+///
+/// /// Makes the student's output small, whatever the teacher says.
+/// struct Shrinker<'a> {
+///     student: &'a nn::Linear,
+///     variables: &'a nn::VarStore,
+///     config: TrainingConfig,
+/// }
+///
+/// impl Distiller for Shrinker<'_> {
+///     type Batch = Tensor;
+///     type Student = nn::Linear;
+///
+///     fn train_on_batch(&mut self, batch: &Tensor, _step: &StepInfo) -> Result<LossReport> {
+///         let output = self.student.forward(batch);
+///         let mut report = LossReport::new();
+///         report.add("size", output.square().mean(Kind::Float), 1.0);
+///         Ok(report)
+///     }
+///     fn config(&self) -> &TrainingConfig { &self.config }
+///     fn student(&self) -> &nn::Linear { self.student }
+///     fn variables(&self) -> &nn::VarStore { self.variables }
+/// }
+///
+/// let folder = tempfile::tempdir()?;
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let student = nn::linear(variables.root(), 3, 2, Default::default());
+/// let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))]);
+///
+/// let mut distiller = Shrinker { student: &student, variables: &variables, config };
+/// let summary = distiller.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).run()?;
+/// assert_eq!(summary.global_steps, 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Distiller {
+    /// What the data loader gives.
+    type Batch: Batch;
+    /// What callbacks are given.
+    type Student: ?Sized;
+
+    /// The losses of one batch, which is on the configured device already.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in the models, adaptors and losses.
+    fn train_on_batch(&mut self, batch: &Self::Batch, step: &StepInfo) -> Result<LossReport>;
+
+    /// How to train.
+    fn config(&self) -> &TrainingConfig;
+
+    /// The model in training.
+    fn student(&self) -> &Self::Student;
+
+    /// The variables of the model in training: optimized, clipped, saved.
+    fn variables(&self) -> &VarStore;
+
+    /// Parameters to optimize besides the student's, such as projections. They are saved
+    /// in no checkpoint and, unless the configuration says so, not clipped.
+    fn extra_groups(&self) -> Vec<ParamGroup> {
+        Vec::new()
+    }
+
+    /// Starts to describe a training run.
+    fn train<'a>(
+        &'a mut self,
+        loader: &'a mut dyn DataLoader<Batch = Self::Batch>,
+    ) -> Run<'a, Self>
+    where
+        Self: Sized,
+    {
+        Run::new(self, loader)
+    }
+}

@@ -1,0 +1,122 @@
+//! The total loss of a batch, as a list of named, weighted terms.
+
+use tch::{Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// The name under which the weighted sum is logged.
+pub(crate) const TOTAL_LOSS: &str = "total_loss";
+
+/// One part of the total loss.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LossTerm {
+    /// Under which name it is logged, unweighted, after `scalar/`.
+    pub name: String,
+    /// The loss: one number.
+    pub loss: Tensor,
+    /// Its weight in the total.
+    pub weight: f64,
+}
+
+/// The total loss of a batch, as a list of named, weighted terms: `total = Σ weightᵢ · lossᵢ`.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::LossReport;
+///
+/// let mut report = LossReport::new();
+/// report
+///     .add("unweighted_kd_loss", Tensor::from(2.0), 0.5)
+///     .add("unweighted_hard_label_loss", Tensor::from(3.0), 1.0);
+/// assert_eq!(report.total()?.double_value(&[]), 4.0);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug, Default)]
+pub struct LossReport {
+    terms: Vec<LossTerm>,
+}
+
+impl LossReport {
+    /// No term yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a term.
+    pub fn add(&mut self, name: impl Into<String>, loss: Tensor, weight: f64) -> &mut Self {
+        self.terms.push(LossTerm {
+            name: name.into(),
+            loss,
+            weight,
+        });
+        self
+    }
+
+    /// The terms, in the order in which they were added.
+    pub fn terms(&self) -> &[LossTerm] {
+        &self.terms
+    }
+
+    /// The weighted sum.
+    ///
+    /// # Errors
+    /// When there is no term, or one is not a single number.
+    pub fn total(&self) -> Result<Tensor> {
+        let weighted = self.terms.iter().map(|term| {
+            if term.loss.numel() != 1 {
+                return Err(Error::shape(
+                    format!("loss `{}`", term.name),
+                    "a single number (take the mean or the sum)",
+                    format!("shape {:?}", term.loss.size()),
+                ));
+            }
+            Ok(term.loss.f_reshape([0i64; 0])?.f_mul_scalar(term.weight)?)
+        });
+        sum(weighted)?.ok_or_else(|| {
+            Error::config(
+                "losses",
+                "nothing to optimize: the adaptors returned neither logits of both models \
+                 nor `losses`, and no intermediate match is configured",
+            )
+        })
+    }
+}
+
+/// The sum of losses, in their order; none for none.
+pub(super) fn sum(losses: impl Iterator<Item = Result<Tensor>>) -> Result<Option<Tensor>> {
+    let mut total: Option<Tensor> = None;
+    for loss in losses {
+        let loss = loss?;
+        total = Some(match total {
+            Some(total) => total.f_add(&loss)?,
+            None => loss,
+        });
+    }
+    Ok(total)
+}
+
+/// The sum of the means of `losses`; none for none.
+pub(super) fn sum_of_means(losses: &[Tensor]) -> Result<Option<Tensor>> {
+    sum(losses.iter().map(|loss| Ok(loss.f_mean(None::<Kind>)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn a_loss_that_is_not_one_number_is_refused_by_name() {
+        let mut report = LossReport::new();
+        report.add("mine", Tensor::zeros([3], (Kind::Float, Device::Cpu)), 1.0);
+        let message = report.total().unwrap_err().to_string();
+        assert!(message.contains("`mine`") && message.contains("[3]"), "{message}");
+    }
+
+    #[test]
+    fn no_term_is_an_error() {
+        let message = LossReport::new().total().unwrap_err().to_string();
+        assert!(message.contains("nothing to optimize"), "{message}");
+    }
+}

@@ -1,0 +1,86 @@
+//! Where in the training a batch stands, and the weights that depend on it.
+
+use std::fmt;
+use crate::WeightScheduler;
+
+/// Where in the training a batch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepInfo {
+    /// Batches before this one in the whole run.
+    pub forward_step: u64,
+    /// Optimizer steps before this batch.
+    pub global_step: u64,
+    /// Optimizer steps that the whole run is to have.
+    pub total_steps: u64,
+    /// Epochs before this one.
+    pub epoch: u64,
+}
+
+impl StepInfo {
+    /// A point in a run of `total_steps`, for calling a distiller without the engine.
+    pub fn new(forward_step: u64, global_step: u64, total_steps: u64, epoch: u64) -> Self {
+        StepInfo {
+            forward_step,
+            global_step,
+            total_steps,
+            epoch,
+        }
+    }
+
+    /// The part of the run that is done, from 0 to 1.
+    pub fn progress(&self) -> f64 {
+        self.global_step as f64 / self.total_steps.max(1) as f64
+    }
+}
+
+/// A weight that may change as training goes on.
+///
+/// As in TextBrewer the first optimizer step uses the configured weight, and from the
+/// second on the schedule **replaces** it: the two are not multiplied.
+#[derive(Clone)]
+pub struct WeightSchedule {
+    configured: f64,
+    schedule: Option<WeightScheduler>,
+}
+
+impl WeightSchedule {
+    /// The weight `configured`, or what `schedule` makes of the progress.
+    pub fn new(configured: f64, schedule: Option<WeightScheduler>) -> Self {
+        WeightSchedule {
+            configured,
+            schedule,
+        }
+    }
+
+    /// The weight of a batch.
+    pub fn at(&self, step: &StepInfo) -> f64 {
+        match &self.schedule {
+            Some(schedule) if step.global_step > 0 => schedule(step.progress()),
+            _ => self.configured,
+        }
+    }
+}
+
+impl fmt::Debug for WeightSchedule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WeightSchedule")
+            .field("configured", &self.configured)
+            .field("scheduled", &self.schedule.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn the_first_optimizer_step_uses_the_configured_weight() {
+        let weight = WeightSchedule::new(0.5, Some(Rc::new(|x| 1.0 - x)));
+        assert_eq!(weight.at(&StepInfo::new(0, 0, 4, 0)), 0.5);
+        assert_eq!(weight.at(&StepInfo::new(2, 1, 4, 0)), 0.75);
+        assert_eq!(weight.at(&StepInfo::new(6, 3, 4, 0)), 0.25);
+    }
+}

@@ -1,0 +1,125 @@
+//! Supervised training, without a teacher.
+
+use std::fmt;
+
+use tch::nn::VarStore;
+
+use super::builder::check_device;
+use super::report::{sum_of_means, TOTAL_LOSS};
+use super::{Distiller, LossReport, StepInfo};
+use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
+
+/// Supervised training, for making a teacher or a student to compare with.
+///
+/// `loss = Σ mean(losses)`, where `losses` is what the adaptor returned.
+pub struct BasicTrainer<'a, B, S: ?Sized> {
+    adapted: Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>,
+    model: &'a S,
+    variables: &'a VarStore,
+    config: TrainingConfig,
+}
+
+impl<'a, B, S: Model<B>> BasicTrainer<'a, B, S> {
+    /// Starts with the model and its variables.
+    pub fn builder(model: &'a S, variables: &'a VarStore) -> BasicTrainerBuilder<'a, B, S> {
+        BasicTrainerBuilder {
+            model,
+            variables,
+            adapted: None,
+            config: TrainingConfig::default(),
+        }
+    }
+}
+
+impl<B: Batch, S: ?Sized> Distiller for BasicTrainer<'_, B, S> {
+    type Batch = B;
+    type Student = S;
+
+    fn train_on_batch(&mut self, batch: &B, _step: &StepInfo) -> Result<LossReport> {
+        let output = (self.adapted)(batch)?;
+        let total = sum_of_means(&output.losses)?.ok_or_else(|| Error::MissingOutput {
+            side: Side::Student,
+            key: "losses".to_owned(),
+            needed_by: "BasicTrainer".to_owned(),
+        })?;
+        let mut report = LossReport::new();
+        report.add(TOTAL_LOSS, total, 1.0);
+        Ok(report)
+    }
+
+    fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+
+    fn student(&self) -> &S {
+        self.model
+    }
+
+    fn variables(&self) -> &VarStore {
+        self.variables
+    }
+}
+
+impl<B, S: ?Sized> fmt::Debug for BasicTrainer<'_, B, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BasicTrainer")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Describes a [`BasicTrainer`].
+pub struct BasicTrainerBuilder<'a, B, S> {
+    model: &'a S,
+    variables: &'a VarStore,
+    adapted: Option<Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>>,
+    config: TrainingConfig,
+}
+
+impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
+    /// How to train: steps between checkpoints, folders, device.
+    #[must_use]
+    pub fn train_config(mut self, config: TrainingConfig) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// What the model's output means; it must return `losses`.
+    #[must_use]
+    pub fn adaptor<F>(mut self, adaptor: F) -> Self
+    where
+        F: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
+    {
+        let model = self.model;
+        self.adapted = Some(Box::new(move |batch| {
+            adaptor(batch, &model.forward(batch, true)?)
+        }));
+        self
+    }
+
+    /// Checks everything that can be checked before a batch is there.
+    ///
+    /// # Errors
+    /// A missing adaptor, a configuration that cannot work, a device that is not there or
+    /// not where the model is.
+    pub fn build(self) -> Result<BasicTrainer<'a, B, S>> {
+        self.config.validate()?;
+        check_device(&self.config, self.variables)?;
+        Ok(BasicTrainer {
+            adapted: self
+                .adapted
+                .ok_or_else(|| Error::config("adaptor", "none was given; call `adaptor`"))?,
+            model: self.model,
+            variables: self.variables,
+            config: self.config,
+        })
+    }
+}
+
+impl<B, S> fmt::Debug for BasicTrainerBuilder<'_, B, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BasicTrainerBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,106 @@
+//! Loss values: kept on the device, read together once per interval.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::distiller::TOTAL_LOSS;
+use crate::logging::LogSink;
+use crate::{Error, LossReport, Result};
+
+/// The loss values of the steps since the last read.
+#[derive(Debug, Default)]
+pub(super) struct PendingLosses {
+    steps: Vec<PendingStep>,
+    latest: BTreeMap<String, f64>,
+}
+
+#[derive(Debug)]
+struct PendingStep {
+    forward_step: u64,
+    names: Vec<String>,
+    values: Vec<Tensor>,
+}
+
+impl PendingLosses {
+    /// Keeps the values of one step. Nothing is read from the device.
+    pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
+        let mut names = vec![TOTAL_LOSS.to_owned()];
+        let mut values = vec![on_device(total)?];
+        for term in report.terms().iter().filter(|term| term.name != TOTAL_LOSS) {
+            names.push(term.name.clone());
+            values.push(on_device(&term.loss)?);
+        }
+        self.steps.push(PendingStep {
+            forward_step: step,
+            names,
+            values,
+        });
+        Ok(())
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.steps.len() as u64
+    }
+
+    /// The values of the last step that was read, by name.
+    pub(super) fn latest(&self) -> &BTreeMap<String, f64> {
+        &self.latest
+    }
+
+    /// Reads all values at once, hands them to the sinks, and fails at the first that is
+    /// not finite.
+    ///
+    /// A sink that fails is told of and dropped: a full disk under the logs must not end
+    /// the training.
+    pub(super) fn flush(&mut self, sinks: &mut Vec<Box<dyn LogSink + '_>>) -> Result<()> {
+        let steps = std::mem::take(&mut self.steps);
+        let tensors: Vec<&Tensor> = steps.iter().flat_map(|step| &step.values).collect();
+        if tensors.is_empty() {
+            return Ok(());
+        }
+        let read = Tensor::f_stack(&tensors, 0)?.f_to_device(Device::Cpu)?;
+        let values = Vec::<f64>::try_from(&read)?;
+        let mut values = values.into_iter();
+        for step in &steps {
+            let named: Vec<(&String, f64)> = step.names.iter().zip(&mut values).collect();
+            for (name, value) in &named {
+                log_to(sinks, name, *value, step.forward_step);
+            }
+            check_finite(&named, step.forward_step)?;
+            self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
+        }
+        Ok(())
+    }
+}
+
+fn on_device(loss: &Tensor) -> Result<Tensor> {
+    let loss = loss.f_detach()?.f_reshape([0i64; 0])?;
+    Ok(loss.f_to_kind(Kind::Double)?)
+}
+
+fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
+    let tag = format!("scalar/{name}");
+    sinks.retain_mut(|sink| match sink.scalar(&tag, value, step) {
+        Ok(()) => true,
+        Err(error) => {
+            log::warn!("{error}; training goes on without this log");
+            false
+        }
+    });
+}
+
+/// The parts come before the total: the total is bad whenever one of them is.
+fn check_finite(named: &[(&String, f64)], step: u64) -> Result<()> {
+    let parts = named.iter().skip(1).chain(named.first());
+    for (name, value) in parts {
+        if !value.is_finite() {
+            return Err(Error::NonFiniteLoss {
+                term: (*name).clone(),
+                step,
+                value: *value,
+            });
+        }
+    }
+    Ok(())
+}

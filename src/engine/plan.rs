@@ -1,0 +1,185 @@
+//! When to step and when to save: arithmetic only, so that it can be tested alone.
+
+use crate::{Error, Result, TrainingConfig};
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Length {
+    /// Passes over the loader, whose number of batches is known.
+    Epochs { epochs: u64, batches: u64 },
+    /// Optimizer steps; the loader is started anew as often as needed.
+    Steps(u64),
+}
+
+/// When to step and when to save.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    length: Length,
+    accumulation: u64,
+    step_on_remainder: bool,
+    checkpoints: Checkpoints,
+}
+
+#[derive(Debug, Clone)]
+enum Checkpoints {
+    /// At these optimizer steps of an epoch (0 is the epoch's end), every so many epochs.
+    InEpoch { steps: Vec<u64>, every: u64 },
+    /// Every so many optimizer steps, and at the end.
+    EverySteps(Option<u64>),
+}
+
+impl Plan {
+    pub(crate) fn new(config: &TrainingConfig, length: Length) -> Result<Self> {
+        let accumulation = config.gradient_accumulation_steps;
+        let mut plan = Plan {
+            length,
+            accumulation,
+            step_on_remainder: config.step_on_remainder,
+            checkpoints: Checkpoints::EverySteps(config.ckpt_steps),
+        };
+        if let Length::Epochs { batches, .. } = length {
+            let per_epoch = plan.steps_per_epoch(batches);
+            if per_epoch == 0 {
+                let reason = format!(
+                    "{accumulation} batches are wanted for one optimizer step, but the loader has \
+                     {batches} in an epoch; lower it, or set `step_on_remainder`"
+                );
+                return Err(Error::config("gradient_accumulation_steps", reason));
+            }
+            let frequency = config.ckpt_frequency;
+            // In floating point, as the original computes it: for some frequencies the
+            // integer quotient is another step.
+            let at = |i: u64| ((per_epoch * i) as f64 / frequency as f64) as u64;
+            plan.checkpoints = Checkpoints::InEpoch {
+                steps: (0..frequency).map(at).collect(),
+                every: config.ckpt_epoch_frequency,
+            };
+        }
+        Ok(plan)
+    }
+
+    /// Optimizer steps of the whole run.
+    pub(crate) fn total_steps(&self) -> u64 {
+        match self.length {
+            Length::Epochs { epochs, batches } => epochs * self.steps_per_epoch(batches),
+            Length::Steps(steps) => steps,
+        }
+    }
+
+    /// Whether epoch `epoch` (from 0) is still to be run.
+    pub(crate) fn has_epoch(&self, epoch: u64) -> bool {
+        match self.length {
+            Length::Epochs { epochs, .. } => epoch < epochs,
+            Length::Steps(_) => true,
+        }
+    }
+
+    /// How many batches an epoch must have, where that is known.
+    pub(crate) fn batches_per_epoch(&self) -> Option<u64> {
+        match self.length {
+            Length::Epochs { batches, .. } => Some(batches),
+            Length::Steps(_) => None,
+        }
+    }
+
+    /// By what the loss of a batch is divided before it is accumulated. Batches are counted
+    /// from 0, in the epoch or, for a run of steps, in the run.
+    pub(crate) fn divisor(&self, batch: u64) -> u64 {
+        match self.batches_per_epoch() {
+            Some(batches) if self.step_on_remainder && self.is_remainder(batch, batches) => {
+                batches % self.accumulation
+            }
+            _ => self.accumulation,
+        }
+    }
+
+    /// Whether the optimizer steps after this batch.
+    pub(crate) fn steps_after(&self, batch: u64) -> bool {
+        let is_last_of_remainder = self.step_on_remainder
+            && self.batches_per_epoch().is_some_and(|batches| batch + 1 == batches);
+        (batch + 1) % self.accumulation == 0 || is_last_of_remainder
+    }
+
+    /// Whether the student is saved after this optimizer step (counted from 1) of this epoch.
+    pub(crate) fn saves_after(&self, global_step: u64, epoch: u64) -> bool {
+        match (&self.checkpoints, self.length) {
+            (Checkpoints::InEpoch { steps, every }, Length::Epochs { epochs, batches }) => {
+                let epoch = epoch + 1;
+                steps.contains(&(global_step % self.steps_per_epoch(batches)))
+                    && (epoch.is_multiple_of(*every) || epoch == epochs)
+            }
+            (Checkpoints::EverySteps(every), _) => {
+                global_step == self.total_steps()
+                    || every.is_some_and(|every| global_step.is_multiple_of(every))
+            }
+            _ => false,
+        }
+    }
+
+    fn steps_per_epoch(&self, batches: u64) -> u64 {
+        if self.step_on_remainder {
+            batches.div_ceil(self.accumulation)
+        } else {
+            batches / self.accumulation
+        }
+    }
+
+    fn is_remainder(&self, batch: u64, batches: u64) -> bool {
+        batch >= batches - batches % self.accumulation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(plan: &Plan, epochs: u64, per_epoch: u64) -> Vec<u64> {
+        (1..=epochs * per_epoch)
+            .filter(|step| plan.saves_after(*step, (step - 1) / per_epoch))
+            .collect()
+    }
+
+    #[test]
+    fn checkpoints_stand_where_the_original_puts_them() {
+        // What int(10 * i / 4) for i in 0..4 gives: 0, 2, 5, 7; 0 is the end of the epoch.
+        let config = TrainingConfig::default().ckpt_frequency(4);
+        let plan = Plan::new(&config, Length::Epochs { epochs: 2, batches: 10 }).unwrap();
+        assert_eq!(saved(&plan, 2, 10), [2, 5, 7, 10, 12, 15, 17, 20]);
+
+        // Every second epoch, and the last in any case.
+        let config = TrainingConfig::default().ckpt_epoch_frequency(2);
+        let plan = Plan::new(&config, Length::Epochs { epochs: 5, batches: 3 }).unwrap();
+        assert_eq!(saved(&plan, 5, 3), [6, 12, 15]);
+    }
+
+    #[test]
+    fn runs_of_steps_save_at_the_end_even_without_ckpt_steps() {
+        let plan = Plan::new(&TrainingConfig::default(), Length::Steps(7)).unwrap();
+        assert_eq!(saved(&plan, 1, 7), [7]);
+        let config = TrainingConfig::default().ckpt_steps(3);
+        let plan = Plan::new(&config, Length::Steps(7)).unwrap();
+        assert_eq!(saved(&plan, 1, 7), [3, 6, 7]);
+    }
+
+    #[test]
+    fn a_remainder_is_dropped_or_stepped_on() {
+        let length = Length::Epochs { epochs: 1, batches: 8 };
+        let steps = |plan: &Plan| (0..8).filter(|b| plan.steps_after(*b)).collect::<Vec<_>>();
+        let config = TrainingConfig::default().gradient_accumulation_steps(3);
+
+        let dropped = Plan::new(&config, length).unwrap();
+        assert_eq!((dropped.total_steps(), steps(&dropped)), (2, vec![2, 5]));
+        assert_eq!(dropped.divisor(7), 3);
+
+        let stepped = Plan::new(&config.step_on_remainder(true), length).unwrap();
+        assert_eq!((stepped.total_steps(), steps(&stepped)), (3, vec![2, 5, 7]));
+        assert_eq!([stepped.divisor(5), stepped.divisor(6), stepped.divisor(7)], [3, 2, 2]);
+    }
+
+    #[test]
+    fn fewer_batches_than_accumulation_steps_are_refused() {
+        let config = TrainingConfig::default().gradient_accumulation_steps(4);
+        let error = Plan::new(&config, Length::Epochs { epochs: 1, batches: 3 }).unwrap_err();
+        assert!(error.to_string().starts_with("gradient_accumulation_steps: 4 batches"), "{error}");
+    }
+}

@@ -1,0 +1,228 @@
+//! The description of a training run, and the loop.
+
+use std::fmt;
+
+use super::checkpoint::{self, CheckpointInfo, Flow};
+use super::losses::PendingLosses;
+use super::plan::{Length, Plan};
+use super::training::{no_batch, Callback, Feed, Postprocessor, Training};
+use super::TrainSummary;
+use crate::logging::{LogSink, Progress, TensorBoardSink};
+use crate::optim::{param_groups, Optimizer};
+use crate::schedule::LrSchedule;
+use crate::{DataLoader, Distiller, Error, Result};
+
+/// The description of a training run; [`run`](Run::run) carries it out.
+///
+/// Made by [`Distiller::train`], or by [`Run::new`] for a `&mut dyn Distiller`.
+#[must_use = "nothing is trained until `run` is called"]
+pub struct Run<'a, D: Distiller + ?Sized> {
+    distiller: &'a mut D,
+    loader: &'a mut dyn DataLoader<Batch = D::Batch>,
+    length: Option<RequestedLength>,
+    optimizer: Option<Box<dyn Optimizer + 'a>>,
+    no_decay: Vec<String>,
+    schedule: Option<Box<dyn LrSchedule + 'a>>,
+    max_grad_norm: Option<f64>,
+    callbacks: Vec<Callback<'a, D::Student>>,
+    postprocessor: Option<Postprocessor<'a, D::Batch>>,
+    sinks: Vec<Box<dyn LogSink + 'a>>,
+    progress: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum RequestedLength {
+    Epochs(u64),
+    Steps(u64),
+}
+
+impl<'a, D: Distiller + ?Sized> Run<'a, D> {
+    /// A run of `distiller` over `loader`.
+    pub fn new(distiller: &'a mut D, loader: &'a mut dyn DataLoader<Batch = D::Batch>) -> Self {
+        Run {
+            distiller,
+            loader,
+            length: None,
+            optimizer: None,
+            no_decay: Vec::new(),
+            schedule: None,
+            max_grad_norm: None,
+            callbacks: Vec::new(),
+            postprocessor: None,
+            sinks: Vec::new(),
+            progress: true,
+        }
+    }
+
+    /// How often to go over the loader, whose length must be known.
+    pub fn epochs(mut self, epochs: u64) -> Self {
+        self.length = Some(RequestedLength::Epochs(epochs));
+        self
+    }
+
+    /// How many optimizer steps to do; the loader is started anew as often as needed.
+    pub fn steps(mut self, steps: u64) -> Self {
+        self.length = Some(RequestedLength::Steps(steps));
+        self
+    }
+
+    /// What changes the parameters. An optimizer without groups gets the student's trainable
+    /// variables; one with groups keeps them. Pass `&mut optimizer` to go on using it.
+    pub fn optimizer(mut self, optimizer: impl Optimizer + 'a) -> Self {
+        self.optimizer = Some(Box::new(optimizer));
+        self
+    }
+
+    /// No weight decay for variables whose name contains one of these, such as
+    /// `["bias", "LayerNorm.weight"]`.
+    pub fn no_decay<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.no_decay = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A factor on every group's learning rate, by the optimizer steps done.
+    pub fn schedule(mut self, schedule: impl LrSchedule + 'a) -> Self {
+        self.schedule = Some(Box::new(schedule));
+        self
+    }
+
+    /// Scales the student's gradients down to this norm; 0 or less does not clip.
+    pub fn max_grad_norm(mut self, norm: f64) -> Self {
+        self.max_grad_norm = (norm > 0.0).then_some(norm);
+        self
+    }
+
+    /// Called after each checkpoint, without gradients; evaluate there. It returns `Ok(())`
+    /// to go on, or a [`Flow`]. Call this again for several, which run in their order.
+    pub fn callback<R, F>(mut self, mut callback: F) -> Self
+    where
+        R: Into<Flow>,
+        F: FnMut(&D::Student, &CheckpointInfo) -> Result<R> + 'a,
+    {
+        self.callbacks
+            .push(Box::new(move |student, info| callback(student, info).map(Into::into)));
+        self
+    }
+
+    /// Changes each batch before the models see it.
+    pub fn batch_postprocessor(
+        mut self,
+        postprocessor: impl FnMut(D::Batch) -> Result<D::Batch> + 'a,
+    ) -> Self {
+        self.postprocessor = Some(Box::new(postprocessor));
+        self
+    }
+
+    /// Where every loss value goes, besides the TensorBoard log that `log_dir` asks for.
+    pub fn log_sink(mut self, sink: impl LogSink + 'a) -> Self {
+        self.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// Whether to show a progress bar on a terminal; it does by default.
+    pub fn progress(mut self, show: bool) -> Self {
+        self.progress = show;
+        self
+    }
+
+    /// Trains.
+    ///
+    /// # Errors
+    /// A missing optimizer or length, a configuration that cannot work, folders that cannot
+    /// be written, and whatever goes wrong in the loader, the distiller, a callback or
+    /// libtorch. Checkpoints written before an error stay whole.
+    pub fn run(mut self) -> Result<TrainSummary> {
+        self.distiller.config().validate()?;
+        let plan = self.plan()?;
+        checkpoint::prepare(&self.distiller.config().output_dir)?;
+        let optimizer = self.ready_optimizer()?;
+        let mut summary = TrainSummary::default();
+        if let Some(folder) = &self.distiller.config().log_dir {
+            let sink = TensorBoardSink::create(folder)?;
+            summary.log_dir = Some(sink.path().to_path_buf());
+            self.sinks.push(Box::new(sink));
+        }
+        let progress = match self.progress {
+            true => Progress::new(Some(plan.total_steps())),
+            false => Progress::hidden(Some(plan.total_steps())),
+        };
+        log::info!("training for {} optimizer steps", plan.total_steps());
+        let training = Training {
+            plan,
+            optimizer,
+            schedule: self.schedule,
+            max_grad_norm: self.max_grad_norm,
+            callbacks: self.callbacks,
+            sinks: self.sinks,
+            progress,
+            pending: PendingLosses::default(),
+            summary,
+            forward_step: 0,
+            distiller: self.distiller,
+        };
+        let feed = Feed {
+            loader: self.loader,
+            postprocessor: self.postprocessor,
+        };
+        training.run(feed)
+    }
+
+    fn plan(&self) -> Result<Plan> {
+        let length = match self.length {
+            Some(RequestedLength::Epochs(0)) => return Err(Error::config("epochs", "must be at least 1")),
+            Some(RequestedLength::Steps(0)) => return Err(Error::config("steps", "must be at least 1")),
+            Some(RequestedLength::Steps(steps)) => Length::Steps(steps),
+            Some(RequestedLength::Epochs(epochs)) => Length::Epochs {
+                epochs,
+                batches: self.known_batches()?,
+            },
+            None => return Err(Error::config("epochs", "say how long to train: `epochs` or `steps`")),
+        };
+        Plan::new(self.distiller.config(), length)
+    }
+
+    fn known_batches(&self) -> Result<u64> {
+        match self.loader.num_batches() {
+            Some(0) => Err(no_batch(0)),
+            Some(batches) => Ok(batches as u64),
+            None => Err(Error::config(
+                "epochs",
+                "the loader does not know its number of batches; use `steps`",
+            )),
+        }
+    }
+
+    fn ready_optimizer(&mut self) -> Result<Box<dyn Optimizer + 'a>> {
+        let mut optimizer = self
+            .optimizer
+            .take()
+            .ok_or_else(|| Error::config("optimizer", "none was given; for example `AdamW::new(1e-4)`"))?;
+        if optimizer.groups().is_empty() {
+            let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
+            let groups = param_groups(self.distiller.variables(), &no_decay);
+            if groups.is_empty() {
+                return Err(Error::config("student", "it has no trainable variable"));
+            }
+            for group in groups {
+                optimizer.add_group(group)?;
+            }
+        }
+        // In a second run with the same optimizer the projections are there already.
+        for group in self.distiller.extra_groups() {
+            if !optimizer.groups().iter().any(|known| known.name == group.name) {
+                optimizer.add_group(group)?;
+            }
+        }
+        Ok(optimizer)
+    }
+}
+
+impl<D: Distiller + ?Sized> fmt::Debug for Run<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("length", &self.length)
+            .field("no_decay", &self.no_decay)
+            .field("max_grad_norm", &self.max_grad_norm)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,230 @@
+//! The loop itself.
+
+use super::checkpoint::{self, CheckpointInfo, Flow};
+use super::losses::PendingLosses;
+use super::plan::Plan;
+use super::TrainSummary;
+use crate::error::Context;
+use crate::logging::{LogSink, Progress};
+use crate::optim::{clip_grad_norm, Optimizer};
+use crate::schedule::LrSchedule;
+use crate::{Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
+
+pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Flow> + 'a>;
+pub(super) type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
+
+/// Where batches come from.
+pub(super) struct Feed<'a, B> {
+    pub(super) loader: &'a mut dyn DataLoader<Batch = B>,
+    pub(super) postprocessor: Option<Postprocessor<'a, B>>,
+}
+
+/// A run under way.
+pub(super) struct Training<'a, D: Distiller + ?Sized> {
+    pub(super) plan: Plan,
+    pub(super) distiller: &'a mut D,
+    pub(super) optimizer: Box<dyn Optimizer + 'a>,
+    pub(super) schedule: Option<Box<dyn LrSchedule + 'a>>,
+    pub(super) max_grad_norm: Option<f64>,
+    pub(super) callbacks: Vec<Callback<'a, D::Student>>,
+    pub(super) sinks: Vec<Box<dyn LogSink + 'a>>,
+    pub(super) progress: Progress,
+    pub(super) pending: PendingLosses,
+    pub(super) summary: TrainSummary,
+    pub(super) forward_step: u64,
+}
+
+impl<D: Distiller + ?Sized> Training<'_, D> {
+    /// Trains to the end, and leaves logs and progress bar in order whatever happens.
+    pub(super) fn run(mut self, mut feed: Feed<'_, D::Batch>) -> Result<TrainSummary> {
+        let result = self.run_epochs(&mut feed);
+        // The values before an error are what explains it. The error itself matters more
+        // than a second one that reading them may give.
+        let read = self.pending.flush(&mut self.sinks);
+        for sink in &mut self.sinks {
+            if let Err(error) = sink.flush() {
+                log::warn!("{error}");
+            }
+        }
+        self.progress.finish();
+        result.and(read)?;
+        self.summary.losses = self.pending.latest().clone();
+        self.summary.forward_steps = self.forward_step;
+        Ok(self.summary)
+    }
+
+    fn run_epochs(&mut self, feed: &mut Feed<'_, D::Batch>) -> Result<()> {
+        // Batches as the plan counts them: in the epoch, or in a run of steps in the run.
+        let mut counted = 0;
+        self.optimizer.zero_grad()?;
+        while self.plan.has_epoch(self.summary.epochs) {
+            if self.plan.batches_per_epoch().is_some() {
+                // Gradients of batches left over from the epoch before are dropped.
+                self.optimizer.zero_grad()?;
+                counted = 0;
+            }
+            let flow = self.run_epoch(feed, &mut counted)?;
+            if flow == Flow::Stop || self.summary.global_steps >= self.plan.total_steps() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn run_epoch(&mut self, feed: &mut Feed<'_, D::Batch>, counted: &mut u64) -> Result<Flow> {
+        let epoch = self.summary.epochs;
+        self.summary.epochs += 1;
+        let expected = self.plan.batches_per_epoch();
+        let device = self.distiller.config().device;
+        let opened = feed.loader.epoch(epoch);
+        let batches = opened.map_err(|error| data_error(epoch, 0, error))?;
+        let mut count = 0;
+        for batch in batches {
+            if expected == Some(count) {
+                return Err(wrong_length(epoch, count, count, "more"));
+            }
+            let moved = batch.and_then(|batch| match &mut feed.postprocessor {
+                Some(postprocessor) => postprocessor(batch)?.to_device(device),
+                None => batch.to_device(device),
+            });
+            let batch = moved.map_err(|error| data_error(epoch, count, error))?;
+            let flow = self.train_batch(&batch, epoch, *counted)?;
+            count += 1;
+            *counted += 1;
+            let is_done = expected.is_none() && self.summary.global_steps >= self.plan.total_steps();
+            if flow == Flow::Stop || is_done {
+                return Ok(flow);
+            }
+        }
+        match expected {
+            _ if count == 0 => Err(no_batch(epoch)),
+            Some(expected) if count < expected => {
+                Err(wrong_length(epoch, count, expected, "no more"))
+            }
+            _ => Ok(Flow::Continue),
+        }
+    }
+
+    fn train_batch(&mut self, batch: &D::Batch, epoch: u64, counted: u64) -> Result<Flow> {
+        let step = StepInfo::new(
+            self.forward_step,
+            self.summary.global_steps,
+            self.plan.total_steps(),
+            epoch,
+        );
+        let report = self.distiller.train_on_batch(batch, &step)?;
+        self.backward(&report, counted)?;
+        self.forward_step += 1;
+        if self.pending.len() >= self.distiller.config().log_interval {
+            self.read_losses()?;
+        }
+        if !self.plan.steps_after(counted) {
+            return Ok(Flow::Continue);
+        }
+        self.update()?;
+        self.progress.step(epoch + 1, self.summary.global_steps);
+        if self.plan.saves_after(self.summary.global_steps, epoch) {
+            return self.save(epoch);
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn backward(&mut self, report: &LossReport, counted: u64) -> Result<()> {
+        let total = report.total()?;
+        self.pending.push(self.forward_step, &total, report)?;
+        let context = || format!("backward pass of training step {}", self.forward_step);
+        if !total.requires_grad() {
+            let reason = "the loss does not depend on any trainable variable of the student; \
+                          were its outputs detached, or made without gradients?";
+            return Err(Error::config("student", reason));
+        }
+        let divisor = self.plan.divisor(counted);
+        let scaled = match divisor {
+            1 => total,
+            _ => total.f_div_scalar(divisor as f64)?,
+        };
+        scaled.f_backward().context(context)
+    }
+
+    /// One optimizer step.
+    fn update(&mut self) -> Result<()> {
+        if let Some(max_norm) = self.max_grad_norm {
+            let mut clipped = self.distiller.variables().trainable_variables();
+            if self.distiller.config().clip_projections {
+                let groups = self.distiller.extra_groups();
+                let extra = groups.into_iter().flat_map(|group| group.parameters);
+                clipped.extend(extra.map(|(_, tensor)| tensor));
+            }
+            clip_grad_norm(&clipped, max_norm)?;
+        }
+        let steps_done = self.summary.global_steps;
+        let factor = self.schedule.as_ref().map_or(1.0, |schedule| schedule.factor(steps_done));
+        self.optimizer.step(factor)?;
+        self.optimizer.zero_grad()?;
+        self.summary.global_steps += 1;
+        Ok(())
+    }
+
+    fn read_losses(&mut self) -> Result<()> {
+        self.pending.flush(&mut self.sinks)?;
+        if let Some(total) = self.pending.latest().get(crate::distiller::TOTAL_LOSS) {
+            self.progress.loss(*total);
+        }
+        Ok(())
+    }
+
+    /// Saves the student and calls back. The losses are read before, so that weights that a
+    /// NaN has ruined are not saved.
+    fn save(&mut self, epoch: u64) -> Result<Flow> {
+        self.read_losses()?;
+        let step = self.summary.global_steps;
+        let folder = &self.distiller.config().output_dir;
+        let path = checkpoint::save(folder, step, self.distiller.variables())?;
+        log::info!("saved {} in epoch {}", path.display(), epoch + 1);
+        self.summary.checkpoints.push(path.clone());
+        let info = CheckpointInfo {
+            global_step: step,
+            epoch: epoch + 1,
+            path,
+            losses: self.pending.latest().clone(),
+        };
+        let student = self.distiller.student();
+        let callbacks = &mut self.callbacks;
+        let flow = self.progress.suspend(|| {
+            let _guard = tch::no_grad_guard();
+            let mut flow = Flow::Continue;
+            for callback in callbacks {
+                // The others still run: each may have something of its own to record.
+                if callback(student, &info)? == Flow::Stop {
+                    flow = Flow::Stop;
+                }
+            }
+            Ok(flow)
+        });
+        let flow = flow.map_err(|error: Error| Error::Callback {
+            step,
+            source: Box::new(error),
+        })?;
+        self.summary.stopped_by_callback = flow == Flow::Stop;
+        Ok(flow)
+    }
+}
+
+fn data_error(epoch: u64, batch: u64, error: Error) -> Error {
+    Error::Data {
+        epoch: epoch + 1,
+        batch: batch + 1,
+        source: Box::new(error),
+    }
+}
+
+/// The loader had nothing to give.
+pub(super) fn no_batch(epoch: u64) -> Error {
+    let reason = "the loader has no batch; is the data set empty, or smaller than a batch with `drop_last`?";
+    data_error(epoch, 0, Error::other(reason))
+}
+
+fn wrong_length(epoch: u64, batch: u64, announced: u64, gave: &str) -> Error {
+    let reason = format!("the loader announced {announced} batches and gave {gave}");
+    data_error(epoch, batch, Error::other(reason))
+}
