@@ -12,3 +12,4 @@ pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
 pub use error::{BoxError, Error, Result, Side};
 pub use model::{from_fn, FromFn, Model};
+pub use optim::{clip_grad_norm, Adam, AdamW, Optimizer, ParamGroup, Sgd};
