@@ -3,6 +3,7 @@
 mod adaptor;
 mod batch;
 pub mod config;
+pub mod data;
 mod error;
 pub mod losses;
 mod model;
@@ -10,6 +11,7 @@ pub mod optim;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
+pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
 pub use error::{BoxError, Error, Result, Side};
 pub use model::{from_fn, FromFn, Model};
 pub use optim::{clip_grad_norm, Adam, AdamW, Optimizer, ParamGroup, Sgd};
