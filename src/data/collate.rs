@@ -33,7 +33,7 @@ pub fn pad_to_longest<S: AsRef<[i64]>>(
     if max_length == 0 {
         return Err(Error::config("max_length", "must be at least 1, got 0"));
     }
-    let cut = |sequence: &'_ S| sequence.as_ref().len().min(max_length);
+    let cut = |sequence: &S| sequence.as_ref().len().min(max_length);
     let longest = sequences.iter().map(cut).max().unwrap_or_default();
     if longest == 0 {
         return Err(Error::shape(
