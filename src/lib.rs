@@ -1,9 +1,13 @@
-//! Knowledge distillation of text models.
+#![doc = include_str!("../README.md")]
 
 mod adaptor;
 mod batch;
 pub mod config;
+pub mod data;
+pub mod distiller;
+mod engine;
 mod error;
+pub mod logging;
 mod logits;
 pub mod losses;
 mod model;
@@ -14,9 +18,16 @@ pub mod schedule;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
+pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use distiller::{
+    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
+};
+pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};
+pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{probability_shift, select_logits_with_mask};
 pub use model::{from_fn, FromFn, Model};
+pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{
     KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureScheduler,
     WeightScheduler,

@@ -55,6 +55,11 @@ impl ParamGroup {
         self.options = options;
         self
     }
+
+    /// The parameters without their names.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.parameters.iter().map(|(_, tensor)| tensor)
+    }
 }
 
 /// The trainable variables of `variables` as two groups: those to decay, and those whose

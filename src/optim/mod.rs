@@ -1,8 +1,16 @@
 //! Optimizers, and the groups of parameters they work on.
 
+mod adam;
+mod clip;
 mod group;
+mod grouped;
+mod hyper;
+mod sgd;
 
+pub use adam::{Adam, AdamW};
+pub use clip::clip_grad_norm;
 pub use group::{param_groups, GroupOptions, ParamGroup};
+pub use sgd::Sgd;
 
 use std::collections::BTreeMap;
 
@@ -14,6 +22,9 @@ use crate::Result;
 ///
 /// The learning rate of a step is each group's own rate times the factor that the
 /// engine got from the schedule, so groups that join late need no special care.
+///
+/// `&mut O` and `Box<O>` of an optimizer are optimizers too, so one can be lent to a
+/// training and used again afterwards.
 pub trait Optimizer {
     /// Adds parameters. Options that the group leaves open get the optimizer's defaults.
     ///
@@ -24,7 +35,8 @@ pub trait Optimizer {
     /// The groups so far, every option filled in.
     fn groups(&self) -> &[ParamGroup];
 
-    /// Forgets all gradients.
+    /// Forgets all gradients: until the next backward pass there are none, so a
+    /// parameter that it does not reach is left alone by [`step`](Self::step).
     ///
     /// # Errors
     /// When libtorch refuses.
@@ -33,15 +45,67 @@ pub trait Optimizer {
     /// Changes every parameter that has a gradient.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// When the factor is not a finite number, or libtorch refuses.
     fn step(&mut self, learning_rate_factor: f64) -> Result<()>;
 
     /// What the optimizer remembers between steps, by `parameter.quantity`.
+    ///
+    /// The tensors are the optimizer's own: the next step changes them, so save or copy
+    /// them before it. Parameters that have had no step yet are not mentioned.
     fn state(&self) -> BTreeMap<String, Tensor>;
 
-    /// Puts back what [`state`](Self::state) gave, after the groups were added.
+    /// Puts back a copy of what [`state`](Self::state) gave, after the groups were
+    /// added. Parameters that it does not mention start afresh.
     ///
     /// # Errors
     /// When a name, shape or kind does not fit; then nothing is changed.
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+}
+
+/// Writes the methods of [`Optimizer`] as calls to the one inside.
+macro_rules! forward_optimizer {
+    ($this:ident => $inner:expr) => {
+        fn add_group(&mut self, group: $crate::optim::ParamGroup) -> $crate::Result<()> {
+            let $this = self;
+            $inner.add_group(group)
+        }
+
+        fn groups(&self) -> &[$crate::optim::ParamGroup] {
+            let $this = self;
+            $inner.groups()
+        }
+
+        fn zero_grad(&mut self) -> $crate::Result<()> {
+            let $this = self;
+            $inner.zero_grad()
+        }
+
+        fn step(&mut self, learning_rate_factor: f64) -> $crate::Result<()> {
+            let $this = self;
+            $inner.step(learning_rate_factor)
+        }
+
+        fn state(&self) -> std::collections::BTreeMap<String, tch::Tensor> {
+            let $this = self;
+            $inner.state()
+        }
+
+        fn load_state(
+            &mut self,
+            state: &std::collections::BTreeMap<String, tch::Tensor>,
+        ) -> $crate::Result<()> {
+            let $this = self;
+            $inner.load_state(state)
+        }
+    };
+}
+
+use forward_optimizer;
+
+impl<O: Optimizer + ?Sized> Optimizer for &mut O {
+    forward_optimizer!(this => (**this));
+}
+
+impl<O: Optimizer + ?Sized> Optimizer for Box<O> {
+    forward_optimizer!(this => (**this));
 }

@@ -1,0 +1,77 @@
+//! Batches from anywhere.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use crate::Result;
+
+use super::DataLoader;
+
+/// Gives the batches of whatever iterator a closure returns for an epoch.
+///
+/// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) tells it;
+/// then only a run of a given number of steps can be planned.
+///
+/// ```
+/// use textbrewer::data::{DataLoader, FnLoader};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let mut loader = FnLoader::new(|epoch| {
+///     let lines = format!("first of {epoch}\nsecond of {epoch}");
+///     Ok(lines.lines().map(|line| Ok(line.to_owned())).collect::<Vec<_>>().into_iter())
+/// });
+/// assert_eq!(loader.epoch(3)?.next().unwrap()?, "first of 3");
+/// # Ok(())
+/// # }
+/// ```
+pub struct FnLoader<F, I> {
+    open: F,
+    num_batches: Option<usize>,
+    iterator: PhantomData<fn() -> I>,
+}
+
+impl<F, I, B> FnLoader<F, I>
+where
+    F: FnMut(u64) -> Result<I>,
+    I: Iterator<Item = Result<B>>,
+{
+    /// A loader that calls `open` with the number of the epoch, counted from 1.
+    pub fn new(open: F) -> Self {
+        FnLoader {
+            open,
+            num_batches: None,
+            iterator: PhantomData,
+        }
+    }
+
+    /// Tells how many batches every epoch has.
+    #[must_use]
+    pub fn with_num_batches(mut self, num_batches: usize) -> Self {
+        self.num_batches = Some(num_batches);
+        self
+    }
+}
+
+impl<F, I, B> DataLoader for FnLoader<F, I>
+where
+    F: FnMut(u64) -> Result<I>,
+    I: Iterator<Item = Result<B>>,
+{
+    type Batch = B;
+
+    fn num_batches(&self) -> Option<usize> {
+        self.num_batches
+    }
+
+    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
+        Ok(Box::new((self.open)(epoch)?))
+    }
+}
+
+impl<F, I> fmt::Debug for FnLoader<F, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnLoader")
+            .field("num_batches", &self.num_batches)
+            .finish_non_exhaustive()
+    }
+}

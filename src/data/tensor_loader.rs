@@ -1,0 +1,121 @@
+//! Tensors with one row for each example.
+
+use tch::Tensor;
+
+use crate::error::Context;
+use crate::{Error, Result};
+
+use super::order::BatchOrder;
+use super::DataLoader;
+
+/// Gives batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
+///
+/// A batch is a vector with as many tensors as the data set has;
+/// [`map`](DataLoader::map) makes a batch type of one's own from it.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, TensorLoader};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let input_ids = Tensor::arange(50, tch::kind::INT64_CPU).reshape([10, 5]);
+/// let labels = Tensor::arange(10, tch::kind::INT64_CPU);
+/// let mut loader = TensorLoader::new(vec![input_ids, labels], 4)?.shuffle(42).drop_last();
+/// assert_eq!(loader.num_batches(), Some(2));
+/// for batch in loader.epoch(1)? {
+///     let batch = batch?;
+///     assert_eq!((batch[0].size(), batch[1].size()), (vec![4, 5], vec![4]));
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TensorLoader {
+    tensors: Vec<Tensor>,
+    order: BatchOrder,
+}
+
+impl TensorLoader {
+    /// A loader of `batch_size` rows of each of `tensors`; the last batch has what is
+    /// left.
+    ///
+    /// # Shape
+    /// Each tensor is `[examples, ...]`.
+    ///
+    /// # Errors
+    /// When there are no tensors, they have no rows or not equally many, or `batch_size`
+    /// is 0.
+    pub fn new(tensors: Vec<Tensor>, batch_size: usize) -> Result<Self> {
+        let mut len = None;
+        for (index, tensor) in tensors.iter().enumerate() {
+            let size = if tensor.defined() {
+                tensor.size()
+            } else {
+                Vec::new()
+            };
+            let rows = size.first().copied();
+            let expected = len.or(rows);
+            if rows.is_none() || rows != expected {
+                return Err(Error::shape(
+                    format!("data set, tensor {index}"),
+                    match expected {
+                        Some(rows) => format!("{rows} rows, as tensor 0 has"),
+                        None => "[examples, ...]".to_owned(),
+                    },
+                    format!("{size:?}"),
+                ));
+            }
+            len = expected;
+        }
+        let len = usize::try_from(len.unwrap_or_default()).unwrap_or_default();
+        Ok(TensorLoader {
+            tensors,
+            order: BatchOrder::new("data set", len, batch_size)?,
+        })
+    }
+
+    /// Another order of the rows in every epoch, from this seed.
+    #[must_use]
+    pub fn shuffle(mut self, seed: u64) -> Self {
+        self.order.order.seed = Some(seed);
+        self
+    }
+
+    /// Leaves out the last batch of an epoch when it is not full.
+    #[must_use]
+    pub fn drop_last(mut self) -> Self {
+        self.order.drop_last = true;
+        self
+    }
+}
+
+impl DataLoader for TensorLoader {
+    type Batch = Vec<Tensor>;
+
+    fn num_batches(&self) -> Option<usize> {
+        Some(self.order.num_batches())
+    }
+
+    fn epoch<'a>(
+        &'a mut self,
+        epoch: u64,
+    ) -> Result<Box<dyn Iterator<Item = Result<Vec<Tensor>>> + 'a>> {
+        let batches = self.order.batches(epoch)?;
+        Ok(Box::new(
+            batches.map(|indices| rows(&self.tensors, &indices)),
+        ))
+    }
+}
+
+fn rows(tensors: &[Tensor], indices: &[usize]) -> Result<Vec<Tensor>> {
+    let indices: Vec<i64> = indices.iter().map(|&index| index as i64).collect();
+    let indices = Tensor::f_from_slice(&indices)?;
+    let select = |tensor: &Tensor| {
+        let indices = indices.f_to_device(tensor.device())?;
+        tensor.f_index_select(0, &indices)
+    };
+    tensors
+        .iter()
+        .map(|tensor| select(tensor).context(|| "rows of the data set".into()))
+        .collect()
+}

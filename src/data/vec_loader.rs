@@ -1,0 +1,75 @@
+//! Batches that are ready.
+
+use tch::Device;
+
+use crate::{Batch, Result};
+
+use super::order::Order;
+use super::DataLoader;
+
+/// Gives the batches of a vector, in their order or shuffled.
+///
+/// The batches stay in the vector and are given by [`Batch::to_device`], which shares
+/// tensors that are where they are wanted. That is the CPU unless
+/// [`device`](Self::device) says where the batches lie; training moves them on from there.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, VecLoader};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let batches = (0..4).map(|i| Tensor::from_slice(&[i, i + 1])).collect();
+/// let mut loader = VecLoader::new(batches)?.shuffle(42);
+/// assert_eq!(loader.num_batches(), Some(4));
+/// assert_eq!(loader.epoch(1)?.count(), 4);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct VecLoader<B> {
+    batches: Vec<B>,
+    order: Order,
+    device: Device,
+}
+
+impl<B: Batch> VecLoader<B> {
+    /// A loader of `batches`.
+    ///
+    /// # Errors
+    /// When there is no batch.
+    pub fn new(batches: Vec<B>) -> Result<Self> {
+        Ok(VecLoader {
+            order: Order::new("batches", batches.len())?,
+            batches,
+            device: Device::Cpu,
+        })
+    }
+
+    /// Another order of the batches in every epoch, from this seed.
+    #[must_use]
+    pub fn shuffle(mut self, seed: u64) -> Self {
+        self.order.seed = Some(seed);
+        self
+    }
+
+    /// The device where the batches lie, so that they are not copied from there.
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+}
+
+impl<B: Batch> DataLoader for VecLoader<B> {
+    type Batch = B;
+
+    fn num_batches(&self) -> Option<usize> {
+        Some(self.batches.len())
+    }
+
+    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
+        let indices = self.order.indices(epoch).into_iter();
+        let batches = indices.filter_map(|index| self.batches.get(index));
+        Ok(Box::new(batches.map(|batch| batch.to_device(self.device))))
+    }
+}

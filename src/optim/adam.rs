@@ -1,0 +1,170 @@
+//! Adam and AdamW, which differ only in where weight decay acts.
+
+use tch::Tensor;
+
+use crate::{Error, Result};
+
+use super::grouped::{Grouped, Memory, Rule};
+use super::hyper::Hyper;
+use super::{forward_optimizer, GroupOptions, Optimizer};
+
+/// AdamW: Adam with decoupled weight decay, as `torch.optim.AdamW` computes it
+/// (Loshchilov and Hutter, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101)).
+///
+/// With learning rate γ, weight decay λ, gradient g and step t of the parameter θ:
+///
+/// ```text
+/// θ ← θ (1 - γ λ)
+/// m ← β₁ m + (1 - β₁) g
+/// v ← β₂ v + (1 - β₂) g²
+/// θ ← θ - γ / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
+/// ```
+///
+/// Defaults: weight decay 0.01, betas (0.9, 0.999), eps 1e-8. A group's own options go
+/// before them.
+///
+/// ```
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::optim::{param_groups, AdamW, Optimizer};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 4, 2, Default::default());
+/// let mut optimizer = AdamW::new(1e-3).weight_decay(0.1);
+/// for group in param_groups(&variables, &["bias"]) {
+///     optimizer.add_group(group)?;
+/// }
+/// let loss = Tensor::ones([3, 4], tch::kind::FLOAT_CPU).apply(&layer).square().mean(None);
+/// optimizer.zero_grad()?;
+/// loss.f_backward()?;
+/// optimizer.step(1.0)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct AdamW(Grouped);
+
+/// Adam as `torch.optim.Adam` computes it: weight decay is added to the gradient
+/// (Kingma and Ba, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)).
+///
+/// As [`AdamW`], but with g + λθ in place of g, and nothing taken from θ beforehand.
+/// Defaults: weight decay 0, betas (0.9, 0.999), eps 1e-8.
+#[derive(Debug)]
+pub struct Adam(Grouped);
+
+impl AdamW {
+    /// An optimizer without parameters. Options are checked when a group is added.
+    pub fn new(learning_rate: f64) -> Self {
+        AdamW(Grouped::new(
+            Rule {
+                update: |hyper, parameter, gradient, memory| {
+                    let _ =
+                        parameter.f_mul_scalar_(1.0 - hyper.learning_rate * hyper.weight_decay)?;
+                    update(hyper, parameter, gradient, memory)
+                },
+                ..RULE
+            },
+            defaults(learning_rate, 0.01),
+        ))
+    }
+}
+
+impl Adam {
+    /// An optimizer without parameters. Options are checked when a group is added.
+    pub fn new(learning_rate: f64) -> Self {
+        Adam(Grouped::new(
+            Rule {
+                update: |hyper, parameter, gradient, memory| {
+                    if hyper.weight_decay == 0.0 {
+                        return update(hyper, parameter, gradient, memory);
+                    }
+                    let decay = parameter.f_mul_scalar(hyper.weight_decay)?;
+                    update(hyper, parameter, &gradient.f_add(&decay)?, memory)
+                },
+                ..RULE
+            },
+            defaults(learning_rate, 0.0),
+        ))
+    }
+}
+
+macro_rules! builder {
+    ($name:ident) => {
+        impl $name {
+            /// Weight decay of the groups added from now on that set none.
+            #[must_use]
+            pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+                self.0.defaults.weight_decay = Some(weight_decay);
+                self
+            }
+
+            /// Decay of the first and second moment, of the groups added from now on
+            /// that set none.
+            #[must_use]
+            pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
+                self.0.defaults.betas = Some((beta1, beta2));
+                self
+            }
+
+            /// What is added to the denominator, in the groups added from now on that
+            /// set nothing.
+            #[must_use]
+            pub fn eps(mut self, eps: f64) -> Self {
+                self.0.defaults.eps = Some(eps);
+                self
+            }
+        }
+
+        impl Optimizer for $name {
+            forward_optimizer!(this => this.0);
+        }
+    };
+}
+
+builder!(AdamW);
+builder!(Adam);
+
+fn defaults(learning_rate: f64, weight_decay: f64) -> GroupOptions {
+    GroupOptions {
+        learning_rate: Some(learning_rate),
+        weight_decay: Some(weight_decay),
+        betas: Some((0.9, 0.999)),
+        eps: Some(1e-8),
+        momentum: None,
+    }
+}
+
+const RULE: Rule = Rule {
+    quantities: &["exp_avg", "exp_avg_sq"],
+    remembers: |_| true,
+    update,
+};
+
+/// The part that both have in common. In-place operations in PyTorch's order, so that
+/// the roundings are the same too.
+fn update(
+    hyper: &Hyper,
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    memory: Option<&mut Memory>,
+) -> Result<()> {
+    let Some(Memory { steps, buffers }) = memory else {
+        return Err(Error::config("optimizer state", "is missing"));
+    };
+    let [mean, variance] = buffers.as_mut_slice() else {
+        return Err(Error::config("optimizer state", "has not two moments"));
+    };
+    let (beta1, beta2) = hyper.betas;
+    let steps = *steps as f64;
+    let correction1 = 1.0 - beta1.powf(steps);
+    let correction2 = 1.0 - beta2.powf(steps);
+    let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
+    let _ = variance.f_mul_scalar_(beta2)?;
+    let _ = variance.f_addcmul_(&gradient.f_mul_scalar(1.0 - beta2)?, gradient)?;
+    let mut denominator = variance.f_sqrt()?;
+    let _ = denominator.f_div_scalar_(correction2.sqrt())?;
+    let _ = denominator.f_add_scalar_(hyper.eps)?;
+    let scaled = mean.f_mul_scalar(-hyper.learning_rate / correction1)?;
+    let _ = parameter.f_addcdiv_(&scaled, &denominator)?;
+    Ok(())
+}

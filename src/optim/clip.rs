@@ -1,0 +1,75 @@
+//! Clipping of gradients.
+
+use tch::{no_grad_guard, Device, Kind, Tensor};
+
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// Scales the gradients of `parameters` so that their common norm is at most `max_norm`,
+/// and returns the norm before that, as `torch.nn.utils.clip_grad_norm_` does.
+///
+/// The norm is the L2 norm of all gradients as one vector, and each gradient is
+/// multiplied by `min(1, max_norm / (norm + 1e-6))`. No value is read from the device:
+/// the multiplication happens even when it is by 1. Parameters without a gradient are
+/// left out; when none has one, the norm is 0.
+///
+/// A norm that is NaN or infinite makes the gradients so too, as in PyTorch.
+///
+/// ```
+/// use textbrewer::optim::{clip_grad_norm, Optimizer, ParamGroup, Sgd};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let weight = tch::Tensor::from_slice(&[3f32, 4.0]).set_requires_grad(true);
+/// weight.square().sum(None).backward();
+/// let norm = clip_grad_norm([&weight], 1.0)?;
+/// assert_eq!(norm.double_value(&[]), 10.0);
+///
+/// // All groups of an optimizer:
+/// let mut optimizer = Sgd::new(0.1);
+/// optimizer.add_group(ParamGroup::new("all", vec![("weight".into(), weight)]))?;
+/// clip_grad_norm(optimizer.groups().iter().flat_map(ParamGroup::tensors), 1.0)?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+/// When `max_norm` is negative or NaN, or libtorch refuses.
+pub fn clip_grad_norm<'a>(
+    parameters: impl IntoIterator<Item = &'a Tensor>,
+    max_norm: f64,
+) -> Result<Tensor> {
+    if max_norm.is_nan() || max_norm < 0.0 {
+        let reason = format!("must be at least 0, got {max_norm}");
+        return Err(Error::config("max_grad_norm", reason));
+    }
+    let _guard = no_grad_guard();
+    let mut gradients = Vec::new();
+    for parameter in parameters {
+        let gradient = parameter.f_grad()?;
+        if gradient.defined() {
+            gradients.push(gradient);
+        }
+    }
+    let Some(first) = gradients.first() else {
+        return Ok(Tensor::f_zeros([], (Kind::Float, Device::Cpu))?);
+    };
+    let device = first.device();
+    let norms = gradients
+        .iter()
+        .map(|gradient| Ok(gradient.f_norm()?.f_to_device(device)?))
+        .collect::<Result<Vec<_>>>()
+        .context(|| "gradient norm".into())?;
+    let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
+    let coefficient = norm
+        .f_add_scalar(1e-6)?
+        .f_reciprocal()?
+        .f_mul_scalar(max_norm)?
+        .f_clamp_max(1.0)?;
+    for gradient in &mut gradients {
+        let coefficient = coefficient.f_to_device(gradient.device())?;
+        let _ = gradient
+            .f_mul_(&coefficient)
+            .context(|| "gradient clipping".into())?;
+    }
+    Ok(norm)
+}

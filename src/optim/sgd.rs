@@ -1,0 +1,77 @@
+//! Stochastic gradient descent.
+
+use crate::Result;
+
+use super::grouped::{Grouped, Memory, Rule};
+use super::hyper::Hyper;
+use super::{forward_optimizer, GroupOptions, Optimizer};
+use tch::Tensor;
+
+/// Gradient descent with optional momentum and weight decay, as `torch.optim.SGD`
+/// computes it without dampening and Nesterov's variant.
+///
+/// With learning rate γ, weight decay λ, momentum μ and gradient g of the parameter θ:
+///
+/// ```text
+/// g ← g + λ θ
+/// b ← μ b + g        (only with momentum; b starts at 0)
+/// θ ← θ - γ b
+/// ```
+///
+/// Defaults: no momentum, no weight decay. A group's own options go before them.
+#[derive(Debug)]
+pub struct Sgd(Grouped);
+
+impl Sgd {
+    /// An optimizer without parameters. Options are checked when a group is added.
+    pub fn new(learning_rate: f64) -> Self {
+        let rule = Rule {
+            quantities: &["momentum_buffer"],
+            remembers: |hyper| hyper.momentum != 0.0,
+            update,
+        };
+        let defaults = GroupOptions {
+            learning_rate: Some(learning_rate),
+            weight_decay: Some(0.0),
+            momentum: Some(0.0),
+            ..GroupOptions::default()
+        };
+        Sgd(Grouped::new(rule, defaults))
+    }
+
+    /// Momentum of the groups added from now on that set none.
+    #[must_use]
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.0.defaults.momentum = Some(momentum);
+        self
+    }
+
+    /// Weight decay of the groups added from now on that set none.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.0.defaults.weight_decay = Some(weight_decay);
+        self
+    }
+}
+
+impl Optimizer for Sgd {
+    forward_optimizer!(this => this.0);
+}
+
+fn update(
+    hyper: &Hyper,
+    parameter: &mut Tensor,
+    gradient: &Tensor,
+    memory: Option<&mut Memory>,
+) -> Result<()> {
+    let mut direction = gradient.shallow_clone();
+    if hyper.weight_decay != 0.0 {
+        direction = direction.f_add(&parameter.f_mul_scalar(hyper.weight_decay)?)?;
+    }
+    if let Some(buffer) = memory.and_then(|memory| memory.buffers.first_mut()) {
+        let _ = buffer.f_mul_scalar_(hyper.momentum)?;
+        direction = buffer.f_add_(&direction)?;
+    }
+    let _ = parameter.f_add_(&direction.f_mul_scalar(-hyper.learning_rate)?)?;
+    Ok(())
+}

@@ -1,0 +1,237 @@
+//! Loaders: order, batch sizes, collation, and what they refuse.
+
+use tch::{Device, Kind, Tensor};
+use textbrewer::data::{
+    pad_to_longest, DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader,
+};
+use textbrewer::{Batch, Error, Result};
+
+fn ints(tensor: &Tensor) -> Vec<i64> {
+    Vec::try_from(tensor.flatten(0, -1)).unwrap()
+}
+
+fn arange(len: i64) -> Tensor {
+    Tensor::arange(len, (Kind::Int64, Device::Cpu))
+}
+
+fn loader(len: i64, batch_size: usize) -> TensorLoader {
+    let rows = arange(2 * len).reshape([len, 2]);
+    TensorLoader::new(vec![rows, arange(len)], batch_size).unwrap()
+}
+
+/// The indices in the batches of one epoch.
+fn indices(loader: &mut TensorLoader, epoch: u64) -> Vec<Vec<i64>> {
+    let batches = loader.epoch(epoch).unwrap();
+    batches.map(|batch| ints(&batch.unwrap()[1])).collect()
+}
+
+#[test]
+fn tensors_come_in_batches_of_rows() {
+    let mut loader = loader(5, 2);
+    assert_eq!(loader.num_batches(), Some(3));
+    let batches: Vec<_> = loader.epoch(1).unwrap().collect::<Result<_>>().unwrap();
+    assert_eq!(batches.len(), 3);
+    assert_eq!(batches[1][0].size(), [2, 2]);
+    assert_eq!(ints(&batches[1][0]), [4, 5, 6, 7]);
+    assert_eq!(ints(&batches[2][0]), [8, 9]);
+    assert_eq!(ints(&batches[2][1]), [4]);
+}
+
+#[test]
+fn drop_last_leaves_out_what_is_not_full() {
+    let mut cut = loader(5, 2).drop_last();
+    assert_eq!(cut.num_batches(), Some(2));
+    assert_eq!(indices(&mut cut, 1), [[0, 1], [2, 3]]);
+    let mut even = loader(4, 2).drop_last();
+    assert_eq!(indices(&mut even, 1), [[0, 1], [2, 3]]);
+}
+
+const RECORDED_EPOCH_1: [&[i64]; 3] = [&[8, 2, 7, 0], &[4, 6, 9, 3], &[1, 5]];
+const RECORDED_EPOCH_2: [&[i64]; 3] = [&[8, 5, 7, 0], &[6, 3, 9, 1], &[2, 4]];
+
+/// An order once given must stay: a seed written down in a paper means these numbers.
+/// They come from an independent implementation in Python, `tests/reference/shuffle.py`.
+#[test]
+fn the_shuffled_order_depends_on_seed_and_epoch_alone() {
+    let mut shuffled = loader(10, 4).shuffle(42);
+    assert_eq!(indices(&mut shuffled, 1), RECORDED_EPOCH_1);
+    assert_eq!(indices(&mut shuffled, 2), RECORDED_EPOCH_2);
+    // The same whatever came before, and for every kind of loader.
+    assert_eq!(indices(&mut shuffled, 1), RECORDED_EPOCH_1);
+    let collate = |examples: &[&i64]| Ok(examples.iter().map(|&&i| i).collect::<Vec<_>>());
+    let mut examples = ExampleLoader::new((0..10).collect(), 4, collate)
+        .unwrap()
+        .shuffle(42);
+    let epoch: Vec<_> = examples.epoch(2).unwrap().collect::<Result<_>>().unwrap();
+    assert_eq!(epoch, RECORDED_EPOCH_2);
+    let batches = (0..10).map(Tensor::from).collect();
+    let mut batches = VecLoader::new(batches).unwrap().shuffle(42);
+    let epoch = batches
+        .epoch(2)
+        .unwrap()
+        .map(|b| b.unwrap().int64_value(&[]));
+    assert_eq!(epoch.collect::<Vec<_>>(), RECORDED_EPOCH_2.concat());
+}
+
+#[test]
+fn rows_stay_together_when_shuffled() {
+    let mut shuffled = loader(7, 3).shuffle(1);
+    for batch in shuffled.epoch(1).unwrap() {
+        let batch = batch.unwrap();
+        let first = ints(&batch[0].select(1, 0));
+        let doubled: Vec<_> = ints(&batch[1]).iter().map(|i| 2 * i).collect();
+        assert_eq!(first, doubled);
+    }
+}
+
+#[test]
+fn a_vector_of_batches_is_shared_and_can_be_read_again() {
+    let batches: Vec<_> = (0..3).map(|i| (arange(i + 1), arange(2))).collect();
+    let address = batches[2].0.data_ptr();
+    let mut loader = VecLoader::new(batches).unwrap();
+    assert_eq!(loader.num_batches(), Some(3));
+    for epoch in 1..3 {
+        let batches: Vec<_> = loader.epoch(epoch).unwrap().collect::<Result<_>>().unwrap();
+        let lengths: Vec<_> = batches.iter().map(|batch| batch.0.numel()).collect();
+        assert_eq!(lengths, [1, 2, 3]);
+        assert_eq!(batches[2].0.data_ptr(), address);
+    }
+}
+
+#[test]
+fn batches_keep_their_ids() {
+    struct Numbered(Vec<u64>);
+    impl Batch for Numbered {
+        fn to_device(&self, _: Device) -> Result<Self> {
+            Ok(Numbered(self.0.clone()))
+        }
+        fn ids(&self) -> Option<&[u64]> {
+            Some(&self.0)
+        }
+    }
+    let mut loader = VecLoader::new(vec![Numbered(vec![7, 8])]).unwrap();
+    let batch = loader.epoch(1).unwrap().next().unwrap().unwrap();
+    assert_eq!(batch.ids(), Some(&[7, 8][..]));
+}
+
+#[test]
+fn examples_are_padded_to_the_longest_of_their_batch() {
+    let sentences = vec![vec![1, 2, 3], vec![4], vec![5, 6], vec![7; 9]];
+    let mut loader = ExampleLoader::new(sentences, 2, |examples: &[&Vec<i64>]| {
+        pad_to_longest(examples, -1, Some(5))
+    })
+    .unwrap();
+    let batches: Vec<_> = loader.epoch(1).unwrap().collect::<Result<_>>().unwrap();
+    let (ids, mask) = &batches[0];
+    assert_eq!(ids.size(), [2, 3]);
+    assert_eq!(ints(ids), [1, 2, 3, 4, -1, -1]);
+    assert_eq!(ints(mask), [1, 1, 1, 1, 0, 0]);
+    let (ids, mask) = &batches[1];
+    assert_eq!(ids.size(), [2, 5]);
+    assert_eq!(ints(ids), [5, 6, -1, -1, -1, 7, 7, 7, 7, 7]);
+    assert_eq!(ints(mask), [1, 1, 0, 0, 0, 1, 1, 1, 1, 1]);
+}
+
+#[test]
+fn an_empty_sequence_among_others_is_all_padding() {
+    let (ids, mask) = pad_to_longest(&[vec![], vec![3]], 9, None).unwrap();
+    assert_eq!((ints(&ids), ints(&mask)), (vec![9, 3], vec![0, 1]));
+}
+
+#[test]
+fn a_closure_can_give_batches_of_unknown_number() {
+    let mut opened = Vec::new();
+    let mut stream = FnLoader::new(|epoch| {
+        opened.push(epoch);
+        let broken = Err(Error::other("line 3 is no sentence"));
+        Ok((0..2).map(move |i| Ok(10 * epoch + i)).chain([broken]))
+    });
+    assert_eq!(stream.num_batches(), None);
+    let batches: Vec<_> = stream.epoch(4).unwrap().collect();
+    assert_eq!(*batches[1].as_ref().unwrap(), 41);
+    let error = batches[2].as_ref().unwrap_err();
+    assert_eq!(error.to_string(), "line 3 is no sentence");
+    let stream = stream.with_num_batches(3);
+    assert_eq!(stream.num_batches(), Some(3));
+    assert_eq!(opened, [4]);
+
+    let mut closed = FnLoader::new(|_| -> Result<std::iter::Empty<Result<i64>>> {
+        Err(Error::other("no such file"))
+    });
+    assert!(closed.epoch(1).is_err());
+}
+
+#[test]
+fn loaders_can_be_lent_boxed_and_mapped() {
+    fn count<L: DataLoader>(mut loader: L) -> usize {
+        loader.epoch(1).unwrap().count()
+    }
+    let mut own = loader(6, 2);
+    assert_eq!(count(&mut own), 3);
+    let boxed: Box<dyn DataLoader<Batch = Vec<Tensor>>> = Box::new(own);
+    assert_eq!(boxed.num_batches(), Some(3));
+    let mut calls = 0;
+    let mut mapped = boxed.map(|batch| {
+        calls += 1;
+        match batch[0].size()[0] {
+            2 => Ok(batch[1].sum(Kind::Int64).int64_value(&[])),
+            _ => Err(Error::other("not full")),
+        }
+    });
+    assert_eq!(mapped.num_batches(), Some(3));
+    let sums: Vec<_> = mapped.epoch(1).unwrap().collect::<Result<_>>().unwrap();
+    assert_eq!(sums, [1, 5, 9]);
+    assert_eq!(calls, 3);
+}
+
+#[test]
+fn what_cannot_work_is_refused() {
+    let column = |len: i64| arange(len);
+    let no_examples = ExampleLoader::new(Vec::<i64>::new(), 2, |_: &[&i64]| Ok(()));
+    for (error, message) in [
+        (
+            VecLoader::<Tensor>::new(vec![]).unwrap_err(),
+            "batches: is empty; give at least one",
+        ),
+        (
+            no_examples.unwrap_err(),
+            "data set: is empty; give at least one",
+        ),
+        (
+            TensorLoader::new(vec![], 2).unwrap_err(),
+            "data set: is empty; give at least one",
+        ),
+        (
+            TensorLoader::new(vec![column(0)], 2).unwrap_err(),
+            "data set: is empty; give at least one",
+        ),
+        (
+            TensorLoader::new(vec![column(3)], 0).unwrap_err(),
+            "batch_size: must be at least 1, got 0",
+        ),
+        (
+            TensorLoader::new(vec![column(3), column(4)], 2).unwrap_err(),
+            "data set, tensor 1: expected 3 rows, as tensor 0 has, got [4]",
+        ),
+        (
+            TensorLoader::new(vec![Tensor::from(1i64)], 2).unwrap_err(),
+            "data set, tensor 0: expected [examples, ...], got []",
+        ),
+        (
+            loader(3, 4).drop_last().epoch(1).err().unwrap(),
+            "drop_last: leaves no batch: 3 examples are fewer than batch_size = 4",
+        ),
+        (
+            pad_to_longest(&[vec![], vec![]], 0, None).unwrap_err(),
+            "padding to the longest sequence: expected at least one sequence with at least \
+             one id, got 2 empty sequences",
+        ),
+        (
+            pad_to_longest(&[[1]], 0, Some(0)).unwrap_err(),
+            "max_length: must be at least 1, got 0",
+        ),
+    ] {
+        assert_eq!(error.to_string(), message);
+    }
+    assert_eq!(loader(3, 4).drop_last().num_batches(), Some(0));
+}
