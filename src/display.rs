@@ -118,8 +118,8 @@ impl ParameterNode {
     fn rows(&self, level: usize, max_level: Option<usize>, rows: &mut Vec<Row>) {
         let open = max_level.is_none_or(|max| level < max);
         // A level with one thing in it would only repeat that thing's numbers.
-        let repeated = open
-            && matches!(self.children.as_slice(), [only] if only.count == self.count && !only.shared);
+        let repeated =
+            open && matches!(self.children.as_slice(), [only] if only.count == self.count);
         let mark = if self.shared { " (shared)" } else { "" };
         rows.push(Row {
             label: format!("{}{}{mark}", "  ".repeat(level), self.name),
@@ -159,10 +159,10 @@ pub struct ParameterReport {
 /// let report = display_parameters(&store, Some(1));
 /// assert_eq!(report.root.count, 256 * 512 + 512 + 512 + 512);
 /// assert_eq!(report.to_string(), "\
-/// LAYER    PARAMETERS    RATIO  MEMORY (MB)
-/// model       132,608  100.00%         0.51
-///   dense     131,584   99.23%         0.50
-///   norm        1,024    0.77%         0.00");
+/// LAYER      PARAMETERS    RATIO  MEMORY (MB)
+/// model         132,608  100.00%         0.51
+///   dense       131,584   99.23%         0.50
+///   norm          1,024    0.77%         0.00");
 /// ```
 pub fn display_parameters(
     source: impl Into<NamedTensors>,

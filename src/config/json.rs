@@ -75,8 +75,10 @@ fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
 }
 
 fn explain(path: &serde_path_to_error::Path, error: &serde_json::Error, text: &str) -> String {
-    // A path of nothing but unknown segments is shown as "." or "?" and helps nobody.
-    let known = !matches!(path.to_string().as_str(), "." | "?");
+    // Where the text ends inside a key, that last part of the path is unknown.
+    let path = path.to_string();
+    let path = path.trim_end_matches(['.', '?']);
+    let known = !path.is_empty();
     match error.classify() {
         Category::Eof if text.trim().is_empty() => {
             "there is no JSON, the text is empty; write at least {}".to_owned()
