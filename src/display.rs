@@ -201,8 +201,9 @@ impl Measured {
         }
         let count = tensor.numel();
         let bytes = tensor.f_kind().map_or(0, |kind| kind.elt_size_in_bytes());
-        // Only dense tensors have one address, and only if there is something at it.
-        let dense = !tensor.is_sparse() && !tensor.is_mkldnn() && count > 0;
+        // Sparse and other special tensors have no one address, and asking for it panics.
+        // `is_set_to` compares addresses, so it fails, harmlessly, where there is none.
+        let dense = count > 0 && matches!(tensor.f_is_set_to(tensor), Ok(true));
         let address = dense.then(|| tensor.data_ptr() as usize);
         Measured {
             count: count as u64,
@@ -254,7 +255,7 @@ fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

@@ -166,11 +166,11 @@ fn every_distillation_key_is_read_into_its_field() {
             {"layer_T": [0, 4], "layer_S": [0, -2], "feature": "hidden", "loss": "fsp",
              "weight": 0.5, "proj": null}
         ]}"#;
-    let mut options = GroupOptions::default();
-    options.learning_rate = Some(1e-3);
-    options.weight_decay = Some(0.0);
-    options.betas = Some((0.8, 0.9));
-    options.eps = Some(1e-6);
+    let projection = ProjectionSpec::linear(24, 32)
+        .learning_rate(1e-3)
+        .weight_decay(0.0)
+        .betas(0.8, 0.9)
+        .eps(1e-6);
     let built = DistillationConfig::default()
         .temperature(8.0)
         .temperature_scheduler(SchedulerSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]))
@@ -185,7 +185,7 @@ fn every_distillation_key_is_read_into_its_field() {
             IntermediateMatch::new("values", -1, 2)
                 .loss("cos")
                 .weight(-1.0)
-                .proj(ProjectionSpec::linear(24, 32).options(options)),
+                .proj(projection),
             IntermediateMatch::new("hidden", [0, 4], [0, -2])
                 .loss("fsp")
                 .weight(0.5),
@@ -219,6 +219,12 @@ fn every_distillation_key_is_read_into_its_field() {
         (proj.name.as_str(), proj.dim_in, proj.dim_out),
         ("linear", 24, 32)
     );
+    let options = &proj.options;
+    assert_eq!(
+        (options.learning_rate, options.weight_decay),
+        (Some(1e-3), Some(0.0))
+    );
+    assert_eq!((options.betas, options.eps), (Some((0.8, 0.9)), Some(1e-6)));
     assert_eq!(second.layer_teacher, Layers::Many(vec![0, 4]));
     assert_eq!(second.layer_student, Layers::Many(vec![0, -2]));
     assert_eq!(second.proj, None);

@@ -4,7 +4,6 @@ use std::error::Error as _;
 use std::path::Path;
 
 use tch::{Cuda, Device};
-use textbrewer::optim::GroupOptions;
 use textbrewer::{
     DistillationConfig, Error, IntermediateMatch, ProjectionSpec, Result, SchedulerSpec,
     TrainingConfig,
@@ -453,16 +452,8 @@ fn distillation_values_that_cannot_work_are_refused() {
 fn matches_that_cannot_work_are_refused() {
     let hidden = || IntermediateMatch::hidden(8, 2);
     let linear = || ProjectionSpec::linear(384, 768);
-    let betas = |betas| {
-        let mut options = GroupOptions::default();
-        options.betas = Some(betas);
-        hidden().proj(linear().options(options))
-    };
-    let eps = |eps| {
-        let mut options = GroupOptions::default();
-        options.eps = Some(eps);
-        hidden().proj(linear().options(options))
-    };
+    let betas = |first, second| hidden().proj(linear().betas(first, second));
+    let eps = |eps| hidden().proj(linear().eps(eps));
     for (item, field, reason) in [
         (
             IntermediateMatch::new("hidden", [8, 8], 2).loss("nst"),
@@ -516,8 +507,8 @@ fn matches_that_cannot_work_are_refused() {
             "must be a finite number, at least 0, is inf",
         ),
         (eps(f64::NAN), ".proj[3].eps", "must be a finite number, at least 0, is NaN"),
-        (betas((0.9, 1.0)), ".proj[3].betas[1]", "must be at least 0 and less than 1, is 1"),
-        (betas((-0.1, 0.9)), ".proj[3].betas[0]", "must be at least 0 and less than 1, is -0.1"),
+        (betas(0.9, 1.0), ".proj[3].betas[1]", "must be at least 0 and less than 1, is 1"),
+        (betas(-0.1, 0.9), ".proj[3].betas[0]", "must be at least 0 and less than 1, is -0.1"),
     ] {
         let config = DistillationConfig::default().intermediate_matches([hidden(), item]);
         assert_eq!(

@@ -230,22 +230,23 @@ model             0    0.00%         0.00";
     assert_eq!(display_parameters(&Vec::new(), Some(2)).to_string(), empty);
 
     // Tensors without elements share nothing, though all are at the same address; one
-    // that was never given a value has nothing to count; a sparse one has no one address.
+    // that was never given a value has nothing to count; sparse ones have no one address.
+    let eye = Tensor::eye(3, (Kind::Float, Device::Cpu));
     let nothing = || Tensor::zeros([0, 3], (Kind::Float, Device::Cpu));
     let list = vec![
         ("x.first".to_owned(), nothing()),
         ("x.second".to_owned(), nothing()),
         ("undefined".to_owned(), Tensor::new()),
-        (
-            "sparse".to_owned(),
-            Tensor::eye(3, (Kind::Float, Device::Cpu)).to_sparse(None, None::<&[i64]>, None),
-        ),
+        ("coo".to_owned(), eye.to_sparse(None, None::<&[i64]>, None)),
+        ("csr".to_owned(), eye.to_sparse_csr(None)),
+        ("csc".to_owned(), eye.to_sparse_csc(None)),
+        ("mkldnn".to_owned(), eye.to_mkldnn()),
     ];
     let report = display_parameters(&list, None);
-    assert_eq!(report.root.count, 9);
+    assert_eq!(report.root.count, 36);
     let mut found = Vec::new();
     leaves(&report.root, &mut found);
-    assert_eq!(found.len(), 4);
+    assert_eq!(found.len(), 7);
     assert!(found.iter().all(|node| !node.shared), "{found:?}");
 }
 

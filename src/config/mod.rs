@@ -8,12 +8,16 @@
 mod device;
 mod distillation;
 mod json;
+mod layers;
 mod matching;
+mod projection_spec;
 mod scheduler_spec;
 mod training;
 
 pub use distillation::DistillationConfig;
-pub use matching::{IntermediateMatch, Layers, ProjectionSpec};
+pub use layers::Layers;
+pub use matching::IntermediateMatch;
+pub use projection_spec::ProjectionSpec;
 pub use scheduler_spec::{Arguments, SchedulerSpec};
 pub use training::TrainingConfig;
 
