@@ -29,7 +29,6 @@ pub use logits::{probability_shift, select_logits_with_mask};
 pub use model::{from_fn, FromFn, Model};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{
-    KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureScheduler,
-    WeightScheduler,
+    KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureSchedule, WeightFunction,
 };
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};

@@ -10,8 +10,9 @@ use crate::{Error, Result};
 /// Where the teacher is right, nothing changes. The teacher's tensor is left as it is:
 /// the result is a copy.
 ///
-/// A negative label in `[batch, length, classes]` leaves the position as it is. In
-/// `[batch, classes]` it counts from the last class, as in TextBrewer.
+/// A negative label leaves the position as it is. With logits `[batch, classes]` that
+/// holds for labels below `−classes`, such as the usual −100; −1 to `−classes` count from
+/// the last class there, as in TextBrewer.
 ///
 /// # Shape
 /// Logits: `[batch, classes]` or `[batch, length, classes]`; labels: the same without the
@@ -55,11 +56,15 @@ pub fn probability_shift(teacher_logits: &Tensor, labels: &Tensor) -> Result<Ten
         .f_reshape(positions)?
         .f_unsqueeze(-1)?;
     let largest = teacher_logits.f_argmax(-1, true)?;
-    let instead = match positions.len() {
-        1 => labels.f_add_scalar(classes)?,
-        _ => largest.shallow_clone(),
+    let labels = match positions.len() {
+        1 => {
+            let from_the_end = labels.f_add_scalar(classes)?;
+            from_the_end.f_where_self(&labels.f_lt(0)?, &labels)?
+        }
+        _ => labels,
     };
-    let labels = instead.f_where_self(&labels.f_lt(0)?, &labels)?;
+    // Where the label is the largest already, the swap below changes nothing.
+    let labels = largest.f_where_self(&labels.f_lt(0)?, &labels)?;
 
     let at_largest = teacher_logits.f_gather(-1, &largest, false)?;
     let at_label = teacher_logits

@@ -23,10 +23,10 @@ pub type MatchOnSingle = Rc<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<
 pub type MatchOnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>>;
 
 /// A weight as a function of the progress of training, from 0 to 1.
-pub type WeightScheduler = Rc<dyn Fn(f64) -> f64>;
+pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
 
 /// A temperature from the student's logits, the teacher's, and the base temperature.
-pub type TemperatureScheduler = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
+pub type TemperatureSchedule = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
 
 /// A loss between features of the two models.
 #[derive(Clone)]
@@ -44,24 +44,31 @@ pub enum MatchLoss {
 }
 
 impl MatchLoss {
-    /// The loss between these layers of the student and these of the teacher.
+    /// The loss between the states of both sides, one for each layer that the match names.
     ///
     /// # Errors
-    /// When the loss takes one layer and is given another number, and those of the loss.
-    pub fn between(
+    /// When it takes another number of states, or fails itself.
+    pub fn apply(
         &self,
         student: &[Tensor],
         teacher: &[Tensor],
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
-        match (self, student, teacher) {
-            (MatchLoss::Single(function), [student], [teacher]) => function(student, teacher, mask),
-            (MatchLoss::Single(_), ..) => Err(Error::shape(
-                "match loss",
-                "one layer of each model",
-                format!("{} and {}", student.len(), teacher.len()),
-            )),
-            (MatchLoss::Several { function, .. }, ..) => function(student, teacher, mask),
+        let unfit = |wanted: String| {
+            let got = format!("student {} and teacher {}", student.len(), teacher.len());
+            Err(Error::shape("match loss, states a side", wanted, got))
+        };
+        match self {
+            MatchLoss::Single(loss) => match (student, teacher) {
+                ([student], [teacher]) => loss(student, teacher, mask),
+                _ => unfit("1 (one layer, not a list)".to_owned()),
+            },
+            MatchLoss::Several { layers, function } => match layers {
+                Some(count) if student.len() != *count || teacher.len() != *count => {
+                    unfit(format!("{count} (a list of {count} layers)"))
+                }
+                _ => function(student, teacher, mask),
+            },
         }
     }
 }
@@ -82,7 +89,7 @@ impl fmt::Debug for MatchLoss {
 struct TemperaturePreset {
     /// Names, with the default of those that may be left out.
     parameters: Vec<(String, Option<f64>)>,
-    build: Rc<dyn Fn(&[f64]) -> TemperatureScheduler>,
+    build: Rc<dyn Fn(&[f64]) -> TemperatureSchedule>,
 }
 
 /// What the names in a configuration stand for: losses, projections and schedulers.
@@ -108,8 +115,8 @@ struct TemperaturePreset {
 ///         Ok(student.f_l1_loss(teacher, tch::Reduction::Mean)?)
 ///     })
 ///     .weight_scheduler("late", |x| if x < 0.5 { 0.0 } else { 1.0 });
-/// let late = presets.find_weight_scheduler("kd_loss_weight_scheduler", "late")?;
-/// assert_eq!(late(0.75), 1.0);
+/// let late = presets.weight_schedule("kd_loss_weight_scheduler", Some("late"))?;
+/// assert_eq!(late.map(|weight| weight(0.75)), Some(1.0));
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 #[derive(Clone)]
@@ -117,7 +124,7 @@ pub struct Presets {
     kd_losses: BTreeMap<String, KdLoss>,
     match_losses: BTreeMap<String, MatchLoss>,
     projections: BTreeMap<String, ProjectionBuilder>,
-    weight_schedulers: BTreeMap<String, WeightScheduler>,
+    weight_schedulers: BTreeMap<String, WeightFunction>,
     temperature_schedulers: BTreeMap<String, TemperaturePreset>,
 }
 
@@ -221,7 +228,7 @@ impl Presets {
     /// let variables = VarStore::new(Device::Cpu);
     /// let field = "intermediate_matches[0].proj";
     /// let projection =
-    ///     presets.build_projection(field, "without_bias", &variables.root(), 4, 2)?;
+    ///     presets.make_projection(field, "without_bias", &variables.root(), 4, 2)?;
     /// let state = Tensor::ones([3, 4], (Kind::Float, Device::Cpu));
     /// assert_eq!(projection.forward(&state)?.size(), [3, 2]);
     /// # Ok::<(), textbrewer::Error>(())
@@ -295,7 +302,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
-    pub fn find_kd_loss(&self, field: &str, name: &str) -> Result<KdLoss> {
+    pub fn kd_loss_named(&self, field: &str, name: &str) -> Result<KdLoss> {
         find(&self.kd_losses, field, "KD loss", name).cloned()
     }
 
@@ -303,7 +310,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn find_match_loss(&self, field: &str, name: &str) -> Result<MatchLoss> {
+    pub fn match_loss_named(&self, field: &str, name: &str) -> Result<MatchLoss> {
         find(&self.match_losses, field, "match loss", name).cloned()
     }
 
@@ -311,7 +318,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn find_projection(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
+    pub fn projection_named(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
         find(&self.projections, field, "projection", name).cloned()
     }
 
@@ -319,7 +326,7 @@ impl Presets {
     ///
     /// # Errors
     /// When the name is not known, a size is not positive, or the builder fails.
-    pub fn build_projection(
+    pub fn make_projection(
         &self,
         field: &str,
         name: &str,
@@ -327,7 +334,7 @@ impl Presets {
         dim_in: i64,
         dim_out: i64,
     ) -> Result<Projection> {
-        let build = self.find_projection(field, name)?;
+        let build = self.projection_named(field, name)?;
         if dim_in <= 0 || dim_out <= 0 {
             return Err(Error::config(
                 field,
@@ -338,31 +345,40 @@ impl Presets {
         Ok(Projection::new(name, dim_in, dim_out, forward))
     }
 
-    /// The weight scheduler of this name; `field` is the key that named it.
+    /// The weight scheduler of this name, if there is one; `field` is the key that named it.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn find_weight_scheduler(&self, field: &str, name: &str) -> Result<WeightScheduler> {
-        find(&self.weight_schedulers, field, "weight scheduler", name).cloned()
+    pub fn weight_schedule(
+        &self,
+        field: &str,
+        name: Option<&str>,
+    ) -> Result<Option<WeightFunction>> {
+        let scheduler =
+            |name| find(&self.weight_schedulers, field, "weight scheduler", name).cloned();
+        name.map(scheduler).transpose()
     }
 
-    /// The temperature scheduler of this name, made with these arguments; `field` is the
-    /// key that named it.
+    /// The temperature scheduler of this name, made with these arguments, if there is one;
+    /// `field` is the key that named it.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known, or [`Error::Config`] when
     /// the arguments are not those that it takes.
-    pub fn find_temperature_scheduler(
+    pub fn temperature_schedule(
         &self,
         field: &str,
-        spec: &SchedulerSpec,
-    ) -> Result<TemperatureScheduler> {
+        spec: Option<&SchedulerSpec>,
+    ) -> Result<Option<TemperatureSchedule>> {
+        let Some(spec) = spec else {
+            return Ok(None);
+        };
         let kind = "temperature scheduler";
         let preset = find(&self.temperature_schedulers, field, kind, &spec.name)?;
         let arguments = preset
             .resolve(&spec.arguments)
             .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
-        Ok((preset.build)(&arguments))
+        Ok(Some((preset.build)(&arguments)))
     }
 }
 

@@ -26,7 +26,7 @@ pub struct Projection {
 }
 
 impl Projection {
-    /// A projection of one's own. Usually [`Presets::build_projection`](crate::Presets::build_projection)
+    /// A projection of one's own. Usually [`Presets::make_projection`](crate::Presets::make_projection)
     /// makes them.
     ///
     /// ```

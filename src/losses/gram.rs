@@ -61,12 +61,16 @@ pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
 }
 
 /// Mean squared error of the similarities between two layers' positions:
-/// `mean((S₁S₂ᵀ/hidden − T₁T₂ᵀ/hidden)²)`, matrices of length by length.
+/// `mean((S₁S₂ᵀ/d − T₁T₂ᵀ/d)²)`, matrices of length by length.
 ///
 /// A variant of [Neuron Selectivity Transfer](https://arxiv.org/abs/1707.01219), whose
 /// maximum mean discrepancy gave it its name. With a mask, a pair of positions counts
 /// when the mask keeps both. Student and teacher may have different hidden sizes.
 /// Registered as `mmd` and `nst`.
+///
+/// The divisor `d` is each side's hidden size without a mask, and the length, padding
+/// included, with one. That is what TextBrewer 0.2.1 computes; a weight found without
+/// masks is therefore not the right one with them.
 ///
 /// # Shape
 /// Each side: two states `[batch, length, hidden]`; mask: `[batch, length]`.
@@ -96,9 +100,13 @@ pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
         let wanted = "student and teacher of one batch and length";
         return Err(student.unlike("mmd", &teacher, wanted));
     }
+    let divisors = match mask {
+        None => (student.hidden[0], teacher.hidden[0]),
+        Some(_) => (student.length, teacher.length),
+    };
     let squares = difference(
-        (student.first, student.second, student.hidden[0]),
-        (teacher.first, teacher.second, teacher.hidden[0]),
+        (student.first, student.second, divisors.0),
+        (teacher.first, teacher.second, divisors.1),
         |first, second| Ok((first.shallow_clone(), second.f_transpose(1, 2)?)),
     )?
     .f_square()?;

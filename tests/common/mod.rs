@@ -1,3 +1,73 @@
-//! What several tests share.
+//! Shared by the tests: the golden vectors, and what counts as equal.
+
+// Each test crate uses its own part of this.
+#![allow(dead_code)]
 
 pub mod tensorboard;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use tch::{Kind, Tensor};
+
+/// Where the golden vectors are: `TEXTBREWER_GOLDEN_DIR`, or the copy in this project.
+pub fn golden_dir() -> PathBuf {
+    match std::env::var_os("TEXTBREWER_GOLDEN_DIR") {
+        Some(folder) => PathBuf::from(folder),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
+    }
+}
+
+/// A JSON file of the golden vectors.
+pub fn read_json(path: &Path) -> serde_json::Value {
+    let text =
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The cases of a JSON file; none at all is a failure.
+pub fn read_cases(path: &Path) -> Vec<serde_json::Value> {
+    match read_json(path) {
+        serde_json::Value::Array(cases) if !cases.is_empty() => cases,
+        _ => panic!("{}: no case", path.display()),
+    }
+}
+
+/// Named tensors of a safetensors file.
+pub fn read_tensors(path: &Path) -> HashMap<String, Tensor> {
+    Tensor::read_safetensors(path)
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+        .into_iter()
+        .collect()
+}
+
+/// The tolerance of losses and gradients: `|a − b| ≤ 2e-5·|b| + 1e-6`.
+pub fn close(got: f64, expected: f64) -> bool {
+    // Written so that NaN is close to nothing.
+    (got - expected).abs() <= 2e-5 * expected.abs() + 1e-6
+}
+
+/// Panics, naming the case, at the first element that is not close.
+pub fn assert_close(case: &str, got: &Tensor, expected: &Tensor) {
+    assert_eq!(got.size(), expected.size(), "{case}: shapes differ");
+    for (index, (got, expected)) in elements(got)
+        .into_iter()
+        .zip(elements(expected))
+        .enumerate()
+    {
+        assert!(
+            close(got, expected),
+            "{case}, element {index}: {got}, expected {expected}"
+        );
+    }
+}
+
+/// All elements, in order.
+pub fn elements(tensor: &Tensor) -> Vec<f64> {
+    let flat = tensor
+        .detach()
+        .to_kind(Kind::Double)
+        .contiguous()
+        .view([-1]);
+    Vec::try_from(flat).expect("a flat tensor of doubles")
+}

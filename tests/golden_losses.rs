@@ -1,0 +1,178 @@
+//! The losses and functions against what TextBrewer computed (`tests/golden/README.md`).
+
+mod common;
+
+use std::collections::HashMap;
+
+use common::{assert_close, close, golden_dir, read_cases, read_tensors};
+use serde_json::Value;
+use tch::Tensor;
+use textbrewer::config::SchedulerSpec;
+use textbrewer::losses::Temperature;
+use textbrewer::{probability_shift, select_logits_with_mask, Presets, Result};
+
+fn text<'a>(case: &'a Value, key: &str) -> &'a str {
+    case[key]
+        .as_str()
+        .unwrap_or_else(|| panic!("`{key}` of {case}"))
+}
+
+fn named(tensors: &HashMap<String, Tensor>, name: &Value) -> Tensor {
+    let name = name
+        .as_str()
+        .unwrap_or_else(|| panic!("{name} is no tensor's name"));
+    tensors
+        .get(name)
+        .unwrap_or_else(|| panic!("no tensor `{name}`"))
+        .shallow_clone()
+}
+
+fn all_named(tensors: &HashMap<String, Tensor>, names: &Value) -> Vec<Tensor> {
+    let names = names.as_array().expect("a list of names");
+    names.iter().map(|name| named(tensors, name)).collect()
+}
+
+fn loss_of(
+    case: &Value,
+    tensors: &HashMap<String, Tensor>,
+    student: &[Tensor],
+    teacher: &[Tensor],
+) -> Result<Tensor> {
+    let presets = Presets::default();
+    let name = text(case, "loss");
+    if let Some(name) = name.strip_prefix("kd_") {
+        let temperature = match &case["temperature"] {
+            Value::Number(value) => Temperature::Constant(value.as_f64().expect("a number")),
+            other => Temperature::Each(named(tensors, other)),
+        };
+        let loss = presets.kd_loss_named("kd_loss_type", name)?;
+        return loss(&student[0], &teacher[0], &temperature);
+    }
+    let mask = match &case["mask"] {
+        Value::Null => None,
+        name => Some(named(tensors, name)),
+    };
+    let loss = presets.match_loss_named("loss", name)?;
+    loss.apply(student, teacher, mask.as_ref())
+}
+
+#[test]
+fn losses_and_their_gradients_are_textbrewers() {
+    let folder = golden_dir();
+    let tensors = read_tensors(&folder.join("losses.safetensors"));
+    let cases = read_cases(&folder.join("losses.json"));
+    for case in &cases {
+        let masked = if case["mask"].is_null() {
+            ""
+        } else {
+            ", masked"
+        };
+        let label = format!(
+            "losses.json, case {} ({}{masked})",
+            case["id"],
+            text(case, "loss")
+        );
+        let student: Vec<Tensor> = all_named(&tensors, &case["student"])
+            .iter()
+            .map(|tensor| tensor.copy().set_requires_grad(true))
+            .collect();
+        let teacher = all_named(&tensors, &case["teacher"]);
+        let loss = loss_of(case, &tensors, &student, &teacher)
+            .unwrap_or_else(|error| panic!("{label}: {error}"));
+
+        assert_eq!(loss.dim(), 0, "{label}: not a scalar");
+        let (got, expected) = (loss.double_value(&[]), case["expected"].as_f64().unwrap());
+        assert!(close(got, expected), "{label}: {got}, expected {expected}");
+        loss.backward();
+        let gradients = all_named(&tensors, &case["gradient"]);
+        assert_eq!(student.len(), gradients.len(), "{label}");
+        for (index, (student, gradient)) in student.iter().zip(&gradients).enumerate() {
+            let label = format!("{label}, gradient {index}");
+            assert_close(&label, &student.grad(), gradient);
+        }
+    }
+    println!("losses.json: {} cases", cases.len());
+}
+
+/// What changes token sequences; not in this version.
+const AUGMENTATION: [&str; 5] = [
+    "masking",
+    "deleting",
+    "n_gram_sampling",
+    "short_disorder",
+    "long_disorder",
+];
+
+#[test]
+fn functions_are_textbrewers() {
+    let folder = golden_dir();
+    let tensors = read_tensors(&folder.join("functions.safetensors"));
+    let cases = read_cases(&folder.join("functions.json"));
+    let presets = Presets::default();
+    let mut ran = 0;
+    for case in &cases {
+        let function = text(case, "function");
+        let label = format!("functions.json, case {} ({function})", case["id"]);
+        if AUGMENTATION.contains(&function) {
+            println!("{label}: not supported yet");
+            continue;
+        }
+        ran += 1;
+        let input = |key: &str| named(&tensors, &case["inputs"][key]);
+        let expected = || named(&tensors, &case["expected"]);
+        let failed = |error: &dyn std::fmt::Display| -> ! { panic!("{label}: {error}") };
+        if let Some(name) = function.strip_suffix("_temperature") {
+            let got = temperature(&presets, name, case, &input("logits_S"), &input("logits_T"));
+            match got.unwrap_or_else(|error| failed(&error)) {
+                Temperature::Each(got) => assert_close(&label, &got, &expected()),
+                other => panic!("{label}: {other:?}"),
+            }
+        } else if let Some(name) = function.strip_suffix("_weight") {
+            let scheduler = presets
+                .weight_schedule("kd_loss_weight_scheduler", Some(name))
+                .unwrap_or_else(|error| failed(&error))
+                .expect("a name was given");
+            let got = scheduler(case["params"]["x"].as_f64().unwrap());
+            assert_eq!(Some(got), case["expected"].as_f64(), "{label}");
+        } else {
+            let logits = input("logits");
+            let before = logits.copy();
+            let got = match function {
+                "probability_shift" => probability_shift(&logits, &input("labels")),
+                "select_logits_with_mask" => {
+                    select_logits_with_mask(&[logits.shallow_clone()], &[input("mask")])
+                        .map(|mut selected| selected.remove(0))
+                }
+                _ => panic!("{label}: a function this test does not know"),
+            };
+            assert_close(
+                &label,
+                &got.unwrap_or_else(|error| failed(&error)),
+                &expected(),
+            );
+            assert_eq!(logits, before, "{label}: the input was changed");
+        }
+    }
+    assert!(ran > 0, "{}: no case that can be run", folder.display());
+    println!("functions.json: {ran} of {} cases", cases.len());
+}
+
+fn temperature(
+    presets: &Presets,
+    name: &str,
+    case: &Value,
+    student: &Tensor,
+    teacher: &Tensor,
+) -> Result<Temperature> {
+    let params = case["params"].as_object().expect("`params`");
+    let number = |value: &Value| value.as_f64().expect("a number");
+    let arguments = params
+        .iter()
+        .filter(|(key, _)| *key != "base_temperature")
+        .map(|(key, value)| (key.as_str(), number(value)));
+    let spec = SchedulerSpec::new(name).named(arguments);
+    let scheduler = presets
+        .temperature_schedule("temperature_scheduler", Some(&spec))?
+        .expect("a name was given");
+    scheduler(student, teacher, number(&params["base_temperature"]))
+}
