@@ -7,6 +7,7 @@ mod error;
 pub mod losses;
 mod model;
 pub mod optim;
+pub mod weights;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
