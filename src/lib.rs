@@ -6,6 +6,7 @@ pub mod config;
 mod error;
 pub mod losses;
 mod model;
+pub mod models;
 pub mod optim;
 pub mod weights;
 
