@@ -4,6 +4,7 @@ mod adaptor;
 mod batch;
 pub mod config;
 pub mod data;
+mod display;
 pub mod distiller;
 mod engine;
 mod error;
@@ -11,14 +12,20 @@ pub mod logging;
 mod logits;
 pub mod losses;
 mod model;
+pub mod models;
 pub mod optim;
 mod presets;
 mod projection;
 pub mod schedule;
+pub mod weights;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
+pub use config::{
+    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+};
 pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
 };

@@ -1,0 +1,38 @@
+//! Losses on labels.
+
+use tch::{Kind, Reduction, Tensor};
+
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// The label that `transformers` leaves out of losses.
+pub(super) const IGNORED: i64 = -100;
+
+/// Mean cross entropy of `logits`, `[…, classes]`, with `labels`, `[…]`.
+pub(super) fn cross_entropy(
+    logits: &Tensor,
+    labels: &Tensor,
+    what: &str,
+    ignored: i64,
+) -> Result<Tensor> {
+    let mut expected = logits.size();
+    let classes = expected.pop().unwrap_or_default();
+    check_shape(labels, &expected, what)?;
+    let logits = logits.f_reshape([-1, classes])?;
+    let labels = labels.f_to_kind(Kind::Int64)?.f_reshape([-1])?;
+    logits
+        .f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, ignored, 0.0)
+        .context(|| format!("cross entropy: {what} must be in 0..{classes}, or {ignored}"))
+}
+
+pub(super) fn check_shape(labels: &Tensor, expected: &[i64], what: &str) -> Result<()> {
+    let got = labels.size();
+    if got == expected {
+        return Ok(());
+    }
+    Err(Error::shape(
+        what,
+        format!("{expected:?}, as the logits need"),
+        format!("{got:?}"),
+    ))
+}

@@ -1,0 +1,61 @@
+//! Scores of the vocabulary for every position.
+
+use tch::nn::{self, Init};
+use tch::Tensor;
+
+use super::loss::{cross_entropy, IGNORED};
+use super::Head;
+use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput};
+use crate::models::layers::{LayerNorm, Linear};
+use crate::models::Activation;
+use crate::{Error, Result};
+
+/// A linear layer and a normalisation, then the word embeddings as the output matrix.
+///
+/// The loss is the mean cross entropy of the positions whose label is not -100.
+#[derive(Debug)]
+pub struct MaskedLM {
+    dense: Linear,
+    activation: Activation,
+    norm: LayerNorm,
+    /// The same tensor as in the embeddings: trained from both ends, saved once.
+    decoder: Tensor,
+    bias: Tensor,
+}
+
+impl Head for MaskedLM {
+    type Output = LogitsOutput;
+    const ARCHITECTURE: &'static str = "BertForMaskedLM";
+
+    fn new(path: &nn::Path<'_>, config: &BertConfig, word_embeddings: &Tensor) -> Result<Self> {
+        if !config.tie_word_embeddings {
+            return Err(Error::Unsupported {
+                feature: "tie_word_embeddings = false".to_owned(),
+                remedy: "use a checkpoint whose output matrix is the word embeddings".to_owned(),
+            });
+        }
+        let path = path / "cls" / "predictions";
+        let transform = &path / "transform";
+        let size = config.hidden_size;
+        let dense = &transform / "dense";
+        let norm = &transform / "LayerNorm";
+        Ok(MaskedLM {
+            dense: Linear::new(&dense, size, size, config.initializer_range)?,
+            activation: config.hidden_act,
+            norm: LayerNorm::new(&norm, size, config.layer_norm_eps)?,
+            decoder: word_embeddings.shallow_clone(),
+            bias: path.f_var("bias", &[config.vocab_size], Init::Const(0.0))?,
+        })
+    }
+
+    fn forward(&self, encoded: BertOutput, inputs: &BertInputs, _: bool) -> Result<LogitsOutput> {
+        let hidden = self.dense.forward(&encoded.last_hidden_state)?;
+        let hidden = self.norm.forward(&self.activation.forward(&hidden)?)?;
+        let logits = hidden.f_linear(&self.decoder, Some(&self.bias))?;
+        let labels = inputs.labels.as_ref();
+        let loss = labels
+            .map(|labels| cross_entropy(&logits, labels, "labels", IGNORED))
+            .transpose()?;
+        Ok(LogitsOutput::new(encoded, logits, loss))
+    }
+}

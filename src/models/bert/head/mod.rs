@@ -1,0 +1,105 @@
+//! What is put on top of BERT for a task.
+
+mod loss;
+mod masked_lm;
+mod question_answering;
+mod sequence;
+mod token;
+
+pub use masked_lm::MaskedLM;
+pub use question_answering::QuestionAnswering;
+pub use sequence::SequenceClassification;
+pub use token::TokenClassification;
+
+use std::fmt;
+
+use tch::{nn, Tensor};
+
+use super::{BertConfig, BertInputs, BertOutput};
+use crate::Result;
+
+/// The part of a model that differs from task to task.
+///
+/// ```
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, BertOutput, Head};
+/// use textbrewer::{Model, Result};
+///
+/// /// The length of the mean of the last hidden states.
+/// #[derive(Debug)]
+/// struct MeanNorm;
+///
+/// impl Head for MeanNorm {
+///     type Output = Tensor;
+///     const ARCHITECTURE: &'static str = "BertMeanNorm";
+///
+///     fn new(_: &nn::Path<'_>, _: &BertConfig, _: &Tensor) -> Result<Self> {
+///         Ok(MeanNorm)
+///     }
+///
+///     fn forward(&self, encoded: BertOutput, _: &BertInputs, _: bool) -> Result<Tensor> {
+///         let mean = encoded.last_hidden_state.f_mean_dim(1, false, None)?;
+///         Ok(mean.f_norm_scalaropt_dim(2, -1, false)?)
+///     }
+/// }
+///
+/// let config = BertConfig::default().vocab_size(9).hidden_size(4).intermediate_size(4)
+///     .num_attention_heads(1).num_hidden_layers(1);
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let model = Bert::<MeanNorm>::new(&variables.root(), &config)?;
+/// let output = model.forward(&BertInputs::new(Tensor::from_slice2(&[[1i64, 2]])), false)?;
+/// assert_eq!(output.size(), [1]);
+/// # Result::Ok(())
+/// ```
+pub trait Head: Sized + fmt::Debug {
+    /// What the whole model returns.
+    type Output;
+
+    /// The class of `transformers` that `config.json` names.
+    const ARCHITECTURE: &'static str;
+
+    /// The name of the model below the head; empty when its variables stand at the root.
+    const BASE: &'static str = "bert";
+
+    /// Whether the model below has a pooler.
+    const POOLER: bool = false;
+
+    /// Makes the head's variables under `path`, beside those of the model below it.
+    ///
+    /// `word_embeddings` is the embedding matrix, for heads that share it.
+    ///
+    /// # Errors
+    /// When `config` does not fit the head.
+    fn new(path: &nn::Path<'_>, config: &BertConfig, word_embeddings: &Tensor) -> Result<Self>;
+
+    /// Goes from the states below to the model's result.
+    ///
+    /// # Errors
+    /// When labels in `inputs` do not fit.
+    fn forward(
+        &self,
+        encoded: BertOutput,
+        inputs: &BertInputs,
+        train: bool,
+    ) -> Result<Self::Output>;
+}
+
+/// No head: the model returns its states.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct NoHead;
+
+impl Head for NoHead {
+    type Output = BertOutput;
+    const ARCHITECTURE: &'static str = "BertModel";
+    const BASE: &'static str = "";
+    const POOLER: bool = true;
+
+    fn new(_: &nn::Path<'_>, _: &BertConfig, _: &Tensor) -> Result<Self> {
+        Ok(NoHead)
+    }
+
+    fn forward(&self, encoded: BertOutput, _: &BertInputs, _: bool) -> Result<BertOutput> {
+        Ok(encoded)
+    }
+}

@@ -1,0 +1,76 @@
+//! Where an answer begins and ends.
+
+use tch::{nn, Tensor};
+
+use super::loss::{check_shape, cross_entropy};
+use super::Head;
+use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
+use crate::models::layers::Linear;
+use crate::{Error, Result};
+
+/// A linear layer that scores every position twice.
+///
+/// The loss is the mean of the cross entropies of both scores. A position beyond the
+/// input, as of an answer that was cut off, does not count.
+#[derive(Debug)]
+pub struct QuestionAnswering {
+    outputs: Linear,
+}
+
+impl Head for QuestionAnswering {
+    type Output = QuestionAnsweringOutput;
+    const ARCHITECTURE: &'static str = "BertForQuestionAnswering";
+
+    fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
+        let path = path / "qa_outputs";
+        Ok(QuestionAnswering {
+            outputs: Linear::new(&path, config.hidden_size, 2, config.initializer_range)?,
+        })
+    }
+
+    fn forward(
+        &self,
+        encoded: BertOutput,
+        inputs: &BertInputs,
+        _train: bool,
+    ) -> Result<QuestionAnsweringOutput> {
+        let logits = self.outputs.forward(&encoded.last_hidden_state)?;
+        let start_logits = logits.f_select(-1, 0)?.f_contiguous()?;
+        let end_logits = logits.f_select(-1, 1)?.f_contiguous()?;
+        let loss = match (&inputs.start_positions, &inputs.end_positions) {
+            (Some(start), Some(end)) => {
+                let start = position_loss(&start_logits, start, "start_positions")?;
+                let end = position_loss(&end_logits, end, "end_positions")?;
+                Some(start.f_add(&end)?.f_div_scalar(2.0)?)
+            }
+            (None, None) => None,
+            (Some(_), None) => return Err(needed("end_positions", "start_positions")),
+            (None, Some(_)) => return Err(needed("start_positions", "end_positions")),
+        };
+        Ok(QuestionAnsweringOutput {
+            loss,
+            start_logits,
+            end_logits,
+            hidden_states: encoded.hidden_states,
+            attentions: encoded.attentions,
+        })
+    }
+}
+
+/// The position after the last one stands for all that are outside.
+fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tensor> {
+    let size = logits.size();
+    let [batch, length] = size[..] else {
+        return Err(Error::shape(what, "[batch, length]", format!("{size:?}")));
+    };
+    let positions = match positions.dim() {
+        2 => positions.f_squeeze_dim(-1)?,
+        _ => positions.shallow_clone(),
+    };
+    check_shape(&positions, &[batch], what)?;
+    cross_entropy(logits, &positions.f_clamp(0, length)?, what, length)
+}
+
+fn needed(missing: &str, given: &str) -> Error {
+    Error::config(missing, format!("needed together with {given}"))
+}

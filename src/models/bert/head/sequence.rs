@@ -1,0 +1,97 @@
+//! Labels for whole sequences.
+
+use tch::{nn, Kind, Reduction, Tensor};
+
+use super::loss::{check_shape, cross_entropy, IGNORED};
+use super::Head;
+use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ProblemType};
+use crate::models::layers::{dropout, Linear};
+use crate::{Error, Result};
+
+/// A linear layer on the pooled output.
+///
+/// The loss is the cross entropy of integer labels, `[batch]`; with one label only, the
+/// mean squared error of numbers, `[batch]`; and the binary cross entropy of
+/// floating-point labels, `[batch, labels]`.
+/// [`BertConfig::problem_type`] fixes which.
+#[derive(Debug)]
+pub struct SequenceClassification {
+    classifier: Linear,
+    labels: i64,
+    problem: Option<ProblemType>,
+    dropout: f64,
+}
+
+impl Head for SequenceClassification {
+    type Output = LogitsOutput;
+    const ARCHITECTURE: &'static str = "BertForSequenceClassification";
+    const POOLER: bool = true;
+
+    fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
+        let labels = config.label_count();
+        let path = path / "classifier";
+        let stdev = config.initializer_range;
+        Ok(SequenceClassification {
+            classifier: Linear::new(&path, config.hidden_size, labels, stdev)?,
+            labels,
+            problem: config.problem_type,
+            dropout: config
+                .classifier_dropout
+                .unwrap_or(config.hidden_dropout_prob),
+        })
+    }
+
+    fn forward(
+        &self,
+        encoded: BertOutput,
+        inputs: &BertInputs,
+        train: bool,
+    ) -> Result<LogitsOutput> {
+        let pooled = encoded.pooler_output.as_ref();
+        let pooled = pooled.ok_or_else(|| Error::other("the model below has no pooler"))?;
+        let pooled = dropout(pooled.shallow_clone(), self.dropout, train)?;
+        let logits = self.classifier.forward(&pooled)?;
+        let labels = inputs.labels.as_ref();
+        let loss = labels
+            .map(|labels| self.loss(&logits, labels))
+            .transpose()?;
+        Ok(LogitsOutput::new(encoded, logits, loss))
+    }
+}
+
+impl SequenceClassification {
+    fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let integers = matches!(labels.f_kind()?, Kind::Int64 | Kind::Int);
+        let problem = self.problem.unwrap_or(match (self.labels, integers) {
+            (1, _) => ProblemType::Regression,
+            (_, true) => ProblemType::SingleLabelClassification,
+            (_, false) => ProblemType::MultiLabelClassification,
+        });
+        match problem {
+            ProblemType::SingleLabelClassification => {
+                cross_entropy(logits, labels, "labels", IGNORED)
+            }
+            ProblemType::Regression => {
+                // One number may come as `[batch]` or as `[batch, 1]`.
+                let logits = match labels.dim() {
+                    1 => logits.f_squeeze_dim(-1)?,
+                    _ => logits.shallow_clone(),
+                };
+                check_shape(labels, &logits.size(), "labels")?;
+                let labels = labels.f_to_kind(logits.f_kind()?)?;
+                Ok(logits.f_mse_loss(&labels, Reduction::Mean)?)
+            }
+            ProblemType::MultiLabelClassification => {
+                check_shape(labels, &logits.size(), "labels")?;
+                let labels = labels.f_to_kind(logits.f_kind()?)?;
+                let none = None::<Tensor>;
+                Ok(logits.f_binary_cross_entropy_with_logits(
+                    &labels,
+                    none.as_ref(),
+                    none.as_ref(),
+                    Reduction::Mean,
+                )?)
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! What a BERT is given.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Batch, Error, Result};
+
+/// A batch for BERT.
+///
+/// | field | shape |
+/// |---|---|
+/// | `input_ids`, `token_type_ids` | `[batch, length]` |
+/// | `position_ids` | `[batch, length]` or `[1, length]` |
+/// | `attention_mask` | `[batch, length]`, or `[batch, length, length]`; 0 is not looked at |
+/// | `labels` | `[batch]`; `[batch, length]` with -100 where no loss is wanted for token classification and masked LM; `[batch, labels]` for several labels at once |
+/// | `start_positions`, `end_positions` | `[batch]` |
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::models::BertInputs;
+///
+/// let ids = Tensor::from_slice2(&[[101i64, 7592, 102], [101, 102, 0]]);
+/// let mask = ids.ne(0);
+/// let inputs = BertInputs::new(ids).attention_mask(mask);
+/// assert!(inputs.labels.is_none());
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BertInputs {
+    /// Token ids.
+    pub input_ids: Tensor,
+    /// 1 at tokens, 0 at padding; all 1 when absent.
+    pub attention_mask: Option<Tensor>,
+    /// Segments; all 0 when absent.
+    pub token_type_ids: Option<Tensor>,
+    /// Positions; 0, 1, 2 … when absent.
+    pub position_ids: Option<Tensor>,
+    /// The ground truth.
+    pub labels: Option<Tensor>,
+    /// The ground truth of question answering: the answer's first token.
+    pub start_positions: Option<Tensor>,
+    /// The ground truth of question answering: the answer's last token.
+    pub end_positions: Option<Tensor>,
+}
+
+impl BertInputs {
+    /// Token ids, and nothing else yet.
+    pub fn new(input_ids: Tensor) -> Self {
+        BertInputs {
+            input_ids,
+            attention_mask: None,
+            token_type_ids: None,
+            position_ids: None,
+            labels: None,
+            start_positions: None,
+            end_positions: None,
+        }
+    }
+
+    /// Sets which positions are tokens.
+    #[must_use]
+    pub fn attention_mask(mut self, mask: Tensor) -> Self {
+        self.attention_mask = Some(mask);
+        self
+    }
+
+    /// Sets the segments.
+    #[must_use]
+    pub fn token_type_ids(mut self, ids: Tensor) -> Self {
+        self.token_type_ids = Some(ids);
+        self
+    }
+
+    /// Sets the positions.
+    #[must_use]
+    pub fn position_ids(mut self, ids: Tensor) -> Self {
+        self.position_ids = Some(ids);
+        self
+    }
+
+    /// Sets the ground truth.
+    #[must_use]
+    pub fn labels(mut self, labels: Tensor) -> Self {
+        self.labels = Some(labels);
+        self
+    }
+
+    /// Sets the answers of question answering.
+    #[must_use]
+    pub fn answers(mut self, start_positions: Tensor, end_positions: Tensor) -> Self {
+        self.start_positions = Some(start_positions);
+        self.end_positions = Some(end_positions);
+        self
+    }
+
+    /// Checks shapes and kinds, which the CPU knows without asking the device.
+    pub(super) fn validate(&self, max_length: i64) -> Result<()> {
+        let size = self.input_ids.size();
+        let [batch, length] = size[..] else {
+            let got = format!("{size:?}");
+            return Err(Error::shape("input_ids", "[batch, length]", got));
+        };
+        if length > max_length {
+            return Err(Error::shape(
+                "input_ids",
+                format!("at most {max_length} tokens (max_position_embeddings)"),
+                format!("{length}; truncate the text"),
+            ));
+        }
+        let ids = [
+            ("input_ids", Some(&self.input_ids)),
+            ("token_type_ids", self.token_type_ids.as_ref()),
+            ("position_ids", self.position_ids.as_ref()),
+        ];
+        for (name, tensor) in ids {
+            let Some(tensor) = tensor else { continue };
+            let size = tensor.size();
+            let broadcast = name == "position_ids" && size == [1, length];
+            if size != [batch, length] && !broadcast {
+                let expected = format!("{:?}, as input_ids", [batch, length]);
+                return Err(Error::shape(name, expected, format!("{size:?}")));
+            }
+            let kind = tensor.f_kind()?;
+            if !matches!(kind, Kind::Int64 | Kind::Int) {
+                return Err(Error::shape(name, "integers (Int64)", format!("{kind:?}")));
+            }
+        }
+        if let Some(mask) = &self.attention_mask {
+            let size = mask.size();
+            if size != [batch, length] && size != [batch, length, length] {
+                let expected = format!("{:?}, as input_ids", [batch, length]);
+                let got = format!("{size:?}");
+                return Err(Error::shape("attention_mask", expected, got));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Batch for BertInputs {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(BertInputs {
+            input_ids: self.input_ids.f_to_device(device)?,
+            attention_mask: self.attention_mask.to_device(device)?,
+            token_type_ids: self.token_type_ids.to_device(device)?,
+            position_ids: self.position_ids.to_device(device)?,
+            labels: self.labels.to_device(device)?,
+            start_positions: self.start_positions.to_device(device)?,
+            end_positions: self.end_positions.to_device(device)?,
+        })
+    }
+}

@@ -1,0 +1,173 @@
+//! BERT ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805)).
+
+mod attention;
+mod config;
+mod config_builder;
+mod embeddings;
+mod encoder;
+mod head;
+mod inputs;
+mod mask;
+mod output;
+mod pooler;
+mod pretrained;
+
+pub use config::{BertConfig, ProblemType};
+pub use head::{
+    Head, MaskedLM, NoHead, QuestionAnswering, SequenceClassification, TokenClassification,
+};
+pub use inputs::BertInputs;
+pub use output::{BertOutput, BertOutputs, LogitsOutput, QuestionAnsweringOutput};
+
+use tch::nn;
+
+use embeddings::Embeddings;
+use encoder::Encoder;
+use pooler::Pooler;
+
+use crate::{Error, Model, Result};
+
+/// BERT without a head.
+pub type BertModel = Bert<NoHead>;
+/// BERT that labels sequences.
+pub type BertForSequenceClassification = Bert<SequenceClassification>;
+/// BERT that labels every token.
+pub type BertForTokenClassification = Bert<TokenClassification>;
+/// BERT that finds answers in a text.
+pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
+/// BERT that fills in masked tokens.
+pub type BertForMaskedLM = Bert<MaskedLM>;
+
+/// BERT with a head; most users want one of [`BertModel`],
+/// [`BertForSequenceClassification`], [`BertForTokenClassification`],
+/// [`BertForQuestionAnswering`] and [`BertForMaskedLM`]. A [`Head`] of the user's own
+/// works as well.
+///
+/// ```
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
+/// use textbrewer::Model;
+///
+/// let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+///     .num_attention_heads(2).num_hidden_layers(3).num_labels(4);
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let model = BertForSequenceClassification::new(&variables.root(), &config)?
+///     .output_hidden_states(true);
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]))
+///     .labels(Tensor::from_slice(&[0i64, 3]));
+/// let output = model.forward(&inputs, false)?;
+/// assert_eq!(output.logits.size(), [2, 4]);
+/// assert_eq!(output.hidden_states.len(), 4);
+/// assert!(output.loss.is_some());
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct Bert<H> {
+    embeddings: Embeddings,
+    encoder: Encoder,
+    pooler: Option<Pooler>,
+    head: H,
+    config: BertConfig,
+    outputs: BertOutputs,
+    /// Where in its variable store the model is: empty, or with a dot at the end.
+    scope: String,
+}
+
+impl<H: Head> Bert<H> {
+    /// Makes the variables of a model under `path`, with fresh values: normally
+    /// distributed weights, zero biases.
+    ///
+    /// With the root of a variable store as `path` the names are those of `transformers`,
+    /// as [`from_pretrained`](Self::from_pretrained) needs it.
+    ///
+    /// # Errors
+    /// When `config` cannot work, or there is a BERT under `path` already.
+    pub fn new(path: &nn::Path<'_>, config: &BertConfig) -> Result<Self> {
+        config.validate()?;
+        let base = match H::BASE {
+            "" => path.clone(),
+            base => path / base,
+        };
+        // A second variable of a name would silently get another one.
+        let words = &base / "embeddings" / "word_embeddings";
+        if words.get("weight").is_some() {
+            return Err(Error::config(
+                "path",
+                "there is a BERT here already; give each model its own VarStore or sub-path",
+            ));
+        }
+        let embeddings = Embeddings::new(&(&base / "embeddings"), config)?;
+        let encoder = Encoder::new(&(&base / "encoder"), config)?;
+        let pooler = match H::POOLER {
+            true => Some(Pooler::new(&(&base / "pooler"), config)?),
+            false => None,
+        };
+        let head = H::new(path, config, embeddings.word_embeddings())?;
+        let scope = path.components().map(|part| format!("{part}."));
+        Ok(Bert {
+            embeddings,
+            encoder,
+            pooler,
+            head,
+            config: config.clone(),
+            outputs: BertOutputs {
+                hidden_states: config.output_hidden_states,
+                attentions: config.output_attentions,
+            },
+            scope: scope.collect(),
+        })
+    }
+
+    /// Sets whether all hidden states are returned.
+    #[must_use]
+    pub fn output_hidden_states(mut self, output: bool) -> Self {
+        self.outputs.hidden_states = output;
+        self
+    }
+
+    /// Sets whether all attention probabilities are returned. If not, a fused kernel is
+    /// used that is faster and never writes them down.
+    #[must_use]
+    pub fn output_attentions(mut self, output: bool) -> Self {
+        self.outputs.attentions = output;
+        self
+    }
+
+    /// The model's shape.
+    pub fn config(&self) -> &BertConfig {
+        &self.config
+    }
+
+    /// Which states are returned.
+    pub fn outputs(&self) -> BertOutputs {
+        self.outputs
+    }
+
+    /// The head.
+    pub fn head(&self) -> &H {
+        &self.head
+    }
+}
+
+impl<H: Head> Model<BertInputs> for Bert<H> {
+    type Output = H::Output;
+
+    /// # Errors
+    /// [`Error::Shape`] for inputs that do not fit the model or each other, and
+    /// [`Error::Torch`] for ids out of range (on the CPU; CUDA finds them later).
+    fn forward(&self, inputs: &BertInputs, train: bool) -> Result<H::Output> {
+        inputs.validate(self.config.max_position_embeddings)?;
+        let embedded = self.embeddings.forward(inputs, train)?;
+        let mask = match &inputs.attention_mask {
+            Some(mask) => Some(mask::additive(mask, embedded.f_kind()?)?),
+            None => None,
+        };
+        let mut encoded = self
+            .encoder
+            .forward(embedded, mask.as_ref(), self.outputs, train)?;
+        if let Some(pooler) = &self.pooler {
+            encoded.pooler_output = Some(pooler.forward(&encoded.last_hidden_state)?);
+        }
+        self.head.forward(encoded, inputs, train)
+    }
+}

@@ -1,0 +1,139 @@
+//! BERT in and out of Hugging Face's folders.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use tch::nn::VarStore;
+
+use super::{Bert, BertConfig, Head};
+use crate::weights::{self, LoadOptions, LoadReport, Names};
+use crate::{Error, Result};
+
+const CONFIG: &str = "config.json";
+const WEIGHTS: &str = "model.safetensors";
+/// The parts that every BERT has, with and without the prefix of a task model.
+const CORE: [&str; 4] = [
+    "bert.embeddings.",
+    "bert.encoder.",
+    "embeddings.",
+    "encoder.",
+];
+
+impl<H: Head> Bert<H> {
+    /// Makes a model from a folder with `config.json` and `model.safetensors`, as
+    /// `transformers` writes it.
+    ///
+    /// The folder may hold a BERT with another head or with none: embeddings and layers
+    /// must be there and fit; what is missing of the head and the pooler keeps its fresh
+    /// values, and heads that this model lacks are passed over. The report names both.
+    /// Weights of another dtype are converted to that of `variables`.
+    ///
+    /// ```no_run
+    /// use tch::{nn, Device};
+    /// use textbrewer::models::BertForSequenceClassification;
+    ///
+    /// let variables = nn::VarStore::new(Device::cuda_if_available());
+    /// let (model, report) =
+    ///     BertForSequenceClassification::from_pretrained(&variables, "bert-base-uncased")?;
+    /// println!("to be trained: {:?}", report.missing);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// When `variables` is not empty, when the configuration cannot work, and when the
+    /// weights cannot be read or do not fit. After an error start with a fresh `VarStore`.
+    pub fn from_pretrained(
+        variables: &VarStore,
+        folder: impl AsRef<Path>,
+    ) -> Result<(Self, LoadReport)> {
+        let folder = folder.as_ref();
+        let config = BertConfig::from_json_file(folder.join(CONFIG))?;
+        Self::from_pretrained_with_config(variables, folder, &config)
+    }
+
+    /// As [`from_pretrained`](Self::from_pretrained), but of the folder only
+    /// `model.safetensors` is read: for another number of labels or another dropout.
+    ///
+    /// # Errors
+    /// As [`from_pretrained`](Self::from_pretrained).
+    pub fn from_pretrained_with_config(
+        variables: &VarStore,
+        folder: impl AsRef<Path>,
+        config: &BertConfig,
+    ) -> Result<(Self, LoadReport)> {
+        if !variables.is_empty() {
+            let reason = "must be empty: a pretrained model needs a VarStore of its own";
+            return Err(Error::config("variables", reason));
+        }
+        let path = weights_file(folder.as_ref())?;
+        let model = Self::new(&variables.root(), config)?;
+        let options = LoadOptions::new()
+            .convert_dtype(true)
+            .ignore_missing(Names::not_starting_with(CORE))
+            .ignore_unexpected(Names::not_starting_with(CORE))
+            .base_prefix("bert");
+        let report = weights::load_file(variables, path, &options)?;
+        Ok((model, report))
+    }
+
+    /// Writes `config.json` and `model.safetensors` to a folder, which `transformers` and
+    /// [`from_pretrained`](Self::from_pretrained) read. The folder is made if needed.
+    ///
+    /// `variables` is the store that the model was made in; what else is under the
+    /// model's path is saved with it.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written.
+    pub fn save_pretrained(&self, variables: &VarStore, folder: impl AsRef<Path>) -> Result<()> {
+        let folder = folder.as_ref();
+        std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;
+        let tensors: Vec<_> = weights::state_dict(variables)
+            .into_iter()
+            .filter_map(|(name, tensor)| {
+                let name = name.strip_prefix(self.scope.as_str())?;
+                Some((name.to_owned(), tensor))
+            })
+            .collect();
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        weights::save(folder.join(WEIGHTS), &tensors, &metadata)?;
+        let path = folder.join(CONFIG);
+        let text = self
+            .config
+            .to_json(H::ARCHITECTURE)
+            .map_err(|source| Error::Json {
+                place: path.display().to_string(),
+                reason: source.to_string(),
+                source,
+            })?;
+        weights::write_atomically(&path, |file| {
+            writeln!(file, "{text}").map_err(|source| Error::io(&path, source))
+        })
+    }
+}
+
+/// The weights in `folder`; where there are others instead, the error says what to do.
+fn weights_file(folder: &Path) -> Result<PathBuf> {
+    let path = folder.join(WEIGHTS);
+    if path.exists() {
+        return Ok(path);
+    }
+    let instead = [
+        (
+            "model.safetensors.index.json",
+            "load it with transformers and save it with a larger max_shard_size",
+        ),
+        (
+            "pytorch_model.bin",
+            "load it with transformers and save it again, or convert it with \
+             safetensors.torch.save_file",
+        ),
+    ];
+    for (name, remedy) in instead {
+        if folder.join(name).exists() {
+            let reason = format!("is not there, only {name}, which is not read: {remedy}");
+            return Err(Error::WeightsFile { path, reason });
+        }
+    }
+    Err(Error::io(path, std::io::ErrorKind::NotFound.into()))
+}

@@ -1,0 +1,16 @@
+//! Models of the BERT family that show their hidden states and attentions.
+//!
+//! Names of weights and keys of configurations are Hugging Face's, so folders written by
+//! `transformers` load here and the other way round.
+
+mod activation;
+mod bert;
+mod layers;
+
+pub use activation::Activation;
+pub use bert::{
+    Bert, BertConfig, BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification,
+    BertForTokenClassification, BertInputs, BertModel, BertOutput, BertOutputs, Head, LogitsOutput,
+    MaskedLM, NoHead, ProblemType, QuestionAnswering, QuestionAnsweringOutput,
+    SequenceClassification, TokenClassification,
+};

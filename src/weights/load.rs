@@ -1,0 +1,244 @@
+//! Tensors into the variables of a model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tch::nn::VarStore;
+use tch::Tensor;
+
+use super::names::{is_position_ids, modern, toggle_prefix};
+use super::{read, state_dict, Names};
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// What may differ between a file of weights and the model.
+///
+/// By default nothing may.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Convert weights of another dtype to the model's.
+    pub convert_dtype: bool,
+    /// Variables of the model that keep their values when the file has none for them.
+    pub ignore_missing: Names,
+    /// Weights of the file that are passed over when the model has no place for them.
+    pub ignore_unexpected: Names,
+    /// The name of the model inside its task model, such as `bert`: `bert.encoder…` in the
+    /// file also fits `encoder…` in the model, and the other way round.
+    pub base_prefix: Option<String>,
+}
+
+impl LoadOptions {
+    /// Nothing may differ.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`convert_dtype`](Self::convert_dtype).
+    #[must_use]
+    pub fn convert_dtype(mut self, convert: bool) -> Self {
+        self.convert_dtype = convert;
+        self
+    }
+
+    /// Sets [`ignore_missing`](Self::ignore_missing).
+    #[must_use]
+    pub fn ignore_missing(mut self, names: Names) -> Self {
+        self.ignore_missing = names;
+        self
+    }
+
+    /// Sets [`ignore_unexpected`](Self::ignore_unexpected).
+    #[must_use]
+    pub fn ignore_unexpected(mut self, names: Names) -> Self {
+        self.ignore_unexpected = names;
+        self
+    }
+
+    /// Sets [`base_prefix`](Self::base_prefix).
+    #[must_use]
+    pub fn base_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.base_prefix = Some(prefix.into());
+        self
+    }
+}
+
+/// What was loaded, and what was passed over as the [`LoadOptions`] allowed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LoadReport {
+    /// The model's variables that got a value, sorted.
+    pub loaded: Vec<String>,
+    /// The model's variables that the file has nothing for, sorted.
+    pub missing: Vec<String>,
+    /// The file's weights that the model has no place for, sorted.
+    pub unexpected: Vec<String>,
+}
+
+/// Copies the weights of a safetensors file into `variables`; see [`load_into`].
+///
+/// # Errors
+/// Those of [`read`] and of [`load_into`].
+pub fn load_file(
+    variables: &VarStore,
+    path: impl AsRef<Path>,
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let path = path.as_ref();
+    let tensors = read(path)?;
+    load_into(variables, &tensors, &path.display().to_string(), options)
+}
+
+/// Copies `tensors` into `variables`, once every name, shape and dtype was found to fit.
+///
+/// Values are copied into the variables that are there, on their device and in their
+/// dtype, so models and optimizers that hold them see the new values. `LayerNorm.gamma`
+/// and `LayerNorm.beta` of old checkpoints are taken as `weight` and `bias`, and saved
+/// `position_ids` buffers are passed over.
+///
+/// `origin` says in errors where the tensors come from.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::weights::{load_into, LoadOptions};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let bias = variables.root().zeros("bias", &[2]);
+/// let tensors = BTreeMap::from([("bias".to_owned(), Tensor::from_slice(&[1f32, 2.0]))]);
+/// load_into(&variables, &tensors, "example", &LoadOptions::new())?;
+/// assert_eq!(bias.double_value(&[1]), 2.0);
+/// # textbrewer::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// [`Error::WeightsMismatch`] with everything that differs; nothing was changed then.
+pub fn load_into(
+    variables: &VarStore,
+    tensors: &BTreeMap<String, Tensor>,
+    origin: &str,
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let state = state_dict(variables);
+    let pairing = Pairing::new(&state, tensors, options.base_prefix.as_deref());
+    let differences = pairing.differences(options)?;
+    if !differences.is_empty() {
+        return Err(Error::WeightsMismatch {
+            origin: origin.to_owned(),
+            differences,
+        });
+    }
+    let _no_grad = tch::no_grad_guard();
+    for pair in &pairing.pairs {
+        let mut variable = pair.variable.shallow_clone();
+        variable
+            .f_copy_(pair.tensor)
+            .context(|| format!("loading `{}` from {origin}", pair.name))?;
+    }
+    let loaded = pairing.pairs.iter().map(|pair| pair.name.to_owned());
+    Ok(LoadReport {
+        loaded: loaded.collect(),
+        missing: pairing.missing.iter().map(|&n| n.to_owned()).collect(),
+        unexpected: pairing.unexpected.iter().map(|&n| n.to_owned()).collect(),
+    })
+}
+
+struct Pair<'a> {
+    name: &'a str,
+    variable: &'a Tensor,
+    /// The name in the file, for messages.
+    source: &'a str,
+    tensor: &'a Tensor,
+}
+
+/// Which tensor goes into which variable.
+struct Pairing<'a> {
+    pairs: Vec<Pair<'a>>,
+    missing: Vec<&'a str>,
+    unexpected: Vec<&'a str>,
+}
+
+impl<'a> Pairing<'a> {
+    fn new(
+        state: &'a [(String, Tensor)],
+        tensors: &'a BTreeMap<String, Tensor>,
+        base: Option<&str>,
+    ) -> Self {
+        let mut free: BTreeMap<&str, &Tensor> = BTreeMap::new();
+        for (name, tensor) in state {
+            free.insert(name, tensor);
+        }
+        let mut left: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
+        let mut pairs = Vec::new();
+        // Exact names come first, so that a looser rule never takes a variable away from
+        // the weight that bears its name.
+        let toggled = |name: &str| base.map(|base| toggle_prefix(name, base));
+        let rules: [&dyn Fn(&str) -> Option<String>; 4] =
+            [&|name| Some(name.to_owned()), &modern, &toggled, &|name| {
+                modern(name).and_then(|name| toggled(&name))
+            }];
+        for rule in rules {
+            for (source, tensor) in tensors {
+                if !left.contains(source.as_str()) {
+                    continue;
+                }
+                let Some(target) = rule(source) else { continue };
+                if let Some((name, variable)) = free.remove_entry(target.as_str()) {
+                    left.remove(source.as_str());
+                    pairs.push(Pair {
+                        name,
+                        variable,
+                        source,
+                        tensor,
+                    });
+                }
+            }
+        }
+        pairs.sort_by(|a, b| a.name.cmp(b.name));
+        left.retain(|name| !is_position_ids(name));
+        Pairing {
+            pairs,
+            missing: free.into_keys().collect(),
+            unexpected: left.into_iter().collect(),
+        }
+    }
+
+    fn differences(&self, options: &LoadOptions) -> Result<Vec<String>> {
+        let mut differences = Vec::new();
+        for pair in &self.pairs {
+            let Pair { name, source, .. } = pair;
+            let title = if name == source {
+                format!("`{name}`")
+            } else {
+                format!("`{name}` (in the file `{source}`)")
+            };
+            let (model, file) = (pair.variable.size(), pair.tensor.size());
+            if model != file {
+                differences.push(format!(
+                    "{title}: shape {file:?}, the model expects {model:?}"
+                ));
+            }
+            let model = pair.variable.f_kind().context(|| title.clone())?;
+            let file = pair.tensor.f_kind().context(|| title.clone())?;
+            if model != file && !options.convert_dtype {
+                differences.push(format!(
+                    "{title}: dtype {file:?}, the model expects {model:?}; \
+                     `convert_dtype` would convert it"
+                ));
+            }
+        }
+        for name in &self.missing {
+            if !options.ignore_missing.contains(name) {
+                differences.push(format!("`{name}`: missing"));
+            }
+        }
+        for name in &self.unexpected {
+            if !options.ignore_unexpected.contains(name) {
+                differences.push(format!(
+                    "`{name}`: unexpected, the model has no such weight"
+                ));
+            }
+        }
+        Ok(differences)
+    }
+}

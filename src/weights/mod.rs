@@ -1,0 +1,29 @@
+//! Weights in and out of files, and into models.
+//!
+//! The format is [safetensors](https://github.com/huggingface/safetensors), which Python's
+//! `safetensors` and `transformers` read and write; Python's pickles are not read.
+//! Nothing is loaded until every name, shape and dtype was found to fit.
+
+mod atomic;
+mod dtype;
+mod load;
+mod names;
+mod read;
+mod write;
+
+pub(crate) use atomic::write_atomically;
+pub use load::{load_file, load_into, LoadOptions, LoadReport};
+pub use names::Names;
+pub use read::{read, read_metadata};
+pub use write::save;
+
+use tch::nn::VarStore;
+use tch::Tensor;
+
+/// All variables of `variables`, trainable or not, sorted by name. They share memory
+/// with the originals.
+pub fn state_dict(variables: &VarStore) -> Vec<(String, Tensor)> {
+    let mut named: Vec<_> = variables.variables().into_iter().collect();
+    named.sort_by(|a, b| a.0.cmp(&b.0));
+    named
+}
