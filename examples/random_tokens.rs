@@ -92,7 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .schedule(linear_with_warmup(steps / 10, steps))
         .callback(|student, info| {
             let accuracy = accuracy(student, &mut evaluation, device)?;
-            println!("step {:>4}  accuracy {:.1} %", info.global_step, 100.0 * accuracy);
+            println!(
+                "step {:>4}  accuracy {:.1} %",
+                info.global_step,
+                100.0 * accuracy
+            );
             Ok(())
         })
         .run()?;
@@ -147,9 +151,15 @@ fn random_examples(options: &Options) -> textbrewer::Result<TensorLoader<BertInp
     let input_ids = Tensor::f_randint(100, [EXAMPLES, LENGTH], int64)?;
     let labels = Tensor::f_randint(LABELS, [EXAMPLES], int64)?;
     let attention_mask = input_ids.f_ones_like()?;
-    TensorLoader::new(vec![input_ids, attention_mask, labels], options.batch_size, |tensors| {
-        Ok(BertInputs::new(&tensors[0]).attention_mask(&tensors[1]).labels(&tensors[2]))
-    })
+    TensorLoader::new(
+        vec![input_ids, attention_mask, labels],
+        options.batch_size,
+        |tensors| {
+            Ok(BertInputs::new(&tensors[0])
+                .attention_mask(&tensors[1])
+                .labels(&tensors[2]))
+        },
+    )
 }
 
 /// The part of the examples whose label is the one with the largest logit.
@@ -163,7 +173,10 @@ fn accuracy(
         let batch = textbrewer::Batch::to_device(&batch?, device)?;
         let predicted = model.forward(&batch, false)?.logits.f_argmax(-1, false)?;
         if let Some(labels) = &batch.labels {
-            right += predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+            right += predicted
+                .f_eq_tensor(labels)?
+                .f_sum(Kind::Int64)?
+                .f_int64_value(&[])?;
             all += labels.size()[0];
         }
     }

@@ -115,7 +115,7 @@ struct TemperaturePreset {
 ///         Ok(student.f_l1_loss(teacher, tch::Reduction::Mean)?)
 ///     })
 ///     .weight_scheduler("late", |x| if x < 0.5 { 0.0 } else { 1.0 });
-/// let late = presets.weight_schedule("kd_loss_weight_scheduler", Some("late"))?;
+/// let late = presets.weight_schedule("kd_loss_weight_scheduler", Some(&"late".into()))?;
 /// assert_eq!(late.map(|weight| weight(0.75)), Some(1.0));
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
@@ -352,11 +352,22 @@ impl Presets {
     pub fn weight_schedule(
         &self,
         field: &str,
-        name: Option<&str>,
+        spec: Option<&SchedulerSpec>,
     ) -> Result<Option<WeightFunction>> {
-        let scheduler =
-            |name| find(&self.weight_schedulers, field, "weight scheduler", name).cloned();
-        name.map(scheduler).transpose()
+        let Some(spec) = spec else {
+            return Ok(None);
+        };
+        let schedule = find(
+            &self.weight_schedulers,
+            field,
+            "weight scheduler",
+            &spec.name,
+        )?;
+        if !spec.arguments.is_empty() {
+            let reason = format!("`{}` takes no arguments", spec.name);
+            return Err(Error::config(field, reason));
+        }
+        Ok(Some(Rc::clone(schedule)))
     }
 
     /// The temperature scheduler of this name, made with these arguments, if there is one;

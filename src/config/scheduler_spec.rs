@@ -20,6 +20,16 @@ pub enum Arguments {
     Named(BTreeMap<String, f64>),
 }
 
+impl Arguments {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Arguments::Positional(values) => values.is_empty(),
+            Arguments::Named(values) => values.is_empty(),
+        }
+    }
+}
+
 /// A schedule by its name, with its arguments.
 ///
 /// In JSON it is `"cwsm"` when there are no arguments, `["flsw", 1, 2]` or

@@ -2,7 +2,9 @@
 
 use tch::nn::VarStore;
 
-use super::{Distiller, DistillerBuilder, HardLabels, LossReport, Pair, Parts, SoftLabels, StepInfo};
+use super::{
+    Distiller, DistillerBuilder, HardLabels, LossReport, Pair, Parts, SoftLabels, StepInfo,
+};
 use crate::{Batch, Error, Model, Result, TrainingConfig};
 
 /// One teacher, one student, logits only.
@@ -57,7 +59,8 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
         let teacher = self.pair.run_teacher(batch)?;
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
-        self.soft_labels.add_to(&mut report, &teacher, &student, step)?;
+        self.soft_labels
+            .add_to(&mut report, &teacher, &student, step)?;
         self.hard_labels.add_to(&mut report, &student, step)?;
         Ok(report)
     }

@@ -45,7 +45,6 @@ impl<'a, B, T, S, D> DistillerBuilder<'a, B, T, S, D>
 where
     T: Model<B> + 'a,
     S: Model<B> + ?Sized,
-    D: TryFrom<Parts<'a, B, S>, Error = Error>,
 {
     /// Starts with the models and the student's variables.
     pub fn new(teacher: T, student: &'a S, variables: &'a VarStore) -> Self {
@@ -121,7 +120,13 @@ where
     /// # Errors
     /// A missing adaptor, a configuration that cannot work, an unknown preset, a device
     /// that is not there or not where the student is.
-    pub fn build(self) -> Result<D> {
+    pub fn build(self) -> Result<D>
+    where
+        B: 'a,
+        T::Output: 'a,
+        S::Output: 'a,
+        D: TryFrom<Parts<'a, B, S>, Error = Error>,
+    {
         self.train_config.validate()?;
         self.distill_config.validate()?;
         check_device(&self.train_config, self.variables)?;

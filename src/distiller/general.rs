@@ -46,7 +46,11 @@ impl<B, S: ?Sized> GeneralDistiller<'_, B, S> {
         let (teacher, student) = (!teacher.logits.is_empty(), !student.logits.is_empty());
         if teacher != student && !self.warned_of_logits {
             self.warned_of_logits = true;
-            let (has, lacks) = if teacher { ("teacher", "student") } else { ("student", "teacher") };
+            let (has, lacks) = if teacher {
+                ("teacher", "student")
+            } else {
+                ("student", "teacher")
+            };
             log::warn!("the {has} adaptor returned logits, the {lacks} adaptor none: no distillation loss on logits");
         }
         teacher && student
@@ -78,7 +82,8 @@ impl<B: Batch, S: ?Sized> Distiller for GeneralDistiller<'_, B, S> {
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
         if self.both_have_logits(&teacher, &student) {
-            self.soft_labels.add_to(&mut report, &teacher, &student, step)?;
+            self.soft_labels
+                .add_to(&mut report, &teacher, &student, step)?;
         }
         self.matches.add_to(&mut report, &teacher, &student)?;
         self.hard_labels.add_to(&mut report, &student, step)?;

@@ -16,13 +16,12 @@ impl HardLabels {
     /// # Errors
     /// When the schedule's name is unknown.
     pub fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
-        let schedule = &config.hard_label_weight_scheduler;
-        let find = |name| presets.find_weight_scheduler("hard_label_weight_scheduler", name);
+        let schedule = presets.weight_schedule(
+            "hard_label_weight_scheduler",
+            config.hard_label_weight_scheduler.as_ref(),
+        )?;
         Ok(HardLabels {
-            weight: WeightSchedule::new(
-                config.hard_label_weight,
-                schedule.as_deref().map(find).transpose()?,
-            ),
+            weight: WeightSchedule::new(config.hard_label_weight, schedule),
         })
     }
 

@@ -40,11 +40,11 @@ impl Matches {
             .enumerate()
             .map(|(index, config)| {
                 let place = format!("intermediate_matches[{index}]");
-                let loss = presets.find_match_loss(&format!("{place}.loss"), &config.loss)?;
+                let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
                 check_layers(&place, &loss, config)?;
                 let build = |spec: &ProjectionSpec| {
                     let (field, path) = (format!("{place}.proj"), root.sub(index));
-                    presets.build_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
+                    presets.make_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
                 };
                 let projection = config.proj.as_ref().map(build).transpose()?;
                 Ok(Match {
@@ -99,7 +99,11 @@ impl Matches {
             parameters.sort_by(|a, b| a.0.cmp(&b.0));
             Some(ParamGroup::new(format!("projection.{index}"), parameters).options(options))
         };
-        self.matches.iter().enumerate().filter_map(of_match).collect()
+        self.matches
+            .iter()
+            .enumerate()
+            .filter_map(of_match)
+            .collect()
     }
 }
 
@@ -109,12 +113,14 @@ impl Match {
         let mut from_student = self.pick(student, Side::Student, &self.config.layer_student)?;
         if let Some(projection) = &self.projection {
             for layer in &mut from_student {
-                *layer = projection.forward(layer).map_err(|error| self.at_place(error))?;
+                *layer = projection
+                    .forward(layer)
+                    .map_err(|error| self.at_place(error))?;
             }
         }
         let mask = student.inputs_mask.as_ref();
         self.loss
-            .between(&from_student, &from_teacher, mask)
+            .apply(&from_student, &from_teacher, mask)
             .map_err(|error| self.at_place(error))
     }
 
@@ -176,10 +182,16 @@ fn check_layers(place: &str, loss: &MatchLoss, config: &IntermediateMatch) -> Re
     for (key, layers) in sides {
         let wanted = match (loss, layers) {
             (MatchLoss::Single(_), Layers::Many(_)) => "one layer, not a list".to_owned(),
-            (MatchLoss::Several { layers: None, .. }, Layers::One(_)) => "a list of layers".to_owned(),
-            (MatchLoss::Several { layers: Some(count), .. }, layers)
-                if matches!(layers, Layers::One(_)) || layers.as_slice().len() != *count =>
-            {
+            (MatchLoss::Several { layers: None, .. }, Layers::One(_)) => {
+                "a list of layers".to_owned()
+            }
+            (
+                MatchLoss::Several {
+                    layers: Some(count),
+                    ..
+                },
+                layers,
+            ) if matches!(layers, Layers::One(_)) || layers.as_slice().len() != *count => {
                 format!("a list of {count} layers")
             }
             _ => continue,

@@ -101,10 +101,7 @@ pub trait Distiller {
     }
 
     /// Starts to describe a training run.
-    fn train<'a>(
-        &'a mut self,
-        loader: &'a mut dyn DataLoader<Batch = Self::Batch>,
-    ) -> Run<'a, Self>
+    fn train<'a>(&'a mut self, loader: &'a mut dyn DataLoader<Batch = Self::Batch>) -> Run<'a, Self>
     where
         Self: Sized,
     {

@@ -35,9 +35,7 @@ impl<'a, B, S: Model<B> + ?Sized> Pair<'a, B, S> {
         FS: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
     {
         Pair {
-            teacher: Box::new(move |batch| {
-                teacher_adaptor(batch, &teacher.forward(batch, false)?)
-            }),
+            teacher: Box::new(move |batch| teacher_adaptor(batch, &teacher.forward(batch, false)?)),
             adapted_student: Box::new(move |batch| {
                 student_adaptor(batch, &student.forward(batch, true)?)
             }),

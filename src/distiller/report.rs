@@ -111,7 +111,10 @@ mod tests {
         let mut report = LossReport::new();
         report.add("mine", Tensor::zeros([3], (Kind::Float, Device::Cpu)), 1.0);
         let message = report.total().unwrap_err().to_string();
-        assert!(message.contains("`mine`") && message.contains("[3]"), "{message}");
+        assert!(
+            message.contains("`mine`") && message.contains("[3]"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{LossReport, StepInfo, WeightSchedule};
 use crate::losses::Temperature;
 use crate::{
     probability_shift, select_logits_with_mask, AdaptorOutput, DistillationConfig, Error, KdLoss,
-    Presets, Result, Side, TemperatureScheduler,
+    Presets, Result, Side, TemperatureSchedule,
 };
 
 /// The loss between the logits of both models, at a temperature.
@@ -19,7 +19,7 @@ pub struct SoftLabels {
     loss: KdLoss,
     weight: WeightSchedule,
     temperature: f64,
-    temperature_scheduler: Option<TemperatureScheduler>,
+    temperature_schedule: Option<TemperatureSchedule>,
     probability_shift: bool,
 }
 
@@ -29,17 +29,19 @@ impl SoftLabels {
     /// # Errors
     /// When the name of the loss or of a schedule is unknown.
     pub fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
-        let weight = |name| presets.find_weight_scheduler("kd_loss_weight_scheduler", name);
-        let temperature = |spec| presets.find_temperature_scheduler("temperature_scheduler", spec);
-        let (weights, temperatures) = (
-            config.kd_loss_weight_scheduler.as_deref(),
+        let weight_schedule = presets.weight_schedule(
+            "kd_loss_weight_scheduler",
+            config.kd_loss_weight_scheduler.as_ref(),
+        )?;
+        let temperature_schedule = presets.temperature_schedule(
+            "temperature_scheduler",
             config.temperature_scheduler.as_ref(),
-        );
+        )?;
         Ok(SoftLabels {
-            loss: presets.find_kd_loss("kd_loss_type", &config.kd_loss_type)?,
-            weight: WeightSchedule::new(config.kd_loss_weight, weights.map(weight).transpose()?),
+            loss: presets.kd_loss_named("kd_loss_type", &config.kd_loss_type)?,
+            weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
             temperature: config.temperature,
-            temperature_scheduler: temperatures.map(temperature).transpose()?,
+            temperature_schedule,
             probability_shift: config.probability_shift,
         })
     }
@@ -80,8 +82,8 @@ impl SoftLabels {
     }
 
     fn loss_of(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-        let temperature = match &self.temperature_scheduler {
-            Some(scheduler) => scheduler(student, teacher, self.temperature)?,
+        let temperature = match &self.temperature_schedule {
+            Some(schedule) => schedule(student, teacher, self.temperature)?,
             None => Temperature::Constant(self.temperature),
         };
         (self.loss)(student, teacher, &temperature)
@@ -125,7 +127,11 @@ fn select_labels(student: &AdaptorOutput) -> Result<Vec<Tensor>> {
 
 fn selected_logits(output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
     if output.logits.is_empty() {
-        return Err(missing(side, "logits", "the distillation loss (kd_loss_type)"));
+        return Err(missing(
+            side,
+            "logits",
+            "the distillation loss (kd_loss_type)",
+        ));
     }
     if output.logits_mask.is_empty() {
         return Ok(output.logits.iter().map(Tensor::shallow_clone).collect());
@@ -146,7 +152,7 @@ impl fmt::Debug for SoftLabels {
         f.debug_struct("SoftLabels")
             .field("weight", &self.weight)
             .field("temperature", &self.temperature)
-            .field("scheduled", &self.temperature_scheduler.is_some())
+            .field("scheduled", &self.temperature_schedule.is_some())
             .field("probability_shift", &self.probability_shift)
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! Where in the training a batch stands, and the weights that depend on it.
 
+use crate::WeightFunction;
 use std::fmt;
-use crate::WeightScheduler;
 
 /// Where in the training a batch stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,12 @@ impl StepInfo {
 #[derive(Clone)]
 pub struct WeightSchedule {
     configured: f64,
-    schedule: Option<WeightScheduler>,
+    schedule: Option<WeightFunction>,
 }
 
 impl WeightSchedule {
     /// The weight `configured`, or what `schedule` makes of the progress.
-    pub fn new(configured: f64, schedule: Option<WeightScheduler>) -> Self {
+    pub fn new(configured: f64, schedule: Option<WeightFunction>) -> Self {
         WeightSchedule {
             configured,
             schedule,

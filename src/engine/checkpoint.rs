@@ -49,6 +49,7 @@ pub(super) fn prepare(folder: &Path) -> Result<()> {
 /// Writes `gs{step}.safetensors` whole or not at all.
 pub(super) fn save(folder: &Path, step: u64, variables: &VarStore) -> Result<PathBuf> {
     let path = folder.join(format!("gs{step}.safetensors"));
-    weights::save_var_store(&path, variables)?;
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    weights::save(&path, &weights::state_dict(variables), &metadata)?;
     Ok(path)
 }

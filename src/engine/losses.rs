@@ -70,6 +70,7 @@ impl PendingLosses {
             check_finite(&named, step.forward_step)?;
             self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
         }
+        keep_working(sinks, |sink| sink.flush());
         Ok(())
     }
 }
@@ -81,7 +82,14 @@ fn on_device(loss: &Tensor) -> Result<Tensor> {
 
 fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
     let tag = format!("scalar/{name}");
-    sinks.retain_mut(|sink| match sink.scalar(&tag, value, step) {
+    keep_working(sinks, |sink| sink.scalar(&tag, value, step));
+}
+
+fn keep_working(
+    sinks: &mut Vec<Box<dyn LogSink + '_>>,
+    mut action: impl FnMut(&mut dyn LogSink) -> Result<()>,
+) {
+    sinks.retain_mut(|sink| match action(sink.as_mut()) {
         Ok(()) => true,
         Err(error) => {
             log::warn!("{error}; training goes on without this log");

@@ -96,7 +96,9 @@ impl Plan {
     /// Whether the optimizer steps after this batch.
     pub(crate) fn steps_after(&self, batch: u64) -> bool {
         let is_last_of_remainder = self.step_on_remainder
-            && self.batches_per_epoch().is_some_and(|batches| batch + 1 == batches);
+            && self
+                .batches_per_epoch()
+                .is_some_and(|batches| batch + 1 == batches);
         (batch + 1) % self.accumulation == 0 || is_last_of_remainder
     }
 
@@ -143,12 +145,26 @@ mod tests {
     fn checkpoints_stand_where_the_original_puts_them() {
         // What int(10 * i / 4) for i in 0..4 gives: 0, 2, 5, 7; 0 is the end of the epoch.
         let config = TrainingConfig::default().ckpt_frequency(4);
-        let plan = Plan::new(&config, Length::Epochs { epochs: 2, batches: 10 }).unwrap();
+        let plan = Plan::new(
+            &config,
+            Length::Epochs {
+                epochs: 2,
+                batches: 10,
+            },
+        )
+        .unwrap();
         assert_eq!(saved(&plan, 2, 10), [2, 5, 7, 10, 12, 15, 17, 20]);
 
         // Every second epoch, and the last in any case.
         let config = TrainingConfig::default().ckpt_epoch_frequency(2);
-        let plan = Plan::new(&config, Length::Epochs { epochs: 5, batches: 3 }).unwrap();
+        let plan = Plan::new(
+            &config,
+            Length::Epochs {
+                epochs: 5,
+                batches: 3,
+            },
+        )
+        .unwrap();
         assert_eq!(saved(&plan, 5, 3), [6, 12, 15]);
     }
 
@@ -163,7 +179,10 @@ mod tests {
 
     #[test]
     fn a_remainder_is_dropped_or_stepped_on() {
-        let length = Length::Epochs { epochs: 1, batches: 8 };
+        let length = Length::Epochs {
+            epochs: 1,
+            batches: 8,
+        };
         let steps = |plan: &Plan| (0..8).filter(|b| plan.steps_after(*b)).collect::<Vec<_>>();
         let config = TrainingConfig::default().gradient_accumulation_steps(3);
 
@@ -173,13 +192,28 @@ mod tests {
 
         let stepped = Plan::new(&config.step_on_remainder(true), length).unwrap();
         assert_eq!((stepped.total_steps(), steps(&stepped)), (3, vec![2, 5, 7]));
-        assert_eq!([stepped.divisor(5), stepped.divisor(6), stepped.divisor(7)], [3, 2, 2]);
+        assert_eq!(
+            [stepped.divisor(5), stepped.divisor(6), stepped.divisor(7)],
+            [3, 2, 2]
+        );
     }
 
     #[test]
     fn fewer_batches_than_accumulation_steps_are_refused() {
         let config = TrainingConfig::default().gradient_accumulation_steps(4);
-        let error = Plan::new(&config, Length::Epochs { epochs: 1, batches: 3 }).unwrap_err();
-        assert!(error.to_string().starts_with("gradient_accumulation_steps: 4 batches"), "{error}");
+        let error = Plan::new(
+            &config,
+            Length::Epochs {
+                epochs: 1,
+                batches: 3,
+            },
+        )
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("gradient_accumulation_steps: 4 batches"),
+            "{error}"
+        );
     }
 }

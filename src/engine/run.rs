@@ -99,8 +99,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         R: Into<Flow>,
         F: FnMut(&D::Student, &CheckpointInfo) -> Result<R> + 'a,
     {
-        self.callbacks
-            .push(Box::new(move |student, info| callback(student, info).map(Into::into)));
+        self.callbacks.push(Box::new(move |student, info| {
+            callback(student, info).map(Into::into)
+        }));
         self
     }
 
@@ -142,10 +143,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             summary.log_dir = Some(sink.path().to_path_buf());
             self.sinks.push(Box::new(sink));
         }
-        let progress = match self.progress {
-            true => Progress::new(Some(plan.total_steps())),
-            false => Progress::hidden(Some(plan.total_steps())),
-        };
+        let mut progress = Progress::new(Some(plan.total_steps()));
+        if !self.progress {
+            progress = progress.hidden();
+        }
         log::info!("training for {} optimizer steps", plan.total_steps());
         let training = Training {
             plan,
@@ -169,14 +170,23 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
 
     fn plan(&self) -> Result<Plan> {
         let length = match self.length {
-            Some(RequestedLength::Epochs(0)) => return Err(Error::config("epochs", "must be at least 1")),
-            Some(RequestedLength::Steps(0)) => return Err(Error::config("steps", "must be at least 1")),
+            Some(RequestedLength::Epochs(0)) => {
+                return Err(Error::config("epochs", "must be at least 1"))
+            }
+            Some(RequestedLength::Steps(0)) => {
+                return Err(Error::config("steps", "must be at least 1"))
+            }
             Some(RequestedLength::Steps(steps)) => Length::Steps(steps),
             Some(RequestedLength::Epochs(epochs)) => Length::Epochs {
                 epochs,
                 batches: self.known_batches()?,
             },
-            None => return Err(Error::config("epochs", "say how long to train: `epochs` or `steps`")),
+            None => {
+                return Err(Error::config(
+                    "epochs",
+                    "say how long to train: `epochs` or `steps`",
+                ))
+            }
         };
         Plan::new(self.distiller.config(), length)
     }
@@ -193,10 +203,12 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     fn ready_optimizer(&mut self) -> Result<Box<dyn Optimizer + 'a>> {
-        let mut optimizer = self
-            .optimizer
-            .take()
-            .ok_or_else(|| Error::config("optimizer", "none was given; for example `AdamW::new(1e-4)`"))?;
+        let mut optimizer = self.optimizer.take().ok_or_else(|| {
+            Error::config(
+                "optimizer",
+                "none was given; for example `AdamW::new(1e-4)`",
+            )
+        })?;
         if optimizer.groups().is_empty() {
             let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
             let groups = param_groups(self.distiller.variables(), &no_decay);
@@ -209,7 +221,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         }
         // In a second run with the same optimizer the projections are there already.
         for group in self.distiller.extra_groups() {
-            if !optimizer.groups().iter().any(|known| known.name == group.name) {
+            if !optimizer
+                .groups()
+                .iter()
+                .any(|known| known.name == group.name)
+            {
                 optimizer.add_group(group)?;
             }
         }

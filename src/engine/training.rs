@@ -41,11 +41,6 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one that reading them may give.
         let read = self.pending.flush(&mut self.sinks);
-        for sink in &mut self.sinks {
-            if let Err(error) = sink.flush() {
-                log::warn!("{error}");
-            }
-        }
         self.progress.finish();
         result.and(read)?;
         self.summary.losses = self.pending.latest().clone();
@@ -76,7 +71,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.summary.epochs += 1;
         let expected = self.plan.batches_per_epoch();
         let device = self.distiller.config().device;
-        let opened = feed.loader.epoch(epoch);
+        let opened = feed.loader.epoch(epoch + 1);
         let batches = opened.map_err(|error| data_error(epoch, 0, error))?;
         let mut count = 0;
         for batch in batches {
@@ -91,7 +86,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             let flow = self.train_batch(&batch, epoch, *counted)?;
             count += 1;
             *counted += 1;
-            let is_done = expected.is_none() && self.summary.global_steps >= self.plan.total_steps();
+            let is_done =
+                expected.is_none() && self.summary.global_steps >= self.plan.total_steps();
             if flow == Flow::Stop || is_done {
                 return Ok(flow);
             }
@@ -115,7 +111,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let report = self.distiller.train_on_batch(batch, &step)?;
         self.backward(&report, counted)?;
         self.forward_step += 1;
-        if self.pending.len() >= self.distiller.config().log_interval {
+        let interval = self.distiller.config().log_interval;
+        if interval.is_some_and(|interval| self.pending.len() >= interval) {
             self.read_losses()?;
         }
         if !self.plan.steps_after(counted) {
@@ -155,10 +152,13 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
                 let extra = groups.into_iter().flat_map(|group| group.parameters);
                 clipped.extend(extra.map(|(_, tensor)| tensor));
             }
-            clip_grad_norm(&clipped, max_norm)?;
+            let _norm = clip_grad_norm(&clipped, max_norm)?;
         }
         let steps_done = self.summary.global_steps;
-        let factor = self.schedule.as_ref().map_or(1.0, |schedule| schedule.factor(steps_done));
+        let factor = self
+            .schedule
+            .as_ref()
+            .map_or(1.0, |schedule| schedule.factor(steps_done));
         self.optimizer.step(factor)?;
         self.optimizer.zero_grad()?;
         self.summary.global_steps += 1;
@@ -220,7 +220,8 @@ fn data_error(epoch: u64, batch: u64, error: Error) -> Error {
 
 /// The loader had nothing to give.
 pub(super) fn no_batch(epoch: u64) -> Error {
-    let reason = "the loader has no batch; is the data set empty, or smaller than a batch with `drop_last`?";
+    let reason =
+        "the loader has no batch; is the data set empty, or smaller than a batch with `drop_last`?";
     data_error(epoch, 0, Error::other(reason))
 }
 

@@ -9,14 +9,14 @@ use serde::Deserialize;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use textbrewer::models::{
-    BertConfig, BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification,
-    BertInputs,
+    Bert, BertConfig, BertInputs, Head, LogitsOutput, QuestionAnswering, QuestionAnsweringOutput,
+    SequenceClassification, TokenClassification,
 };
-use textbrewer::optim::{GroupOptions, Optimizer, ParamGroup};
+use textbrewer::optim::{param_groups, Optimizer, ParamGroup};
 use textbrewer::schedule::{constant_with_warmup, cosine_with_warmup, linear_with_warmup};
 use textbrewer::weights::{self, LoadOptions};
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, Batch, DistillationConfig, Distiller,
+    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller,
     GeneralDistiller, MemorySink, Model, Result, Run, TrainingConfig, VecLoader,
 };
 
@@ -37,7 +37,7 @@ struct Case {
     max_grad_norm: f64,
     num_epochs: Option<u64>,
     num_steps: Option<u64>,
-    batches: serde_json::Value,
+    batches: usize,
 }
 
 #[derive(Deserialize)]
@@ -123,14 +123,340 @@ fn run_case(path: &Path, raw: serde_json::Value) -> std::result::Result<(), Stri
     if let Some(config) = &mut case.distill_config {
         config.is_caching_logits = false;
     }
-    let inputs = read_tensors(&path.join("inputs.safetensors"));
+    let inputs: BTreeMap<String, Tensor> = read_tensors(&path.join("inputs.safetensors"))
+        .into_iter()
+        .collect();
     let observed = match case.task.as_str() {
-        "sequence_classification" => observe(&case, &inputs, BertForSequenceClassification::new),
-        "token_classification" => observe(&case, &inputs, BertForTokenClassification::new),
-        "question_answering" => observe(&case, &inputs, BertForQuestionAnswering::new),
+        "sequence_classification" => observe::<SequenceClassification>(&case, &inputs),
+        "token_classification" => observe::<TokenClassification>(&case, &inputs),
+        "question_answering" => observe::<QuestionAnswering>(&case, &inputs),
         other => return Err(format!("unknown task `{other}`")),
     };
     let observed = observed.map_err(|error| error.to_string())?;
-    let expected = serde_json::from_value(read_json(&path.join("expected.json"))).unwrap();
-    compare(&observed, &expected, &read_tensors(&path.join("final.safetensors")))
+    let expected: Expected = serde_json::from_value(read_json(&path.join("expected.json")))
+        .map_err(|error| error.to_string())?;
+    compare(&observed, &expected)?;
+    compare_finals(&observed.finals, &path.join("final.safetensors"))
+}
+
+/// Runs the case.
+fn observe<H: Head>(case: &Case, inputs: &BTreeMap<String, Tensor>) -> Result<Observed>
+where
+    Bert<H>: Model<BertInputs, Output: Outputs>,
+{
+    let folder = tempfile::tempdir().expect("a folder");
+    let (student, student_vars) = model::<H>(&case.student, "student.", inputs)?;
+    let train_config = case
+        .train_config
+        .clone()
+        .device(Device::Cpu)
+        .output_dir(folder.path());
+    let mut loader = VecLoader::new(batches(inputs, case.batches))?;
+    let student_keys = case.adaptor.student.clone();
+    let student_adaptor =
+        move |batch: &BertInputs, output: &_| Ok(adapt(&student_keys, batch, output));
+
+    if case.distiller == "trainer" {
+        let mut trainer = BasicTrainer::builder(&student, &student_vars)
+            .train_config(train_config)
+            .adaptor(student_adaptor)
+            .build()?;
+        return train(&mut trainer, case, &mut loader, &student_vars, None);
+    }
+    let teacher_config = case.teachers.first().expect("a teacher");
+    let (teacher, _teacher_vars) = model::<H>(teacher_config, "teacher.0.", inputs)?;
+    let teacher_keys = case.adaptor.teacher.clone();
+    let teacher_adaptor =
+        move |batch: &BertInputs, output: &_| Ok(adapt(&teacher_keys, batch, output));
+    let distill_config = case.distill_config.clone().unwrap_or_default();
+
+    if case.distiller == "basic" {
+        let mut distiller = BasicDistiller::builder(&teacher, &student, &student_vars)
+            .train_config(train_config)
+            .distill_config(distill_config)
+            .teacher_adaptor(teacher_adaptor)
+            .student_adaptor(student_adaptor)
+            .build()?;
+        return train(&mut distiller, case, &mut loader, &student_vars, None);
+    }
+    let mut distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
+        .train_config(train_config)
+        .distill_config(distill_config)
+        .teacher_adaptor(teacher_adaptor)
+        .student_adaptor(student_adaptor)
+        .build()?;
+    let projections: Vec<_> = weights::state_dict(distiller.projections());
+    let given = inputs
+        .iter()
+        .filter(|(name, _)| name.starts_with("projection."))
+        .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+        .collect();
+    let options = LoadOptions::new();
+    weights::load_into(distiller.projections(), &given, "inputs", &options)?;
+    train(&mut distiller, case, &mut loader, &student_vars, Some(projections))
+}
+
+fn model<H: Head>(
+    config: &BertConfig,
+    prefix: &str,
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<(Bert<H>, VarStore)> {
+    let variables = VarStore::new(Device::Cpu);
+    let model = Bert::<H>::new(&variables.root(), config)?
+        .output_hidden_states(true)
+        .output_attentions(true);
+    let given = inputs
+        .iter()
+        .filter_map(|(name, tensor)| {
+            Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()))
+        })
+        .collect();
+    weights::load_into(&variables, &given, prefix, &LoadOptions::new())?;
+    Ok((model, variables))
+}
+
+fn batches(inputs: &BTreeMap<String, Tensor>, count: usize) -> Vec<BertInputs> {
+    let batch = |index: usize| {
+        let get = |key: &str| {
+            let tensor = inputs.get(&format!("batch.{index}.{key}"))?;
+            Some(tensor.shallow_clone())
+        };
+        let mut batch = BertInputs::new(get("input_ids").expect("input_ids"));
+        batch.attention_mask = get("attention_mask");
+        batch.token_type_ids = get("token_type_ids");
+        batch.labels = get("labels");
+        batch.start_positions = get("start_positions");
+        batch.end_positions = get("end_positions");
+        batch
+    };
+    (0..count).map(batch).collect()
+}
+
+/// What every head's output has.
+trait Outputs {
+    fn logits(&self) -> Vec<&Tensor>;
+    fn loss(&self) -> Option<&Tensor>;
+    fn hidden(&self) -> &[Tensor];
+    fn attention(&self) -> &[Tensor];
+}
+
+impl Outputs for LogitsOutput {
+    fn logits(&self) -> Vec<&Tensor> {
+        vec![&self.logits]
+    }
+    fn loss(&self) -> Option<&Tensor> {
+        self.loss.as_ref()
+    }
+    fn hidden(&self) -> &[Tensor] {
+        &self.hidden_states
+    }
+    fn attention(&self) -> &[Tensor] {
+        &self.attentions
+    }
+}
+
+impl Outputs for QuestionAnsweringOutput {
+    fn logits(&self) -> Vec<&Tensor> {
+        vec![&self.start_logits, &self.end_logits]
+    }
+    fn loss(&self) -> Option<&Tensor> {
+        self.loss.as_ref()
+    }
+    fn hidden(&self) -> &[Tensor] {
+        &self.hidden_states
+    }
+    fn attention(&self) -> &[Tensor] {
+        &self.attentions
+    }
+}
+
+fn adapt(keys: &[String], batch: &BertInputs, output: &impl Outputs) -> AdaptorOutput {
+    let mut adapted = AdaptorOutput::new();
+    let mask = || batch.attention_mask.as_ref().expect("an attention mask");
+    for key in keys {
+        adapted = match key.as_str() {
+            "logits" => output
+                .logits()
+                .into_iter()
+                .fold(adapted, |adapted, logits| adapted.logits(logits)),
+            "losses" => adapted.losses(output.loss().expect("a loss")),
+            "hidden" => adapted.hidden(output.hidden()),
+            "attention" => adapted.attention(output.attention()),
+            "inputs_mask" => adapted.inputs_mask(mask()),
+            "logits_mask" => adapted.logits_mask(mask()),
+            "labels" => [&batch.labels, &batch.start_positions, &batch.end_positions]
+                .into_iter()
+                .flatten()
+                .fold(adapted, |adapted, labels| adapted.labels(labels)),
+            other => panic!("unknown adaptor key `{other}`"),
+        };
+    }
+    adapted
+}
+
+fn train<S: 'static>(
+    distiller: &mut dyn Distiller<Batch = BertInputs, Student = S>,
+    case: &Case,
+    loader: &mut VecLoader<BertInputs>,
+    variables: &VarStore,
+    projections: Option<Vec<(String, Tensor)>>,
+) -> Result<Observed> {
+    let rates = Rc::new(RefCell::new(Vec::new()));
+    let sink = MemorySink::new();
+    let mut callback_steps = Vec::new();
+    let no_decay: Vec<&str> = case.optimizer.no_decay.iter().map(String::as_str).collect();
+    let spec = &case.optimizer;
+    let mut optimizer = AdamW::new(spec.lr)
+        .betas(spec.betas.0, spec.betas.1)
+        .eps(spec.eps)
+        .weight_decay(spec.weight_decay);
+    for group in param_groups(variables, &no_decay) {
+        optimizer.add_group(group)?;
+    }
+    let optimizer = Recording {
+        inner: optimizer,
+        rates: Rc::clone(&rates),
+    };
+    let mut run = Run::new(distiller, loader)
+        .optimizer(optimizer)
+        .max_grad_norm(case.max_grad_norm)
+        .log_sink(sink.clone())
+        .progress(false)
+        .callback(|_, info| {
+            callback_steps.push(info.global_step);
+            Ok(())
+        });
+    if let Some(spec) = &case.scheduler {
+        let (warmup, total) = (spec.num_warmup_steps, spec.num_training_steps);
+        run = match spec.r#type.as_str() {
+            "linear_with_warmup" => run.schedule(linear_with_warmup(warmup, total)),
+            "cosine_with_warmup" => run.schedule(cosine_with_warmup(warmup, total)),
+            "constant_with_warmup" => run.schedule(constant_with_warmup(warmup)),
+            other => panic!("unknown scheduler `{other}`"),
+        };
+    }
+    run = match (case.num_steps, case.num_epochs) {
+        (Some(steps), _) => run.steps(steps),
+        (None, Some(epochs)) => run.epochs(epochs),
+        (None, None) => panic!("neither num_steps nor num_epochs"),
+    };
+    let summary = run.run()?;
+
+    let saved = summary.checkpoints.iter().map(|path| stem(path)).collect();
+    let mut finals: BTreeMap<String, Tensor> = weights::state_dict(variables)
+        .into_iter()
+        .map(|(name, tensor)| (format!("student.{name}"), tensor))
+        .collect();
+    finals.extend(projections.into_iter().flatten());
+    let learning_rates = rates.borrow().clone();
+    Ok(Observed {
+        losses: logged(&sink),
+        learning_rates,
+        saved,
+        callback_steps,
+        finals,
+    })
+}
+
+/// The logged scalars, step by step, without the `scalar/` of their tags.
+fn logged(sink: &MemorySink) -> Vec<BTreeMap<String, f64>> {
+    let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
+    for (tag, value, step) in sink.scalars() {
+        let name = tag.strip_prefix("scalar/").expect("TextBrewer's prefix");
+        steps.entry(step).or_default().insert(name.to_owned(), value);
+    }
+    let with_step = |(step, mut losses): (u64, BTreeMap<String, f64>)| {
+        losses.insert("step".to_owned(), step as f64);
+        losses
+    };
+    steps.into_iter().map(with_step).collect()
+}
+
+fn stem(path: &Path) -> String {
+    let stem = path.file_stem().expect("a file name");
+    stem.to_string_lossy().into_owned()
+}
+
+/// Notes every group's learning rate at every step.
+struct Recording {
+    inner: AdamW,
+    rates: Rc<RefCell<Vec<Vec<f64>>>>,
+}
+
+impl Optimizer for Recording {
+    fn add_group(&mut self, group: ParamGroup) -> Result<()> {
+        self.inner.add_group(group)
+    }
+    fn groups(&self) -> &[ParamGroup] {
+        self.inner.groups()
+    }
+    fn zero_grad(&mut self) -> Result<()> {
+        self.inner.zero_grad()
+    }
+    fn step(&mut self, factor: f64) -> Result<()> {
+        let rate = |group: &ParamGroup| group.options.learning_rate.expect("filled in") * factor;
+        let rates = self.inner.groups().iter().map(rate).collect();
+        self.rates.borrow_mut().push(rates);
+        self.inner.step(factor)
+    }
+    fn state(&self) -> BTreeMap<String, Tensor> {
+        self.inner.state()
+    }
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.inner.load_state(state)
+    }
+}
+
+fn compare(observed: &Observed, expected: &Expected) -> std::result::Result<(), String> {
+    let (got, wanted) = (observed.losses.len(), expected.losses.len());
+    for (index, (got, wanted)) in observed.losses.iter().zip(&expected.losses).enumerate() {
+        let (names, known): (Vec<_>, Vec<_>) = (got.keys().collect(), wanted.keys().collect());
+        if names != known {
+            return Err(format!("step {index}: logged {names:?}, expected {known:?}"));
+        }
+        for (name, value) in wanted {
+            if !close(got[name], *value) {
+                let got = got[name];
+                return Err(format!("step {index}: `{name}` is {got}, expected {value}"));
+            }
+        }
+    }
+    if got != wanted {
+        return Err(format!("{got} steps were logged, expected {wanted}"));
+    }
+    let (got, wanted) = (&observed.learning_rates, &expected.learning_rates);
+    let rate_close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * b.abs();
+    for (step, (got, wanted)) in got.iter().zip(wanted).enumerate() {
+        if got.len() != wanted.len() || !got.iter().zip(wanted).all(rate_close) {
+            return Err(format!("step {step}: rates {got:?}, expected {wanted:?}"));
+        }
+    }
+    if got.len() != wanted.len() {
+        return Err(format!("{} optimizer steps, expected {}", got.len(), wanted.len()));
+    }
+    let saved: Vec<_> = expected.saved.iter().map(|name| stem(Path::new(name))).collect();
+    if observed.saved != saved {
+        return Err(format!("saved {:?}, expected {saved:?}", observed.saved));
+    }
+    let (got, wanted) = (&observed.callback_steps, &expected.callback_steps);
+    match got == wanted {
+        true => Ok(()),
+        false => Err(format!("called back at {got:?}, expected {wanted:?}")),
+    }
+}
+
+fn compare_finals(
+    observed: &BTreeMap<String, Tensor>,
+    expected: &Path,
+) -> std::result::Result<(), String> {
+    for (name, wanted) in read_tensors(expected) {
+        let Some(got) = observed.get(&name) else {
+            return Err(format!("final weights lack `{name}`"));
+        };
+        let difference = (got - wanted).abs().max().double_value(&[]);
+        if difference.is_nan() || difference > 1e-3 {
+            return Err(format!("final `{name}` differs by {difference}"));
+        }
+    }
+    Ok(())
 }

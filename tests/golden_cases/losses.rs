@@ -1,10 +1,8 @@
 //! The losses and functions against what TextBrewer computed (`tests/golden/README.md`).
 
-mod common;
-
 use std::collections::HashMap;
 
-use common::{assert_close, close, golden_dir, read_cases, read_tensors};
+use crate::common::{assert_close, close, golden_dir, read_cases, read_tensors};
 use serde_json::Value;
 use tch::Tensor;
 use textbrewer::config::SchedulerSpec;
