@@ -3,6 +3,7 @@
 mod adaptor;
 mod batch;
 pub mod config;
+mod display;
 mod error;
 mod logits;
 pub mod losses;
@@ -14,6 +15,10 @@ pub mod schedule;
 
 pub use adaptor::AdaptorOutput;
 pub use batch::Batch;
+pub use config::{
+    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+};
+pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use error::{BoxError, Error, Result, Side};
 pub use logits::{probability_shift, select_logits_with_mask};
 pub use model::{from_fn, FromFn, Model};

@@ -1,5 +1,63 @@
 //! Configurations, in TextBrewer's JSON.
+//!
+//! [`TrainingConfig`] says how to train, [`DistillationConfig`] what to learn from the
+//! teacher. Both are made by builders or read from JSON; every key of TextBrewer 0.2.1
+//! is there with its default. Making one has no side effects, and nothing is checked
+//! until `validate` (a distiller's `build` calls it), so keys may be set in any order.
 
+mod device;
+mod distillation;
+mod json;
+mod layers;
+mod matching;
+mod projection_spec;
 mod scheduler_spec;
+mod training;
 
+pub use distillation::DistillationConfig;
+pub use layers::Layers;
+pub use matching::IntermediateMatch;
+pub use projection_spec::ProjectionSpec;
 pub use scheduler_spec::{Arguments, SchedulerSpec};
+pub use training::TrainingConfig;
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// Writes `key : value` lines with the colons below each other.
+fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[(&str, String)]) -> fmt::Result {
+    let width = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
+    for (i, (key, value)) in rows.iter().enumerate() {
+        if i > 0 {
+            writeln!(f)?;
+        }
+        write!(f, "{key:<width$} : {value}")?;
+    }
+    Ok(())
+}
+
+/// `null`, or the value.
+fn or_null(value: Option<impl fmt::Display>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+fn check_finite(key: impl fmt::Display, value: f64) -> Result<()> {
+    if value.is_finite() {
+        return Ok(());
+    }
+    Err(Error::config(
+        key.to_string(),
+        format!("must be a finite number, is {value}"),
+    ))
+}
+
+fn check_not_empty(key: impl fmt::Display, value: &str, wanted: &str) -> Result<()> {
+    if !value.is_empty() {
+        return Ok(());
+    }
+    Err(Error::config(
+        key.to_string(),
+        format!("must not be empty; give {wanted}"),
+    ))
+}

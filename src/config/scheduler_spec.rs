@@ -1,6 +1,14 @@
 //! A schedule by its name, with its arguments.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeSeq, Serializer};
+use serde::{Deserialize, Serialize};
+
+use super::{check_finite, check_not_empty, json};
+use crate::Error;
 
 /// The arguments of a schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +21,21 @@ pub enum Arguments {
 }
 
 /// A schedule by its name, with its arguments.
+///
+/// In JSON it is `"cwsm"` when there are no arguments, `["flsw", 1, 2]` or
+/// `["flsw", {"beta": 1, "gamma": 2}]`.
+///
+/// ```
+/// use textbrewer::{DistillationConfig, SchedulerSpec};
+///
+/// let config = DistillationConfig::default()
+///     .temperature_scheduler(("flsw", [1.0, 2.0]))
+///     .kd_loss_weight_scheduler("linear_decay");
+/// let by_name = SchedulerSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]);
+/// assert_eq!(by_name.to_string(), r#"["flsw",{"beta":1.0,"gamma":2.0}]"#);
+/// # config.validate()?;
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SchedulerSpec {
@@ -20,4 +43,216 @@ pub struct SchedulerSpec {
     pub name: String,
     /// What it is made with.
     pub arguments: Arguments,
+}
+
+impl SchedulerSpec {
+    /// A schedule without arguments.
+    pub fn new(name: impl Into<String>) -> Self {
+        SchedulerSpec {
+            name: name.into(),
+            arguments: Arguments::Positional(Vec::new()),
+        }
+    }
+
+    /// Sets the arguments in the order of the schedule's parameters.
+    #[must_use]
+    pub fn positional(mut self, arguments: impl IntoIterator<Item = f64>) -> Self {
+        self.arguments = Arguments::Positional(arguments.into_iter().collect());
+        self
+    }
+
+    /// Sets the arguments by the parameters' names.
+    #[must_use]
+    pub fn named<K: Into<String>>(mut self, arguments: impl IntoIterator<Item = (K, f64)>) -> Self {
+        let arguments = arguments.into_iter();
+        self.arguments = Arguments::Named(arguments.map(|(k, v)| (k.into(), v)).collect());
+        self
+    }
+
+    /// `"none"` is how TextBrewer says that there is no schedule.
+    pub(super) fn unless_none(self) -> Option<Self> {
+        (!self.is_none()).then_some(self)
+    }
+
+    fn is_none(&self) -> bool {
+        self.name == "none" && self.arguments == Arguments::Positional(Vec::new())
+    }
+
+    pub(super) fn check(&self, key: &str) -> crate::Result<()> {
+        check_not_empty(key, &self.name, "the name of a schedule, or \"none\"")?;
+        if self.is_none() {
+            return Err(Error::config(
+                key,
+                "a schedule cannot be called `none`; set the field to `None` for no schedule",
+            ));
+        }
+        match &self.arguments {
+            Arguments::Positional(values) => values
+                .iter()
+                .enumerate()
+                .try_for_each(|(i, &value)| check_finite(format!("{key}[{}]", i + 1), value)),
+            Arguments::Named(values) => values
+                .iter()
+                .try_for_each(|(name, &value)| check_finite(format!("{key}[1].{name}"), value)),
+        }
+    }
+}
+
+impl From<&str> for SchedulerSpec {
+    fn from(name: &str) -> Self {
+        SchedulerSpec::new(name)
+    }
+}
+
+impl From<String> for SchedulerSpec {
+    fn from(name: String) -> Self {
+        SchedulerSpec::new(name)
+    }
+}
+
+impl<const N: usize> From<(&str, [f64; N])> for SchedulerSpec {
+    fn from((name, arguments): (&str, [f64; N])) -> Self {
+        SchedulerSpec::new(name).positional(arguments)
+    }
+}
+
+/// As in JSON.
+impl fmt::Display for SchedulerSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.arguments {
+            Arguments::Positional(values) if values.is_empty() => f.write_str(&self.name),
+            _ => json::write_compact(f, self),
+        }
+    }
+}
+
+impl Serialize for SchedulerSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = match &self.arguments {
+            Arguments::Positional(values) if values.is_empty() => {
+                return serializer.serialize_str(&self.name)
+            }
+            Arguments::Positional(values) => serializer.serialize_seq(Some(1 + values.len()))?,
+            Arguments::Named(_) => serializer.serialize_seq(Some(2))?,
+        };
+        list.serialize_element(&self.name)?;
+        match &self.arguments {
+            Arguments::Positional(values) => {
+                for value in values {
+                    list.serialize_element(value)?;
+                }
+            }
+            Arguments::Named(values) => list.serialize_element(values)?,
+        }
+        list.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for SchedulerSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SpecVisitor)
+    }
+}
+
+struct SpecVisitor;
+
+impl<'de> Visitor<'de> for SpecVisitor {
+    type Value = SchedulerSpec;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "\"none\", the name of a schedule, [name, numbers ...] or [name, {argument: number}]",
+        )
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<SchedulerSpec, E> {
+        Ok(SchedulerSpec::new(name))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SchedulerSpec, A::Error> {
+        let name: String = list
+            .next_element()?
+            .ok_or_else(|| de::Error::invalid_length(0, &self))?;
+        let mut values = Vec::new();
+        while let Some(argument) = list.next_element()? {
+            match argument {
+                Argument::Number(value) => values.push(value),
+                Argument::Named(named) => {
+                    if !values.is_empty() || list.next_element::<IgnoredAny>()?.is_some() {
+                        return Err(de::Error::custom(
+                            "arguments by name must be the only ones: [name, {argument: number}]",
+                        ));
+                    }
+                    return Ok(SchedulerSpec::new(name).named(named));
+                }
+            }
+        }
+        Ok(SchedulerSpec::new(name).positional(values))
+    }
+}
+
+enum Argument {
+    Number(f64),
+    Named(BTreeMap<String, f64>),
+}
+
+impl<'de> Deserialize<'de> for Argument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ArgumentVisitor)
+    }
+}
+
+struct ArgumentVisitor;
+
+impl<'de> Visitor<'de> for ArgumentVisitor {
+    type Value = Argument;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number, or an object of numbers by argument name")
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Argument, E> {
+        Ok(Argument::Number(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Argument, E> {
+        Ok(Argument::Number(value as f64))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Argument, E> {
+        Ok(Argument::Number(value as f64))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Argument, A::Error> {
+        let mut named = BTreeMap::new();
+        while let Some((name, value)) = map.next_entry::<String, f64>()? {
+            if named.contains_key(&name) {
+                return Err(de::Error::custom(format!("duplicate argument `{name}`")));
+            }
+            named.insert(name, value);
+        }
+        Ok(Argument::Named(named))
+    }
+}
+
+/// A schedule or none: `"none"` and `null` are both no schedule.
+pub(super) mod optional {
+    use super::{Deserialize, Deserializer, SchedulerSpec, Serialize, Serializer};
+
+    pub(in crate::config) fn serialize<S: Serializer>(
+        spec: &Option<SchedulerSpec>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match spec {
+            Some(spec) => spec.serialize(serializer),
+            None => serializer.serialize_str("none"),
+        }
+    }
+
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<SchedulerSpec>, D::Error> {
+        let spec = Option::<SchedulerSpec>::deserialize(deserializer)?;
+        Ok(spec.and_then(SchedulerSpec::unless_none))
+    }
 }

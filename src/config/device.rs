@@ -1,0 +1,103 @@
+//! PyTorch's names of devices.
+
+use serde::{de, Deserialize, Deserializer, Serializer};
+use tch::{Cuda, Device};
+
+use crate::Error;
+
+/// The name PyTorch gives a device.
+pub(super) fn name(device: Device) -> String {
+    match device {
+        Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
+        Device::Vulkan => "vulkan".to_owned(),
+    }
+}
+
+fn parse(name: &str) -> Option<Device> {
+    Some(match name {
+        "cpu" => Device::Cpu,
+        "cuda" => Device::Cuda(0),
+        "mps" => Device::Mps,
+        "vulkan" => Device::Vulkan,
+        _ => {
+            let index = name.strip_prefix("cuda:")?;
+            // `parse` alone would take "+1".
+            if !index.bytes().all(|byte| byte.is_ascii_digit()) {
+                return None;
+            }
+            Device::Cuda(index.parse().ok()?)
+        }
+    })
+}
+
+pub(super) fn serialize<S: Serializer>(device: &Device, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&name(*device))
+}
+
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Device, D::Error> {
+    let given = String::deserialize(deserializer)?;
+    parse(&given).ok_or_else(|| {
+        de::Error::custom(format!(
+            "unknown device `{given}`, expected `cpu`, `cuda`, `cuda:N`, `mps` or `vulkan`"
+        ))
+    })
+}
+
+/// That the machine has the device.
+pub(super) fn check(device: Device) -> crate::Result<()> {
+    let reason = match device {
+        Device::Cpu => return Ok(()),
+        Device::Cuda(index) => {
+            let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
+            if Cuda::is_available() && index < count {
+                return Ok(());
+            }
+            format!("libtorch finds {count} CUDA device(s) here")
+        }
+        Device::Mps if tch::utils::has_mps() => return Ok(()),
+        Device::Vulkan if tch::utils::has_vulkan() => return Ok(()),
+        Device::Mps | Device::Vulkan => "this libtorch does not find it here".to_owned(),
+    };
+    Err(Error::config(
+        "device",
+        format!(
+            "`{}` is not there: {reason}; choose another, or leave the key out to get CUDA \
+             where there is one and the CPU otherwise",
+            name(device)
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_pytorchs_and_come_back() {
+        for (written, device) in [
+            ("cpu", Device::Cpu),
+            ("cuda:0", Device::Cuda(0)),
+            ("cuda:12", Device::Cuda(12)),
+            ("mps", Device::Mps),
+            ("vulkan", Device::Vulkan),
+        ] {
+            assert_eq!(name(device), written);
+            assert_eq!(parse(written), Some(device));
+        }
+        assert_eq!(parse("cuda"), Some(Device::Cuda(0)));
+        for wrong in [
+            "",
+            "gpu",
+            "CUDA",
+            "cuda:",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda:1.0",
+            "cuda:99999999999999999999999",
+        ] {
+            assert_eq!(parse(wrong), None, "{wrong}");
+        }
+    }
+}

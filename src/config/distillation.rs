@@ -1,0 +1,303 @@
+//! What the student learns from.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::scheduler_spec::optional;
+use super::{
+    check_finite, check_not_empty, json, or_null, write_aligned, IntermediateMatch, SchedulerSpec,
+};
+use crate::Error;
+
+/// What the student learns from, and how much each part counts.
+///
+/// The total is `kd_loss_weight · L_kd + hard_label_weight · L_labels + Σ weight · L_match`.
+/// Defaults are TextBrewer's: temperature 4, `ce` on the logits with weight 1, nothing else.
+///
+/// ```
+/// use textbrewer::{DistillationConfig, IntermediateMatch};
+///
+/// let config = DistillationConfig::default()
+///     .temperature(8.0)
+///     .hard_label_weight(0.5)
+///     .intermediate_matches([IntermediateMatch::hidden(0, 0), IntermediateMatch::hidden(8, 2)]);
+/// config.validate()?;
+///
+/// let same = DistillationConfig::from_json_str(r#"{
+///     "temperature": 8, "hard_label_weight": 0.5, "intermediate_matches": [
+///         {"layer_T": 0, "layer_S": 0, "feature": "hidden", "loss": "hidden_mse", "weight": 1},
+///         {"layer_T": 8, "layer_S": 2, "feature": "hidden", "loss": "hidden_mse", "weight": 1}
+///     ]}"#)?;
+/// assert_eq!(config, same);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DistillationConfig {
+    /// What logits are divided by before the softmax. Default 4.
+    pub temperature: f64,
+    /// Adjusts the temperature to each example. Default none.
+    #[serde(with = "optional")]
+    pub temperature_scheduler: Option<SchedulerSpec>,
+    /// Weight of the losses that the student's adaptor returns. Default 0.
+    pub hard_label_weight: f64,
+    /// Changes that weight during the run. Default none.
+    #[serde(with = "optional")]
+    pub hard_label_weight_scheduler: Option<SchedulerSpec>,
+    /// Registered name of the loss between logits. Default `ce`.
+    pub kd_loss_type: String,
+    /// Weight of the loss between logits. Default 1.
+    pub kd_loss_weight: f64,
+    /// Changes that weight during the run. Default none.
+    #[serde(with = "optional")]
+    pub kd_loss_weight_scheduler: Option<SchedulerSpec>,
+    /// Swaps the teacher's largest logit with that of the true label, so that the
+    /// teacher is always right; needs labels from the student's adaptor. Default false.
+    pub probability_shift: bool,
+    /// Losses between inner layers. Default none.
+    #[serde(deserialize_with = "matches")]
+    pub intermediate_matches: Vec<IntermediateMatch>,
+    /// Keeps the teacher's logits of every batch instead of computing them again each
+    /// epoch. Default false; not supported yet.
+    pub is_caching_logits: bool,
+}
+
+impl Default for DistillationConfig {
+    fn default() -> Self {
+        DistillationConfig {
+            temperature: 4.0,
+            temperature_scheduler: None,
+            hard_label_weight: 0.0,
+            hard_label_weight_scheduler: None,
+            kd_loss_type: "ce".to_owned(),
+            kd_loss_weight: 1.0,
+            kd_loss_weight_scheduler: None,
+            probability_shift: false,
+            intermediate_matches: Vec::new(),
+            is_caching_logits: false,
+        }
+    }
+}
+
+impl DistillationConfig {
+    /// Reads a file in TextBrewer's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, or
+    /// a key is unknown, missing or of the wrong type.
+    pub fn from_json_file(path: impl AsRef<Path>) -> crate::Result<Self> {
+        json::from_file(path.as_ref())
+    }
+
+    /// Reads TextBrewer's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Json`], as for [`from_json_file`](Self::from_json_file).
+    pub fn from_json_str(text: &str) -> crate::Result<Self> {
+        json::from_str(text)
+    }
+
+    /// Writes JSON that [`from_json_str`](Self::from_json_str) and TextBrewer read.
+    ///
+    /// # Errors
+    /// [`Error::Json`] when a value cannot be written.
+    pub fn to_json_string(&self) -> crate::Result<String> {
+        json::to_string(self)
+    }
+
+    /// Sets [`temperature`](Self#structfield.temperature).
+    #[must_use]
+    pub fn temperature(mut self, temperature: f64) -> Self {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Sets [`temperature_scheduler`](Self#structfield.temperature_scheduler):
+    /// `"constant"`, `("flsw", [1.0, 2.0])`, `"none"`.
+    #[must_use]
+    pub fn temperature_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+        self.temperature_scheduler = scheduler.into().unless_none();
+        self
+    }
+
+    /// Sets [`hard_label_weight`](Self#structfield.hard_label_weight).
+    #[must_use]
+    pub fn hard_label_weight(mut self, weight: f64) -> Self {
+        self.hard_label_weight = weight;
+        self
+    }
+
+    /// Sets [`hard_label_weight_scheduler`](Self#structfield.hard_label_weight_scheduler).
+    #[must_use]
+    pub fn hard_label_weight_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+        self.hard_label_weight_scheduler = scheduler.into().unless_none();
+        self
+    }
+
+    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type): `"ce"`, `"mse"` or a user's own.
+    #[must_use]
+    pub fn kd_loss_type(mut self, name: impl Into<String>) -> Self {
+        self.kd_loss_type = name.into();
+        self
+    }
+
+    /// Sets [`kd_loss_weight`](Self#structfield.kd_loss_weight).
+    #[must_use]
+    pub fn kd_loss_weight(mut self, weight: f64) -> Self {
+        self.kd_loss_weight = weight;
+        self
+    }
+
+    /// Sets [`kd_loss_weight_scheduler`](Self#structfield.kd_loss_weight_scheduler).
+    #[must_use]
+    pub fn kd_loss_weight_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+        self.kd_loss_weight_scheduler = scheduler.into().unless_none();
+        self
+    }
+
+    /// Sets [`probability_shift`](Self#structfield.probability_shift).
+    #[must_use]
+    pub fn probability_shift(mut self, on: bool) -> Self {
+        self.probability_shift = on;
+        self
+    }
+
+    /// Replaces [`intermediate_matches`](Self#structfield.intermediate_matches).
+    #[must_use]
+    pub fn intermediate_matches(
+        mut self,
+        matches: impl IntoIterator<Item = IntermediateMatch>,
+    ) -> Self {
+        self.intermediate_matches = matches.into_iter().collect();
+        self
+    }
+
+    /// Sets [`is_caching_logits`](Self#structfield.is_caching_logits).
+    #[must_use]
+    pub fn is_caching_logits(mut self, on: bool) -> Self {
+        self.is_caching_logits = on;
+        self
+    }
+
+    /// Checks every value. Names of losses, projections and schedules are looked up
+    /// later, when a distiller is built.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the path of the first value that cannot work;
+    /// [`Error::Unsupported`] for a key whose capability is not there yet.
+    pub fn validate(&self) -> crate::Result<()> {
+        if !(self.temperature.is_finite() && self.temperature > 0.0) {
+            return Err(Error::config(
+                "temperature",
+                format!("must be a finite number above 0, is {}", self.temperature),
+            ));
+        }
+        check_finite("hard_label_weight", self.hard_label_weight)?;
+        check_finite("kd_loss_weight", self.kd_loss_weight)?;
+        check_not_empty("kd_loss_type", &self.kd_loss_type, "the name of a KD loss")?;
+        for (key, scheduler) in self.schedulers() {
+            if let Some(scheduler) = scheduler {
+                scheduler.check(key)?;
+            }
+        }
+        for (i, item) in self.intermediate_matches.iter().enumerate() {
+            item.check(&format!("intermediate_matches[{i}]"))?;
+        }
+        if self.is_caching_logits {
+            return Err(Error::Unsupported {
+                feature: "`is_caching_logits` = true".to_owned(),
+                remedy: "set it to false; the teacher then runs on every batch, with the same \
+                         result"
+                    .to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn schedulers(&self) -> [(&'static str, &Option<SchedulerSpec>); 3] {
+        [
+            ("temperature_scheduler", &self.temperature_scheduler),
+            (
+                "hard_label_weight_scheduler",
+                &self.hard_label_weight_scheduler,
+            ),
+            ("kd_loss_weight_scheduler", &self.kd_loss_weight_scheduler),
+        ]
+    }
+}
+
+/// A list of `key : value`, in TextBrewer's key names.
+impl fmt::Display for DistillationConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheduler = |spec: &Option<SchedulerSpec>| {
+            spec.as_ref()
+                .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
+        };
+        let matches = self.intermediate_matches.len();
+        write_aligned(
+            f,
+            &[
+                ("temperature", self.temperature.to_string()),
+                (
+                    "temperature_scheduler",
+                    scheduler(&self.temperature_scheduler),
+                ),
+                ("hard_label_weight", self.hard_label_weight.to_string()),
+                (
+                    "hard_label_weight_scheduler",
+                    scheduler(&self.hard_label_weight_scheduler),
+                ),
+                ("kd_loss_type", self.kd_loss_type.clone()),
+                ("kd_loss_weight", self.kd_loss_weight.to_string()),
+                (
+                    "kd_loss_weight_scheduler",
+                    scheduler(&self.kd_loss_weight_scheduler),
+                ),
+                ("probability_shift", self.probability_shift.to_string()),
+                ("is_caching_logits", self.is_caching_logits.to_string()),
+                (
+                    "intermediate_matches",
+                    or_null((matches > 0).then_some(matches)),
+                ),
+            ],
+        )?;
+        for (i, item) in self.intermediate_matches.iter().enumerate() {
+            write!(f, "\n  [{i}] {item}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A list of objects; `null` is an empty one.
+fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IntermediateMatch>, D::Error> {
+    #[derive(Deserialize)]
+    struct Item(#[serde(deserialize_with = "json::object")] IntermediateMatch);
+
+    struct Matches;
+
+    impl<'de> Visitor<'de> for Matches {
+        type Value = Vec<IntermediateMatch>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("null or a list of matches")
+        }
+
+        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut matches = Vec::new();
+            while let Some(Item(item)) = list.next_element()? {
+                matches.push(item);
+            }
+            Ok(matches)
+        }
+    }
+
+    deserializer.deserialize_any(Matches)
+}

@@ -1,0 +1,119 @@
+//! Reading and writing JSON with errors that say where.
+
+use std::fmt;
+use std::fs;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::error::Category;
+use serde_path_to_error::Track;
+
+use crate::Error;
+
+pub(super) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
+    let text = fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+    from_text(&text, &path.display().to_string())
+}
+
+pub(super) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
+    from_text(text, "JSON text")
+}
+
+pub(super) fn to_string<T: Serialize>(value: &T) -> crate::Result<String> {
+    serde_json::to_string_pretty(value).map_err(|source| Error::Json {
+        place: "writing JSON".to_owned(),
+        reason: source.to_string(),
+        source,
+    })
+}
+
+/// One line of JSON, for `Display`.
+pub(super) fn write_compact<T: Serialize>(f: &mut fmt::Formatter<'_>, value: &T) -> fmt::Result {
+    f.write_str(&serde_json::to_string(value).map_err(|_| fmt::Error)?)
+}
+
+/// Reads a struct from an object only. serde's derived structs also take a list of the
+/// fields' values, which in a configuration can only be a mistake.
+pub(super) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of keys and values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
+fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
+    let mut json = serde_json::Deserializer::from_str(text);
+    let mut track = Track::new();
+    let read = object(serde_path_to_error::Deserializer::new(
+        &mut json, &mut track,
+    ));
+    let path = track.path();
+    read.and_then(|value| json.end().map(|()| value))
+        .map_err(|source| Error::Json {
+            place: place.to_owned(),
+            reason: explain(&path, &source, text),
+            source,
+        })
+}
+
+fn explain(path: &serde_path_to_error::Path, error: &serde_json::Error, text: &str) -> String {
+    // Where the text ends inside a key, that last part of the path is unknown.
+    let path = path.to_string();
+    let path = path.trim_end_matches(['.', '?']);
+    let known = !path.is_empty();
+    match error.classify() {
+        Category::Eof if text.trim().is_empty() => {
+            "there is no JSON, the text is empty; write at least {}".to_owned()
+        }
+        Category::Eof => {
+            let inside = if known {
+                format!(" inside `{path}`")
+            } else {
+                String::new()
+            };
+            format!(
+                "the JSON is cut short{inside}: it ends at line {} column {}",
+                error.line(),
+                error.column()
+            )
+        }
+        Category::Syntax if known => format!("not valid JSON near `{path}`: {error}"),
+        Category::Syntax => format!("not valid JSON: {error}"),
+        Category::Data | Category::Io if known => format!("{path}: {}", plain(error)),
+        Category::Data | Category::Io => plain(error),
+    }
+}
+
+/// serde names the types it expected as Rust does; readers of JSON need not know Rust.
+fn plain(error: &serde_json::Error) -> String {
+    let mut message = error.to_string();
+    for (rust, plain) in [
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected i64", "expected a whole number"),
+        ("expected f64", "expected a number"),
+        ("expected a boolean", "expected true or false"),
+    ] {
+        if let Some(start) = message.rfind(rust) {
+            message.replace_range(start..start + rust.len(), plain);
+        }
+    }
+    message
+}

@@ -1,0 +1,157 @@
+//! Which layers of the student imitate which layers of the teacher.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{check_finite, check_not_empty, Layers, ProjectionSpec};
+use crate::Error;
+
+/// One term of the loss: layers of the student imitate layers of the teacher.
+///
+/// ```
+/// use textbrewer::{IntermediateMatch, ProjectionSpec};
+///
+/// let mse = IntermediateMatch::hidden(8, 2)
+///     .loss("hidden_mse")
+///     .weight(0.5)
+///     .proj(ProjectionSpec::linear(384, 768));
+/// let nst = IntermediateMatch::new("hidden", [8, 8], [2, 2]).loss("nst");
+/// assert_eq!(mse.log_name(), "unweighted_hidden_hidden_mse_2_8");
+/// assert_eq!(nst.log_name(), "unweighted_hidden_nst_2-2_8-8");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct IntermediateMatch {
+    /// `layer_T`: which of the teacher adaptor's tensors.
+    #[serde(rename = "layer_T")]
+    pub layer_teacher: Layers,
+    /// `layer_S`: which of the student adaptor's tensors.
+    #[serde(rename = "layer_S")]
+    pub layer_student: Layers,
+    /// Which list of the adaptors': `hidden`, `attention`, or a user's own.
+    pub feature: String,
+    /// The registered name of the loss.
+    pub loss: String,
+    /// What the loss is multiplied by in the total.
+    pub weight: f64,
+    /// The student's features go through this layer first.
+    #[serde(default)]
+    pub proj: Option<ProjectionSpec>,
+}
+
+impl IntermediateMatch {
+    /// Matches the tensors of any feature with weight 1; [`loss`](Self::loss) must be set.
+    pub fn new(
+        feature: impl Into<String>,
+        layer_teacher: impl Into<Layers>,
+        layer_student: impl Into<Layers>,
+    ) -> Self {
+        IntermediateMatch {
+            layer_teacher: layer_teacher.into(),
+            layer_student: layer_student.into(),
+            feature: feature.into(),
+            loss: String::new(),
+            weight: 1.0,
+            proj: None,
+        }
+    }
+
+    /// Matches hidden states by `hidden_mse` with weight 1, until told otherwise.
+    pub fn hidden(layer_teacher: impl Into<Layers>, layer_student: impl Into<Layers>) -> Self {
+        Self::new("hidden", layer_teacher, layer_student).loss("hidden_mse")
+    }
+
+    /// Matches attentions by `attention_mse` with weight 1, until told otherwise.
+    pub fn attention(layer_teacher: impl Into<Layers>, layer_student: impl Into<Layers>) -> Self {
+        Self::new("attention", layer_teacher, layer_student).loss("attention_mse")
+    }
+
+    /// Sets the loss by its registered name.
+    #[must_use]
+    pub fn loss(mut self, loss: impl Into<String>) -> Self {
+        self.loss = loss.into();
+        self
+    }
+
+    /// Sets the weight.
+    #[must_use]
+    pub fn weight(mut self, weight: f64) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Brings the student's features to the teacher's size.
+    #[must_use]
+    pub fn proj(mut self, projection: ProjectionSpec) -> Self {
+        self.proj = Some(projection);
+        self
+    }
+
+    /// TextBrewer's name of this term in the logs:
+    /// `unweighted_{feature}_{loss}_{layer_S}_{layer_T}`, lists joined by `-`.
+    pub fn log_name(&self) -> String {
+        format!(
+            "unweighted_{}_{}_{}_{}",
+            self.feature,
+            self.loss,
+            self.layer_student.tag(),
+            self.layer_teacher.tag()
+        )
+    }
+
+    pub(super) fn check(&self, path: &str) -> crate::Result<()> {
+        for (key, layers) in [
+            ("layer_T", &self.layer_teacher),
+            ("layer_S", &self.layer_student),
+        ] {
+            if layers.as_slice().is_empty() {
+                return Err(Error::config(
+                    format!("{path}.{key}"),
+                    "the list of layers must not be empty",
+                ));
+            }
+        }
+        match (&self.layer_teacher, &self.layer_student) {
+            (Layers::One(_), Layers::One(_)) => {}
+            (Layers::Many(teacher), Layers::Many(student)) if teacher.len() == student.len() => {}
+            (teacher, student) => {
+                return Err(Error::config(
+                    path,
+                    format!(
+                        "layer_T ({teacher}) and layer_S ({student}) must both be one layer, \
+                         or lists of the same length"
+                    ),
+                ))
+            }
+        }
+        let feature = "`hidden`, `attention` or the name of a feature that the adaptors return";
+        check_not_empty(format!("{path}.feature"), &self.feature, feature)?;
+        check_not_empty(
+            format!("{path}.loss"),
+            &self.loss,
+            "the name of a match loss",
+        )?;
+        check_finite(format!("{path}.weight"), self.weight)?;
+        match &self.proj {
+            Some(projection) => projection.check(&format!("{path}.proj")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// One line, in TextBrewer's key names.
+impl fmt::Display for IntermediateMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "layer_T : {}, layer_S : {}, feature : {}, loss : {}, weight : {}",
+            self.layer_teacher, self.layer_student, self.feature, self.loss, self.weight
+        )?;
+        match &self.proj {
+            Some(projection) => write!(f, ", proj : {projection}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! How to train: steps, checkpoints, folders, device.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+use super::{device, json, or_null, write_aligned};
+use crate::{Error, Result};
+
+/// How to train: steps, checkpoints, folders, device.
+///
+/// The first eleven fields are TextBrewer's. `clip_projections`, `step_on_remainder` and
+/// `log_interval` are this crate's own; their defaults keep TextBrewer's numbers, and
+/// they are written to JSON only when they differ from them, so that TextBrewer can read
+/// what this crate wrote.
+///
+/// ```
+/// use textbrewer::TrainingConfig;
+///
+/// let config = TrainingConfig::default()
+///     .gradient_accumulation_steps(2)
+///     .log_dir("logs")
+///     .output_dir("models");
+/// config.validate()?;
+/// assert_eq!(config, TrainingConfig::from_json_str(&config.to_json_string()?)?);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TrainingConfig {
+    /// Batches whose gradients are added up for one step of the optimizer. Default 1.
+    pub gradient_accumulation_steps: u64,
+    /// Checkpoints per epoch. Default 1.
+    pub ckpt_frequency: u64,
+    /// Only every so many epochs have checkpoints. Default 1.
+    pub ckpt_epoch_frequency: u64,
+    /// A checkpoint every so many optimizer steps, in runs of a given number of steps;
+    /// the two frequencies are then ignored. Default none.
+    pub ckpt_steps: Option<u64>,
+    /// Folder of the TensorBoard files; none are written without it. Default none.
+    pub log_dir: Option<PathBuf>,
+    /// Folder of the checkpoints, made when the first is saved. Default `./saved_models`.
+    pub output_dir: PathBuf,
+    /// Where the models run: `"cpu"`, `"cuda"`, `"cuda:1"` in JSON. Default CUDA when
+    /// there is one, else the CPU.
+    #[serde(with = "device")]
+    pub device: Device,
+    /// Mixed precision. Default false; not supported yet.
+    pub fp16: bool,
+    /// The kind of mixed precision, ignored unless `fp16` is true. Default `O1`.
+    pub fp16_opt_level: String,
+    /// Several devices in one process. Default false; not supported yet.
+    pub data_parallel: bool,
+    /// This process's place among several; -1 is a process on its own. Default -1;
+    /// anything else is not supported yet.
+    pub local_rank: i64,
+    /// Whether clipping the gradients covers the projections too. TextBrewer clips the
+    /// student's only. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub clip_projections: bool,
+    /// Whether batches left over at the end of an epoch, too few for
+    /// `gradient_accumulation_steps`, make an optimizer step. TextBrewer drops their
+    /// gradients. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub step_on_remainder: bool,
+    /// Batches between two reads of the losses from the device, which make it wait; every
+    /// batch's value is logged all the same. Without it they are read only at checkpoints
+    /// and at the end. Default 20.
+    #[serde(skip_serializing_if = "is_default_log_interval")]
+    pub log_interval: Option<u64>,
+}
+
+const DEFAULT_LOG_INTERVAL: Option<u64> = Some(20);
+
+fn is_false(on: &bool) -> bool {
+    !*on
+}
+
+fn is_default_log_interval(interval: &Option<u64>) -> bool {
+    *interval == DEFAULT_LOG_INTERVAL
+}
+
+impl Default for TrainingConfig {
+    fn default() -> Self {
+        TrainingConfig {
+            gradient_accumulation_steps: 1,
+            ckpt_frequency: 1,
+            ckpt_epoch_frequency: 1,
+            ckpt_steps: None,
+            log_dir: None,
+            output_dir: PathBuf::from("./saved_models"),
+            device: Device::cuda_if_available(),
+            fp16: false,
+            fp16_opt_level: "O1".to_owned(),
+            data_parallel: false,
+            local_rank: -1,
+            clip_projections: false,
+            step_on_remainder: false,
+            log_interval: DEFAULT_LOG_INTERVAL,
+        }
+    }
+}
+
+impl TrainingConfig {
+    /// Reads a file in TextBrewer's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, or
+    /// a key is unknown or of the wrong type.
+    pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
+        json::from_file(path.as_ref())
+    }
+
+    /// Reads TextBrewer's JSON.
+    ///
+    /// # Errors
+    /// [`Error::Json`], as for [`from_json_file`](Self::from_json_file).
+    pub fn from_json_str(text: &str) -> Result<Self> {
+        json::from_str(text)
+    }
+
+    /// Writes JSON that [`from_json_str`](Self::from_json_str) reads.
+    ///
+    /// # Errors
+    /// [`Error::Json`] when a folder's name is not Unicode.
+    pub fn to_json_string(&self) -> Result<String> {
+        json::to_string(self)
+    }
+
+    /// Sets [`gradient_accumulation_steps`](Self#structfield.gradient_accumulation_steps).
+    #[must_use]
+    pub fn gradient_accumulation_steps(mut self, batches: u64) -> Self {
+        self.gradient_accumulation_steps = batches;
+        self
+    }
+
+    /// Sets [`ckpt_frequency`](Self#structfield.ckpt_frequency).
+    #[must_use]
+    pub fn ckpt_frequency(mut self, per_epoch: u64) -> Self {
+        self.ckpt_frequency = per_epoch;
+        self
+    }
+
+    /// Sets [`ckpt_epoch_frequency`](Self#structfield.ckpt_epoch_frequency).
+    #[must_use]
+    pub fn ckpt_epoch_frequency(mut self, epochs: u64) -> Self {
+        self.ckpt_epoch_frequency = epochs;
+        self
+    }
+
+    /// Sets [`ckpt_steps`](Self#structfield.ckpt_steps).
+    #[must_use]
+    pub fn ckpt_steps(mut self, steps: impl Into<Option<u64>>) -> Self {
+        self.ckpt_steps = steps.into();
+        self
+    }
+
+    /// Sets [`log_dir`](Self#structfield.log_dir).
+    #[must_use]
+    pub fn log_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.log_dir = Some(folder.into());
+        self
+    }
+
+    /// Sets [`output_dir`](Self#structfield.output_dir).
+    #[must_use]
+    pub fn output_dir(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.output_dir = folder.into();
+        self
+    }
+
+    /// Sets [`device`](Self#structfield.device).
+    #[must_use]
+    pub fn device(mut self, device: Device) -> Self {
+        self.device = device;
+        self
+    }
+
+    /// Sets [`fp16`](Self#structfield.fp16).
+    #[must_use]
+    pub fn fp16(mut self, on: bool) -> Self {
+        self.fp16 = on;
+        self
+    }
+
+    /// Sets [`fp16_opt_level`](Self#structfield.fp16_opt_level).
+    #[must_use]
+    pub fn fp16_opt_level(mut self, level: impl Into<String>) -> Self {
+        self.fp16_opt_level = level.into();
+        self
+    }
+
+    /// Sets [`data_parallel`](Self#structfield.data_parallel).
+    #[must_use]
+    pub fn data_parallel(mut self, on: bool) -> Self {
+        self.data_parallel = on;
+        self
+    }
+
+    /// Sets [`local_rank`](Self#structfield.local_rank).
+    #[must_use]
+    pub fn local_rank(mut self, rank: i64) -> Self {
+        self.local_rank = rank;
+        self
+    }
+
+    /// Sets [`clip_projections`](Self#structfield.clip_projections).
+    #[must_use]
+    pub fn clip_projections(mut self, on: bool) -> Self {
+        self.clip_projections = on;
+        self
+    }
+
+    /// Sets [`step_on_remainder`](Self#structfield.step_on_remainder).
+    #[must_use]
+    pub fn step_on_remainder(mut self, on: bool) -> Self {
+        self.step_on_remainder = on;
+        self
+    }
+
+    /// Sets [`log_interval`](Self#structfield.log_interval).
+    #[must_use]
+    pub fn log_interval(mut self, batches: impl Into<Option<u64>>) -> Self {
+        self.log_interval = batches.into();
+        self
+    }
+
+    /// Checks every value, and that the device is there.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with the first key that cannot work; [`Error::Unsupported`] for a
+    /// key whose capability is not there yet.
+    pub fn validate(&self) -> Result<()> {
+        for (key, value) in [
+            (
+                "gradient_accumulation_steps",
+                Some(self.gradient_accumulation_steps),
+            ),
+            ("ckpt_frequency", Some(self.ckpt_frequency)),
+            ("ckpt_epoch_frequency", Some(self.ckpt_epoch_frequency)),
+            ("ckpt_steps", self.ckpt_steps),
+            ("log_interval", self.log_interval),
+        ] {
+            if value == Some(0) {
+                return Err(Error::config(key, "must be at least 1, is 0"));
+            }
+        }
+        for (key, folder) in [
+            ("log_dir", self.log_dir.as_deref()),
+            ("output_dir", Some(self.output_dir.as_path())),
+        ] {
+            if folder.is_some_and(|folder| folder.as_os_str().is_empty()) {
+                return Err(Error::config(key, "must not be empty; give a folder"));
+            }
+        }
+        for (used, key, remedy) in [
+            (
+                self.fp16,
+                "`fp16` = true".to_owned(),
+                "set it to false; training then runs in the precision of the models' weights",
+            ),
+            (
+                self.data_parallel,
+                "`data_parallel` = true".to_owned(),
+                "set it to false; training then runs on one device",
+            ),
+            (
+                self.local_rank != -1,
+                format!("`local_rank` = {}", self.local_rank),
+                "set it to -1 and start one process",
+            ),
+        ] {
+            if used {
+                return Err(Error::Unsupported {
+                    feature: key,
+                    remedy: remedy.to_owned(),
+                });
+            }
+        }
+        device::check(self.device)
+    }
+}
+
+/// A list of `key : value`, in TextBrewer's key names.
+impl fmt::Display for TrainingConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_aligned(
+            f,
+            &[
+                (
+                    "gradient_accumulation_steps",
+                    self.gradient_accumulation_steps.to_string(),
+                ),
+                ("ckpt_frequency", self.ckpt_frequency.to_string()),
+                (
+                    "ckpt_epoch_frequency",
+                    self.ckpt_epoch_frequency.to_string(),
+                ),
+                ("ckpt_steps", or_null(self.ckpt_steps)),
+                (
+                    "log_dir",
+                    or_null(self.log_dir.as_ref().map(|dir| dir.display())),
+                ),
+                ("output_dir", self.output_dir.display().to_string()),
+                ("device", device::name(self.device)),
+                ("fp16", self.fp16.to_string()),
+                ("fp16_opt_level", self.fp16_opt_level.clone()),
+                ("data_parallel", self.data_parallel.to_string()),
+                ("local_rank", self.local_rank.to_string()),
+                ("clip_projections", self.clip_projections.to_string()),
+                ("step_on_remainder", self.step_on_remainder.to_string()),
+                ("log_interval", or_null(self.log_interval)),
+            ],
+        )
+    }
+}
