@@ -47,7 +47,8 @@ fn a_name_that_is_there_is_replaced_and_only_in_this_value() {
         .clone()
         .weight_scheduler("linear_decay", |x| (1.0 - x).powi(2));
     let at_half = |presets: &Presets| {
-        let found = presets.weight_schedule("kd_loss_weight_scheduler", Some("linear_decay"));
+        let found =
+            presets.weight_schedule("kd_loss_weight_scheduler", Some(&"linear_decay".into()));
         found.unwrap().unwrap()(0.5)
     };
     assert_eq!((at_half(&before), at_half(&after)), (0.5, 0.25));
@@ -126,7 +127,7 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         ),
         (
             presets
-                .weight_schedule("hard_label_weight_scheduler", Some("linear"))
+                .weight_schedule("hard_label_weight_scheduler", Some(&"linear".into()))
                 .err(),
             "hard_label_weight_scheduler: unknown weight scheduler `linear`; known: \
              linear_decay, linear_growth",
@@ -205,6 +206,12 @@ fn arguments_that_do_not_fit_are_refused() {
     assert_eq!(
         refused(flsw().named([("gamma", 2.0)])),
         "temperature_scheduler: `flsw` needs `beta`; it takes (beta, gamma, eps = 0.0001)"
+    );
+    let weight = SchedulerSpec::new("linear_decay").positional([2.0]);
+    let found = presets.weight_schedule("kd_loss_weight_scheduler", Some(&weight));
+    assert_eq!(
+        found.err().unwrap().to_string(),
+        "kd_loss_weight_scheduler: `linear_decay` takes no arguments"
     );
     assert_eq!(
         refused(SchedulerSpec::new("constant").positional([1.0])),
