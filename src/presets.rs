@@ -85,11 +85,14 @@ impl fmt::Debug for MatchLoss {
     }
 }
 
+/// Makes a schedule from as many numbers as it has parameters.
+type TemperatureBuilder = Rc<dyn Fn(&[f64]) -> TemperatureSchedule>;
+
 #[derive(Clone)]
 struct TemperaturePreset {
     /// Names, with the default of those that may be left out.
     parameters: Vec<(String, Option<f64>)>,
-    build: Rc<dyn Fn(&[f64]) -> TemperatureSchedule>,
+    build: TemperatureBuilder,
 }
 
 /// What the names in a configuration stand for: losses, projections and schedulers.

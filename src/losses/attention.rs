@@ -147,9 +147,9 @@ fn cross_entropy(
 /// The mask as numbers, and how many heads it holds for.
 fn mask_for(loss: &str, attention: &Tensor, mask: &Tensor) -> Result<(Tensor, i64)> {
     let size = attention.size();
-    let (batch, heads, length) = match size.as_slice() {
-        &[batch, heads, rows, columns] if rows == columns => (batch, heads, columns),
-        &[batch, rows, columns] if rows == columns => (batch, 1, columns),
+    let (batch, heads, length) = match *size.as_slice() {
+        [batch, heads, rows, columns] if rows == columns => (batch, heads, columns),
+        [batch, rows, columns] if rows == columns => (batch, 1, columns),
         _ => {
             let wanted = "with a mask, [batch, heads, length, length] or [batch, length, length]";
             return Err(mismatch(loss, wanted, &size, &size));

@@ -127,7 +127,7 @@ fn functions_are_textbrewers() {
             }
         } else if let Some(name) = function.strip_suffix("_weight") {
             let scheduler = presets
-                .weight_schedule("kd_loss_weight_scheduler", Some(name))
+                .weight_schedule("kd_loss_weight_scheduler", Some(&name.into()))
                 .unwrap_or_else(|error| failed(&error))
                 .expect("a name was given");
             let got = scheduler(case["params"]["x"].as_f64().unwrap());

@@ -1,0 +1,417 @@
+//! The losses where the golden vectors do not look: closed forms, masks, edges, errors.
+
+mod common;
+
+use common::{assert_close, close, elements, waves};
+use tch::{Device, Kind, Reduction, Tensor};
+use textbrewer::losses::{
+    attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, hidden_mse, kd_ce,
+    kd_kl, kd_mse, mmd, pkd, Temperature,
+};
+use textbrewer::{Error, Result};
+
+fn number(loss: Result<Tensor>) -> f64 {
+    loss.unwrap_or_else(|error| panic!("{error}"))
+        .double_value(&[])
+}
+
+fn gradient(tensor: &Tensor, loss: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let leaf = tensor.copy().set_requires_grad(true);
+    loss(&leaf).backward();
+    leaf.grad()
+}
+
+fn mask() -> Tensor {
+    Tensor::from_slice2(&[[1i64, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
+}
+
+type MatchLoss = fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>;
+
+/// Every loss on features under one signature, with shapes of student and teacher.
+fn match_losses() -> Vec<(&'static str, MatchLoss, Vec<i64>, Vec<i64>)> {
+    let attention = || vec![3, 2, 4, 4];
+    let hidden = || vec![3, 4, 6];
+    vec![
+        (
+            "attention_mse",
+            |s, t, m| attention_mse(&s[0], &t[0], m),
+            attention(),
+            attention(),
+        ),
+        (
+            "attention_mse_sum",
+            |s, t, m| attention_mse_sum(&s[0], &t[0], m),
+            attention(),
+            vec![3, 5, 4, 4],
+        ),
+        (
+            "attention_ce",
+            |s, t, m| attention_ce(&s[0], &t[0], m),
+            attention(),
+            attention(),
+        ),
+        (
+            "attention_ce_mean",
+            |s, t, m| attention_ce_mean(&s[0], &t[0], m),
+            attention(),
+            vec![3, 4, 4],
+        ),
+        (
+            "hidden_mse",
+            |s, t, m| hidden_mse(&s[0], &t[0], m),
+            hidden(),
+            hidden(),
+        ),
+        ("cos", |s, t, m| cos(&s[0], &t[0], m), hidden(), hidden()),
+        ("fsp", fsp, hidden(), hidden()),
+        ("mmd", mmd, hidden(), vec![3, 4, 9]),
+    ]
+}
+
+fn two(shape: &[i64], seed: f64) -> [Tensor; 2] {
+    [waves(shape, seed), waves(shape, seed + 0.3)]
+}
+
+#[test]
+fn kl_is_the_cross_entropy_without_the_teachers_entropy_times_the_temperature_squared() {
+    let (student, teacher) = (waves(&[3, 4, 5], 0.1) * 4.0, waves(&[3, 4, 5], 0.5) * 4.0);
+    let temperature = Temperature::Constant(3.0);
+    let entropy = number(kd_ce(&teacher, &teacher, &temperature));
+    let cross_entropy = number(kd_ce(&student, &teacher, &temperature));
+    let kl = number(kd_kl(&student, &teacher, &temperature));
+    assert!((kl - 9.0 * (cross_entropy - entropy)).abs() < 1e-12);
+
+    let of_kl = gradient(&student, |s| kd_kl(s, &teacher, &temperature).unwrap());
+    let of_ce = gradient(&student, |s| kd_ce(s, &teacher, &temperature).unwrap());
+    assert_close("gradient", &of_kl, &(of_ce * 9.0));
+    assert!(number(kd_kl(&teacher, &teacher, &temperature)).abs() < 1e-12);
+}
+
+#[test]
+fn each_position_has_its_own_temperature() {
+    let (student, teacher) = (waves(&[2, 3, 5], 0.1) * 4.0, waves(&[2, 3, 5], 0.5) * 4.0);
+    let values = waves(&[2, 3], 0.2) + 3.0;
+    let temperature = Temperature::Each(values.copy());
+    for loss in [kd_ce, kd_mse, kd_kl] {
+        let mut sum = 0.0;
+        for batch in 0..2 {
+            for position in 0..3 {
+                let only = |logits: &Tensor| logits.get(batch).get(position).unsqueeze(0);
+                let value = values.double_value(&[batch, position]);
+                sum += number(loss(&only(&student), &only(&teacher), &value.into()));
+            }
+        }
+        let got = number(loss(&student, &teacher, &temperature));
+        assert!((got - sum / 6.0).abs() < 1e-12, "{got}");
+    }
+}
+
+#[test]
+fn a_temperature_for_each_example_holds_for_all_its_positions() {
+    let (student, teacher) = (waves(&[2, 3, 5], 0.1), waves(&[2, 3, 5], 0.5));
+    let values = Tensor::from_slice(&[2.0, 5.0]);
+    let spread = values.unsqueeze(1).expand([2, 3], false);
+    for loss in [kd_ce, kd_mse, kd_kl] {
+        let by_example = number(loss(&student, &teacher, &values.copy().into()));
+        let by_position = number(loss(&student, &teacher, &spread.copy().into()));
+        assert_eq!(by_example, by_position);
+        let single = number(loss(&student, &teacher, &Tensor::from(4.0).into()));
+        let constant = number(loss(&student, &teacher, &4.0.into()));
+        assert!((single - constant).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn a_temperature_must_fit_the_logits() {
+    let logits = waves(&[2, 3, 5], 0.1);
+    for loss in [kd_ce, kd_mse, kd_kl] {
+        let error = loss(&logits, &logits, &waves(&[3], 0.1).into()).unwrap_err();
+        assert!(
+            error.to_string().ends_with(
+                ", temperature: expected one for each example or position, [2, 3], \
+                 or a single number, got [3]"
+            ),
+            "{error}"
+        );
+    }
+}
+
+/// `torch.nn.functional.cosine_embedding_loss` on the positions that the mask selects.
+fn reference_cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Tensor {
+    let hidden = student.size()[2];
+    let rows = |state: &Tensor| {
+        let rows = state.reshape([-1, hidden]);
+        match mask {
+            None => rows,
+            Some(mask) => rows.index(&[Some(mask.reshape([-1]).to_kind(Kind::Bool))]),
+        }
+    };
+    let (student, teacher) = (rows(student), rows(teacher));
+    let target = Tensor::ones([student.size()[0]], (student.kind(), Device::Cpu));
+    Tensor::cosine_embedding_loss(&student, &teacher, &target, 0.0, Reduction::Mean)
+}
+
+#[test]
+fn cos_is_libtorchs_cosine_embedding_loss() {
+    for kind in [Kind::Float, Kind::Double] {
+        let student = waves(&[3, 4, 6], 0.1).to_kind(kind);
+        let teacher = waves(&[3, 4, 6], 0.5).to_kind(kind);
+        // Kept and masked positions with vectors of length 0, on either side and on both.
+        for (position, side) in [([0, 0], 0), ([0, 1], 1), ([0, 2], 2), ([1, 3], 0)] {
+            if side != 1 {
+                let _ = student.get(position[0]).get(position[1]).zero_();
+            }
+            if side != 0 {
+                let _ = teacher.get(position[0]).get(position[1]).zero_();
+            }
+        }
+        let fractions = mask().to_kind(kind) * 0.3;
+        for mask in [None, Some(&mask()), Some(&fractions)] {
+            let got = number(cos(&student, &teacher, mask));
+            let wanted = reference_cos(&student, &teacher, mask);
+            assert!(close(got, wanted.double_value(&[])), "{got}, not {wanted}");
+            let got = gradient(&student, |s| cos(s, &teacher, mask).unwrap());
+            let wanted = gradient(&student, |s| reference_cos(s, &teacher, mask));
+            assert!(elements(&wanted).iter().all(|value| value.is_finite()));
+            assert_close("gradient", &got, &wanted);
+        }
+    }
+}
+
+#[test]
+fn what_is_masked_does_not_count() {
+    let mask = mask();
+    for (name, loss, student, teacher) in match_losses() {
+        let (student, teacher) = (two(&student, 0.1), two(&teacher, 0.5));
+        let keep = mask.to_kind(Kind::Double);
+        let keep = match name {
+            // The softmax sees masked columns before they are left out.
+            "attention_ce" | "attention_ce_mean" => keep.unsqueeze(2),
+            "attention_mse" | "attention_mse_sum" => keep.unsqueeze(1) * keep.unsqueeze(2),
+            _ => keep.unsqueeze(2),
+        };
+        let elsewhere = |tensor: &Tensor| {
+            let keep = match tensor.dim() {
+                4 => keep.unsqueeze(1),
+                _ => keep.shallow_clone(),
+            };
+            tensor * &keep + (1.0 - keep) * 0.77
+        };
+        let before = number(loss(&student, &teacher, Some(&mask)));
+        let after = number(loss(
+            &[elsewhere(&student[0]), elsewhere(&student[1])],
+            &[elsewhere(&teacher[0]), elsewhere(&teacher[1])],
+            Some(&mask),
+        ));
+        assert!((before - after).abs() < 1e-12, "{name}: {before}, {after}");
+        let unmasked = number(loss(&student, &teacher, None));
+        assert!(
+            (before - unmasked).abs() > 1e-6,
+            "{name}: the mask did nothing"
+        );
+    }
+}
+
+#[test]
+fn masks_may_be_of_any_kind() {
+    for (name, loss, student, teacher) in match_losses() {
+        let (student, teacher) = (two(&student, 0.1), two(&teacher, 0.5));
+        let expected = number(loss(&student, &teacher, Some(&mask())));
+        for kind in [Kind::Bool, Kind::Uint8, Kind::Float] {
+            let mask = mask().to_kind(kind);
+            let got = number(loss(&student, &teacher, Some(&mask)));
+            assert_eq!(got, expected, "{name}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn a_mask_that_keeps_nothing_gives_nan() {
+    let nothing = Tensor::zeros([3, 4], (Kind::Int64, Device::Cpu));
+    for (name, loss, student, teacher) in match_losses() {
+        let (student, teacher) = (two(&student, 0.1), two(&teacher, 0.5));
+        let got = number(loss(&student, &teacher, Some(&nothing)));
+        assert!(got.is_nan(), "{name}: {got}");
+    }
+}
+
+#[test]
+fn without_a_mask_small_attentions_are_taken_for_padding() {
+    let student = Tensor::from_slice(&[0.5, -10_000.0, -2e-3, -5e-4]).view([1, 1, 2, 2]);
+    let teacher = Tensor::from_slice(&[-0.3, -9_000.0, 0.0, -5e-4]).view([1, 1, 2, 2]);
+    assert_eq!(
+        number(attention_mse(&student, &teacher, None)),
+        0.5 * 0.5 / 4.0
+    );
+    let gradient = gradient(&student, |s| attention_mse(s, &teacher, None).unwrap());
+    assert_eq!(elements(&gradient), [0.25, 0.0, 0.0, 0.0]);
+
+    // Both scores of the first row are padding for the teacher: nothing is left of it.
+    let log_half = -(2f64.ln());
+    let student = Tensor::zeros([1, 1, 2, 2], (Kind::Double, Device::Cpu));
+    let teacher = Tensor::from_slice(&[-1.0, -1.0, 0.0, 0.0]).view([1, 1, 2, 2]);
+    let got = number(attention_ce(&student, &teacher, None));
+    assert!((got + log_half / 2.0).abs() < 1e-15, "{got}");
+    let mask = Tensor::from_slice2(&[[1, 1]]);
+    let got = number(attention_ce(&student, &teacher, Some(&mask)));
+    assert!((got + log_half).abs() < 1e-15, "{got}");
+}
+
+#[test]
+fn attentions_of_different_numbers_of_heads_are_compared_without_them() {
+    let (student, teacher) = (waves(&[3, 2, 4, 4], 0.1), waves(&[3, 6, 4, 4], 0.5));
+    let sum = |attention: &Tensor| attention.sum_dim_intlist([1i64].as_slice(), false, None);
+    let mean = |attention: &Tensor| attention.mean_dim([1i64].as_slice(), false, None);
+    for mask in [None, Some(&mask())] {
+        assert_eq!(
+            number(attention_mse_sum(&student, &teacher, mask)),
+            number(attention_mse_sum(&sum(&student), &sum(&teacher), mask)),
+        );
+        assert_eq!(
+            number(attention_ce_mean(&student, &teacher, mask)),
+            number(attention_ce_mean(&student, &mean(&teacher), mask)),
+        );
+    }
+}
+
+#[test]
+fn pkd_looks_at_the_first_position_only() {
+    let (student, teacher) = (waves(&[3, 4, 6], 0.1), waves(&[3, 7, 6], 0.5));
+    let first = |state: &Tensor| state.select(1, 0);
+    let of_states = number(pkd(&student, &teacher, Some(&mask())));
+    let of_pooled = number(pkd(&first(&student), &(first(&teacher) * 5.0), None));
+    assert!((of_states - of_pooled).abs() < 1e-12);
+    // Opposite directions are at a distance of 2.
+    assert!((number(pkd(&student, &(&student * -3.0), None)) - 4.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_teacher_without_gradient_gets_none() {
+    for (name, loss, student, teacher) in match_losses() {
+        let student = two(&student, 0.1).map(|tensor| tensor.set_requires_grad(true));
+        let teacher = two(&teacher, 0.5);
+        for mask in [None, Some(&mask())] {
+            loss(&student, &teacher, mask).unwrap().backward();
+            assert!(!teacher[0].grad().defined(), "{name}");
+            assert!(student[0].grad().defined(), "{name}");
+        }
+    }
+}
+
+fn message(loss: Result<Tensor>) -> String {
+    match loss {
+        Err(error @ Error::Shape { .. }) => error.to_string(),
+        other => panic!("no error of shapes: {other:?}"),
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let zeros = |shape: &[i64]| Tensor::zeros(shape, (Kind::Float, Device::Cpu));
+    let (hidden, wide) = (zeros(&[3, 4, 6]), zeros(&[3, 4, 8]));
+    let pair = |shape: &[i64]| [zeros(shape), zeros(shape)];
+    let extended = zeros(&[3, 1, 1, 4]);
+    let one = Temperature::Constant(1.0);
+    let cases = [
+        (
+            kd_ce(&zeros(&[3, 2]), &zeros(&[3, 1]), &one),
+            "kd_ce: expected logits of one shape, [batch, classes] or [batch, length, classes], \
+             got student [3, 2] and teacher [3, 1]",
+        ),
+        (
+            hidden_mse(&hidden, &wide, None),
+            "hidden_mse: expected student and teacher of one hidden size (add `proj` to the \
+             match), got student [3, 4, 6] and teacher [3, 4, 8]",
+        ),
+        (
+            cos(&hidden, &zeros(&[3, 1, 6]), None),
+            "cos: expected student and teacher of one shape, got student [3, 4, 6] and teacher \
+             [3, 1, 6]",
+        ),
+        (
+            hidden_mse(&hidden, &hidden, Some(&extended)),
+            "hidden_mse, mask: expected [batch, length] = [3, 4], one number for each position, \
+             got [3, 1, 1, 4]",
+        ),
+        (
+            cos(&hidden, &hidden, Some(&zeros(&[1, 4]))),
+            "cos, mask: expected [batch, length] = [3, 4], one number for each position, got \
+             [1, 4]",
+        ),
+        (
+            pkd(&hidden, &zeros(&[3, 8]), None),
+            "pkd: expected student and teacher of one batch and hidden size (add `proj` to the \
+             match where hidden sizes differ), got student [3, 4, 6] and teacher [3, 8]",
+        ),
+        (
+            pkd(&zeros(&[3]), &hidden, None),
+            "pkd: expected [batch, length, hidden] or [batch, hidden], got student [3] and \
+             teacher [3, 4, 6]",
+        ),
+        (
+            attention_mse(&zeros(&[3, 2, 4, 4]), &zeros(&[3, 1, 4, 4]), None),
+            "attention_mse: expected student and teacher with as many heads (or use \
+             `attention_mse_sum`), got student [3, 2, 4, 4] and teacher [3, 1, 4, 4]",
+        ),
+        (
+            attention_ce(&zeros(&[3, 2, 4, 4]), &zeros(&[3, 2, 5, 5]), None),
+            "attention_ce: expected student and teacher of one shape, [batch, heads, length, \
+             length], got student [3, 2, 4, 4] and teacher [3, 2, 5, 5]",
+        ),
+        (
+            attention_ce_mean(&zeros(&[3, 2, 4, 4]), &zeros(&[3, 5, 5]), None),
+            "attention_ce_mean: expected without their heads, student and teacher of one shape \
+             [batch, length, length], got student [3, 4, 4] and teacher [3, 5, 5]",
+        ),
+        (
+            attention_mse(
+                &zeros(&[3, 2, 4, 4]),
+                &zeros(&[3, 2, 4, 4]),
+                Some(&zeros(&[3, 5])),
+            ),
+            "attention_mse, mask: expected [batch, length] = [3, 4], one number for each \
+             position, got [3, 5]",
+        ),
+        (
+            fsp(&pair(&[3, 4, 6])[..1], &pair(&[3, 4, 6]), None),
+            "fsp, student: expected two states (name two layers a side, as in `\"layer_S\": \
+             [0, 2]`), got 1",
+        ),
+        (
+            fsp(&pair(&[3, 4, 6]), &pair(&[3, 4, 8]), None),
+            "fsp: expected student and teacher of one batch and hidden size (add `proj` to the \
+             match), got student [3, 4, 6] and teacher [3, 4, 8]",
+        ),
+        (
+            fsp(&pair(&[3, 4, 6]), &pair(&[3, 5, 6]), Some(&zeros(&[3, 4]))),
+            "fsp: expected with a mask, student and teacher of one length, got student \
+             [3, 4, 6] and teacher [3, 5, 6]",
+        ),
+        (
+            mmd(&pair(&[3, 4, 6]), &pair(&[3, 5, 6]), None),
+            "mmd: expected student and teacher of one batch and length, got student [3, 4, 6] \
+             and teacher [3, 5, 6]",
+        ),
+        (
+            mmd(
+                &[zeros(&[3, 4, 6]), zeros(&[3, 4, 8])],
+                &pair(&[3, 4, 6]),
+                None,
+            ),
+            "mmd: expected two layers of one hidden size on each side, got student [3, 4, 6] \
+             with [3, 4, 8] and teacher [3, 4, 6]",
+        ),
+        (
+            mmd(
+                &pair(&[3, 4, 6]),
+                &[zeros(&[3, 4, 6]), zeros(&[3, 6])],
+                None,
+            ),
+            "mmd, teacher: expected two states [batch, length, hidden] of one batch and length, \
+             got [3, 4, 6] and [3, 6]",
+        ),
+    ];
+    for (loss, expected) in cases {
+        assert_eq!(message(loss), expected);
+    }
+}
