@@ -3,8 +3,7 @@
 //!
 //! `cargo run --release --example random_tokens -- --help` explains the options.
 
-use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Parser;
@@ -13,8 +12,8 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
-    display_parameters, AdamW, AdaptorOutput, DataLoader, DistillationConfig, Distiller,
-    GeneralDistiller, IntermediateMatch, Model, TensorLoader, TrainSummary, TrainingConfig,
+    display_parameters, AdamW, AdaptorOutput, Batch, DataLoader, DistillationConfig, Distiller,
+    Error, GeneralDistiller, IntermediateMatch, Model, TensorLoader, TrainSummary, TrainingConfig,
 };
 
 const EXAMPLES: i64 = 100;
@@ -32,8 +31,8 @@ struct Options {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Examples per batch.
-    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(i64).range(1..))]
-    batch_size: i64,
+    #[arg(long, default_value_t = 32, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
+    batch_size: usize,
     /// Learning rate after the warm-up.
     #[arg(long, default_value_t = 1e-4)]
     learning_rate: f64,
@@ -51,7 +50,7 @@ struct Options {
     log_dir: Option<PathBuf>,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
@@ -75,14 +74,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
         .train_config(train_config)
         .distill_config(distill_config)
-        .adaptor(|batch: &BertInputs, output| {
-            let mut adapted = AdaptorOutput::new()
+        .adaptor(|batch, output| {
+            let adapted = AdaptorOutput::new()
                 .logits(&output.logits)
                 .hidden(&output.hidden_states);
-            if let Some(mask) = &batch.attention_mask {
-                adapted = adapted.inputs_mask(mask);
-            }
-            Ok(adapted)
+            Ok(match &batch.attention_mask {
+                Some(mask) => adapted.inputs_mask(mask),
+                None => adapted,
+            })
         })
         .build()?;
     let summary = distiller
@@ -101,18 +100,23 @@ fn main() -> Result<(), Box<dyn Error>> {
         })
         .run()?;
 
-    print_gains(&teacher, &student, &summary, &mut evaluation, device)
+    print_gains(
+        (&teacher, &teacher_vars),
+        (&student, &student_vars),
+        &summary,
+        &mut evaluation,
+        device,
+    )?;
+    Ok(())
 }
 
-fn train_config(options: &Options) -> Result<TrainingConfig, Box<dyn Error>> {
-    let mut config = TrainingConfig::default().output_dir(&options.output_dir);
-    if let Some(folder) = &options.log_dir {
-        config = config.log_dir(folder);
-    }
-    if let Some(device) = &options.device {
-        config = TrainingConfig::from_json_str(&format!("{{\"device\": {device:?}}}"))?
-            .output_dir(config.output_dir.clone());
-    }
+fn train_config(options: &Options) -> textbrewer::Result<TrainingConfig> {
+    let mut config = match &options.device {
+        Some(device) => TrainingConfig::from_json_str(&format!("{{\"device\": {device:?}}}"))?,
+        None => TrainingConfig::default(),
+    };
+    config.output_dir = options.output_dir.clone();
+    config.log_dir = options.log_dir.clone();
     Ok(config)
 }
 
@@ -145,21 +149,24 @@ fn bert(
 }
 
 /// One hundred sequences of random tokens with random labels, the same in every call.
-fn random_examples(options: &Options) -> textbrewer::Result<TensorLoader<BertInputs>> {
+fn random_examples(
+    options: &Options,
+) -> textbrewer::Result<Box<dyn DataLoader<Batch = BertInputs>>> {
     tch::manual_seed(options.seed);
     let int64 = (Kind::Int64, Device::Cpu);
     let input_ids = Tensor::f_randint(100, [EXAMPLES, LENGTH], int64)?;
     let labels = Tensor::f_randint(LABELS, [EXAMPLES], int64)?;
     let attention_mask = input_ids.f_ones_like()?;
-    TensorLoader::new(
-        vec![input_ids, attention_mask, labels],
-        options.batch_size,
-        |tensors| {
-            Ok(BertInputs::new(&tensors[0])
-                .attention_mask(&tensors[1])
-                .labels(&tensors[2]))
-        },
-    )
+    let tensors = vec![input_ids, attention_mask, labels];
+    let loader = TensorLoader::new(tensors, options.batch_size)?.map(|tensors| {
+        let [input_ids, attention_mask, labels] = tensors
+            .try_into()
+            .map_err(|_| Error::other("a batch has three tensors"))?;
+        Ok(BertInputs::new(input_ids)
+            .attention_mask(attention_mask)
+            .labels(labels))
+    });
+    Ok(Box::new(loader))
 }
 
 /// The part of the examples whose label is the one with the largest logit.
@@ -169,16 +176,72 @@ fn accuracy(
     device: Device,
 ) -> textbrewer::Result<f64> {
     let (mut right, mut all) = (0, 0);
-    for batch in loader.epoch(0)? {
-        let batch = textbrewer::Batch::to_device(&batch?, device)?;
+    for batch in loader.epoch(1)? {
+        let batch = batch?.to_device(device)?;
         let predicted = model.forward(&batch, false)?.logits.f_argmax(-1, false)?;
         if let Some(labels) = &batch.labels {
-            right += predicted
-                .f_eq_tensor(labels)?
-                .f_sum(Kind::Int64)?
-                .f_int64_value(&[])?;
-            all += labels.size()[0];
+            let hits = predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+            right += hits.f_int64_value(&[])?;
+            all += labels.size1()?;
         }
     }
     Ok(right as f64 / all as f64)
+}
+
+/// What the student is worth: how much smaller, how much faster, and where it is.
+fn print_gains(
+    (teacher, teacher_vars): (&BertForSequenceClassification, &VarStore),
+    (student, student_vars): (&BertForSequenceClassification, &VarStore),
+    summary: &TrainSummary,
+    loader: &mut dyn DataLoader<Batch = BertInputs>,
+    device: Device,
+) -> textbrewer::Result<()> {
+    let _guard = tch::no_grad_guard();
+    let mut seconds = |model: &BertForSequenceClassification| -> textbrewer::Result<f64> {
+        let mut best = f64::INFINITY;
+        for _ in 0..3 {
+            let start = Instant::now();
+            accuracy(model, loader, device)?;
+            best = best.min(start.elapsed().as_secs_f64());
+        }
+        Ok(best)
+    };
+    let rows = [
+        ("teacher", teacher, teacher_vars),
+        ("student", student, student_vars),
+    ];
+    let mut measured = Vec::new();
+    println!(
+        "{:<10}{:>14}{:>12}{:>22}",
+        "", "parameters", "size", "forward, 100 examples"
+    );
+    for (name, model, variables) in rows {
+        let root = display_parameters(variables, Some(0)).root;
+        let time = seconds(model)?;
+        println!(
+            "{name:<10}{:>14}{:>9.1} MB{:>19.1} ms",
+            root.count,
+            root.megabytes,
+            1e3 * time
+        );
+        measured.push((root.count as f64, time));
+    }
+    if let [teacher, student] = measured[..] {
+        println!(
+            "The student has {:.1} % of the parameters and is {:.1} times as fast.",
+            100.0 * student.0 / teacher.0,
+            teacher.1 / student.1
+        );
+    }
+    println!("\nLast losses (unweighted)");
+    for (name, value) in &summary.losses {
+        println!("  {name:<44}{value:>12.6}");
+    }
+    if let Some(path) = summary.checkpoints.last() {
+        println!("\nThe student is saved in {}", path.display());
+    }
+    if let Some(folder) = &summary.log_dir {
+        println!("Its losses at every step are in {}", folder.display());
+    }
+    Ok(())
 }

@@ -2,8 +2,9 @@
 //! see `tests/golden/README.md` for what is in there and how close the numbers must be.
 
 mod common;
-mod golden_cases {
-    mod losses;
-    mod parameters;
-    mod trainings;
-}
+#[path = "golden_cases/losses.rs"]
+mod losses;
+#[path = "golden_cases/parameters.rs"]
+mod parameters;
+#[path = "golden_cases/trainings.rs"]
+mod trainings;

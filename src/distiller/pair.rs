@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 use crate::{AdaptorOutput, Model, Result};
 
 /// A model and its adaptor in one.
-type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
+pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
 
 /// A teacher and a student with their adaptors.
 ///

@@ -58,8 +58,8 @@ impl SoftLabels {
         student: &AdaptorOutput,
         step: &StepInfo,
     ) -> Result<()> {
-        let teacher_logits = selected_logits(teacher, Side::Teacher)?;
-        let student_logits = selected_logits(student, Side::Student)?;
+        let student_logits = selected(logits_of(student, Side::Student)?, student)?;
+        let teacher_logits = self.teacher_logits(teacher, student)?;
         let count = student_logits.len();
         if teacher_logits.len() != count {
             return Err(Error::shape(
@@ -68,20 +68,15 @@ impl SoftLabels {
                 teacher_logits.len().to_string(),
             ));
         }
-        let labels = self.labels(student, count)?;
-
-        let pairs = teacher_logits.iter().zip(&student_logits).enumerate();
-        let losses = pairs.map(|(index, (teacher, student))| match labels.get(index) {
-            Some(labels) => self.loss_of(student, &probability_shift(teacher, labels)?),
-            None => self.loss_of(student, teacher),
-        });
+        let pairs = student_logits.iter().zip(&teacher_logits);
+        let losses = pairs.map(|(student, teacher)| self.loss_between(student, teacher));
         if let Some(sum) = sum(losses)? {
             report.add("unweighted_kd_loss", sum, self.weight.at(step));
         }
         Ok(())
     }
 
-    fn loss_of(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    fn loss_between(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
         let temperature = match &self.temperature_schedule {
             Some(schedule) => schedule(student, teacher, self.temperature)?,
             None => Temperature::Constant(self.temperature),
@@ -89,54 +84,47 @@ impl SoftLabels {
         (self.loss)(student, teacher, &temperature)
     }
 
-    /// One tensor of labels for each of the logits, or none when they are not needed.
-    fn labels(&self, student: &AdaptorOutput, count: usize) -> Result<Vec<Tensor>> {
+    /// The teacher's logits, shifted if the configuration says so. They are shifted before a
+    /// mask selects positions: labels have the shape of the logits only until then.
+    fn teacher_logits(
+        &self,
+        teacher: &AdaptorOutput,
+        student: &AdaptorOutput,
+    ) -> Result<Vec<Tensor>> {
+        let logits = logits_of(teacher, Side::Teacher)?;
         if !self.probability_shift {
-            return Ok(Vec::new());
+            return selected(logits, teacher);
         }
         if student.labels.is_empty() {
-            return Err(missing(Side::Student, "labels", "probability_shift"));
+            return Err(missing(Side::Student, "labels", "`probability_shift`"));
         }
-        if student.labels.len() != count {
+        if student.labels.len() != logits.len() {
             return Err(Error::shape(
-                "labels for probability_shift",
-                format!("one for each of the {count} logits"),
+                "labels for `probability_shift`",
+                format!("one for each of the {} logits", logits.len()),
                 student.labels.len().to_string(),
             ));
         }
-        select_labels(student)
+        let pairs = logits.iter().zip(&student.labels);
+        let shifted = pairs.map(|(logits, labels)| probability_shift(logits, labels));
+        selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
     }
 }
 
-/// Labels follow their logits: where a mask picks positions, it picks the same labels.
-fn select_labels(student: &AdaptorOutput) -> Result<Vec<Tensor>> {
-    let pairs = student.labels.iter().zip(&student.logits).enumerate();
-    pairs
-        .map(|(index, (labels, logits))| {
-            let mask = match student.logits_mask.as_slice() {
-                [only] => Some(only),
-                masks => masks.get(index),
-            };
-            Ok(match mask {
-                Some(mask) if logits.dim() == 3 => labels.f_masked_select(&mask.f_ne(0)?)?,
-                _ => labels.shallow_clone(),
-            })
-        })
-        .collect()
-}
-
-fn selected_logits(output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
+fn logits_of(output: &AdaptorOutput, side: Side) -> Result<&[Tensor]> {
     if output.logits.is_empty() {
-        return Err(missing(
-            side,
-            "logits",
-            "the distillation loss (kd_loss_type)",
-        ));
+        let needed_by = "the distillation loss (`kd_loss_type`)";
+        return Err(missing(side, "logits", needed_by));
     }
+    Ok(&output.logits)
+}
+
+/// The positions of `logits` that the mask of `output` selects.
+fn selected(logits: &[Tensor], output: &AdaptorOutput) -> Result<Vec<Tensor>> {
     if output.logits_mask.is_empty() {
-        return Ok(output.logits.iter().map(Tensor::shallow_clone).collect());
+        return Ok(logits.iter().map(Tensor::shallow_clone).collect());
     }
-    select_logits_with_mask(&output.logits, &output.logits_mask)
+    select_logits_with_mask(logits, &output.logits_mask)
 }
 
 fn missing(side: Side, key: &str, needed_by: &str) -> Error {

@@ -5,6 +5,7 @@ use std::fmt;
 use tch::nn::VarStore;
 
 use super::builder::check_device;
+use super::pair::Adapted;
 use super::report::{sum_of_means, TOTAL_LOSS};
 use super::{Distiller, LossReport, StepInfo};
 use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
@@ -13,7 +14,7 @@ use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
 ///
 /// `loss = Σ mean(losses)`, where `losses` is what the adaptor returned.
 pub struct BasicTrainer<'a, B, S: ?Sized> {
-    adapted: Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>,
+    adapted: Adapted<'a, B>,
     model: &'a S,
     variables: &'a VarStore,
     config: TrainingConfig,
@@ -72,7 +73,7 @@ impl<B, S: ?Sized> fmt::Debug for BasicTrainer<'_, B, S> {
 pub struct BasicTrainerBuilder<'a, B, S> {
     model: &'a S,
     variables: &'a VarStore,
-    adapted: Option<Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>>,
+    adapted: Option<Adapted<'a, B>>,
     config: TrainingConfig,
 }
 

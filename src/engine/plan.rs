@@ -99,7 +99,7 @@ impl Plan {
             && self
                 .batches_per_epoch()
                 .is_some_and(|batches| batch + 1 == batches);
-        (batch + 1) % self.accumulation == 0 || is_last_of_remainder
+        (batch + 1).is_multiple_of(self.accumulation) || is_last_of_remainder
     }
 
     /// Whether the student is saved after this optimizer step (counted from 1) of this epoch.

@@ -140,7 +140,7 @@ fn run_case(path: &Path, raw: serde_json::Value) -> std::result::Result<(), Stri
 }
 
 /// Runs the case.
-fn observe<H: Head>(case: &Case, inputs: &BTreeMap<String, Tensor>) -> Result<Observed>
+fn observe<H: Head + 'static>(case: &Case, inputs: &BTreeMap<String, Tensor>) -> Result<Observed>
 where
     Bert<H>: Model<BertInputs, Output: Outputs>,
 {
@@ -193,7 +193,13 @@ where
         .collect();
     let options = LoadOptions::new();
     weights::load_into(distiller.projections(), &given, "inputs", &options)?;
-    train(&mut distiller, case, &mut loader, &student_vars, Some(projections))
+    train(
+        &mut distiller,
+        case,
+        &mut loader,
+        &student_vars,
+        Some(projections),
+    )
 }
 
 fn model<H: Head>(
@@ -208,7 +214,10 @@ fn model<H: Head>(
     let given = inputs
         .iter()
         .filter_map(|(name, tensor)| {
-            Some((name.strip_prefix(prefix)?.to_owned(), tensor.shallow_clone()))
+            Some((
+                name.strip_prefix(prefix)?.to_owned(),
+                tensor.shallow_clone(),
+            ))
         })
         .collect();
     weights::load_into(&variables, &given, prefix, &LoadOptions::new())?;
@@ -363,7 +372,10 @@ fn logged(sink: &MemorySink) -> Vec<BTreeMap<String, f64>> {
     let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
     for (tag, value, step) in sink.scalars() {
         let name = tag.strip_prefix("scalar/").expect("TextBrewer's prefix");
-        steps.entry(step).or_default().insert(name.to_owned(), value);
+        steps
+            .entry(step)
+            .or_default()
+            .insert(name.to_owned(), value);
     }
     let with_step = |(step, mut losses): (u64, BTreeMap<String, f64>)| {
         losses.insert("step".to_owned(), step as f64);
@@ -412,7 +424,9 @@ fn compare(observed: &Observed, expected: &Expected) -> std::result::Result<(), 
     for (index, (got, wanted)) in observed.losses.iter().zip(&expected.losses).enumerate() {
         let (names, known): (Vec<_>, Vec<_>) = (got.keys().collect(), wanted.keys().collect());
         if names != known {
-            return Err(format!("step {index}: logged {names:?}, expected {known:?}"));
+            return Err(format!(
+                "step {index}: logged {names:?}, expected {known:?}"
+            ));
         }
         for (name, value) in wanted {
             if !close(got[name], *value) {
@@ -432,9 +446,17 @@ fn compare(observed: &Observed, expected: &Expected) -> std::result::Result<(), 
         }
     }
     if got.len() != wanted.len() {
-        return Err(format!("{} optimizer steps, expected {}", got.len(), wanted.len()));
+        return Err(format!(
+            "{} optimizer steps, expected {}",
+            got.len(),
+            wanted.len()
+        ));
     }
-    let saved: Vec<_> = expected.saved.iter().map(|name| stem(Path::new(name))).collect();
+    let saved: Vec<_> = expected
+        .saved
+        .iter()
+        .map(|name| stem(Path::new(name)))
+        .collect();
     if observed.saved != saved {
         return Err(format!("saved {:?}, expected {saved:?}", observed.saved));
     }
