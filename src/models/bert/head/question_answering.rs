@@ -2,7 +2,7 @@
 
 use tch::{nn, Tensor};
 
-use super::loss::{check_shape, cross_entropy};
+use super::loss::{check_shape, cross_entropy, integers};
 use super::Head;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
 use crate::models::layers::Linear;
@@ -68,7 +68,8 @@ fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tens
         _ => positions.shallow_clone(),
     };
     check_shape(&positions, &[batch], what)?;
-    cross_entropy(logits, &positions.f_clamp(0, length)?, what, length)
+    let positions = integers(&positions, what)?.f_clamp(0, length)?;
+    cross_entropy(logits, &positions, what, length)
 }
 
 fn needed(missing: &str, given: &str) -> Error {
