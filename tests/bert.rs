@@ -386,7 +386,7 @@ fn token_losses_leave_out_minus_100() {
 
 #[test]
 fn answers_beyond_the_input_do_not_count() {
-    let (_variables, model) = build::<QuestionAnswering>(&small());
+    let (_variables, model) = build::<QuestionAnswering>(&small().num_labels(2));
     let run = |start: [i64; 2], end: [i64; 2]| {
         let positions = (Tensor::from_slice(&start), Tensor::from_slice(&end));
         let inputs = BertInputs::new(ids()).answers(positions.0, positions.1);
@@ -450,7 +450,7 @@ fn the_output_matrix_of_masked_lm_is_the_word_embeddings() {
 fn round_trip<H: Head>(logits: impl Fn(H::Output) -> Tensor) {
     let folder = tempfile::tempdir().unwrap();
     let config = small()
-        .labels(["PER", "LOC", "O"])
+        .labels(["PER", "LOC"])
         .hidden_act(Activation::GeluNew)
         .classifier_dropout(0.25)
         .problem_type(ProblemType::SingleLabelClassification);
@@ -471,7 +471,7 @@ fn round_trip<H: Head>(logits: impl Fn(H::Output) -> Tensor) {
     let (loaded, report) = Bert::<H>::from_pretrained(&fresh, &folder).unwrap();
     assert_eq!(report.loaded, names(&variables));
     assert!(report.missing.is_empty() && report.unexpected.is_empty());
-    assert_eq!(loaded.config().label_count(), 3);
+    assert_eq!(loaded.config().label_count(), 2);
     assert_eq!(loaded.config().hidden_act, Activation::GeluNew);
     assert_eq!(loaded.config().classifier_dropout, Some(0.25));
     let inputs = BertInputs::new(ids()).attention_mask(mask());
@@ -493,10 +493,11 @@ fn a_model_that_shares_its_store_is_saved_alone() {
     let folder = tempfile::tempdir().unwrap();
     let variables = VarStore::new(Device::Cpu);
     let root = variables.root();
-    let student = BertForQuestionAnswering::new(&(&root / "student"), &small()).unwrap();
-    let _teacher = BertForQuestionAnswering::new(&(&root / "teacher"), &small()).unwrap();
+    let config = small().num_labels(2);
+    let student = BertForQuestionAnswering::new(&(&root / "student"), &config).unwrap();
+    let _teacher = BertForQuestionAnswering::new(&(&root / "teacher"), &config).unwrap();
     student.save_pretrained(&variables, folder.path()).unwrap();
-    let (alone, _) = build::<QuestionAnswering>(&small());
+    let (alone, _) = build::<QuestionAnswering>(&small().num_labels(2));
     let saved = read(folder.path().join("model.safetensors")).unwrap();
     assert_eq!(saved.into_keys().collect::<Vec<_>>(), names(&alone));
 }
@@ -682,7 +683,7 @@ fn inputs_that_do_not_fit() {
         assert!(error.starts_with(expected), "{expected}\n{error}");
     }
 
-    let (_variables, model) = build::<QuestionAnswering>(&small());
+    let (_variables, model) = build::<QuestionAnswering>(&small().num_labels(2));
     let mut inputs = BertInputs::new(ids());
     inputs.start_positions = Some(Tensor::from_slice(&[0i64, 1]));
     let error = model.forward(&inputs, false).unwrap_err().to_string();
@@ -762,9 +763,16 @@ fn configurations_that_cannot_work() {
     let variables = VarStore::new(Device::Cpu);
     let error = BertModel::new(&variables.root(), &small().num_attention_heads(3)).unwrap_err();
     assert!(error.to_string().starts_with("hidden_size: 16"), "{error}");
+    let other = VarStore::new(Device::Cpu);
+    let error = BertForQuestionAnswering::new(&other.root(), &small()).unwrap_err();
+    assert!(
+        error.to_string().starts_with("num_labels: 3, but question"),
+        "{error}"
+    );
     let untied = BertConfig::from_json_str(r#"{"tie_word_embeddings": false}"#).unwrap();
     let untied = untied.num_hidden_layers(1).vocab_size(9).hidden_size(12);
-    let error = BertForMaskedLM::new(&variables.root(), &untied).unwrap_err();
+    let other = VarStore::new(Device::Cpu);
+    let error = BertForMaskedLM::new(&other.root(), &untied).unwrap_err();
     assert!(
         error.to_string().starts_with("tie_word_embeddings"),
         "{error}"
@@ -816,7 +824,7 @@ fn batches_move_whole() {
 fn gradients_reach_every_weight() {
     fn check<H: Head>(inputs: BertInputs, loss: impl Fn(H::Output) -> Option<Tensor>) {
         for attentions in [false, true] {
-            let (variables, model) = build::<H>(&small());
+            let (variables, model) = build::<H>(&small().num_labels(2));
             let model = model.output_attentions(attentions);
             loss(model.forward(&inputs, true).unwrap())
                 .unwrap()

@@ -59,8 +59,8 @@ impl Attention {
             let scores = query.f_matmul(&key.f_transpose(2, 3)?)?;
             // A tensor, not a scalar: tch panics when an operation with a scalar fails, as
             // this one does where memory runs out.
-            let scale = Tensor::from((self.head_size as f64).powf(-0.5));
-            let mut scores = scores.f_mul(&scale)?;
+            let scale = Tensor::from((self.head_size as f64).sqrt());
+            let mut scores = scores.f_div(&scale)?;
             if let Some(mask) = &mask {
                 scores = scores.f_add(mask)?;
             }

@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// A linear layer that scores every position twice.
 ///
 /// The loss is the mean of the cross entropies of both scores. A position beyond the
-/// input, as of an answer that was cut off, does not count.
+/// input, as of an answer that was cut off, does not count. The configuration must have
+/// two labels.
 #[derive(Debug)]
 pub struct QuestionAnswering {
     outputs: Linear,
@@ -22,6 +23,15 @@ impl Head for QuestionAnswering {
     const ARCHITECTURE: &'static str = "BertForQuestionAnswering";
 
     fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
+        // The class of transformers makes as many scores as there are labels.
+        let labels = config.label_count();
+        if labels != 2 {
+            let reason = format!(
+                "{labels}, but question answering has two scores, start and end; \
+                 set it with `config.num_labels(2)`"
+            );
+            return Err(Error::config("num_labels", reason));
+        }
         let path = path / "qa_outputs";
         Ok(QuestionAnswering {
             outputs: Linear::new(&path, config.hidden_size, 2, config.initializer_range)?,
