@@ -172,3 +172,21 @@ impl<B, T: Model<B>, S: Model<B> + ?Sized, D> fmt::Debug for DistillerBuilder<'_
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn variables_on_another_device_than_the_batches_are_refused() {
+        let variables = VarStore::new(Device::Cpu);
+        let config = TrainingConfig::default().device(Device::Cuda(0));
+        let message = check_device(&config, &variables).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "device: the batches go to Cuda(0), but the student's variables are on Cpu; \
+             set `device`, or make the VarStore there"
+        );
+    }
+}

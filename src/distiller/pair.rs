@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
-use crate::{AdaptorOutput, Model, Result};
+use crate::{AdaptorOutput, Error, Model, Result, Side};
 
 /// A model and its adaptor in one.
 pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
@@ -53,7 +53,7 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
     pub fn run_teacher(&self, batch: &B) -> Result<AdaptorOutput> {
         // The guard gives gradients back even when the model panics.
         let _guard = tch::no_grad_guard();
-        (self.teacher)(batch)
+        defined((self.teacher)(batch)?, Side::Teacher)
     }
 
     /// What the student says of a batch.
@@ -61,7 +61,7 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
     /// # Errors
     /// Those of the model and of its adaptor.
     pub fn run_student(&self, batch: &B) -> Result<AdaptorOutput> {
-        (self.adapted_student)(batch)
+        defined((self.adapted_student)(batch)?, Side::Student)
     }
 
     /// The student itself.
@@ -73,6 +73,30 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
     pub fn variables(&self) -> &'a VarStore {
         self.variables
     }
+}
+
+/// Refuses tensors that hold nothing: libtorch has no shape to give for them, and tch panics
+/// where one is asked for.
+pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
+    let lists = [
+        ("logits", &output.logits),
+        ("logits_mask", &output.logits_mask),
+        ("labels", &output.labels),
+        ("losses", &output.losses),
+    ];
+    let features = output.features.iter();
+    let of_lists = lists
+        .into_iter()
+        .chain(features.map(|(name, layers)| (name.as_str(), layers)))
+        .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
+    let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
+    for (key, tensor) in of_lists.chain(mask) {
+        if !tensor.defined() {
+            let what = format!("`{key}` of the {side} adaptor");
+            return Err(Error::shape(what, "a tensor", "an undefined one"));
+        }
+    }
+    Ok(output)
 }
 
 impl<B, S: ?Sized> fmt::Debug for Pair<'_, B, S> {

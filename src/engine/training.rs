@@ -79,7 +79,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
                 return Err(wrong_length(epoch, count, count, "more"));
             }
             let moved = batch.and_then(|batch| match &mut feed.postprocessor {
-                Some(postprocessor) => postprocessor(batch)?.to_device(device),
+                Some(postprocessor) => postprocessor(batch)
+                    .map_err(|error| Error::other(Postprocessing(error)))?
+                    .to_device(device),
                 None => batch.to_device(device),
             });
             let batch = moved.map_err(|error| data_error(epoch, count, error))?;
@@ -94,9 +96,12 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         }
         match expected {
             _ if count == 0 => Err(no_batch(epoch)),
-            Some(expected) if count < expected => {
-                Err(wrong_length(epoch, count, expected, "no more"))
-            }
+            Some(expected) if count < expected => Err(wrong_length(
+                epoch,
+                count,
+                expected,
+                &format!("only {count}"),
+            )),
             _ => Ok(Flow::Continue),
         }
     }
@@ -209,6 +214,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(flow)
     }
 }
+
+/// Tells an error of the user's function from one of the loader.
+#[derive(Debug, thiserror::Error)]
+#[error("batch_postprocessor: {0}")]
+struct Postprocessing(#[source] Error);
 
 fn data_error(epoch: u64, batch: u64, error: Error) -> Error {
     Error::Data {
