@@ -71,9 +71,16 @@ fn prepare<'a>(
     config: textbrewer::TrainingConfig,
     tokenizer_dir: &'a Path,
 ) -> Result<Workshop<'a>, Box<dyn Error>> {
-    let mut train = dataset::read(&options.data_dir.join("train.tsv"))?;
+    let train_file = options.data_dir.join("train.tsv");
+    let mut train = dataset::read(&train_file)?;
     if let Some(size) = options.train_examples {
         train = dataset::subset(train, size)?;
+    }
+    let (sentences, batch) = (train.len(), options.batch_size);
+    if sentences < batch {
+        let file = train_file.display();
+        let reason = format!("{file}: {sentences} sentences do not fill --batch-size {batch}");
+        return Err(reason.into());
     }
     let dev = dataset::read(&options.data_dir.join("dev.tsv"))?;
     println!(
