@@ -22,7 +22,7 @@ const SPECIAL: [&str; 5] = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
 const GOOD: [&str; 4] = ["good", "funny", "warm", "great"];
 const BAD: [&str; 4] = ["bad", "dull", "cold", "awful"];
 const OTHER: [&str; 8] = ["a", "film", "the", "plot", "is", "very", "##s", "."];
-const LONGEST: i64 = 16;
+const LONGEST: i64 = 64;
 
 /// What a run of the example came to.
 struct Finished {
@@ -42,13 +42,13 @@ impl Bench {
             folder: tempfile::tempdir().unwrap(),
         };
         std::fs::create_dir(bench.path("data")).unwrap();
-        bench.write("data/train.tsv", &sentences(10));
-        bench.write("data/dev.tsv", &sentences(2));
+        bench.write("data/train.tsv", sentences(10));
+        bench.write("data/dev.tsv", sentences(2));
         let variables = VarStore::new(Device::Cpu);
         let model = seeded(|| BertModel::new(&variables.root(), &config()).unwrap());
         let folder = bench.path("encoder");
         model.save_pretrained(&variables, folder).unwrap();
-        bench.write("encoder/vocab.txt", &vocabulary());
+        bench.write("encoder/vocab.txt", vocabulary());
         bench
     }
 
@@ -59,7 +59,7 @@ impl Bench {
         let model = seeded(|| BertForSequenceClassification::new(&root, config).unwrap());
         let folder = self.path("teacher");
         model.save_pretrained(&variables, folder).unwrap();
-        self.write("teacher/vocab.txt", &vocabulary());
+        self.write("teacher/vocab.txt", vocabulary());
         self
     }
 
@@ -254,11 +254,11 @@ fn a_tokenizer_file_cuts_as_the_vocabulary_does_whatever_lengths_it_asks_for() {
         "data/dev.tsv",
         format!(
             "sentence\tlabel\n{}\t1\nGOOD Films.\t1\n",
-            "a film ".repeat(20)
+            "a film ".repeat(40)
         ),
     );
     let arguments = "--data-dir @data --teacher @teacher --no-baseline --epochs 1 \
-                     --learning-rate 0 --student-layers 0,2 --max-length 16 --predict GOOD,films.";
+                     --learning-rate 0 --student-layers 0,2 --predict GOOD,films.";
     let by_vocabulary = bench.run(arguments);
     assert_eq!(by_vocabulary.code, Some(0), "{}", by_vocabulary.err);
 
@@ -405,6 +405,10 @@ fn what_is_missing_or_does_not_fit_is_named() {
         bench.fails_with(arguments, expected);
     }
     let encoder = "--data-dir @data --encoder @encoder";
+    bench.fails_with(
+        &format!("{encoder} --max-length 65"),
+        &["--max-length", "64"],
+    );
     bench.write("encoder/vocab.txt", vocabulary() + "more\nwords\n");
     bench.fails_with(encoder, &["encoder", "23 ids", "21"]);
     bench.write("encoder/vocab.txt", "[UNK]\n[CLS]\nfilm\n");

@@ -58,7 +58,7 @@ impl Classifier {
 
     /// A student of as many layers as named, which has the values of these layers of the
     /// teacher, and of its embeddings, pooler and head.
-    pub fn from_layers(&self, layers: &[usize]) -> Result<Self, Box<dyn Error>> {
+    pub fn student_of(&self, layers: &[usize]) -> Result<Self, Box<dyn Error>> {
         let teacher_layers = self.layers();
         if let Some(layer) = layers.iter().find(|layer| **layer >= teacher_layers) {
             let reason = format!(

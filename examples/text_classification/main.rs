@@ -50,12 +50,12 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         learning_rate: options.learning_rate,
     };
     if !options.no_baseline {
-        let student = teacher.from_layers(&options.student_layers)?;
+        let student = teacher.student_of(&options.student_layers)?;
         outcomes.push(workshop.fine_tune(&stage, &student)?);
     }
     stage.name = "student, distilled";
     stage.folder = "student_distilled";
-    let student = teacher.from_layers(&options.student_layers)?;
+    let student = teacher.student_of(&options.student_layers)?;
     let distill_config = options.distill_config(teacher.layers())?;
     let known = (&teacher, teacher_accuracy);
     outcomes.push(workshop.distil(&stage, distill_config, known, &student)?);
@@ -124,14 +124,19 @@ fn teacher(
         (None, Some(folder)) => Classifier::from_encoder(folder, device)?,
         (None, None) => return Err("give --encoder or --teacher".into()),
     };
-    let (known, needed) = (model.model.config().vocab_size, workshop.pieces.len());
+    let bert = model.model.config();
+    if options.max_length as i64 > bert.max_position_embeddings {
+        let most = bert.max_position_embeddings;
+        return Err(format!("--max-length: the model takes at most {most} word pieces").into());
+    }
+    let (known, needed) = (bert.vocab_size, workshop.pieces.len());
     if needed > known {
         let folder = workshop.tokenizer_dir.display();
         let reason = format!("{folder}: its tokenizer has {needed} ids, the model knows {known}");
         return Err(reason.into());
     }
     // Fails now if the student cannot be made, not after hours.
-    model.from_layers(&options.student_layers)?;
+    model.student_of(&options.student_layers)?;
     options.distill_config(model.layers())?.validate()?;
     outcomes.push(match options.teacher {
         Some(_) => Outcome::untrained(stage.name, &model, workshop.accuracy(&model)?),
