@@ -66,7 +66,7 @@ use crate::{Batch, DataLoader, Result, Run, TrainingConfig};
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let student = nn::linear(variables.root(), 3, 2, Default::default());
 /// let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
-/// let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))]);
+/// let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
 ///
 /// let mut distiller = Shrinker { student: &student, variables: &variables, config };
 /// let summary = distiller.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).run()?;

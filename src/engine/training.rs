@@ -1,5 +1,7 @@
 //! The loop itself.
 
+use tch::Device;
+
 use super::checkpoint::{self, CheckpointInfo, Flow};
 use super::losses::PendingLosses;
 use super::plan::Plan;
@@ -17,6 +19,15 @@ pub(super) type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
 pub(super) struct Feed<'a, B> {
     pub(super) loader: &'a mut dyn DataLoader<Batch = B>,
     pub(super) postprocessor: Option<Postprocessor<'a, B>>,
+}
+
+impl<B: Batch> Feed<'_, B> {
+    fn prepare(&mut self, batch: B, device: Device) -> Result<B> {
+        match &mut self.postprocessor {
+            Some(postprocessor) => postprocessor(batch)?.to_device(device),
+            None => batch.to_device(device),
+        }
+    }
 }
 
 /// A run under way.
@@ -71,18 +82,19 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.summary.epochs += 1;
         let expected = self.plan.batches_per_epoch();
         let device = self.distiller.config().device;
-        let opened = feed.loader.epoch(epoch + 1);
-        let batches = opened.map_err(|error| data_error(epoch, 0, error))?;
+        let started = feed.loader.start_epoch(epoch + 1);
+        started.map_err(|error| data_error(epoch, 0, error))?;
         let mut count = 0;
-        for batch in batches {
+        while let Some(batch) = feed
+            .loader
+            .next_batch()
+            .map_err(|error| data_error(epoch, count, error))?
+        {
             if expected == Some(count) {
                 return Err(wrong_length(epoch, count, count, "more"));
             }
-            let moved = batch.and_then(|batch| match &mut feed.postprocessor {
-                Some(postprocessor) => postprocessor(batch)?.to_device(device),
-                None => batch.to_device(device),
-            });
-            let batch = moved.map_err(|error| data_error(epoch, count, error))?;
+            let prepared = feed.prepare(batch, device);
+            let batch = prepared.map_err(|error| data_error(epoch, count, error))?;
             let flow = self.train_batch(&batch, epoch, *counted)?;
             count += 1;
             *counted += 1;

@@ -151,6 +151,9 @@ struct Pair<'a> {
     tensor: &'a Tensor,
 }
 
+/// From a name in the file to the variable's, if the rule has one.
+type Rule<'r> = &'r dyn Fn(&str) -> Option<String>;
+
 /// Which tensor goes into which variable.
 struct Pairing<'a> {
     pairs: Vec<Pair<'a>>,
@@ -173,10 +176,9 @@ impl<'a> Pairing<'a> {
         // Exact names come first, so that a looser rule never takes a variable away from
         // the weight that bears its name.
         let toggled = |name: &str| base.map(|base| toggle_prefix(name, base));
-        let rules: [&dyn Fn(&str) -> Option<String>; 4] =
-            [&|name| Some(name.to_owned()), &modern, &toggled, &|name| {
-                modern(name).and_then(|name| toggled(&name))
-            }];
+        let rules: [Rule; 4] = [&|name| Some(name.to_owned()), &modern, &toggled, &|name| {
+            modern(name).and_then(|name| toggled(&name))
+        }];
         for rule in rules {
             for (source, tensor) in tensors {
                 if !left.contains(source.as_str()) {

@@ -75,15 +75,16 @@ impl Opened {
         }
         let mut prefix = [0; 8];
         file.read_exact(&mut prefix).map_err(failed)?;
-        if prefix.starts_with(b"PK") || prefix.first() == Some(&0x80) {
-            return Err(damaged(
-                "is a PyTorch pickle, not a safetensors file; convert it with Python's \
-                 safetensors.torch.save_file"
-                    .to_owned(),
-            ));
-        }
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER {
+            // Only here: the length of a good header may begin with the same bytes.
+            if prefix.starts_with(b"PK") || prefix.starts_with(&[0x80, 2]) {
+                return Err(damaged(
+                    "is a PyTorch pickle, not a safetensors file; convert it with Python's \
+                     safetensors.torch.save_file"
+                        .to_owned(),
+                ));
+            }
             return Err(damaged(format!(
                 "is not a safetensors file: its header would be {header_length} bytes long, \
                  more than the {MAX_HEADER} allowed"

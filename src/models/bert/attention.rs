@@ -57,7 +57,10 @@ impl Attention {
             .transpose()?;
         let (context, probabilities) = if probabilities {
             let scores = query.f_matmul(&key.f_transpose(2, 3)?)?;
-            let mut scores = scores.f_mul_scalar((self.head_size as f64).powf(-0.5))?;
+            // A tensor, not a scalar: tch panics when an operation with a scalar fails, as
+            // this one does where memory runs out.
+            let scale = Tensor::from((self.head_size as f64).sqrt());
+            let mut scores = scores.f_div(&scale)?;
             if let Some(mask) = &mask {
                 scores = scores.f_add(mask)?;
             }

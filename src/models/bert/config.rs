@@ -151,9 +151,10 @@ impl BertConfig {
             });
         let config = parsed.map_err(|(key, source)| Error::Json {
             place,
+            // The path means nothing where the text itself breaks off.
             reason: match key.as_str() {
-                "." => source.to_string(),
-                key => format!("{key}: {source}"),
+                key if source.is_data() && key != "." => format!("{key}: {source}"),
+                _ => source.to_string(),
             },
             source,
         })?;

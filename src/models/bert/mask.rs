@@ -40,10 +40,15 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Result<Tensor> {
 /// The mask in the kind of the scores, which autocast may have lowered. A plain
 /// conversion would turn the lowest number of the wider kind into minus infinity.
 pub(super) fn in_kind(mask: &Tensor, kind: Kind) -> Result<Tensor> {
-    if mask.f_kind()? == kind {
+    let now = mask.f_kind()?;
+    if now == kind {
         return Ok(mask.shallow_clone());
     }
-    Ok(mask.f_clamp_min(lowest(kind)?)?.f_to_kind(kind)?)
+    let floor = lowest(kind)?;
+    if floor > lowest(now)? {
+        return Ok(mask.f_clamp_min(floor)?.f_to_kind(kind)?);
+    }
+    Ok(mask.f_to_kind(kind)?)
 }
 
 #[cfg(test)]

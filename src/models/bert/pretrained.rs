@@ -49,11 +49,13 @@ impl<H: Head> Bert<H> {
     ) -> Result<(Self, LoadReport)> {
         let folder = folder.as_ref();
         let config = BertConfig::from_json_file(folder.join(CONFIG))?;
-        Self::from_pretrained_with_config(variables, folder, &config)
+        let unexpected = Names::not_starting_with(CORE);
+        Self::load_pretrained(variables, folder, &config, unexpected)
     }
 
     /// As [`from_pretrained`](Self::from_pretrained), but of the folder only
-    /// `model.safetensors` is read: for another number of labels or another dropout.
+    /// `model.safetensors` is read: for another number of labels, another dropout, or
+    /// fewer layers. Layers beyond those of `config` are passed over and reported.
     ///
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
@@ -62,16 +64,25 @@ impl<H: Head> Bert<H> {
         folder: impl AsRef<Path>,
         config: &BertConfig,
     ) -> Result<(Self, LoadReport)> {
+        Self::load_pretrained(variables, folder.as_ref(), config, Names::All)
+    }
+
+    fn load_pretrained(
+        variables: &VarStore,
+        folder: &Path,
+        config: &BertConfig,
+        unexpected: Names,
+    ) -> Result<(Self, LoadReport)> {
         if !variables.is_empty() {
             let reason = "must be empty: a pretrained model needs a VarStore of its own";
             return Err(Error::config("variables", reason));
         }
-        let path = weights_file(folder.as_ref())?;
+        let path = weights_file(folder)?;
         let model = Self::new(&variables.root(), config)?;
         let options = LoadOptions::new()
             .convert_dtype(true)
             .ignore_missing(Names::not_starting_with(CORE))
-            .ignore_unexpected(Names::not_starting_with(CORE))
+            .ignore_unexpected(unexpected)
             .base_prefix("bert");
         let report = weights::load_file(variables, path, &options)?;
         Ok((model, report))

@@ -19,10 +19,23 @@ pub(super) fn cross_entropy(
     let classes = expected.pop().unwrap_or_default();
     check_shape(labels, &expected, what)?;
     let logits = logits.f_reshape([-1, classes])?;
-    let labels = labels.f_to_kind(Kind::Int64)?.f_reshape([-1])?;
+    let labels = integers(labels, what)?.f_reshape([-1])?;
     logits
         .f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, ignored, 0.0)
         .context(|| format!("cross entropy: {what} must be in 0..{classes}, or {ignored}"))
+}
+
+/// The same numbers as 64-bit integers, as libtorch wants labels.
+pub(super) fn integers(labels: &Tensor, what: &str) -> Result<Tensor> {
+    match labels.f_kind()? {
+        Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8 => {
+            Ok(labels.f_to_kind(Kind::Int64)?)
+        }
+        other => {
+            let got = format!("{other:?}");
+            Err(Error::shape(what, "integers (Int64)", got))
+        }
+    }
 }
 
 pub(super) fn check_shape(labels: &Tensor, expected: &[i64], what: &str) -> Result<()> {

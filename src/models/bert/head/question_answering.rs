@@ -2,7 +2,7 @@
 
 use tch::{nn, Tensor};
 
-use super::loss::{check_shape, cross_entropy};
+use super::loss::{check_shape, cross_entropy, integers};
 use super::Head;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
 use crate::models::layers::Linear;
@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// A linear layer that scores every position twice.
 ///
 /// The loss is the mean of the cross entropies of both scores. A position beyond the
-/// input, as of an answer that was cut off, does not count.
+/// input, as of an answer that was cut off, does not count. The configuration must have
+/// two labels.
 #[derive(Debug)]
 pub struct QuestionAnswering {
     outputs: Linear,
@@ -22,6 +23,15 @@ impl Head for QuestionAnswering {
     const ARCHITECTURE: &'static str = "BertForQuestionAnswering";
 
     fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
+        // The class of transformers makes as many scores as there are labels.
+        let labels = config.label_count();
+        if labels != 2 {
+            let reason = format!(
+                "{labels}, but question answering has two scores, start and end; \
+                 set it with `config.num_labels(2)`"
+            );
+            return Err(Error::config("num_labels", reason));
+        }
         let path = path / "qa_outputs";
         Ok(QuestionAnswering {
             outputs: Linear::new(&path, config.hidden_size, 2, config.initializer_range)?,
@@ -68,7 +78,8 @@ fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tens
         _ => positions.shallow_clone(),
     };
     check_shape(&positions, &[batch], what)?;
-    cross_entropy(logits, &positions.f_clamp(0, length)?, what, length)
+    let positions = integers(&positions, what)?.f_clamp(0, length)?;
+    cross_entropy(logits, &positions, what, length)
 }
 
 fn needed(missing: &str, given: &str) -> Error {

@@ -1,0 +1,454 @@
+//! Weights in files and in models: what fits, what does not, and what is hostile.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tch::nn::{Init, VarStore};
+use tch::{Device, Kind, Tensor};
+use textbrewer::weights::{
+    load_file, load_into, read, read_metadata, save, state_dict, LoadOptions, Names,
+};
+use textbrewer::Error;
+
+fn no_metadata() -> BTreeMap<String, String> {
+    BTreeMap::new()
+}
+
+fn floats(shape: &[i64]) -> Tensor {
+    let count: i64 = shape.iter().product();
+    Tensor::arange(count, (Kind::Float, Device::Cpu)).reshape(shape)
+}
+
+fn map<const N: usize>(tensors: [(&str, Tensor); N]) -> BTreeMap<String, Tensor> {
+    tensors.map(|(name, t)| (name.to_owned(), t)).into()
+}
+
+/// A store with one variable of zeros for each name and shape.
+fn zeros(variables: &[(&str, &[i64])]) -> VarStore {
+    let store = VarStore::new(Device::Cpu);
+    for (name, shape) in variables {
+        let mut parts: Vec<_> = name.split('.').collect();
+        let last = parts.pop().unwrap();
+        let path = parts.iter().fold(store.root(), |path, part| path / part);
+        let _ = path.var(last, shape, Init::Const(0.0));
+    }
+    store
+}
+
+fn differences(error: Error) -> Vec<String> {
+    match error {
+        Error::WeightsMismatch { differences, .. } => differences,
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_dtype_comes_back_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("all.safetensors");
+    let values = Tensor::from_slice(&[0f32, 1.0, 2.0, 64.0]);
+    let kinds = [
+        Kind::Bool,
+        Kind::Uint8,
+        Kind::Int8,
+        Kind::Int16,
+        Kind::Int,
+        Kind::Int64,
+        Kind::Half,
+        Kind::BFloat16,
+        Kind::Float,
+        Kind::Double,
+        Kind::Float8e5m2,
+        Kind::Float8e4m3fn,
+    ];
+    let tensors: Vec<_> = kinds
+        .map(|kind| (format!("{kind:?}"), values.to_kind(kind)))
+        .into();
+    save(&path, &tensors, &no_metadata()).unwrap();
+    let back = read(&path).unwrap();
+    assert_eq!(back.len(), kinds.len());
+    for (name, tensor) in tensors {
+        assert_eq!(back[&name].kind(), tensor.kind());
+        // Few operations know the 8-bit kinds; all values here are exact in each kind.
+        let (got, want) = (
+            back[&name].to_kind(Kind::Float),
+            tensor.to_kind(Kind::Float),
+        );
+        assert_eq!(got, want, "{name}");
+    }
+}
+
+#[test]
+fn strides_gradients_scalars_and_empty_tensors() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.safetensors");
+    let turned = floats(&[2, 3]).tr();
+    let tensors = [
+        ("turned", turned.shallow_clone()),
+        ("trained", floats(&[2]).set_requires_grad(true)),
+        ("scalar", Tensor::from(3.5f32)),
+        ("empty", floats(&[0, 4])),
+    ];
+    save(&path, &tensors, &no_metadata()).unwrap();
+    let back = read(&path).unwrap();
+    assert!(!turned.is_contiguous());
+    assert_eq!(back["turned"], turned);
+    assert_eq!(back["trained"], floats(&[2]));
+    assert_eq!(back["scalar"].size(), [0i64; 0]);
+    assert_eq!(back["scalar"].double_value(&[]), 3.5);
+    assert_eq!(back["empty"].size(), [0, 4]);
+}
+
+#[test]
+fn metadata_comes_back_and_bytes_do_not_depend_on_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let [a, b] = ["a", "b"].map(|name| folder.path().join(name));
+    let metadata: BTreeMap<_, _> = (0..20)
+        .map(|i| (format!("k{i}"), format!("v{i}")))
+        .collect();
+    let (x, y) = (floats(&[2]), floats(&[3]));
+    save(&a, &[("x", &x), ("y", &y)], &metadata).unwrap();
+    save(&b, &[("y", &y), ("x", &x)], &metadata).unwrap();
+    assert_eq!(read_metadata(&a).unwrap(), metadata);
+    assert_eq!(std::fs::read(&a).unwrap(), std::fs::read(&b).unwrap());
+}
+
+#[test]
+fn no_header_length_looks_like_another_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    // Every last byte that a length can have, and the first two bytes of a zip file.
+    let mut texts: Vec<usize> = (0..256).step_by(8).collect();
+    texts.extend((0x4b00..0x4b60).step_by(8));
+    for length in texts {
+        let metadata = BTreeMap::from([("note".to_owned(), "x".repeat(length))]);
+        save(&path, &[("a", floats(&[1]))], &metadata).unwrap();
+        assert_eq!(read(&path).unwrap().len(), 1, "{length}");
+    }
+}
+
+#[test]
+fn tensors_that_cannot_be_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let x = floats(&[1]);
+    let complex = floats(&[1]).to_kind(Kind::ComplexDouble);
+    for (tensors, reason) in [
+        (vec![("x", &x), ("x", &x)], "two tensors are named `x`"),
+        (vec![("__metadata__", &x)], "no tensor can be named"),
+        (vec![("z", &complex)], "safetensors cannot hold"),
+    ] {
+        let error = save(&path, &tensors, &no_metadata()).unwrap_err();
+        assert!(matches!(error, Error::WeightsFile { .. }), "{error}");
+        assert!(error.to_string().contains(reason), "{error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn saved_files_are_as_readable_as_any_other() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let [saved, plain] = ["saved", "plain"].map(|name| folder.path().join(name));
+    save(&saved, &[("x", floats(&[1]))], &no_metadata()).unwrap();
+    std::fs::write(&plain, b"").unwrap();
+    let mode = |path: &PathBuf| path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode(&saved), mode(&plain));
+}
+
+#[test]
+fn a_file_cut_short_anywhere_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    save(
+        &path,
+        &[("a", floats(&[3])), ("b", floats(&[2]))],
+        &no_metadata(),
+    )
+    .unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for length in 0..whole.len() {
+        std::fs::write(&path, &whole[..length]).unwrap();
+        match read(&path) {
+            Err(Error::WeightsFile { reason, .. }) => {
+                assert!(
+                    reason.contains("cut short") || reason.contains("too few"),
+                    "{length}: {reason}"
+                );
+            }
+            other => panic!("{length} bytes: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn hostile_files_are_errors_with_reasons() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let file = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    };
+    let one = |info: &str, data| file(&format!("{{\"a\":{{{info}}}}}"), data);
+    // The largest sizes that cannot, and that can, be counted in bits.
+    let (max, large) = (usize::MAX, usize::MAX / 8);
+    let mut huge = u64::MAX.to_le_bytes().to_vec();
+    huge.extend(b"{}");
+    let mut long = 90_000_000u64.to_le_bytes().to_vec();
+    long.extend(b"{}");
+    let many = vec!["1"; 100].join(",");
+    let cases = [
+        (huge, "header would be"),
+        (long, "cut short: the header needs"),
+        (b"PK\x03\x04 something else".to_vec(), "PyTorch pickle"),
+        (
+            b"\x80\x02\x8a\x0al\xfc\x9c\x46 rest".to_vec(),
+            "PyTorch pickle",
+        ),
+        (file("not json", 0), "damaged header"),
+        (file("[1, 2]", 0), "damaged header"),
+        (
+            one(r#""dtype":"F31","shape":[1],"data_offsets":[0,4]"#, 4),
+            "damaged header",
+        ),
+        (
+            one(r#""dtype":"F32","shape":[-1],"data_offsets":[0,4]"#, 4),
+            "damaged header",
+        ),
+        (
+            one(r#""dtype":"F32","shape":[1],"data_offsets":[4,0]"#, 4),
+            "damaged header",
+        ),
+        (
+            one(r#""dtype":"F32","shape":[2],"data_offsets":[0,4]"#, 4),
+            "damaged header",
+        ),
+        (
+            one(r#""dtype":"F32","shape":[1],"data_offsets":[0,4]"#, 5),
+            "1 bytes follow",
+        ),
+        (
+            one(r#""dtype":"F32","shape":[1],"data_offsets":[0,4]"#, 0),
+            "cut short",
+        ),
+        (
+            one(r#""dtype":"U64","shape":[1],"data_offsets":[0,8]"#, 8),
+            "dtype U64",
+        ),
+        (
+            one(
+                &format!(r#""dtype":"U8","shape":[{max}],"data_offsets":[0,{max}]"#),
+                4,
+            ),
+            "damaged header",
+        ),
+        (
+            one(
+                &format!(r#""dtype":"U8","shape":[{large}],"data_offsets":[0,{large}]"#),
+                4,
+            ),
+            "cut short: its tensors need",
+        ),
+        (
+            one(
+                &format!(r#""dtype":"F32","shape":[{max},{max}],"data_offsets":[0,4]"#),
+                4,
+            ),
+            "damaged header",
+        ),
+        (
+            one(
+                &format!(r#""dtype":"F32","shape":[0,{max}],"data_offsets":[0,0]"#),
+                0,
+            ),
+            "impossible shape",
+        ),
+        (
+            one(
+                &format!(r#""dtype":"F32","shape":[{many}],"data_offsets":[0,4]"#),
+                4,
+            ),
+            "impossible shape",
+        ),
+        (
+            file(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
+                    "b":{"dtype":"F32","shape":[1],"data_offsets":[2,6]}}"#,
+                6,
+            ),
+            "damaged header",
+        ),
+    ];
+    for (bytes, expected) in cases {
+        std::fs::write(&path, &bytes).unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(matches!(error, Error::WeightsFile { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{expected}: {error}");
+    }
+    let error = read(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("is a folder"), "{error}");
+    let error = read(folder.path().join("nowhere")).unwrap_err();
+    assert!(matches!(error, Error::Io { .. }), "{error}");
+}
+
+#[test]
+fn sizes_whose_product_with_zero_is_zero_do_not_panic() {
+    // libtorch itself may take this shape or refuse it; both are fine.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let header = format!(
+        r#"{{"a":{{"dtype":"F32","shape":[0,{0},2],"data_offsets":[0,0]}}}}"#,
+        i64::MAX
+    );
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    match read(&path) {
+        Ok(tensors) => assert_eq!(tensors["a"].numel(), 0),
+        Err(error) => assert!(error.to_string().contains("tensor `a`"), "{error}"),
+    }
+}
+
+#[test]
+fn any_byte_but_zero_is_true() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let truth = Tensor::from_slice(&[true, false, true]);
+    save(&path, &[("a", &truth)], &no_metadata()).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    *bytes.last_mut().unwrap() = 7;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(
+        i64::try_from(read(&path).unwrap()["a"].sum(Kind::Int64)).unwrap(),
+        2
+    );
+}
+
+#[test]
+fn loading_lists_every_difference_and_changes_nothing() {
+    let store = zeros(&[
+        ("fits", &[2]),
+        ("wide", &[2, 3]),
+        ("kind", &[2]),
+        ("both", &[2]),
+        ("absent", &[1]),
+    ]);
+    let tensors = map([
+        ("fits", floats(&[2]) + 1),
+        // libtorch would spread this one value over the whole variable.
+        ("wide", floats(&[1])),
+        ("kind", floats(&[2]).to_kind(Kind::Double)),
+        ("both", floats(&[3]).to_kind(Kind::Half)),
+        ("extra", floats(&[1])),
+    ]);
+    let error = load_into(&store, &tensors, "old.safetensors", &LoadOptions::new()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with("old.safetensors does not fit the model; nothing was loaded. 6 diff"),
+        "{text}"
+    );
+    let found = differences(error);
+    for expected in [
+        "`wide`: shape [1], the model expects [2, 3]",
+        "`kind`: dtype Double, the model expects Float; `convert_dtype` would convert it",
+        "`both`: shape [3], the model expects [2]",
+        "`both`: dtype Half, the model expects Float; `convert_dtype` would convert it",
+        "`absent`: missing",
+        "`extra`: unexpected, the model has no such weight",
+    ] {
+        assert!(
+            found.iter().any(|line| line == expected),
+            "{expected}: {found:?}"
+        );
+    }
+    for (name, variable) in state_dict(&store) {
+        assert_eq!(
+            variable.abs().sum(Kind::Float).double_value(&[]),
+            0.0,
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_the_options_allow_is_reported() {
+    let store = zeros(&[("core.a", &[2]), ("head.b", &[1])]);
+    let held = store.variables().remove("core.a").unwrap();
+    let tensors = map([
+        ("core.a", floats(&[2]).to_kind(Kind::Double)),
+        ("other.c", floats(&[1])),
+    ]);
+    let options = LoadOptions::new()
+        .convert_dtype(true)
+        .ignore_missing(Names::starting_with(["head."]))
+        .ignore_unexpected(Names::All);
+    let report = load_into(&store, &tensors, "memory", &options).unwrap();
+    assert_eq!(report.loaded, ["core.a"]);
+    assert_eq!(report.missing, ["head.b"]);
+    assert_eq!(report.unexpected, ["other.c"]);
+    // The variable that others hold is the one that changed, and it can still be trained.
+    assert_eq!(held, floats(&[2]));
+    assert!(held.requires_grad() && held.kind() == Kind::Float);
+
+    let strict = options.ignore_missing(Names::starting_with(["core."]));
+    let error = load_into(&store, &tensors, "memory", &strict).unwrap_err();
+    assert_eq!(differences(error), ["`head.b`: missing"]);
+}
+
+#[test]
+fn old_names_buffers_and_prefixes() {
+    let store = zeros(&[
+        ("bert.LayerNorm.weight", &[1]),
+        ("bert.LayerNorm.bias", &[1]),
+    ]);
+    let tensors = map([
+        ("LayerNorm.gamma", floats(&[1]) + 2),
+        ("LayerNorm.beta", floats(&[1]) + 3),
+        ("embeddings.position_ids", floats(&[1, 4])),
+    ]);
+    let error = load_into(&store, &tensors, "old", &LoadOptions::new()).unwrap_err();
+    assert_eq!(differences(error).len(), 4);
+    let options = LoadOptions::new().base_prefix("bert");
+    let report = load_into(&store, &tensors, "old", &options).unwrap();
+    assert_eq!(
+        report.loaded,
+        ["bert.LayerNorm.bias", "bert.LayerNorm.weight"]
+    );
+    assert!(report.unexpected.is_empty());
+    assert_eq!(store.variables()["bert.LayerNorm.weight"], floats(&[1]) + 2);
+
+    // The other way round: a task model's weights into the bare model.
+    let bare = zeros(&[("LayerNorm.weight", &[1]), ("LayerNorm.bias", &[1])]);
+    let tensors: BTreeMap<_, _> = state_dict(&store).into_iter().collect();
+    load_into(&bare, &tensors, "task model", &options).unwrap();
+    assert_eq!(bare.variables()["LayerNorm.bias"], floats(&[1]) + 3);
+}
+
+#[test]
+fn a_weight_never_goes_to_two_variables() {
+    // `a` bears the first variable's name; the prefix rule must not use it again.
+    let store = zeros(&[("a", &[1]), ("bert.a", &[1])]);
+    let tensors = map([("a", floats(&[1]) + 1)]);
+    let options = LoadOptions::new().base_prefix("bert");
+    let error = load_into(&store, &tensors, "memory", &options).unwrap_err();
+    assert_eq!(differences(error), ["`bert.a`: missing"]);
+}
+
+#[test]
+fn a_store_comes_back_from_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let store = VarStore::new(Device::Cpu);
+    let _ = store.root().randn("a", &[3, 2], 0.0, 1.0);
+    let _ = (store.root() / "b").zeros_no_train("c", &[2]);
+    let names: Vec<_> = state_dict(&store).into_iter().map(|(n, _)| n).collect();
+    assert_eq!(names, ["a", "b.c"]);
+    save(&path, &state_dict(&store), &no_metadata()).unwrap();
+    let other = zeros(&[("a", &[3, 2]), ("b.c", &[2])]);
+    let report = load_file(&other, &path, &LoadOptions::new()).unwrap();
+    assert_eq!(report.loaded, names);
+    assert_eq!(other.variables()["a"], store.variables()["a"]);
+}
