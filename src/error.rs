@@ -127,6 +127,18 @@ pub enum Error {
         limit: u64,
     },
 
+    /// An optimizer step made a variable NaN or infinite, under a loss that was finite.
+    #[error(
+        "variable `{variable}` is not finite after optimizer step {step}; it was not saved. \
+         Its gradient was NaN or infinite: lower the learning rate or look at the losses"
+    )]
+    NonFiniteVariable {
+        /// The first variable, by name.
+        variable: String,
+        /// The optimizer step, counted from 1, at whose checkpoint it was found.
+        step: u64,
+    },
+
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

@@ -50,9 +50,13 @@ impl<M> DistillerBuilder<M> {
     }
 }
 
-/// Batches go to the configured device; a model elsewhere would fail at its first layer.
 pub(super) fn check_training(config: &TrainingConfig, variables: &VarStore) -> Result<()> {
     config.validate()?;
+    check_device(config, variables)
+}
+
+/// Batches go to the configured device; a model elsewhere would fail at its first layer.
+fn check_device(config: &TrainingConfig, variables: &VarStore) -> Result<()> {
     let (configured, actual) = (config.device, variables.device());
     if configured == actual {
         return Ok(());
@@ -67,4 +71,22 @@ pub(super) fn check_training(config: &TrainingConfig, variables: &VarStore) -> R
 pub(super) fn no_adaptor(side: &str) -> Error {
     let reason = "none was given; say what the model's output means";
     Error::config(format!("{side}_adaptor"), reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    #[test]
+    fn variables_on_another_device_than_the_batches_are_refused() {
+        let variables = VarStore::new(Device::Cpu);
+        let config = TrainingConfig::default().device(Device::Cuda(0));
+        let message = check_device(&config, &variables).unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "device: the batches go to Cuda(0), but the student's variables are on Cpu; \
+             set `device`, or make the VarStore there"
+        );
+    }
 }

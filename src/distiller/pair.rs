@@ -5,7 +5,7 @@ use std::fmt;
 use tch::nn::VarStore;
 
 use super::{StepInfo, Teacher, TeacherCache};
-use crate::{AdaptorOutput, Model, Result};
+use crate::{AdaptorOutput, Error, Model, Result, Side};
 
 /// A model and its adaptor in one.
 pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
@@ -39,7 +39,7 @@ impl<'a, B, S: ?Sized> Student<'a, B, S> {
     /// # Errors
     /// Those of the model and of its adaptor.
     pub fn run(&self, batch: &B) -> Result<AdaptorOutput> {
-        (self.adapted)(batch)
+        defined((self.adapted)(batch)?, Side::Student)
     }
 
     /// The model itself.
@@ -111,4 +111,28 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
     pub fn teacher_cache(&self) -> Option<&TeacherCache> {
         self.cache.as_ref()
     }
+}
+
+/// Refuses tensors that hold nothing: libtorch has no shape to give for them, and tch panics
+/// where one is asked for.
+pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
+    let lists = [
+        ("logits", &output.logits),
+        ("logits_mask", &output.logits_mask),
+        ("labels", &output.labels),
+        ("losses", &output.losses),
+    ];
+    let features = output.features.iter();
+    let of_lists = lists
+        .into_iter()
+        .chain(features.map(|(name, layers)| (name.as_str(), layers)))
+        .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
+    let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
+    for (key, tensor) in of_lists.chain(mask) {
+        if !tensor.defined() {
+            let what = format!("`{key}` of the {side} adaptor");
+            return Err(Error::shape(what, "a tensor", "an undefined one"));
+        }
+    }
+    Ok(output)
 }

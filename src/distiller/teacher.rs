@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::pair::Adapted;
+use super::pair::{defined, Adapted};
 use super::{Ensemble, StepInfo, TeacherCache};
-use crate::{AdaptorOutput, Model, Result};
+use crate::{AdaptorOutput, Model, Result, Side};
 
 /// A teacher with its adaptor.
 ///
@@ -41,9 +41,10 @@ impl<'a, B> Teacher<'a, B> {
     pub fn run(&self, batch: &B, step: &StepInfo) -> Result<AdaptorOutput> {
         // The guard gives gradients back even when the model panics.
         let _guard = tch::no_grad_guard();
+        let compute = || defined((self.adapted)(batch)?, Side::Teacher);
         match &self.cache {
-            Some((cache, scope)) => cache.get_or_compute(*scope, step, || (self.adapted)(batch)),
-            None => (self.adapted)(batch),
+            Some((cache, scope)) => cache.get_or_compute(*scope, step, compute),
+            None => compute(),
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The description of a training run, and the loop.
 
+use std::collections::HashSet;
 use std::fmt;
+
+use tch::Tensor;
 
 use super::checkpoint::{self, CheckpointInfo, Flow};
 use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
-use super::training::{no_batch, Callback, Feed, Training};
+use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
 use super::TrainSummary;
 use crate::distiller::TeacherCache;
 use crate::logging::{LogSink, Progress, TensorBoardSink};
-use crate::optim::{param_groups, Optimizer};
+use crate::optim::{param_groups, Optimizer, ParamGroup};
 use crate::schedule::LrSchedule;
 use crate::{Batch, DataLoader, Distiller, Error, Result};
 
@@ -219,7 +222,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
                 "none was given; for example `AdamW::new(1e-4)`",
             )
         })?;
-        if optimizer.groups().is_empty() {
+        let groups_given = !optimizer.groups().is_empty();
+        if !groups_given {
             let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
             let groups = param_groups(self.distiller.variables(), &no_decay);
             if groups.is_empty() {
@@ -229,18 +233,46 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
                 optimizer.add_group(group)?;
             }
         }
-        // In a second run with the same optimizer the projections are there already.
+        // In a second run with the same optimizer the projections are there already. Those
+        // of another distiller have the same names: the optimizer refuses them then.
         for group in self.distiller.extra_groups() {
             if !optimizer
                 .groups()
                 .iter()
-                .any(|known| known.name == group.name)
+                .any(|known| is_same(known, &group))
             {
                 optimizer.add_group(group)?;
             }
         }
+        if groups_given && !self.optimizes_student(optimizer.as_ref()) {
+            let reason = "its groups hold none of the student's variables; \
+                          make a new optimizer for this student";
+            return Err(Error::config("optimizer", reason));
+        }
         Ok(optimizer)
     }
+
+    fn optimizes_student(&self, optimizer: &dyn Optimizer) -> bool {
+        let variables = self.distiller.variables().trainable_variables();
+        let addresses: HashSet<_> = variables.iter().filter_map(address).collect();
+        let mut optimized = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+        optimized.any(|tensor| address(tensor).is_some_and(|address| addresses.contains(&address)))
+    }
+}
+
+fn is_same(known: &ParamGroup, group: &ParamGroup) -> bool {
+    known.name == group.name
+        && known.parameters.len() == group.parameters.len()
+        && known
+            .tensors()
+            .map(address)
+            .eq(group.tensors().map(address))
+}
+
+/// Where a tensor's elements are; a tensor without any has no place of its own.
+fn address(tensor: &Tensor) -> Option<usize> {
+    let has_elements = tensor.defined() && !tensor.is_sparse() && tensor.numel() > 0;
+    has_elements.then(|| tensor.data_ptr() as usize)
 }
 
 /// The loader, with what is done to its batches before the models see them. Where teacher
@@ -252,8 +284,10 @@ fn feed<'a, B: Batch + 'a>(
     seed: u64,
 ) -> Result<Feed<'a, B>> {
     let mut feed: Feed<'a, B> = Box::new(loader);
-    if let Some(postprocessor) = postprocessor {
-        feed = Box::new(feed.map(postprocessor));
+    if let Some(mut postprocessor) = postprocessor {
+        feed = Box::new(feed.map(move |batch| {
+            postprocessor(batch).map_err(|error| Error::other(Postprocessing(error)))
+        }));
     }
     let Some(cache) = cache else {
         return Ok(feed);

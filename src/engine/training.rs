@@ -91,9 +91,12 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         }
         match expected {
             _ if count == 0 => Err(no_batch(epoch)),
-            Some(expected) if count < expected => {
-                Err(wrong_length(epoch, count, expected, "no more"))
-            }
+            Some(expected) if count < expected => Err(wrong_length(
+                epoch,
+                count,
+                expected,
+                &format!("only {count}"),
+            )),
             _ => Ok(Flow::Continue),
         }
     }
@@ -213,6 +216,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(flow)
     }
 }
+
+/// Tells an error of the user's function from one of the loader.
+#[derive(Debug, thiserror::Error)]
+#[error("batch_postprocessor: {0}")]
+pub(super) struct Postprocessing(#[source] pub(super) Error);
 
 fn data_error(epoch: u64, batch: u64, error: Error) -> Error {
     Error::Data {
