@@ -27,7 +27,8 @@ pub use config::{
 pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
+    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, MultiTaskDistiller,
+    MultiTeacherDistiller, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

@@ -72,7 +72,7 @@ impl BatchOrder {
     }
 
     /// The indices of each batch of this epoch.
-    pub(super) fn batches(self, epoch: u64) -> Result<impl Iterator<Item = Vec<usize>>> {
+    pub(super) fn batches(self, epoch: u64) -> Result<BatchIndices> {
         let batches = self.num_batches();
         if batches == 0 {
             return Err(Error::config(
@@ -83,8 +83,28 @@ impl BatchOrder {
                 ),
             ));
         }
-        let mut rest = self.order.indices(epoch).into_iter();
-        Ok((0..batches).map(move |_| rest.by_ref().take(self.batch_size).collect()))
+        Ok(BatchIndices {
+            rest: self.order.indices(epoch).into_iter(),
+            batches,
+            batch_size: self.batch_size,
+        })
+    }
+}
+
+/// The indices of each batch that an epoch has left.
+#[derive(Debug)]
+pub(super) struct BatchIndices {
+    rest: std::vec::IntoIter<usize>,
+    batches: usize,
+    batch_size: usize,
+}
+
+impl Iterator for BatchIndices {
+    type Item = Vec<usize>;
+
+    fn next(&mut self) -> Option<Vec<usize>> {
+        self.batches = self.batches.checked_sub(1)?;
+        Some(self.rest.by_ref().take(self.batch_size).collect())
     }
 }
 

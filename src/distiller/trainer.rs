@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
-use super::builder::check_device;
+use super::builder::check_training;
 use super::pair::{defined, Adapted};
 use super::report::{sum_of_means, TOTAL_LOSS};
 use super::{Distiller, LossReport, StepInfo};
@@ -104,8 +104,7 @@ impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
     /// A missing adaptor, a configuration that cannot work, a device that is not there or
     /// not where the model is.
     pub fn build(self) -> Result<BasicTrainer<'a, B, S>> {
-        self.config.validate()?;
-        check_device(&self.config, self.variables)?;
+        check_training(&self.config, self.variables)?;
         Ok(BasicTrainer {
             adapted: self
                 .adapted
