@@ -67,7 +67,9 @@ impl TeacherCache {
         Ok(Some(TeacherCache(Rc::new(RefCell::new(Store {
             entries: HashMap::new(),
             bytes: 0,
-            limit: config.cache_limit_mb.map(|limit| limit << 20),
+            limit: config
+                .cache_limit_mb
+                .map(|limit| limit.saturating_mul(1 << 20)),
             kind: config.cache_dtype.map(|dtype| dtype.kind()),
             layers,
         })))))

@@ -204,3 +204,21 @@ fn a_tuple_is_a_batch() {
     assert_eq!(losses.len(), 20);
     assert!(losses[19] < losses[0] * 0.9, "{losses:?}");
 }
+
+#[test]
+fn a_huge_limit_of_the_cache_does_not_turn_into_a_small_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+    // In bytes this is 2⁶⁴, one more than a `u64` holds.
+    let distill_config = DistillationConfig::default()
+        .is_caching_logits(true)
+        .cache_limit_mb(1 << 44);
+    let mut distiller = general(&teacher, &student, config(folder.path()), distill_config).unwrap();
+    let run = distiller
+        .train(&mut loader(2))
+        .optimizer(Sgd::new(0.1))
+        .epochs(2)
+        .run();
+    // Two batches of two examples of two classes, four bytes each.
+    assert_eq!(run.unwrap().cache_bytes, Some(32));
+}

@@ -144,11 +144,31 @@ fn what_is_not_there_yet_is_refused_by_name() {
         let shown = first_line(trainer.train_config(train_config).adaptor(adapt).build());
         assert!(shown.starts_with(message), "{shown}");
     }
-    assert_eq!(
-        build(DistillationConfig::default().is_caching_logits(true)),
-        "`is_caching_logits` = true is not supported yet: set it to false; the teacher then runs \
-         on every batch, with the same result"
-    );
+}
+
+#[test]
+fn keeping_the_teachers_outputs_must_make_sense() {
+    let base = DistillationConfig::default;
+    let matched = || with_match(IntermediateMatch::hidden(0, 0));
+    let table = [
+        (
+            matched().is_caching_logits(true),
+            "is_caching_logits: it keeps logits only, but intermediate_matches need the \
+             teacher's features at every step; set `cache_features` as well, which takes more \
+             memory, or leave caching off",
+        ),
+        (
+            base().cache_features(true),
+            "cache_features: needs `is_caching_logits` = true",
+        ),
+        (
+            base().cache_limit_mb(1),
+            "cache_limit_mb: needs `is_caching_logits` = true",
+        ),
+    ];
+    for (distill_config, message) in table {
+        assert_eq!(build(distill_config), message);
+    }
 }
 
 #[test]
@@ -176,11 +196,11 @@ fn a_missing_adaptor_is_named() {
     };
     assert_eq!(
         first_line(builder().student_adaptor(adapt).build()),
-        "teacher_adaptor: none was given; call `adaptor` (one for both models) or this method"
+        "teacher_adaptor: none was given; say what the model's output means"
     );
     assert_eq!(
         first_line(builder().teacher_adaptor(adapt).build()),
-        "student_adaptor: none was given; call `adaptor` (one for both models) or this method"
+        "student_adaptor: none was given; say what the model's output means"
     );
     let trainer = BasicTrainer::builder(&student, &student.variables);
     let trainer = trainer.train_config(config(folder.path()));

@@ -172,3 +172,16 @@ fn a_student_whose_outputs_have_no_gradients_is_refused() {
          were its outputs detached, or made without gradients?"
     );
 }
+
+#[test]
+fn outputs_of_a_stream_cannot_be_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
+    let distill_config = DistillationConfig::default().is_caching_logits(true);
+    let mut distiller = general(&teacher, &student, config(folder.path()), distill_config).unwrap();
+    let mut stream = FnLoader::new(|_| Ok((0..3).map(|seed| Ok(batch(seed)))));
+    let run = distiller.train(&mut stream).optimizer(Sgd::new(0.1));
+    let shown = first_line(run.steps(2).run());
+    let start = "is_caching_logits: the loader may be endless, so its batches cannot be kept; ";
+    assert!(shown.starts_with(start), "{shown}");
+}
