@@ -20,7 +20,7 @@ pub mod schedule;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
-pub use batch::Batch;
+pub use batch::{Batch, Split};
 pub use config::{
     DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
 };

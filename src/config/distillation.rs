@@ -273,36 +273,34 @@ impl fmt::Display for DistillationConfig {
                 .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
         };
         let matches = self.intermediate_matches.len();
-        write_aligned(
-            f,
-            &[
-                ("temperature", self.temperature.to_string()),
-                (
-                    "temperature_scheduler",
-                    scheduler(&self.temperature_scheduler),
-                ),
-                ("hard_label_weight", self.hard_label_weight.to_string()),
-                (
-                    "hard_label_weight_scheduler",
-                    scheduler(&self.hard_label_weight_scheduler),
-                ),
-                ("kd_loss_type", self.kd_loss_type.clone()),
-                ("kd_loss_weight", self.kd_loss_weight.to_string()),
-                (
-                    "kd_loss_weight_scheduler",
-                    scheduler(&self.kd_loss_weight_scheduler),
-                ),
-                ("probability_shift", self.probability_shift.to_string()),
-                ("is_caching_logits", self.is_caching_logits.to_string()),
-                ("cache_features", self.cache_features.to_string()),
-                ("cache_dtype", or_null(self.cache_dtype)),
-                ("cache_limit_mb", or_null(self.cache_limit_mb)),
-                (
-                    "intermediate_matches",
-                    or_null((matches > 0).then_some(matches)),
-                ),
-            ],
-        )?;
+        let mut rows = vec![
+            ("temperature", self.temperature.to_string()),
+            (
+                "temperature_scheduler",
+                scheduler(&self.temperature_scheduler),
+            ),
+            ("hard_label_weight", self.hard_label_weight.to_string()),
+            (
+                "hard_label_weight_scheduler",
+                scheduler(&self.hard_label_weight_scheduler),
+            ),
+            ("kd_loss_type", self.kd_loss_type.clone()),
+            ("kd_loss_weight", self.kd_loss_weight.to_string()),
+            (
+                "kd_loss_weight_scheduler",
+                scheduler(&self.kd_loss_weight_scheduler),
+            ),
+            ("probability_shift", self.probability_shift.to_string()),
+            ("is_caching_logits", self.is_caching_logits.to_string()),
+        ];
+        if self.is_caching_logits {
+            rows.push(("cache_features", self.cache_features.to_string()));
+            rows.push(("cache_dtype", or_null(self.cache_dtype)));
+            rows.push(("cache_limit_mb", or_null(self.cache_limit_mb)));
+        }
+        let matches = or_null((matches > 0).then_some(matches));
+        rows.push(("intermediate_matches", matches));
+        write_aligned(f, &rows)?;
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             write!(f, "\n  [{i}] {item}")?;
         }

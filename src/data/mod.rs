@@ -17,6 +17,7 @@ mod fixed;
 mod fn_loader;
 mod map;
 mod order;
+mod task_batch;
 mod tensor_loader;
 mod vec_loader;
 
@@ -26,6 +27,7 @@ pub use example_loader::ExampleLoader;
 pub use fixed::Fixed;
 pub use fn_loader::FnLoader;
 pub use map::Map;
+pub use task_batch::TaskBatch;
 pub use tensor_loader::TensorLoader;
 pub use vec_loader::VecLoader;
 

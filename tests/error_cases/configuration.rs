@@ -144,10 +144,11 @@ fn what_is_not_there_yet_is_refused_by_name() {
         let shown = first_line(trainer.train_config(train_config).adaptor(adapt).build());
         assert!(shown.starts_with(message), "{shown}");
     }
-    assert_eq!(
-        build(DistillationConfig::default().is_caching_logits(true)),
-        "`is_caching_logits` = true is not supported yet: set it to false; the teacher then runs \
-         on every batch, with the same result"
+    let logits_only = with_match(IntermediateMatch::hidden(0, 0)).is_caching_logits(true);
+    let shown = build(logits_only);
+    assert!(
+        shown.starts_with("is_caching_logits: it keeps logits only, but intermediate_matches"),
+        "{shown}"
     );
 }
 
@@ -176,11 +177,11 @@ fn a_missing_adaptor_is_named() {
     };
     assert_eq!(
         first_line(builder().student_adaptor(adapt).build()),
-        "teacher_adaptor: none was given; call `adaptor` (one for both models) or this method"
+        "teacher_adaptor: none was given; say what the model's output means"
     );
     assert_eq!(
         first_line(builder().teacher_adaptor(adapt).build()),
-        "student_adaptor: none was given; call `adaptor` (one for both models) or this method"
+        "student_adaptor: none was given; say what the model's output means"
     );
     let trainer = BasicTrainer::builder(&student, &student.variables);
     let trainer = trainer.train_config(config(folder.path()));
