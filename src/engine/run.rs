@@ -75,7 +75,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     /// What changes the parameters. An optimizer without groups gets the student's trainable
-    /// variables; one with groups keeps them. Pass `&mut optimizer` to go on using it.
+    /// variables; one with groups keeps them, and they must hold some of the student's
+    /// variables. Pass `&mut optimizer` to go on using it.
     pub fn optimizer(mut self, optimizer: impl Optimizer + 'a) -> Self {
         self.optimizer = Some(Box::new(optimizer));
         self

@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 use textbrewer::{
-    BasicTrainer, DataLoader, Distiller, FnLoader, Sgd, TrainSummary, TrainingConfig, VecLoader,
+    BasicTrainer, DataLoader, Distiller, FnLoader, Model, Sgd, TrainSummary, TrainingConfig,
+    VecLoader,
 };
 
 use crate::common::tiny::{
@@ -34,6 +35,24 @@ fn trained(
 
 fn joined(parts: &[Tensor]) -> Tensor {
     Tensor::cat(parts, 0)
+}
+
+#[test]
+fn a_run_is_the_gradient_descent_that_one_would_write_oneself() {
+    let student = Net::new(2, 4, 0.2);
+    for batch in batches(3) {
+        let output = student.forward(&batch, true).unwrap();
+        output.logits.square().mean(Kind::Float).backward();
+        let _guard = tch::no_grad_guard();
+        for mut variable in student.variables.trainable_variables() {
+            let mut gradient = variable.grad();
+            let _ = variable.f_sub_(&(&gradient * 0.5)).unwrap();
+            let _ = gradient.zero_();
+        }
+    }
+    let (finals, summary) = trained(&mut loader(3), 1, |config| config);
+    assert_eq!((summary.global_steps, summary.forward_steps), (3, 3));
+    assert!(difference(&finals, &numbers(&student.variables)) < 1e-6);
 }
 
 #[test]

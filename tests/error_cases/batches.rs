@@ -202,6 +202,17 @@ fn logits_that_do_not_fit_are_told_with_their_numbers() {
         "kd_ce: expected logits of one shape, [batch, classes] or [batch, length, classes], \
          got student [2, 2] and teacher [2, 3]"
     );
+    // `[batch, length, classes]`, of which only the student's adaptor selects positions.
+    let in_places =
+        |_: &Tensor, output: &Output| Ok(AdaptorOutput::new().logits(&output.hidden[0]));
+    let masked = |batch: &Tensor, output: &Output| {
+        Ok(in_places(batch, output)?.logits_mask(&zeros(&[2, 3])))
+    };
+    assert_eq!(
+        first_line(step(DistillationConfig::default(), in_places, masked)),
+        "the teacher adaptor returned no `logits_mask`, \
+         which the match with the student's masked logits needs"
+    );
     let labelled = |batch: &Tensor, output: &Output| {
         let labels = Tensor::from_slice(&[0i64, 1]);
         Ok(adapt(batch, output)?.labels(&labels).labels(&labels))
