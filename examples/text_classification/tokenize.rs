@@ -100,7 +100,9 @@ impl Pieces {
         &self,
         examples: Vec<Example>,
         batch_size: usize,
-    ) -> textbrewer::Result<ExampleLoader<Example, BertInputs>> {
+    ) -> textbrewer::Result<
+        ExampleLoader<Example, impl Fn(&[&Example]) -> textbrewer::Result<BertInputs>>,
+    > {
         let pad = self.pad;
         ExampleLoader::new(examples, batch_size, move |examples: &[&Example]| {
             let ids: Vec<&[i64]> = examples.iter().map(|e| e.ids.as_slice()).collect();
