@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adaptor;
+pub mod augment;
 mod batch;
 pub mod config;
 pub mod data;
