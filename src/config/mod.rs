@@ -8,14 +8,18 @@
 mod device;
 mod distillation;
 mod json;
+mod layer_map;
 mod layers;
+mod match_sets;
 mod matching;
 mod projection_spec;
 mod scheduler_spec;
 mod training;
 
 pub use distillation::DistillationConfig;
+pub use layer_map::LayerMap;
 pub use layers::Layers;
+pub use match_sets::{match_set, match_set_names};
 pub use matching::IntermediateMatch;
 pub use projection_spec::ProjectionSpec;
 pub use scheduler_spec::{Arguments, SchedulerSpec};
