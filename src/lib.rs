@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adaptor;
+pub mod augment;
 mod batch;
 pub mod config;
 pub mod data;
@@ -22,7 +23,8 @@ pub mod weights;
 pub use adaptor::AdaptorOutput;
 pub use batch::{Batch, Split};
 pub use config::{
-    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+    match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
+    SchedulerSpec, TrainingConfig,
 };
 pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};

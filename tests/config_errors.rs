@@ -164,11 +164,11 @@ fn wrong_types_are_named_with_path_line_and_column() {
         ),
         (
             r#"{"intermediate_matches": {}}"#,
-            "intermediate_matches: invalid type: map, expected null or a list of matches at line 1 column 27",
+            "intermediate_matches: invalid type: map, expected null, the name of a match set or a list of matches at line 1 column 27",
         ),
         (
             r#"{"intermediate_matches": [[0, 0, "hidden", "hidden_mse", 1]]}"#,
-            "intermediate_matches[0]: invalid type: sequence, expected an object of keys and values at line 1 column 26",
+            "intermediate_matches[0]: invalid type: sequence, expected an object of keys and values or the name of a match set at line 1 column 27",
         ),
     ] {
         assert_eq!(distillation(json), format!("JSON text: {message}"));
