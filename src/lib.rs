@@ -24,7 +24,9 @@ pub use batch::Batch;
 pub use config::{
     DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
 };
-pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use data::{
+    DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
+};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
