@@ -26,7 +26,9 @@ pub use config::{
     match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
     SchedulerSpec, TrainingConfig,
 };
-pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use data::{
+    DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
+};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, MultiTaskDistiller,
