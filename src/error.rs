@@ -191,6 +191,15 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// The loader of one of several tasks failed.
+    #[error("task `{task}`: {source}")]
+    Task {
+        /// The name of the task.
+        task: String,
+        /// The reason.
+        source: BoxError,
+    },
+
     /// A callback failed. The checkpoint written before it is intact.
     #[error("callback at global step {step}: {source}")]
     Callback {

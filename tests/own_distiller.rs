@@ -6,7 +6,9 @@ use common::close;
 use common::tiny::{adapt, batch, config, difference, general, loader, numbers, Net, Output};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
-use textbrewer::distiller::{DistillerBuilder, HardLabels, Matches, Pair, Parts, SoftLabels};
+use textbrewer::distiller::{
+    DistillerBuilder, HardLabels, Matches, Pair, Parts, SoftLabels, Student, Teacher,
+};
 use textbrewer::optim::{Optimizer, ParamGroup};
 use textbrewer::{
     AdamW, AdaptorOutput, Batch, DistillationConfig, Distiller, Error, IntermediateMatch,
@@ -28,12 +30,13 @@ impl<B: Batch, S: ?Sized> Distiller for Keeping<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch)?;
+        let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
         self.soft_labels
             .add_to(&mut report, &teacher, &student, step)?;
-        self.matches.add_to(&mut report, &teacher, &student)?;
+        self.matches
+            .add_to(&mut report, std::slice::from_ref(&teacher), &student)?;
         self.hard_labels.add_to(&mut report, &student, step)?;
         for logits in &student.logits {
             report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 0.5);
@@ -65,7 +68,7 @@ impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for Keeping<'a, B, S> {
         let (config, presets) = (&parts.distill_config, &parts.presets);
         Ok(Keeping {
             soft_labels: SoftLabels::new(config, presets)?,
-            matches: Matches::new(config, presets, parts.train_config.device)?,
+            matches: Matches::new(config, presets, parts.train_config.device, 1)?,
             hard_labels: HardLabels::new(config, presets)?,
             pair: parts.pair,
             config: parts.train_config,
@@ -96,14 +99,12 @@ fn by_hand<'a>(
     let (distill_config, presets) = (distill_config(), Presets::default());
     Ok(Keeping {
         pair: Pair::new(
-            teacher,
-            with_losses,
-            student,
-            with_losses,
-            &student.variables,
+            Teacher::new(teacher, with_losses),
+            Student::new(student, with_losses, &student.variables),
+            None,
         ),
         soft_labels: SoftLabels::new(&distill_config, &presets)?,
-        matches: Matches::new(&distill_config, &presets, config.device)?,
+        matches: Matches::new(&distill_config, &presets, config.device, 1)?,
         hard_labels: HardLabels::new(&distill_config, &presets)?,
         config,
     })

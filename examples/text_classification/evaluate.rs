@@ -89,20 +89,18 @@ pub fn print_predictions(
     let borrowed: Vec<&str> = texts.iter().map(String::as_str).collect();
     for (text, ids) in texts.iter().zip(pieces.ids(&borrowed)?) {
         println!("\n{text}");
-        let mut loader = pieces.loader(vec![Example { ids, label: 0 }], 1)?;
-        for batch in loader.epoch(1)? {
-            let batch = batch?;
-            for (name, classifier) in models {
-                let batch = batch.to_device(classifier.variables.device())?;
-                let logits = classifier.model.forward(&batch, false)?.logits;
-                let probabilities: Tensor = logits.f_softmax(-1, Kind::Float)?;
-                let positive = probabilities.f_double_value(&[0, 1])?;
-                let (label, probability) = match positive >= 0.5 {
-                    true => ("positive", positive),
-                    false => ("negative", 1.0 - positive),
-                };
-                println!("  {name:<24}{label} {:.1} %", 100.0 * probability);
-            }
+        // The label is not looked at.
+        let batch = pieces.batch(&[&Example { ids, label: 0 }])?;
+        for (name, classifier) in models {
+            let batch = batch.to_device(classifier.variables.device())?;
+            let logits = classifier.model.forward(&batch, false)?.logits;
+            let probabilities: Tensor = logits.f_softmax(-1, Kind::Float)?;
+            let positive = probabilities.f_double_value(&[0, 1])?;
+            let (label, probability) = match positive >= 0.5 {
+                true => ("positive", positive),
+                false => ("negative", 1.0 - positive),
+            };
+            println!("  {name:<24}{label} {:.1} %", 100.0 * probability);
         }
     }
     Ok(())

@@ -6,7 +6,6 @@ use std::path::Path;
 use tch::Tensor;
 use textbrewer::data::pad_to_longest;
 use textbrewer::models::BertInputs;
-use textbrewer::ExampleLoader;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
@@ -95,21 +94,14 @@ impl Pieces {
             .collect())
     }
 
-    /// A loader that pads each batch to its longest example.
-    pub fn loader(
-        &self,
-        examples: Vec<Example>,
-        batch_size: usize,
-    ) -> textbrewer::Result<ExampleLoader<Example, BertInputs>> {
-        let pad = self.pad;
-        ExampleLoader::new(examples, batch_size, move |examples: &[&Example]| {
-            let ids: Vec<&[i64]> = examples.iter().map(|e| e.ids.as_slice()).collect();
-            let labels: Vec<i64> = examples.iter().map(|e| e.label).collect();
-            let (input_ids, attention_mask) = pad_to_longest(&ids, pad, None)?;
-            Ok(BertInputs::new(input_ids)
-                .attention_mask(attention_mask)
-                .labels(Tensor::f_from_slice(&labels)?))
-        })
+    /// Puts examples in a batch, padded to the longest.
+    pub fn batch(&self, examples: &[&Example]) -> textbrewer::Result<BertInputs> {
+        let ids: Vec<&[i64]> = examples.iter().map(|e| e.ids.as_slice()).collect();
+        let labels: Vec<i64> = examples.iter().map(|e| e.label).collect();
+        let (input_ids, attention_mask) = pad_to_longest(&ids, self.pad, None)?;
+        Ok(BertInputs::new(input_ids)
+            .attention_mask(attention_mask)
+            .labels(Tensor::f_from_slice(&labels)?))
     }
 }
 

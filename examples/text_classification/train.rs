@@ -9,7 +9,7 @@ use textbrewer::models::{BertForSequenceClassification, BertInputs, LogitsOutput
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
     display_parameters, AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig,
-    Distiller, GeneralDistiller, TrainingConfig,
+    Distiller, ExampleLoader, GeneralDistiller, TrainingConfig,
 };
 
 use crate::classifier::Classifier;
@@ -68,7 +68,8 @@ impl Workshop<'_> {
 
     /// The accuracy of a model on the development set.
     pub fn accuracy(&self, model: &Classifier) -> textbrewer::Result<f64> {
-        let mut loader = self.pieces.loader(self.dev.clone(), self.batch_size)?;
+        let collate = |examples: &[&Example]| self.pieces.batch(examples);
+        let mut loader = ExampleLoader::new(self.dev.clone(), self.batch_size, collate)?;
         accuracy(&model.model, &mut loader, self.config.device)
     }
 
@@ -97,12 +98,11 @@ impl Workshop<'_> {
         println!("\n{}", stage.name);
         // Every stage draws the same dropout and order whatever was trained before it.
         tch::manual_seed(i64::from(self.seed));
-        let mut loader = self
-            .pieces
-            .loader(self.train.clone(), self.batch_size)?
+        let collate = |examples: &[&Example]| self.pieces.batch(examples);
+        let mut dev = ExampleLoader::new(self.dev.clone(), self.batch_size, collate)?;
+        let mut loader = ExampleLoader::new(self.train.clone(), self.batch_size, collate)?
             .shuffle(u64::from(self.seed))
             .drop_last();
-        let mut dev = self.pieces.loader(self.dev.clone(), self.batch_size)?;
         let batches = loader.num_batches().unwrap_or_default() as u64;
         let steps = stage.epochs * steps_per_epoch(batches, &self.config);
 

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_not_empty, is_false, json, or_null, write_aligned, IntermediateMatch,
-    Precision, SchedulerSpec,
+    check_finite, check_not_empty, is_false, json, match_sets, or_null, write_aligned,
+    IntermediateMatch, Precision, SchedulerSpec,
 };
 use crate::Error;
 
@@ -59,7 +60,8 @@ pub struct DistillationConfig {
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
-    /// Losses between inner layers. Default none.
+    /// Losses between inner layers. Default none. In JSON the name of a
+    /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
     /// Keeps the teacher's logits of every batch in main memory instead of computing them
@@ -273,36 +275,34 @@ impl fmt::Display for DistillationConfig {
                 .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
         };
         let matches = self.intermediate_matches.len();
-        write_aligned(
-            f,
-            &[
-                ("temperature", self.temperature.to_string()),
-                (
-                    "temperature_scheduler",
-                    scheduler(&self.temperature_scheduler),
-                ),
-                ("hard_label_weight", self.hard_label_weight.to_string()),
-                (
-                    "hard_label_weight_scheduler",
-                    scheduler(&self.hard_label_weight_scheduler),
-                ),
-                ("kd_loss_type", self.kd_loss_type.clone()),
-                ("kd_loss_weight", self.kd_loss_weight.to_string()),
-                (
-                    "kd_loss_weight_scheduler",
-                    scheduler(&self.kd_loss_weight_scheduler),
-                ),
-                ("probability_shift", self.probability_shift.to_string()),
-                ("is_caching_logits", self.is_caching_logits.to_string()),
-                ("cache_features", self.cache_features.to_string()),
-                ("cache_dtype", or_null(self.cache_dtype)),
-                ("cache_limit_mb", or_null(self.cache_limit_mb)),
-                (
-                    "intermediate_matches",
-                    or_null((matches > 0).then_some(matches)),
-                ),
-            ],
-        )?;
+        let mut rows = vec![
+            ("temperature", self.temperature.to_string()),
+            (
+                "temperature_scheduler",
+                scheduler(&self.temperature_scheduler),
+            ),
+            ("hard_label_weight", self.hard_label_weight.to_string()),
+            (
+                "hard_label_weight_scheduler",
+                scheduler(&self.hard_label_weight_scheduler),
+            ),
+            ("kd_loss_type", self.kd_loss_type.clone()),
+            ("kd_loss_weight", self.kd_loss_weight.to_string()),
+            (
+                "kd_loss_weight_scheduler",
+                scheduler(&self.kd_loss_weight_scheduler),
+            ),
+            ("probability_shift", self.probability_shift.to_string()),
+            ("is_caching_logits", self.is_caching_logits.to_string()),
+        ];
+        if self.is_caching_logits {
+            rows.push(("cache_features", self.cache_features.to_string()));
+            rows.push(("cache_dtype", or_null(self.cache_dtype)));
+            rows.push(("cache_limit_mb", or_null(self.cache_limit_mb)));
+        }
+        let matches = or_null((matches > 0).then_some(matches));
+        rows.push(("intermediate_matches", matches));
+        write_aligned(f, &rows)?;
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             write!(f, "\n  [{i}] {item}")?;
         }
@@ -310,32 +310,69 @@ impl fmt::Display for DistillationConfig {
     }
 }
 
-/// A list of objects; `null` is an empty one.
+/// A list of objects and of names of match sets, or one name; `null` is an empty list.
 fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IntermediateMatch>, D::Error> {
-    #[derive(Deserialize)]
-    struct Item(#[serde(deserialize_with = "json::object")] IntermediateMatch);
-
     struct Matches;
 
     impl<'de> Visitor<'de> for Matches {
         type Value = Vec<IntermediateMatch>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("null or a list of matches")
+            f.write_str("null, the name of a match set or a list of matches")
         }
 
         fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
             Ok(Vec::new())
         }
 
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+            named_set(name)
+        }
+
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut matches = Vec::new();
-            while let Some(Item(item)) = list.next_element()? {
-                matches.push(item);
+            while let Some(Item(items)) = list.next_element()? {
+                matches.extend(items);
             }
             Ok(matches)
         }
     }
 
     deserializer.deserialize_any(Matches)
+}
+
+/// An element of that list: a match, or the matches of a named set.
+struct Item(Vec<IntermediateMatch>);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemVisitor;
+
+        impl<'de> Visitor<'de> for ItemVisitor {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of keys and values or the name of a match set")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Item, E> {
+                named_set(name).map(Item)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+                let item = IntermediateMatch::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Item(vec![item]))
+            }
+        }
+
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+fn named_set<E: de::Error>(name: &str) -> Result<Vec<IntermediateMatch>, E> {
+    match_sets::find(name).ok_or_else(|| {
+        let known: Vec<_> = match_sets::match_set_names().collect();
+        let known = known.join(", ");
+        E::custom(format!("unknown match set `{name}`; known: {known}"))
+    })
 }

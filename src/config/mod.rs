@@ -8,7 +8,9 @@
 mod device;
 mod distillation;
 mod json;
+mod layer_map;
 mod layers;
+mod match_sets;
 mod matching;
 mod precision;
 mod projection_spec;
@@ -16,7 +18,9 @@ mod scheduler_spec;
 mod training;
 
 pub use distillation::DistillationConfig;
+pub use layer_map::LayerMap;
 pub use layers::Layers;
+pub use match_sets::{match_set, match_set_names};
 pub use matching::IntermediateMatch;
 pub use precision::Precision;
 pub use projection_spec::ProjectionSpec;

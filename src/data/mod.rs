@@ -6,6 +6,10 @@
 //! | tensors, one row for each example | [`TensorLoader`] |
 //! | examples of any type, such as token ids of several lengths | [`ExampleLoader`] with [`pad_to_longest`] |
 //! | a file, a generator, anything else | [`FnLoader`] |
+//! | several tasks | [`TaskLoader`] of one loader for each |
+//!
+//! [`map`](DataLoader::map) converts the batches of any of them, and
+//! [`prefetch`](DataLoader::prefetch) makes them ahead in another thread.
 //!
 //! Shuffled loaders give an order that depends on their seed and the epoch alone, so a
 //! training that is resumed at some epoch sees the batches it would have seen.
@@ -17,6 +21,10 @@ mod fixed;
 mod fn_loader;
 mod map;
 mod order;
+mod prefetch;
+mod task_batch;
+mod task_loader;
+mod task_sampler;
 mod tensor_loader;
 mod vec_loader;
 
@@ -26,6 +34,9 @@ pub use example_loader::ExampleLoader;
 pub use fixed::Fixed;
 pub use fn_loader::FnLoader;
 pub use map::Map;
+pub use prefetch::Prefetch;
+pub use task_batch::TaskBatch;
+pub use task_loader::TaskLoader;
 pub use tensor_loader::TensorLoader;
 pub use vec_loader::VecLoader;
 
@@ -170,6 +181,35 @@ pub trait DataLoader {
         F: FnMut(Self::Batch) -> Result<B>,
     {
         Map::new(self, convert)
+    }
+
+    /// A loader that makes up to `depth` batches ahead in another thread while the models
+    /// are busy; 2 is enough unless some batches take much longer than others. `depth` is at
+    /// most 1024; with 0 one batch is made ahead and waits in the thread.
+    ///
+    /// ```
+    /// use textbrewer::data::{pad_to_longest, DataLoader, ExampleLoader};
+    ///
+    /// # fn main() -> textbrewer::Result<()> {
+    /// let sentences = vec![vec![101, 7, 102], vec![101, 102]];
+    /// let mut loader = ExampleLoader::new(sentences, 1, |examples: &[&Vec<i64>]| {
+    ///     pad_to_longest(examples, 0, None)
+    /// })?
+    /// .prefetch(2);
+    /// assert_eq!(loader.num_batches(), Some(2));
+    /// for batch in loader.epoch(1)? {
+    ///     let (input_ids, _mask) = batch?;
+    ///     assert_eq!(input_ids.size()[0], 1);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn prefetch(self, depth: usize) -> Prefetch<Self>
+    where
+        Self: Sized + Send + 'static,
+        Self::Batch: Send,
+    {
+        Prefetch::new(self, depth)
     }
 }
 
