@@ -70,8 +70,8 @@ impl Ensemble {
                 ));
             }
         }
-        let share = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
-        together.logits_mask = share(&first.logits_mask);
+        let masks = first.logits_mask.iter();
+        together.logits_mask = masks.map(Tensor::shallow_clone).collect();
         for (index, reference) in first.logits.iter().enumerate() {
             let mut of_each = Vec::with_capacity(each.len());
             for (teacher, output) in each.iter().enumerate() {
