@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adaptor;
+pub mod augment;
 mod batch;
 pub mod config;
 pub mod data;
@@ -20,16 +21,18 @@ pub mod schedule;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
-pub use batch::Batch;
+pub use batch::{Batch, Split};
 pub use config::{
-    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+    match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
+    SchedulerSpec, TrainingConfig,
 };
 pub use data::{
     DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
 };
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
+    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, MultiTaskDistiller,
+    MultiTeacherDistiller, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

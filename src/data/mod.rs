@@ -17,6 +17,7 @@
 mod collate;
 mod epoch;
 mod example_loader;
+mod fixed;
 mod fn_loader;
 mod map;
 mod order;
@@ -30,6 +31,7 @@ mod vec_loader;
 pub use collate::pad_to_longest;
 pub use epoch::Epoch;
 pub use example_loader::ExampleLoader;
+pub use fixed::Fixed;
 pub use fn_loader::FnLoader;
 pub use map::Map;
 pub use prefetch::Prefetch;
@@ -38,7 +40,7 @@ pub use task_loader::TaskLoader;
 pub use tensor_loader::TensorLoader;
 pub use vec_loader::VecLoader;
 
-use crate::{Error, Result};
+use crate::{Batch, Error, Result};
 
 /// Gives the batches of each epoch, one at a time.
 ///
@@ -110,6 +112,41 @@ pub trait DataLoader {
     /// iterator.
     fn epoch(&mut self, epoch: u64) -> Result<Epoch<'_, Self::Batch>> {
         Epoch::start(self, epoch)
+    }
+
+    /// Whether every epoch has the same batches, which [`batch_id`](Self::batch_id) tells
+    /// apart.
+    fn keeps_batches(&self) -> bool {
+        false
+    }
+
+    /// The number of the batch last given, the same in every epoch, if the loader
+    /// [keeps its batches](Self::keeps_batches).
+    fn batch_id(&self) -> Option<u64> {
+        None
+    }
+
+    /// A loader that collects the batches of the first epoch in main memory and gives them
+    /// in every epoch, in their order or shuffled. Teacher outputs can be kept for its
+    /// batches (`is_caching_logits`).
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, TensorLoader};
+    ///
+    /// let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
+    /// let mut loader = TensorLoader::new(vec![ids], 2)?.shuffle(1).fixed().shuffle(2);
+    /// loader.start_epoch(1)?;
+    /// let first = (loader.next_batch()?, loader.batch_id());
+    /// assert!(loader.keeps_batches() && first.1.is_some());
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    fn fixed(self) -> Fixed<Self>
+    where
+        Self: Sized,
+        Self::Batch: Batch,
+    {
+        Fixed::new(self)
     }
 
     /// A loader whose batches have gone through `convert`, for instance from a vector of
@@ -190,6 +227,14 @@ impl<L: DataLoader + ?Sized> DataLoader for &mut L {
     fn next_batch(&mut self) -> Result<Option<Self::Batch>> {
         (**self).next_batch()
     }
+
+    fn keeps_batches(&self) -> bool {
+        (**self).keeps_batches()
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        (**self).batch_id()
+    }
 }
 
 impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
@@ -205,6 +250,14 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
 
     fn next_batch(&mut self) -> Result<Option<Self::Batch>> {
         (**self).next_batch()
+    }
+
+    fn keeps_batches(&self) -> bool {
+        (**self).keeps_batches()
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        (**self).batch_id()
     }
 }
 

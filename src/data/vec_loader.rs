@@ -31,6 +31,7 @@ pub struct VecLoader<B> {
     order: Order,
     rest: Option<std::vec::IntoIter<usize>>,
     device: Device,
+    last: Option<u64>,
 }
 
 impl<B: Batch> VecLoader<B> {
@@ -44,6 +45,7 @@ impl<B: Batch> VecLoader<B> {
             rest: None,
             batches,
             device: Device::Cpu,
+            last: None,
         })
     }
 
@@ -76,7 +78,16 @@ impl<B: Batch> DataLoader for VecLoader<B> {
 
     fn next_batch(&mut self) -> Result<Option<B>> {
         let index = self.rest.as_mut().ok_or_else(not_started)?.next();
+        self.last = index.map(|index| index as u64);
         let batch = index.and_then(|index| self.batches.get(index));
         batch.map(|batch| batch.to_device(self.device)).transpose()
+    }
+
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        self.last
     }
 }
