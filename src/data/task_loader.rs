@@ -275,6 +275,7 @@ impl<B> DataLoader for TaskLoader<'_, B> {
         self.tasks.iter().all(|task| task.loader.keeps_batches())
     }
 
+    /// Unlike its loader's, the number tells the batches of all tasks apart.
     fn batch_id(&self) -> Option<u64> {
         self.last
     }
