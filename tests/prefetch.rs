@@ -243,6 +243,24 @@ fn any_depth_and_boxed_loaders_will_do() {
 }
 
 #[test]
+fn the_numbers_of_kept_batches_come_along() {
+    let loader = || {
+        let batches = (0..5).map(Tensor::from).collect();
+        VecLoader::new(batches).unwrap().shuffle(1)
+    };
+    let (mut plain, mut ahead) = (loader(), loader().prefetch(2));
+    assert!(ahead.keeps_batches());
+    assert!(!sums(3, 1).prefetch(2).keeps_batches());
+    plain.start_epoch(1).unwrap();
+    ahead.start_epoch(1).unwrap();
+    for _ in 0..6 {
+        assert_eq!(ahead.batch_id(), plain.batch_id());
+        assert_eq!(ahead.next_batch().unwrap(), plain.next_batch().unwrap());
+    }
+    assert_eq!(ahead.batch_id(), None);
+}
+
+#[test]
 fn every_kind_of_loader_can_be_prefetched() {
     fn count<L>(loader: L) -> usize
     where

@@ -191,6 +191,38 @@ fn a_batch_keeps_task_and_ids() {
     assert_eq!(moved.ids(), Some(&[7, 8][..]));
 }
 
+#[test]
+fn kept_batches_have_numbers_across_tasks() {
+    let vector = |ones: i64| {
+        let ones = |_| tch::Tensor::ones([ones], tch::kind::FLOAT_CPU);
+        VecLoader::new((0..2).map(ones).collect()).unwrap()
+    };
+    let mut loader = TaskLoader::new()
+        .task("one", vector(1))
+        .task("two", vector(2).shuffle(3))
+        .order(["one", "two"]);
+    assert!(loader.keeps_batches());
+    loader.start_epoch(1).unwrap();
+    assert_eq!(loader.batch_id(), None);
+    let mut ids = Vec::new();
+    for _ in 0..8 {
+        assert!(loader.next_batch().unwrap().is_some());
+        ids.push(loader.batch_id().unwrap());
+    }
+    // Two batches of the first task in turn, two of the second in any order.
+    assert_eq!([ids[0], ids[2], ids[4], ids[6]], [0, 2, 0, 2]);
+    let mut second = [ids[1], ids[3], ids[5], ids[7]];
+    second[..2].sort_unstable();
+    second[2..].sort_unstable();
+    assert_eq!(second, [1, 3, 1, 3]);
+
+    let streamed = vector(1).map(Ok);
+    let mixed = TaskLoader::new()
+        .task("one", vector(1))
+        .task("two", streamed);
+    assert!(!mixed.keeps_batches());
+}
+
 /// The errors of beginning, or else of one batch after another.
 fn first_error<B>(mut loader: TaskLoader<'_, B>) -> String {
     let error = match loader.epoch(1) {

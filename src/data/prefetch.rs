@@ -28,13 +28,18 @@ const MAX_DEPTH: usize = 1024;
 pub struct Prefetch<L: DataLoader> {
     depth: usize,
     num_batches: Option<usize>,
+    keeps_batches: bool,
+    last: Option<u64>,
     // The loader is here between epochs and in the worker during one.
     loader: Option<L>,
     worker: Option<Worker<L>>,
 }
 
+/// A batch and its [`batch_id`](DataLoader::batch_id).
+type Numbered<B> = (B, Option<u64>);
+
 struct Worker<L: DataLoader> {
-    batches: Receiver<Result<Option<L::Batch>>>,
+    batches: Receiver<Result<Option<Numbered<L::Batch>>>>,
     thread: JoinHandle<L>,
 }
 
@@ -43,6 +48,8 @@ impl<L: DataLoader> Prefetch<L> {
         Prefetch {
             depth: depth.min(MAX_DEPTH),
             num_batches: loader.num_batches(),
+            keeps_batches: loader.keeps_batches(),
+            last: None,
             loader: Some(loader),
             worker: None,
         }
@@ -87,6 +94,7 @@ where
         let work = move || {
             loop {
                 let batch = loader.next_batch();
+                let batch = batch.map(|batch| batch.map(|batch| (batch, loader.batch_id())));
                 let is_last = matches!(batch, Ok(None));
                 if sender.send(batch).is_err() || is_last {
                     break;
@@ -103,6 +111,7 @@ where
     }
 
     fn next_batch(&mut self) -> Result<Option<L::Batch>> {
+        self.last = None;
         let Some(worker) = &self.worker else {
             // Before the first epoch, or after one; without a loader its error is known.
             return match &mut self.loader {
@@ -115,8 +124,20 @@ where
                 self.stop()?;
                 Ok(None)
             }
-            Ok(batch) => batch,
+            Ok(Ok(Some((batch, id)))) => {
+                self.last = id;
+                Ok(Some(batch))
+            }
+            Ok(Err(error)) => Err(error),
         }
+    }
+
+    fn keeps_batches(&self) -> bool {
+        self.keeps_batches
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        self.last
     }
 }
 

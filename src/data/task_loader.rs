@@ -24,6 +24,9 @@ type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
 /// many batches as before, provided that the loaders repeat their epochs, as those of this
 /// crate do.
 ///
+/// Teacher outputs can be kept (`is_caching_logits`) when every loader keeps its batches, as
+/// [`fixed`](DataLoader::fixed) ones do.
+///
 /// All loaders give the same type of batch; [`map`](DataLoader::map) converts or
 /// postprocesses that of a task.
 ///
@@ -168,25 +171,20 @@ impl<'a, B> TaskLoader<'a, B> {
         Ok(())
     }
 
-    fn next_task(&mut self) -> Result<&mut Task<'a, B>> {
-        let tasks = &mut self.tasks;
+    /// The index of the task whose turn it is.
+    fn next_task(&mut self) -> Result<usize> {
         let name = match self.next.as_mut().ok_or_else(not_started)? {
-            NextTask::Drawn(sampler) => {
-                let drawn = sampler.draw();
-                return tasks.get_mut(drawn).ok_or_else(not_started);
-            }
+            NextTask::Drawn(sampler) => return Ok(sampler.draw()),
             NextTask::Named(names) => names.next(),
         };
         let name = name.ok_or_else(|| Error::config("order", "names no task"))?;
-        match tasks.iter().position(|task| task.name == name) {
-            Some(index) => tasks.get_mut(index).ok_or_else(not_started),
-            None => Err(Error::UnknownPreset {
-                field: "order".to_owned(),
-                kind: "task",
-                name,
-                known: sorted_names(tasks),
-            }),
-        }
+        let position = self.tasks.iter().position(|task| task.name == name);
+        position.ok_or_else(|| Error::UnknownPreset {
+            field: "order".to_owned(),
+            kind: "task",
+            name,
+            known: sorted_names(&self.tasks),
+        })
     }
 }
 
@@ -261,22 +259,23 @@ impl<B> DataLoader for TaskLoader<'_, B> {
     /// When the task's loader fails, or the order names a task that is not there. The place
     /// in the order is used up.
     fn next_batch(&mut self) -> Result<Option<TaskBatch<B>>> {
-        let task = self.next_task()?;
+        self.last = None;
+        let index = self.next_task()?;
+        let tasks = self.tasks.len() as u64;
+        let task = self.tasks.get_mut(index).ok_or_else(not_started)?;
         let batch = task.next_batch()?;
-        let (batch, id) = (
-            TaskBatch::new(task.name.as_str(), batch),
-            task.loader.batch_id(),
-        );
-        self.last = id;
-        Ok(Some(batch))
+        // One numbering for all tasks: that of the first, the second and so on in turn.
+        let id = task.loader.batch_id();
+        self.last = id.and_then(|id| id.checked_mul(tasks)?.checked_add(index as u64));
+        Ok(Some(TaskBatch::new(task.name.as_str(), batch)))
     }
 
-    /// When the loaders of all tasks do.
+    /// Whether all tasks' loaders do.
     fn keeps_batches(&self) -> bool {
         self.tasks.iter().all(|task| task.loader.keeps_batches())
     }
 
-    /// The number among the batches of its task: two tasks may use the same.
+    /// Unlike its loader's, the number tells the batches of all tasks apart.
     fn batch_id(&self) -> Option<u64> {
         self.last
     }
