@@ -50,7 +50,8 @@ pub struct DistillationConfig {
     /// Changes that weight during the run. Default none.
     #[serde(with = "optional")]
     pub hard_label_weight_scheduler: Option<SchedulerSpec>,
-    /// Registered name of the loss between logits. Default `ce`.
+    /// Registered name of the loss between logits: `ce`, `mse`, `kl`, `bce`,
+    /// `regression_mse`, `smooth_l1` or a user's own. Default `ce`.
     pub kd_loss_type: String,
     /// Weight of the loss between logits. Default 1.
     pub kd_loss_weight: f64,
@@ -141,7 +142,7 @@ impl DistillationConfig {
         self
     }
 
-    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type): `"ce"`, `"mse"` or a user's own.
+    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type), such as `"ce"`, `"mse"` or a user's own.
     #[must_use]
     pub fn kd_loss_type(mut self, name: impl Into<String>) -> Self {
         self.kd_loss_type = name.into();
