@@ -21,15 +21,18 @@ pub mod schedule;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
-pub use batch::Batch;
+pub use batch::{Batch, Split};
 pub use config::{
     match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
     SchedulerSpec, TrainingConfig,
 };
-pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use data::{
+    DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
+};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
+    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, MultiTaskDistiller,
+    MultiTeacherDistiller, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_not_empty, json, match_sets, or_null, write_aligned, IntermediateMatch,
-    SchedulerSpec,
+    check_finite, check_not_empty, is_false, json, match_sets, or_null, write_aligned,
+    IntermediateMatch, Precision, SchedulerSpec,
 };
 use crate::Error;
 
@@ -65,9 +65,18 @@ pub struct DistillationConfig {
     /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
-    /// Keeps the teacher's logits of every batch instead of computing them again each
-    /// epoch. Default false; not supported yet.
+    /// Keeps the teacher's logits of every batch in main memory instead of computing them
+    /// again each epoch. Default false.
     pub is_caching_logits: bool,
+    /// With `is_caching_logits`: keeps the features that matches need, too. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cache_features: bool,
+    /// In which type the cache stores numbers. Default that of the teacher's output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_dtype: Option<Precision>,
+    /// How large the cache may become, in megabytes. Default no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_limit_mb: Option<u64>,
 }
 
 impl Default for DistillationConfig {
@@ -83,6 +92,9 @@ impl Default for DistillationConfig {
             probability_shift: false,
             intermediate_matches: Vec::new(),
             is_caching_logits: false,
+            cache_features: false,
+            cache_dtype: None,
+            cache_limit_mb: None,
         }
     }
 }
@@ -187,12 +199,32 @@ impl DistillationConfig {
         self
     }
 
+    /// Sets [`cache_features`](Self#structfield.cache_features).
+    #[must_use]
+    pub fn cache_features(mut self, on: bool) -> Self {
+        self.cache_features = on;
+        self
+    }
+
+    /// Sets [`cache_dtype`](Self#structfield.cache_dtype).
+    #[must_use]
+    pub fn cache_dtype(mut self, dtype: impl Into<Option<Precision>>) -> Self {
+        self.cache_dtype = dtype.into();
+        self
+    }
+
+    /// Sets [`cache_limit_mb`](Self#structfield.cache_limit_mb).
+    #[must_use]
+    pub fn cache_limit_mb(mut self, megabytes: impl Into<Option<u64>>) -> Self {
+        self.cache_limit_mb = megabytes.into();
+        self
+    }
+
     /// Checks every value. Names of losses, projections and schedules are looked up
     /// later, when a distiller is built.
     ///
     /// # Errors
-    /// [`Error::Config`] with the path of the first value that cannot work;
-    /// [`Error::Unsupported`] for a key whose capability is not there yet.
+    /// [`Error::Config`] with the path of the first value that cannot work.
     pub fn validate(&self) -> crate::Result<()> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::config(
@@ -211,13 +243,15 @@ impl DistillationConfig {
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             item.check(&format!("intermediate_matches[{i}]"))?;
         }
-        if self.is_caching_logits {
-            return Err(Error::Unsupported {
-                feature: "`is_caching_logits` = true".to_owned(),
-                remedy: "set it to false; the teacher then runs on every batch, with the same \
-                         result"
-                    .to_owned(),
-            });
+        let unused = [
+            ("cache_features", self.cache_features),
+            ("cache_dtype", self.cache_dtype.is_some()),
+            ("cache_limit_mb", self.cache_limit_mb.is_some()),
+        ];
+        for (key, is_set) in unused {
+            if is_set && !self.is_caching_logits {
+                return Err(Error::config(key, "needs `is_caching_logits` = true"));
+            }
         }
         Ok(())
     }
@@ -242,33 +276,34 @@ impl fmt::Display for DistillationConfig {
                 .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
         };
         let matches = self.intermediate_matches.len();
-        write_aligned(
-            f,
-            &[
-                ("temperature", self.temperature.to_string()),
-                (
-                    "temperature_scheduler",
-                    scheduler(&self.temperature_scheduler),
-                ),
-                ("hard_label_weight", self.hard_label_weight.to_string()),
-                (
-                    "hard_label_weight_scheduler",
-                    scheduler(&self.hard_label_weight_scheduler),
-                ),
-                ("kd_loss_type", self.kd_loss_type.clone()),
-                ("kd_loss_weight", self.kd_loss_weight.to_string()),
-                (
-                    "kd_loss_weight_scheduler",
-                    scheduler(&self.kd_loss_weight_scheduler),
-                ),
-                ("probability_shift", self.probability_shift.to_string()),
-                ("is_caching_logits", self.is_caching_logits.to_string()),
-                (
-                    "intermediate_matches",
-                    or_null((matches > 0).then_some(matches)),
-                ),
-            ],
-        )?;
+        let mut rows = vec![
+            ("temperature", self.temperature.to_string()),
+            (
+                "temperature_scheduler",
+                scheduler(&self.temperature_scheduler),
+            ),
+            ("hard_label_weight", self.hard_label_weight.to_string()),
+            (
+                "hard_label_weight_scheduler",
+                scheduler(&self.hard_label_weight_scheduler),
+            ),
+            ("kd_loss_type", self.kd_loss_type.clone()),
+            ("kd_loss_weight", self.kd_loss_weight.to_string()),
+            (
+                "kd_loss_weight_scheduler",
+                scheduler(&self.kd_loss_weight_scheduler),
+            ),
+            ("probability_shift", self.probability_shift.to_string()),
+            ("is_caching_logits", self.is_caching_logits.to_string()),
+        ];
+        if self.is_caching_logits {
+            rows.push(("cache_features", self.cache_features.to_string()));
+            rows.push(("cache_dtype", or_null(self.cache_dtype)));
+            rows.push(("cache_limit_mb", or_null(self.cache_limit_mb)));
+        }
+        let matches = or_null((matches > 0).then_some(matches));
+        rows.push(("intermediate_matches", matches));
+        write_aligned(f, &rows)?;
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             write!(f, "\n  [{i}] {item}")?;
         }
