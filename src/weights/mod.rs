@@ -12,6 +12,7 @@ mod names;
 mod read;
 mod transfer;
 mod transfer_report;
+mod transfer_source;
 mod write;
 
 pub(crate) use atomic::write_atomically;

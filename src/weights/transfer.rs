@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 
 use super::layer_pattern::LayerPattern;
-use super::names::{modern, toggle_prefix};
+use super::transfer_source::Source;
 use super::{read, state_dict, Copied, Kept, KeptReason, Names, TransferReport};
 use crate::error::Context;
 use crate::{Error, Result};
@@ -269,33 +269,6 @@ impl Transfer {
             }
         }
         Ok(())
-    }
-}
-
-/// The teacher's weights by the names that they may be asked for.
-struct Source<'t> {
-    by_name: BTreeMap<String, (&'t str, &'t Tensor)>,
-    base: Option<&'t str>,
-}
-
-impl<'t> Source<'t> {
-    fn new(teacher: &'t BTreeMap<String, Tensor>, base: Option<&'t str>) -> Self {
-        let mut by_name = BTreeMap::new();
-        for (name, tensor) in teacher {
-            by_name.insert(name.clone(), (name.as_str(), tensor));
-        }
-        for (name, tensor) in teacher {
-            if let Some(modern) = modern(name) {
-                // A weight that bears the name itself comes first.
-                by_name.entry(modern).or_insert((name, tensor));
-            }
-        }
-        Source { by_name, base }
-    }
-
-    fn find(&self, name: &str) -> Option<(&'t str, &'t Tensor)> {
-        let toggled = || self.by_name.get(&toggle_prefix(name, self.base?));
-        self.by_name.get(name).or_else(toggled).copied()
     }
 }
 

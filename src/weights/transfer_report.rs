@@ -69,6 +69,25 @@ impl fmt::Display for KeptReason {
 }
 
 /// What [`Transfer`](super::Transfer) copied and what it did not; shown as a table.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::Tensor;
+/// use textbrewer::weights::Transfer;
+///
+/// let weights = |names: [&str; 2]| -> BTreeMap<String, Tensor> {
+///     names.map(|name| (name.to_owned(), Tensor::from(1f32))).into()
+/// };
+/// let teacher = weights(["h.0.bias", "h.1.bias"]);
+/// let student = weights(["h.0.bias", "scale"]);
+/// let report = Transfer::layers([1]).layer_pattern("h.{}.").copy_tensors(&teacher, &student)?;
+/// assert_eq!(report.to_string(), "\
+/// 1 of 2 weights were copied
+///   h.0.bias <- h.1.bias
+/// 1 kept their values
+///   scale       the teacher has no `scale`");
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferReport {
