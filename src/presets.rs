@@ -103,7 +103,7 @@ struct TemperaturePreset {
 ///
 /// | | names |
 /// |---|---|
-/// | KD losses | `ce`, `mse`, `kl` |
+/// | KD losses | `ce`, `mse`, `kl`; `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
 /// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `fsp` = `gram`, `mmd` = `nst` |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
@@ -137,6 +137,13 @@ impl Default for Presets {
             .kd_loss("ce", losses::kd_ce)
             .kd_loss("mse", losses::kd_mse)
             .kd_loss("kl", losses::kd_kl)
+            .kd_loss("bce", losses::kd_bce)
+            .kd_loss("regression_mse", |student, teacher, _| {
+                losses::regression_mse(student, teacher)
+            })
+            .kd_loss("smooth_l1", |student, teacher, _| {
+                losses::smooth_l1(student, teacher)
+            })
             .match_loss("attention_mse", losses::attention_mse)
             .match_loss("attention_mse_sum", losses::attention_mse_sum)
             .match_loss("attention_ce", losses::attention_ce)

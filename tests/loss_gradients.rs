@@ -5,8 +5,8 @@ mod common;
 use common::{elements, waves};
 use tch::Tensor;
 use textbrewer::losses::{
-    attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, hidden_mse, kd_ce,
-    kd_kl, kd_mse, mmd, pkd, Temperature,
+    attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, hidden_mse,
+    kd_bce, kd_ce, kd_kl, kd_mse, mmd, pkd, regression_mse, smooth_l1, Temperature,
 };
 use textbrewer::Result;
 
@@ -49,13 +49,19 @@ fn mask() -> Tensor {
     Tensor::from_slice2(&[[1i64, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
 }
 
+type LossOnNumbers = fn(&Tensor, &Tensor) -> Result<Tensor>;
 type KdLoss = fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>;
 type MatchLoss = fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
 type MatchOnSeveral = fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>;
 
 #[test]
 fn losses_on_logits() {
-    let losses: [(&str, KdLoss); 3] = [("kd_ce", kd_ce), ("kd_mse", kd_mse), ("kd_kl", kd_kl)];
+    let losses: [(&str, KdLoss); 4] = [
+        ("kd_ce", kd_ce),
+        ("kd_mse", kd_mse),
+        ("kd_kl", kd_kl),
+        ("kd_bce", kd_bce),
+    ];
     for (name, loss) in losses {
         for shape in [&[3, 5][..], &[3, 4, 5]] {
             let positions = &shape[..shape.len() - 1];
@@ -71,6 +77,24 @@ fn losses_on_logits() {
                     loss(&student[0], &teacher, &temperature)
                 });
             }
+        }
+    }
+}
+
+#[test]
+fn losses_on_numbers() {
+    let losses: [(&str, LossOnNumbers); 2] =
+        [("regression_mse", regression_mse), ("smooth_l1", smooth_l1)];
+    for (name, loss) in losses {
+        for shape in [&[7][..], &[7, 1], &[3, 5]] {
+            let (student, teacher) = (waves(shape, 0.1), waves(shape, 0.4) * 2.0);
+            let distance = (&student - &teacher).abs();
+            assert!(
+                distance.max().double_value(&[]) > 1.0 && distance.min().double_value(&[]) < 1.0
+            );
+            check(&format!("{name} {shape:?}"), &[student], |student| {
+                loss(&student[0], &teacher)
+            });
         }
     }
 }

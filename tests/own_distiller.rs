@@ -219,6 +219,6 @@ fn the_builder_checks_for_it_what_it_checks_for_the_crates_own() {
     let error = built(&teacher, &student, config(folder.path()), wrong).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "kd_loss_type: unknown KD loss `kd`; known: ce, kl, mse"
+        "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mse, regression_mse, smooth_l1"
     );
 }

@@ -109,7 +109,7 @@ fn unknown_names_are_refused_with_those_that_are_known() {
     let cases = [
         (
             presets.kd_loss_named("kd_loss_type", "kd").err(),
-            "kd_loss_type: unknown KD loss `kd`; known: ce, kl, mine, mse",
+            "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mine, mse, regression_mse, smooth_l1",
         ),
         (
             presets

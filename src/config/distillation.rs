@@ -3,13 +3,11 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_not_empty, is_false, json, match_sets, or_null, write_aligned,
+    check_finite, check_not_empty, is_false, json, match_list, or_null, write_aligned,
     IntermediateMatch, Precision, SchedulerSpec,
 };
 use crate::Error;
@@ -50,7 +48,8 @@ pub struct DistillationConfig {
     /// Changes that weight during the run. Default none.
     #[serde(with = "optional")]
     pub hard_label_weight_scheduler: Option<SchedulerSpec>,
-    /// Registered name of the loss between logits. Default `ce`.
+    /// Registered name of the loss between logits: `ce`, `mse`, `kl`, `bce`,
+    /// `regression_mse`, `smooth_l1` or a user's own. Default `ce`.
     pub kd_loss_type: String,
     /// Weight of the loss between logits. Default 1.
     pub kd_loss_weight: f64,
@@ -62,7 +61,7 @@ pub struct DistillationConfig {
     pub probability_shift: bool,
     /// Losses between inner layers. Default none. In JSON the name of a
     /// [`match_set`](super::match_set) stands for its matches.
-    #[serde(deserialize_with = "matches")]
+    #[serde(deserialize_with = "match_list::matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
     /// Keeps the teacher's logits of every batch in main memory instead of computing them
     /// again each epoch. Default false.
@@ -153,7 +152,7 @@ impl DistillationConfig {
         self
     }
 
-    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type): `"ce"`, `"mse"` or a user's own.
+    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type), such as `"ce"`, `"mse"` or a user's own.
     #[must_use]
     pub fn kd_loss_type(mut self, name: impl Into<String>) -> Self {
         self.kd_loss_type = name.into();
@@ -308,71 +307,4 @@ impl fmt::Display for DistillationConfig {
         }
         Ok(())
     }
-}
-
-/// A list of objects and of names of match sets, or one name; `null` is an empty list.
-fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IntermediateMatch>, D::Error> {
-    struct Matches;
-
-    impl<'de> Visitor<'de> for Matches {
-        type Value = Vec<IntermediateMatch>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("null, the name of a match set or a list of matches")
-        }
-
-        fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
-            Ok(Vec::new())
-        }
-
-        fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
-            named_set(name)
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut matches = Vec::new();
-            while let Some(Item(items)) = list.next_element()? {
-                matches.extend(items);
-            }
-            Ok(matches)
-        }
-    }
-
-    deserializer.deserialize_any(Matches)
-}
-
-/// An element of that list: a match, or the matches of a named set.
-struct Item(Vec<IntermediateMatch>);
-
-impl<'de> Deserialize<'de> for Item {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ItemVisitor;
-
-        impl<'de> Visitor<'de> for ItemVisitor {
-            type Value = Item;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of keys and values or the name of a match set")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Item, E> {
-                named_set(name).map(Item)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
-                let item = IntermediateMatch::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(Item(vec![item]))
-            }
-        }
-
-        deserializer.deserialize_any(ItemVisitor)
-    }
-}
-
-fn named_set<E: de::Error>(name: &str) -> Result<Vec<IntermediateMatch>, E> {
-    match_sets::find(name).ok_or_else(|| {
-        let known: Vec<_> = match_sets::match_set_names().collect();
-        let known = known.join(", ");
-        E::custom(format!("unknown match set `{name}`; known: {known}"))
-    })
 }

@@ -143,6 +143,12 @@ pub fn match_set(name: &str) -> Result<Vec<IntermediateMatch>> {
 }
 
 /// The names that [`match_set`] knows, sorted.
+///
+/// ```
+/// use textbrewer::config::match_set_names;
+///
+/// assert!(match_set_names().any(|name| name == "small_hidden_smmd"));
+/// ```
 pub fn match_set_names() -> impl Iterator<Item = &'static str> {
     SETS.iter().map(|(name, ..)| *name)
 }

@@ -10,6 +10,7 @@ mod distillation;
 mod json;
 mod layer_map;
 mod layers;
+mod match_list;
 mod match_sets;
 mod matching;
 mod precision;

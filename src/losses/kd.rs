@@ -110,7 +110,7 @@ pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
     })
 }
 
-fn check(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
+pub(super) fn check(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
     let (student, teacher) = (student.size(), teacher.size());
     if student == teacher && !student.is_empty() {
         return Ok(());
@@ -119,7 +119,7 @@ fn check(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
     Err(mismatch(loss, wanted, &student, &teacher))
 }
 
-fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+pub(super) fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     Ok(match temperature {
         Temperature::Constant(value) if *value == 1.0 => logits.shallow_clone(),
         Temperature::Constant(value) => logits.f_div_scalar(*value)?,

@@ -4,7 +4,8 @@
 //! returns a scalar that gradients flow through. They give TextBrewer's numbers, with
 //! its peculiarities, which each function names.
 //!
-//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`]. **Attentions**: [`attention_mse`],
+//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels.
+//! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
 //!
@@ -26,15 +27,17 @@ mod check;
 mod gram;
 mod hidden;
 mod kd;
+mod outputs;
 
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
+pub use outputs::{kd_bce, regression_mse, smooth_l1};
 
 use tch::Tensor;
 
-/// What logits are divided by before the softmax.
+/// What logits are divided by before the softmax or sigmoid.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Temperature {

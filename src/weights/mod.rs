@@ -6,15 +6,21 @@
 
 mod atomic;
 mod dtype;
+mod layer_pattern;
 mod load;
 mod names;
 mod read;
+mod transfer;
+mod transfer_report;
+mod transfer_source;
 mod write;
 
 pub(crate) use atomic::write_atomically;
 pub use load::{load_file, load_into, LoadOptions, LoadReport};
 pub use names::Names;
 pub use read::{read, read_metadata};
+pub use transfer::Transfer;
+pub use transfer_report::{Copied, Kept, KeptReason, TransferReport};
 pub use write::save;
 
 use tch::nn::VarStore;

@@ -29,7 +29,7 @@ fn unknown_names_are_answered_with_those_that_are_known() {
     let table = [
         (
             base().kd_loss_type("cross_entropy"),
-            "kd_loss_type: unknown KD loss `cross_entropy`; known: ce, kl, mse",
+            "kd_loss_type: unknown KD loss `cross_entropy`; known: bce, ce, kl, mse, regression_mse, smooth_l1",
         ),
         (
             with_match(IntermediateMatch::hidden(0, 0).loss("l2")),

@@ -1,0 +1,107 @@
+//! Losses between outputs that are no choice of one class: several labels, or numbers.
+
+use tch::{Reduction, Tensor};
+
+use super::check::mismatch;
+use super::kd::{check, scaled};
+use super::Temperature;
+use crate::Result;
+
+/// Binary cross entropy of the student under the teacher, for several labels that each may
+/// be true or not: `mean(−p log q − (1 − p) log(1 − q))`, with `p = σ(t/τ)` and
+/// `q = σ(s/τ)`.
+///
+/// The mean is over examples **and** labels; multiply the weight by the number of labels
+/// for a sum over labels. As [`kd_ce`](super::kd_ce) it has no factor `τ²`, and its
+/// gradients shrink with `1/τ²`. It is computed from the logits, without sigmoids that
+/// could become 0 or 1: no finite logit makes it infinite. `probability_shift` and the
+/// temperature schedulers are made for one true class, and mean nothing here.
+///
+/// # Shape
+/// Student and teacher: `[batch, labels]` or `[batch, length, labels]`, the same.
+/// A temperature of each has the leading dimensions of the logits, `[batch, length]` or
+/// only `[batch]`.
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{kd_bce, Temperature};
+///
+/// let student = Tensor::from_slice2(&[[0.0, 0.0, 0.0]]);
+/// let teacher = Tensor::from_slice2(&[[3.0, 1.0, -2.0]]);
+/// let loss = kd_bce(&student, &teacher, &Temperature::Constant(4.0))?;
+/// assert!((loss.double_value(&[]) - 2f64.ln()).abs() < 1e-12);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn kd_bce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    check("kd_bce", student, teacher)?;
+    let probabilities = scaled("kd_bce", teacher, temperature)?.f_sigmoid()?;
+    let logits = scaled("kd_bce", student, temperature)?;
+    Ok(logits.f_binary_cross_entropy_with_logits(
+        &probabilities,
+        None::<&Tensor>,
+        None::<&Tensor>,
+        Reduction::Mean,
+    )?)
+}
+
+/// Mean squared error of numbers: `mean((s − t)²)`, for regression.
+///
+/// Other than [`kd_mse`](super::kd_mse) it knows no temperature: numbers are no logits, and
+/// a temperature would only make the loss smaller by `τ²`.
+///
+/// # Shape
+/// Student and teacher: `[batch, targets]`, or any other shape, the same.
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::regression_mse;
+///
+/// let student = Tensor::from_slice2(&[[1.0, 3.0]]);
+/// let teacher = Tensor::from_slice2(&[[2.0, 5.0]]);
+/// assert_eq!(regression_mse(&student, &teacher)?.double_value(&[]), 2.5);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn regression_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    check_outputs("regression_mse", student, teacher)?;
+    Ok(student.f_mse_loss(teacher, Reduction::Mean)?)
+}
+
+/// A squared error that grows only linearly for differences above 1, for regression whose
+/// teacher is far off at times: the mean of `d²/2` where `d = |s − t| < 1` and `d − 1/2`
+/// elsewhere ([Huber 1964](https://doi.org/10.1214/aoms/1177703732)). Without temperature.
+///
+/// # Shape
+/// As for [`regression_mse`].
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::smooth_l1;
+///
+/// let student = Tensor::from_slice2(&[[1.0, 3.0]]);
+/// let teacher = Tensor::from_slice2(&[[1.5, 5.0]]);
+/// assert_eq!(smooth_l1(&student, &teacher)?.double_value(&[]), (0.125 + 1.5) / 2.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
+pub fn smooth_l1(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    check_outputs("smooth_l1", student, teacher)?;
+    Ok(student.f_smooth_l1_loss(teacher, Reduction::Mean, 1.0)?)
+}
+
+/// libtorch would broadcast `[batch, 1]` and `[batch]` to all pairs of examples.
+fn check_outputs(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
+    let (student, teacher) = (student.size(), teacher.size());
+    if student == teacher {
+        return Ok(());
+    }
+    let wanted = "outputs of one shape, such as [batch, targets]";
+    Err(mismatch(loss, wanted, &student, &teacher))
+}

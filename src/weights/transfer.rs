@@ -1,0 +1,285 @@
+//! A student that begins with weights of its teacher.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tch::nn::VarStore;
+use tch::{Kind, Tensor};
+
+use super::layer_pattern::LayerPattern;
+use super::transfer_source::Source;
+use super::{read, state_dict, Copied, Kept, KeptReason, Names, TransferReport};
+use crate::error::Context;
+use crate::{Error, Result};
+
+/// Copies chosen layers of a teacher, and all else of the same name and shape, into a
+/// student.
+///
+/// Layer `i` of the student gets the values of the teacher's layer `layers[i]`. They are
+/// counted **from 0**, as in the names of the weights (`encoder.layer.0.…`), other than in
+/// [`LayerMap`](crate::LayerMap). Embeddings, poolers, heads and whatever else is outside the
+/// layers is copied from the weight of the same name, if its shape is the same. What was
+/// copied and what was not, and why, is in the [`TransferReport`].
+///
+/// Values are converted to the student's dtype and device. Models and optimizers that hold
+/// the student's variables see the new values. `LayerNorm.gamma` and `LayerNorm.beta` of
+/// old checkpoints are taken as `weight` and `bias`.
+///
+/// ```
+/// use tch::{nn::VarStore, Device};
+/// use textbrewer::models::{Bert, BertConfig, SequenceClassification};
+/// use textbrewer::weights::Transfer;
+///
+/// let config = BertConfig::default()
+///     .vocab_size(50)
+///     .hidden_size(8)
+///     .num_attention_heads(2)
+///     .intermediate_size(16);
+/// let (teacher, student) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+/// let deep = config.clone().num_hidden_layers(6);
+/// Bert::<SequenceClassification>::new(&teacher.root(), &deep)?;
+/// Bert::<SequenceClassification>::new(&student.root(), &config.num_hidden_layers(3))?;
+///
+/// let report = Transfer::layers([0, 2, 4]).copy(&teacher, &student)?;
+/// println!("{report}");
+/// assert!(report.kept.is_empty());
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    layers: Vec<usize>,
+    pattern: String,
+    base_prefix: Option<String>,
+    except: Names,
+    strict: bool,
+}
+
+impl Transfer {
+    /// Layer `i` of the student from the teacher's layer `layers[i]`, both counted from 0.
+    /// An empty list copies only what is outside the layers.
+    pub fn layers(layers: impl IntoIterator<Item = usize>) -> Self {
+        Transfer {
+            layers: layers.into_iter().collect(),
+            pattern: "encoder.layer.{}.".to_owned(),
+            base_prefix: None,
+            except: Names::None,
+            strict: false,
+        }
+    }
+
+    /// How names of weights tell the layer; `{}` is its number. Default
+    /// `encoder.layer.{}.`, as in BERT, RoBERTa and ELECTRA; anything may stand before it.
+    #[must_use]
+    pub fn layer_pattern(mut self, pattern: impl Into<String>) -> Self {
+        self.pattern = pattern.into();
+        self
+    }
+
+    /// The name of the model inside its task model, such as `bert`: then `encoder…` of the
+    /// student also comes from `bert.encoder…` of the teacher, and the other way round.
+    #[must_use]
+    pub fn base_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.base_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Weights of the student that keep their values in any case, such as those of a head.
+    #[must_use]
+    pub fn except(mut self, names: Names) -> Self {
+        self.except = names;
+        self
+    }
+
+    /// Refuses to leave anything of the student as it is, but what was
+    /// [excepted](Self::except). Default false.
+    #[must_use]
+    pub fn strict(mut self, on: bool) -> Self {
+        self.strict = on;
+        self
+    }
+
+    /// Copies from the teacher's variables into the student's.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the pattern has not one `{}`, the teacher lacks a chosen
+    /// layer, or the student has fewer layers than were chosen.
+    /// [`Error::WeightsMismatch`] when nothing fits or, if [`strict`](Self::strict), not all.
+    /// Nothing was changed then.
+    pub fn copy(&self, teacher: &VarStore, student: &VarStore) -> Result<TransferReport> {
+        let teacher = state_dict(teacher).into_iter().collect();
+        self.run(&teacher, "the teacher", &state_dict(student))
+    }
+
+    /// Copies from a safetensors file of the teacher into the student's variables.
+    ///
+    /// # Errors
+    /// Those of [`read`] and of [`copy`](Self::copy).
+    pub fn copy_file(
+        &self,
+        teacher: impl AsRef<Path>,
+        student: &VarStore,
+    ) -> Result<TransferReport> {
+        let path = teacher.as_ref();
+        self.run(
+            &read(path)?,
+            &path.display().to_string(),
+            &state_dict(student),
+        )
+    }
+
+    /// Copies between tensors by name, such as those that [`read`] gives and
+    /// [`save`](super::save) takes: the student's tensors are changed where they are.
+    ///
+    /// # Errors
+    /// Those of [`copy`](Self::copy).
+    pub fn copy_tensors(
+        &self,
+        teacher: &BTreeMap<String, Tensor>,
+        student: &BTreeMap<String, Tensor>,
+    ) -> Result<TransferReport> {
+        let student: Vec<_> = student
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+            .collect();
+        self.run(teacher, "the teacher", &student)
+    }
+
+    /// `student` is sorted by name.
+    fn run(
+        &self,
+        teacher: &BTreeMap<String, Tensor>,
+        origin: &str,
+        student: &[(String, Tensor)],
+    ) -> Result<TransferReport> {
+        let pattern = LayerPattern::new(&self.pattern)?;
+        self.check_layers(&pattern, teacher, student)?;
+
+        let source = Source::new(teacher, self.base_prefix.as_deref());
+        let mut report = TransferReport::default();
+        let mut values = Vec::new();
+        let _no_grad = tch::no_grad_guard();
+        for (name, variable) in student {
+            match self.choose(&pattern, &source, name, variable)? {
+                Ok((from, tensor)) => {
+                    // All values are taken, and converted, before any is written: nothing
+                    // is half copied, and student and teacher may share tensors.
+                    let value = variable.f_empty_like().and_then(|mut value| {
+                        value.f_copy_(tensor)?;
+                        Ok(value)
+                    });
+                    let value = value.context(|| format!("copying `{from}` of {origin}"))?;
+                    values.push((variable, value));
+                    report.copied.push(Copied {
+                        from: from.to_owned(),
+                        to: name.clone(),
+                    });
+                }
+                Err(reason) => report.kept.push(Kept {
+                    name: name.clone(),
+                    reason,
+                }),
+            }
+        }
+
+        let nothing = values.is_empty();
+        let unwanted = |kept: &&Kept| nothing || kept.reason != KeptReason::Excepted;
+        let unwanted: Vec<_> = report.kept.iter().filter(unwanted).collect();
+        if nothing || (self.strict && !unwanted.is_empty()) {
+            return Err(Error::WeightsMismatch {
+                origin: origin.to_owned(),
+                differences: unwanted
+                    .into_iter()
+                    .map(|kept| format!("`{}`: {}", kept.name, kept.reason))
+                    .collect(),
+            });
+        }
+        for ((variable, value), copied) in values.into_iter().zip(&report.copied) {
+            let mut variable = variable.shallow_clone();
+            variable
+                .f_copy_(&value)
+                .context(|| format!("copying `{}` of {origin}", copied.from))?;
+        }
+        Ok(report)
+    }
+
+    /// The teacher's weight for one of the student's, or why there is none.
+    fn choose<'t>(
+        &self,
+        pattern: &LayerPattern<'_>,
+        source: &Source<'t>,
+        name: &str,
+        variable: &Tensor,
+    ) -> Result<std::result::Result<(&'t str, &'t Tensor), KeptReason>> {
+        if self.except.contains(name) {
+            return Ok(Err(KeptReason::Excepted));
+        }
+        let wanted = match pattern.split(name) {
+            None => name.to_owned(),
+            Some((before, layer, after)) => match self.layers.get(layer) {
+                Some(chosen) => format!("{before}{chosen}{after}"),
+                None => return Ok(Err(KeptReason::LayerNotChosen(layer))),
+            },
+        };
+        let Some((from, tensor)) = source.find(&wanted) else {
+            return Ok(Err(KeptReason::Absent(wanted)));
+        };
+        let (teacher, student) = (tensor.size(), variable.size());
+        if teacher != student {
+            return Ok(Err(KeptReason::Shape { teacher, student }));
+        }
+        let kind = |tensor: &Tensor| tensor.f_kind().context(|| format!("`{name}`"));
+        let (teacher, student) = (kind(tensor)?, kind(variable)?);
+        if teacher != student && !(is_float(teacher) && is_float(student)) {
+            return Ok(Err(KeptReason::Dtype { teacher, student }));
+        }
+        Ok(Ok((from, tensor)))
+    }
+
+    /// That there is a layer of the teacher, and one of the student, for each that was chosen.
+    fn check_layers(
+        &self,
+        pattern: &LayerPattern<'_>,
+        teacher: &BTreeMap<String, Tensor>,
+        student: &[(String, Tensor)],
+    ) -> Result<()> {
+        let number = |name: &String| pattern.split(name).map(|(_, layer, _)| layer);
+        let teachers: BTreeSet<usize> = teacher.keys().filter_map(number).collect();
+        let students = student.iter().map(|(name, _)| name).filter_map(number);
+        let students: BTreeSet<usize> = students.collect();
+        for (i, &chosen) in self.layers.iter().enumerate() {
+            for (whose, layer, there) in [("teacher", chosen, &teachers), ("student", i, &students)]
+            {
+                if !there.contains(&layer) {
+                    let there: Vec<_> = there.iter().map(usize::to_string).collect();
+                    let there = match there.as_slice() {
+                        [] => format!(
+                            "no weight of it is named `{}`; set `layer_pattern`",
+                            self.pattern
+                        ),
+                        _ => format!("it has {}", there.join(", ")),
+                    };
+                    return Err(Error::config(
+                        format!("Transfer::layers[{i}] = {chosen}"),
+                        format!(
+                            "the {whose} has no layer {layer} (`{}`); {there}",
+                            pattern.of(layer)
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_float(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Half
+            | Kind::BFloat16
+            | Kind::Float
+            | Kind::Double
+            | Kind::Float8e5m2
+            | Kind::Float8e4m3fn
+    )
+}
