@@ -17,6 +17,7 @@ pub mod optim;
 mod presets;
 mod projection;
 pub mod schedule;
+pub mod transport;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
