@@ -28,7 +28,8 @@ pub use config::{
 pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, StepInfo,
+    BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
+    LayerWeights, LossReport, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

@@ -3,7 +3,7 @@
 //! Rows have something to give, columns something to take, and moving one unit from row `i`
 //! to column `j` costs `cᵢⱼ`. [`solve`] finds the cheapest plan. With layers for rows and
 //! columns and the distance of their features for costs this is the earth mover's distance
-//! that `EmdDistiller` trains on.
+//! that [`EmdDistiller`](crate::distiller::EmdDistiller) trains on.
 //!
 //! Matrices are those of the `ndarray` crate, version 0.16.
 

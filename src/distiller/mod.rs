@@ -6,6 +6,7 @@
 
 mod basic;
 mod builder;
+mod emd;
 mod general;
 mod hard_labels;
 mod matches;
@@ -17,6 +18,7 @@ mod trainer;
 
 pub use basic::BasicDistiller;
 pub use builder::{DistillerBuilder, Parts};
+pub use emd::{EmdConfig, EmdDistiller, LayerWeights};
 pub use general::GeneralDistiller;
 pub use hard_labels::HardLabels;
 pub use matches::Matches;
