@@ -76,6 +76,49 @@ impl<K: Clone + Ord, B: Batch> Batch for BTreeMap<K, B> {
     }
 }
 
+/// Different inputs for the teacher and the student, such as token ids of two vocabularies,
+/// or the teacher's outputs, computed beforehand, in place of its input.
+///
+/// The models see the whole of it; each takes its side in an ordinary closure.
+///
+/// ```
+/// use tch::{Kind, Tensor};
+/// use textbrewer::{from_fn, Model, Split};
+///
+/// let batch = Split::new(Tensor::from_slice(&[0.5f32, -0.5]), Tensor::from_slice(&[7i64]));
+/// // The teacher's logits are there already: its model only hands them on.
+/// let teacher = from_fn(|batch: &Split<Tensor, Tensor>, _| Ok(batch.teacher.shallow_clone()));
+/// assert_eq!(teacher.forward(&batch, false)?.size(), [2]);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Split<T, S> {
+    /// What the teacher gets.
+    pub teacher: T,
+    /// What the student gets.
+    pub student: S,
+}
+
+impl<T, S> Split<T, S> {
+    /// One input for each.
+    pub fn new(teacher: T, student: S) -> Self {
+        Split { teacher, student }
+    }
+}
+
+impl<T: Batch, S: Batch> Batch for Split<T, S> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(Split {
+            teacher: self.teacher.to_device(device)?,
+            student: self.student.to_device(device)?,
+        })
+    }
+
+    fn ids(&self) -> Option<&[u64]> {
+        self.student.ids().or_else(|| self.teacher.ids())
+    }
+}
+
 macro_rules! batch_for_tuple {
     ($($name:ident $index:tt),+) => {
         impl<$($name: Batch),+> Batch for ($($name,)+) {

@@ -112,6 +112,33 @@ pub enum Error {
         value: f64,
     },
 
+    /// Keeping another teacher output would pass the configured limit.
+    #[error(
+        "teacher cache: {outputs} outputs and one more take {} MB, over `cache_limit_mb` = {}; \
+         raise it, store them smaller (`cache_dtype`), or leave caching off",
+        bytes >> 20, limit >> 20
+    )]
+    CacheLimit {
+        /// How many outputs are kept.
+        outputs: usize,
+        /// The size that the cache would have.
+        bytes: u64,
+        /// The size that it may have.
+        limit: u64,
+    },
+
+    /// An optimizer step made a variable NaN or infinite, under a loss that was finite.
+    #[error(
+        "variable `{variable}` is not finite after optimizer step {step}; it was not saved. \
+         Its gradient was NaN or infinite: lower the learning rate or look at the losses"
+    )]
+    NonFiniteVariable {
+        /// The first variable, by name.
+        variable: String,
+        /// The optimizer step, counted from 1, at whose checkpoint it was found.
+        step: u64,
+    },
+
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -160,6 +187,15 @@ pub enum Error {
         epoch: u64,
         /// The batch inside the epoch, counted from 1.
         batch: u64,
+        /// The reason.
+        source: BoxError,
+    },
+
+    /// The loader of one of several tasks failed.
+    #[error("task `{task}`: {source}")]
+    Task {
+        /// The name of the task.
+        task: String,
         /// The reason.
         source: BoxError,
     },

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod adaptor;
+pub mod augment;
 mod batch;
 pub mod config;
 pub mod data;
@@ -21,15 +22,18 @@ pub mod transport;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
-pub use batch::Batch;
+pub use batch::{Batch, Split};
 pub use config::{
-    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+    match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
+    SchedulerSpec, TrainingConfig,
 };
-pub use data::{DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader};
+pub use data::{
+    DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
+};
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
-    LayerWeights, LossReport, StepInfo,
+    LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

@@ -51,9 +51,10 @@ fn unknown_keys_are_named_with_their_place() {
         "JSON text: tmp: unknown field `tmp`, expected one of `temperature`, \
          `temperature_scheduler`, `hard_label_weight`, `hard_label_weight_scheduler`, \
          `kd_loss_type`, `kd_loss_weight`, `kd_loss_weight_scheduler`, `probability_shift`, \
-         `intermediate_matches`, `is_caching_logits` at line 3 column 7"
+         `intermediate_matches`, `is_caching_logits`, `cache_features`, `cache_dtype`, \
+         `cache_limit_mb` at line 3 column 7"
     );
-    let keys = "`layer_T`, `layer_S`, `feature`, `loss`, `weight`, `proj`";
+    let keys = "`layer_T`, `layer_S`, `feature`, `loss`, `weight`, `proj`, `teacher`";
     assert_eq!(
         second_match("loss", "lss"),
         format!(
@@ -163,11 +164,11 @@ fn wrong_types_are_named_with_path_line_and_column() {
         ),
         (
             r#"{"intermediate_matches": {}}"#,
-            "intermediate_matches: invalid type: map, expected null or a list of matches at line 1 column 27",
+            "intermediate_matches: invalid type: map, expected null, the name of a match set or a list of matches at line 1 column 27",
         ),
         (
             r#"{"intermediate_matches": [[0, 0, "hidden", "hidden_mse", 1]]}"#,
-            "intermediate_matches[0]: invalid type: sequence, expected an object of keys and values at line 1 column 26",
+            "intermediate_matches[0]: invalid type: sequence, expected an object of keys and values or the name of a match set at line 1 column 27",
         ),
     ] {
         assert_eq!(distillation(json), format!("JSON text: {message}"));
@@ -542,14 +543,23 @@ fn keys_whose_capability_is_missing_parse_and_are_refused_by_name() {
         let message = format!("`{key}` = {value} is not supported yet: {remedy}");
         assert_eq!(error.to_string(), message);
     }
-    let config = DistillationConfig::from_json_str(r#"{"is_caching_logits": true}"#).unwrap();
-    let error = config.validate().unwrap_err();
-    assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-    assert_eq!(
-        error.to_string(),
-        "`is_caching_logits` = true is not supported yet: set it to false; the teacher then runs \
-         on every batch, with the same result"
-    );
+}
+
+#[test]
+fn keys_of_the_cache_need_the_cache() {
+    for json in [
+        r#"{"cache_features": true}"#,
+        r#"{"cache_dtype": "bf16"}"#,
+        r#"{"cache_limit_mb": 5}"#,
+    ] {
+        let error = DistillationConfig::from_json_str(json)
+            .unwrap()
+            .validate()
+            .unwrap_err();
+        let key = json.split('"').nth(1).unwrap();
+        let message = format!("{key}: needs `is_caching_logits` = true");
+        assert_eq!(error.to_string(), message);
+    }
 }
 
 #[test]

@@ -185,6 +185,98 @@ fn loaders_can_be_lent_boxed_and_mapped() {
 }
 
 #[test]
+fn several_loaders_advance_side_by_side() {
+    let (mut one, mut other) = (loader(6, 2), loader(3, 2));
+    one.start_epoch(1).unwrap();
+    other.start_epoch(1).unwrap();
+    let mut next = |which: usize| {
+        let loaders: [&mut dyn DataLoader<Batch = Vec<Tensor>>; 2] = [&mut one, &mut other];
+        let batch = loaders.into_iter().nth(which).unwrap().next_batch();
+        batch.unwrap().map(|batch| ints(&batch[1]))
+    };
+    assert_eq!(next(0), Some(vec![0, 1]));
+    assert_eq!(next(1), Some(vec![0, 1]));
+    assert_eq!(next(0), Some(vec![2, 3]));
+    assert_eq!(next(1), Some(vec![2]));
+    assert_eq!(next(1), None);
+    assert_eq!(next(1), None);
+    assert_eq!(next(0), Some(vec![4, 5]));
+    assert_eq!(next(0), None);
+}
+
+#[test]
+fn a_new_epoch_forgets_the_one_under_way() {
+    fn check<L: DataLoader>(mut loader: L) {
+        for taken in 0..=3 {
+            loader.start_epoch(1).unwrap();
+            for _ in 0..taken {
+                assert!(loader.next_batch().unwrap().is_some());
+            }
+            loader.start_epoch(2).unwrap();
+            let mut count = 0;
+            while loader.next_batch().unwrap().is_some() {
+                count += 1;
+            }
+            assert_eq!(count, 3);
+            assert!(loader.next_batch().unwrap().is_none());
+        }
+    }
+    check(loader(6, 2));
+    check(VecLoader::new(vec![arange(1), arange(2), arange(3)]).unwrap());
+    check(ExampleLoader::new((0..5).collect(), 2, |_: &[&i64]| Ok(())).unwrap());
+    check(FnLoader::new(|_| Ok((0..3).map(Ok))));
+    check(loader(6, 2).map(Ok));
+    check(Box::new(loader(6, 2)));
+    check(&mut loader(6, 2));
+}
+
+#[test]
+fn a_batch_needs_an_epoch() {
+    fn check<L: DataLoader>(mut loader: L) {
+        let error = loader.next_batch().err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "data loader: `next_batch` was called before an epoch was begun; call `start_epoch` \
+             first"
+        );
+    }
+    check(loader(6, 2));
+    check(VecLoader::new(vec![arange(1)]).unwrap());
+    check(ExampleLoader::new(vec![1], 2, |_: &[&i64]| Ok(())).unwrap());
+    check(FnLoader::new(|_| Ok((0..3).map(Ok))));
+    // One that could not be begun is not under way either.
+    let mut short = loader(3, 4).drop_last();
+    assert!(short.start_epoch(1).is_err());
+    check(short);
+}
+
+#[test]
+fn an_error_ends_the_for_loop_and_not_the_epoch() {
+    let fragile = |examples: &[&i64]| match examples {
+        [2] => Err(Error::other("no 2")),
+        _ => Ok(*examples[0]),
+    };
+    let mut loader = ExampleLoader::new((0..4).collect(), 1, fragile).unwrap();
+    let mut epoch = loader.epoch(1).unwrap();
+    assert_eq!(epoch.next().unwrap().unwrap(), 0);
+    assert_eq!(epoch.next().unwrap().unwrap(), 1);
+    assert_eq!(epoch.next().unwrap().unwrap_err().to_string(), "no 2");
+    assert!(epoch.next().is_none());
+    drop(epoch);
+    assert_eq!(loader.next_batch().unwrap(), Some(3));
+    assert_eq!(loader.next_batch().unwrap(), None);
+}
+
+#[test]
+fn an_epoch_can_be_taken_from_a_trait_object() {
+    fn count(loader: &mut dyn DataLoader<Batch = Vec<Tensor>>) -> usize {
+        let first = loader.epoch(1).unwrap().count();
+        first + loader.epoch(2).unwrap().count()
+    }
+    assert_eq!(count(&mut loader(6, 2)), 6);
+}
+
+#[test]
 fn what_cannot_work_is_refused() {
     let column = |len: i64| arange(len);
     let no_examples = ExampleLoader::new(Vec::<i64>::new(), 2, |_: &[&i64]| Ok(()));

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::cell::Cell;
+
 use common::{assert_close, elements, waves};
 use ndarray::Array2;
 use tch::nn::VarStore;
@@ -10,7 +12,7 @@ use textbrewer::distiller::{EmdConfig, EmdDistiller, LayerWeights};
 use textbrewer::losses::{attention_mse, hidden_mse};
 use textbrewer::{
     from_fn, transport, AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, FromFn,
-    IntermediateMatch, LossReport, Model, Presets, ProjectionSpec, Result, StepInfo,
+    IntermediateMatch, LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, StepInfo,
     TrainingConfig, VecLoader,
 };
 
@@ -525,9 +527,9 @@ fn logits_labels_and_chosen_layers_count_beside_it() {
         terms,
         [
             ("unweighted_kd_loss", 3.0),
-            ("unweighted_emd_hidden", 0.25),
             ("unweighted_hidden_hidden_mse_0_0", 1.0),
             ("unweighted_hard_label_loss", 0.5),
+            ("unweighted_emd_hidden", 0.25),
         ]
     );
     let without_logits = report_of(Output {
@@ -688,6 +690,64 @@ fn configurations_that_cannot_work_are_refused() {
             &["layer_weights", "temperature"],
         );
     }
+}
+
+#[test]
+fn kept_teacher_outputs_change_no_loss() {
+    let run = |caching: bool| {
+        let (vars, layers) = variables(&hidden(2, 4, 5.0));
+        let (calls, folder) = (Cell::new(0), tempfile::tempdir().unwrap());
+        let layers_t = floats(&hidden(3, 4, 0.0));
+        let teacher = from_fn(|batch: &Tensor, _| {
+            calls.set(calls.get() + 1);
+            let hidden = layers_t.iter().map(|layer| layer * batch).collect();
+            Ok(Output {
+                hidden,
+                logits: Some(batch.ones_like()),
+                ..Output::default()
+            })
+        });
+        let student = says(Output {
+            hidden: layers,
+            logits: Some(batch()),
+            ..Output::default()
+        });
+        let config = DistillationConfig::default()
+            .is_caching_logits(caching)
+            .cache_features(caching);
+        let mut distiller = EmdDistiller::builder(&teacher, &student, &vars)
+            .train_config(train_config().output_dir(folder.path()))
+            .distill_config(config)
+            .adaptor(adaptor)
+            .build()
+            .unwrap()
+            .emd_config(hidden_only())
+            .unwrap();
+        let log = MemorySink::new();
+        let mut loader = VecLoader::new(vec![batch() + 1.0, batch() + 2.0]).unwrap();
+        let run = distiller
+            .train(&mut loader)
+            .epochs(3)
+            .optimizer(AdamW::new(0.01));
+        run.log_sink(log.clone()).run().unwrap();
+        assert_eq!(distiller.teacher_cache().is_some(), caching);
+        let losses: Vec<_> = log.curve("scalar/unweighted_emd_hidden");
+        assert_eq!(losses.len(), 6);
+        (losses, calls.get())
+    };
+    let ((without, all), (with, once)) = (run(false), run(true));
+    assert_eq!(without, with);
+    assert_eq!((all, once), (6, 2));
+
+    let (vars, _) = variables(&[]);
+    let student = says(Output::default());
+    let logits_only = EmdDistiller::builder(says(Output::default()), &student, &vars)
+        .train_config(train_config())
+        .distill_config(DistillationConfig::default().is_caching_logits(true))
+        .adaptor(adaptor)
+        .build();
+    let message = logits_only.map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("cache_features"), "{message}");
 }
 
 #[test]

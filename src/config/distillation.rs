@@ -3,12 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_not_empty, json, or_null, write_aligned, IntermediateMatch, SchedulerSpec,
+    check_finite, check_not_empty, is_false, json, match_sets, or_null, write_aligned,
+    IntermediateMatch, Precision, SchedulerSpec,
 };
 use crate::Error;
 
@@ -58,12 +60,22 @@ pub struct DistillationConfig {
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
-    /// Losses between inner layers. Default none.
+    /// Losses between inner layers. Default none. In JSON the name of a
+    /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
-    /// Keeps the teacher's logits of every batch instead of computing them again each
-    /// epoch. Default false; not supported yet.
+    /// Keeps the teacher's logits of every batch in main memory instead of computing them
+    /// again each epoch. Default false.
     pub is_caching_logits: bool,
+    /// With `is_caching_logits`: keeps the features that matches need, too. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cache_features: bool,
+    /// In which type the cache stores numbers. Default that of the teacher's output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_dtype: Option<Precision>,
+    /// How large the cache may become, in megabytes. Default no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_limit_mb: Option<u64>,
 }
 
 impl Default for DistillationConfig {
@@ -79,6 +91,9 @@ impl Default for DistillationConfig {
             probability_shift: false,
             intermediate_matches: Vec::new(),
             is_caching_logits: false,
+            cache_features: false,
+            cache_dtype: None,
+            cache_limit_mb: None,
         }
     }
 }
@@ -183,12 +198,32 @@ impl DistillationConfig {
         self
     }
 
+    /// Sets [`cache_features`](Self#structfield.cache_features).
+    #[must_use]
+    pub fn cache_features(mut self, on: bool) -> Self {
+        self.cache_features = on;
+        self
+    }
+
+    /// Sets [`cache_dtype`](Self#structfield.cache_dtype).
+    #[must_use]
+    pub fn cache_dtype(mut self, dtype: impl Into<Option<Precision>>) -> Self {
+        self.cache_dtype = dtype.into();
+        self
+    }
+
+    /// Sets [`cache_limit_mb`](Self#structfield.cache_limit_mb).
+    #[must_use]
+    pub fn cache_limit_mb(mut self, megabytes: impl Into<Option<u64>>) -> Self {
+        self.cache_limit_mb = megabytes.into();
+        self
+    }
+
     /// Checks every value. Names of losses, projections and schedules are looked up
     /// later, when a distiller is built.
     ///
     /// # Errors
-    /// [`Error::Config`] with the path of the first value that cannot work;
-    /// [`Error::Unsupported`] for a key whose capability is not there yet.
+    /// [`Error::Config`] with the path of the first value that cannot work.
     pub fn validate(&self) -> crate::Result<()> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::config(
@@ -207,13 +242,15 @@ impl DistillationConfig {
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             item.check(&format!("intermediate_matches[{i}]"))?;
         }
-        if self.is_caching_logits {
-            return Err(Error::Unsupported {
-                feature: "`is_caching_logits` = true".to_owned(),
-                remedy: "set it to false; the teacher then runs on every batch, with the same \
-                         result"
-                    .to_owned(),
-            });
+        let unused = [
+            ("cache_features", self.cache_features),
+            ("cache_dtype", self.cache_dtype.is_some()),
+            ("cache_limit_mb", self.cache_limit_mb.is_some()),
+        ];
+        for (key, is_set) in unused {
+            if is_set && !self.is_caching_logits {
+                return Err(Error::config(key, "needs `is_caching_logits` = true"));
+            }
         }
         Ok(())
     }
@@ -238,33 +275,34 @@ impl fmt::Display for DistillationConfig {
                 .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
         };
         let matches = self.intermediate_matches.len();
-        write_aligned(
-            f,
-            &[
-                ("temperature", self.temperature.to_string()),
-                (
-                    "temperature_scheduler",
-                    scheduler(&self.temperature_scheduler),
-                ),
-                ("hard_label_weight", self.hard_label_weight.to_string()),
-                (
-                    "hard_label_weight_scheduler",
-                    scheduler(&self.hard_label_weight_scheduler),
-                ),
-                ("kd_loss_type", self.kd_loss_type.clone()),
-                ("kd_loss_weight", self.kd_loss_weight.to_string()),
-                (
-                    "kd_loss_weight_scheduler",
-                    scheduler(&self.kd_loss_weight_scheduler),
-                ),
-                ("probability_shift", self.probability_shift.to_string()),
-                ("is_caching_logits", self.is_caching_logits.to_string()),
-                (
-                    "intermediate_matches",
-                    or_null((matches > 0).then_some(matches)),
-                ),
-            ],
-        )?;
+        let mut rows = vec![
+            ("temperature", self.temperature.to_string()),
+            (
+                "temperature_scheduler",
+                scheduler(&self.temperature_scheduler),
+            ),
+            ("hard_label_weight", self.hard_label_weight.to_string()),
+            (
+                "hard_label_weight_scheduler",
+                scheduler(&self.hard_label_weight_scheduler),
+            ),
+            ("kd_loss_type", self.kd_loss_type.clone()),
+            ("kd_loss_weight", self.kd_loss_weight.to_string()),
+            (
+                "kd_loss_weight_scheduler",
+                scheduler(&self.kd_loss_weight_scheduler),
+            ),
+            ("probability_shift", self.probability_shift.to_string()),
+            ("is_caching_logits", self.is_caching_logits.to_string()),
+        ];
+        if self.is_caching_logits {
+            rows.push(("cache_features", self.cache_features.to_string()));
+            rows.push(("cache_dtype", or_null(self.cache_dtype)));
+            rows.push(("cache_limit_mb", or_null(self.cache_limit_mb)));
+        }
+        let matches = or_null((matches > 0).then_some(matches));
+        rows.push(("intermediate_matches", matches));
+        write_aligned(f, &rows)?;
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             write!(f, "\n  [{i}] {item}")?;
         }
@@ -272,32 +310,69 @@ impl fmt::Display for DistillationConfig {
     }
 }
 
-/// A list of objects; `null` is an empty one.
+/// A list of objects and of names of match sets, or one name; `null` is an empty list.
 fn matches<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IntermediateMatch>, D::Error> {
-    #[derive(Deserialize)]
-    struct Item(#[serde(deserialize_with = "json::object")] IntermediateMatch);
-
     struct Matches;
 
     impl<'de> Visitor<'de> for Matches {
         type Value = Vec<IntermediateMatch>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("null or a list of matches")
+            f.write_str("null, the name of a match set or a list of matches")
         }
 
         fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
             Ok(Vec::new())
         }
 
+        fn visit_str<E: de::Error>(self, name: &str) -> Result<Self::Value, E> {
+            named_set(name)
+        }
+
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
             let mut matches = Vec::new();
-            while let Some(Item(item)) = list.next_element()? {
-                matches.push(item);
+            while let Some(Item(items)) = list.next_element()? {
+                matches.extend(items);
             }
             Ok(matches)
         }
     }
 
     deserializer.deserialize_any(Matches)
+}
+
+/// An element of that list: a match, or the matches of a named set.
+struct Item(Vec<IntermediateMatch>);
+
+impl<'de> Deserialize<'de> for Item {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ItemVisitor;
+
+        impl<'de> Visitor<'de> for ItemVisitor {
+            type Value = Item;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object of keys and values or the name of a match set")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Item, E> {
+                named_set(name).map(Item)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Item, A::Error> {
+                let item = IntermediateMatch::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Item(vec![item]))
+            }
+        }
+
+        deserializer.deserialize_any(ItemVisitor)
+    }
+}
+
+fn named_set<E: de::Error>(name: &str) -> Result<Vec<IntermediateMatch>, E> {
+    match_sets::find(name).ok_or_else(|| {
+        let known: Vec<_> = match_sets::match_set_names().collect();
+        let known = known.join(", ");
+        E::custom(format!("unknown match set `{name}`; known: {known}"))
+    })
 }

@@ -39,6 +39,13 @@ pub struct IntermediateMatch {
     /// The student's features go through this layer first.
     #[serde(default)]
     pub proj: Option<ProjectionSpec>,
+    /// With several teachers: whose features, counted from 0.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub teacher: usize,
+}
+
+fn is_first(teacher: &usize) -> bool {
+    *teacher == 0
 }
 
 impl IntermediateMatch {
@@ -55,6 +62,7 @@ impl IntermediateMatch {
             loss: String::new(),
             weight: 1.0,
             proj: None,
+            teacher: 0,
         }
     }
 
@@ -89,16 +97,28 @@ impl IntermediateMatch {
         self
     }
 
+    /// With several teachers: takes the features from this one, counted from 0.
+    #[must_use]
+    pub fn teacher(mut self, index: usize) -> Self {
+        self.teacher = index;
+        self
+    }
+
     /// TextBrewer's name of this term in the logs:
-    /// `unweighted_{feature}_{loss}_{layer_S}_{layer_T}`, lists joined by `-`.
+    /// `unweighted_{feature}_{loss}_{layer_S}_{layer_T}`, lists joined by `-`; with
+    /// `_teacher{index}` for a teacher other than the first.
     pub fn log_name(&self) -> String {
-        format!(
+        let name = format!(
             "unweighted_{}_{}_{}_{}",
             self.feature,
             self.loss,
             self.layer_student.tag(),
             self.layer_teacher.tag()
-        )
+        );
+        match self.teacher {
+            0 => name,
+            teacher => format!("{name}_teacher{teacher}"),
+        }
     }
 
     pub(super) fn check(&self, path: &str) -> crate::Result<()> {
@@ -149,9 +169,12 @@ impl fmt::Display for IntermediateMatch {
             "layer_T : {}, layer_S : {}, feature : {}, loss : {}, weight : {}",
             self.layer_teacher, self.layer_student, self.feature, self.loss, self.weight
         )?;
-        match &self.proj {
-            Some(projection) => write!(f, ", proj : {projection}"),
-            None => Ok(()),
+        if let Some(projection) = &self.proj {
+            write!(f, ", proj : {projection}")?;
         }
+        if self.teacher > 0 {
+            write!(f, ", teacher : {}", self.teacher)?;
+        }
+        Ok(())
     }
 }

@@ -8,15 +8,21 @@
 mod device;
 mod distillation;
 mod json;
+mod layer_map;
 mod layers;
+mod match_sets;
 mod matching;
+mod precision;
 mod projection_spec;
 mod scheduler_spec;
 mod training;
 
 pub use distillation::DistillationConfig;
+pub use layer_map::LayerMap;
 pub use layers::Layers;
+pub use match_sets::{match_set, match_set_names};
 pub use matching::IntermediateMatch;
+pub use precision::Precision;
 pub use projection_spec::ProjectionSpec;
 pub use scheduler_spec::{Arguments, SchedulerSpec};
 pub use training::TrainingConfig;
@@ -35,6 +41,11 @@ fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[(&str, String)]) -> fmt::Re
         write!(f, "{key:<width$} : {value}")?;
     }
     Ok(())
+}
+
+/// For leaving keys of our own out of JSON that the original is to read.
+fn is_false(on: &bool) -> bool {
+    !*on
 }
 
 /// `null`, or the value.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::{device, json, or_null, write_aligned};
+use super::{device, is_false, json, or_null, write_aligned};
 use crate::{Error, Result};
 
 /// How to train: steps, checkpoints, folders, device.
@@ -74,10 +74,6 @@ pub struct TrainingConfig {
 }
 
 const DEFAULT_LOG_INTERVAL: Option<u64> = Some(20);
-
-fn is_false(on: &bool) -> bool {
-    !*on
-}
 
 fn is_default_log_interval(interval: &Option<u64>) -> bool {
     *interval == DEFAULT_LOG_INTERVAL

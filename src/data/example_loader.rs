@@ -4,10 +4,8 @@ use std::fmt;
 
 use crate::Result;
 
-use super::order::BatchOrder;
-use super::DataLoader;
-
-type Collate<E, B> = Box<dyn Fn(&[&E]) -> Result<B>>;
+use super::order::{BatchIndices, BatchOrder};
+use super::{not_started, DataLoader};
 
 /// Gives batches that a closure makes of a few examples each.
 ///
@@ -31,27 +29,28 @@ type Collate<E, B> = Box<dyn Fn(&[&E]) -> Result<B>>;
 /// # Ok(())
 /// # }
 /// ```
-pub struct ExampleLoader<E, B> {
+pub struct ExampleLoader<E, F> {
     examples: Vec<E>,
     order: BatchOrder,
-    collate: Collate<E, B>,
+    rest: Option<BatchIndices>,
+    collate: F,
 }
 
-impl<E, B> ExampleLoader<E, B> {
+impl<E, F, B> ExampleLoader<E, F>
+where
+    F: Fn(&[&E]) -> Result<B>,
+{
     /// A loader that calls `collate` with `batch_size` examples at a time, and with what
     /// is left at the end.
     ///
     /// # Errors
     /// When there is no example, or `batch_size` is 0.
-    pub fn new(
-        examples: Vec<E>,
-        batch_size: usize,
-        collate: impl Fn(&[&E]) -> Result<B> + 'static,
-    ) -> Result<Self> {
+    pub fn new(examples: Vec<E>, batch_size: usize, collate: F) -> Result<Self> {
         Ok(ExampleLoader {
             order: BatchOrder::new("data set", examples.len(), batch_size)?,
             examples,
-            collate: Box::new(collate),
+            rest: None,
+            collate,
         })
     }
 
@@ -70,24 +69,33 @@ impl<E, B> ExampleLoader<E, B> {
     }
 }
 
-impl<E, B> DataLoader for ExampleLoader<E, B> {
+impl<E, F, B> DataLoader for ExampleLoader<E, F>
+where
+    F: Fn(&[&E]) -> Result<B>,
+{
     type Batch = B;
 
     fn num_batches(&self) -> Option<usize> {
         Some(self.order.num_batches())
     }
 
-    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
-        let batches = self.order.batches(epoch)?;
-        Ok(Box::new(batches.map(|indices| {
-            let pick = |&index: &usize| self.examples.get(index);
-            let examples: Vec<&E> = indices.iter().filter_map(pick).collect();
-            (self.collate)(&examples)
-        })))
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.rest = None;
+        self.rest = Some(self.order.batches(epoch)?);
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<B>> {
+        let Some(indices) = self.rest.as_mut().ok_or_else(not_started)?.next() else {
+            return Ok(None);
+        };
+        let pick = |&index: &usize| self.examples.get(index);
+        let examples: Vec<&E> = indices.iter().filter_map(pick).collect();
+        (self.collate)(&examples).map(Some)
     }
 }
 
-impl<E, B> fmt::Debug for ExampleLoader<E, B> {
+impl<E, F> fmt::Debug for ExampleLoader<E, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExampleLoader")
             .field("examples", &self.examples.len())

@@ -1,11 +1,11 @@
 //! Batches from anywhere.
 
 use std::fmt;
-use std::marker::PhantomData;
+use std::iter::Fuse;
 
 use crate::Result;
 
-use super::DataLoader;
+use super::{not_started, DataLoader};
 
 /// Gives the batches of whatever iterator a closure returns for an epoch.
 ///
@@ -27,7 +27,7 @@ use super::DataLoader;
 pub struct FnLoader<F, I> {
     open: F,
     num_batches: Option<usize>,
-    iterator: PhantomData<fn() -> I>,
+    rest: Option<Fuse<I>>,
 }
 
 impl<F, I, B> FnLoader<F, I>
@@ -40,7 +40,7 @@ where
         FnLoader {
             open,
             num_batches: None,
-            iterator: PhantomData,
+            rest: None,
         }
     }
 
@@ -63,8 +63,15 @@ where
         self.num_batches
     }
 
-    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
-        Ok(Box::new((self.open)(epoch)?))
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.rest = None;
+        self.rest = Some((self.open)(epoch)?.fuse());
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<B>> {
+        let batches = self.rest.as_mut().ok_or_else(not_started)?;
+        batches.next().transpose()
     }
 }
 

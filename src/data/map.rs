@@ -29,9 +29,13 @@ where
         self.loader.num_batches()
     }
 
-    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
-        let batches = self.loader.epoch(epoch)?;
-        Ok(Box::new(batches.map(|batch| (self.convert)(batch?))))
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.loader.start_epoch(epoch)
+    }
+
+    fn next_batch(&mut self) -> Result<Option<B>> {
+        let batch = self.loader.next_batch()?;
+        batch.map(&mut self.convert).transpose()
     }
 }
 

@@ -28,10 +28,7 @@ impl Order {
     pub(super) fn indices(self, epoch: u64) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..self.len).collect();
         if let Some(seed) = self.seed {
-            let mut key = [0; 32];
-            key[..8].copy_from_slice(&seed.to_le_bytes());
-            key[8..16].copy_from_slice(&epoch.to_le_bytes());
-            let mut random = ChaCha8Rng::from_seed(key);
+            let mut random = generator(seed, epoch, 0);
             // Fisher and Yates. The product's upper half is uniform in 0..=last but for
             // a bias of at most len in 2⁶⁴.
             for last in (1..indices.len()).rev() {
@@ -41,6 +38,15 @@ impl Order {
         }
         indices
     }
+}
+
+/// Random numbers that depend on these three alone.
+pub(super) fn generator(seed: u64, epoch: u64, purpose: u8) -> ChaCha8Rng {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..16].copy_from_slice(&epoch.to_le_bytes());
+    key[16] = purpose;
+    ChaCha8Rng::from_seed(key)
 }
 
 /// Indices in groups of `batch_size`.
@@ -72,7 +78,7 @@ impl BatchOrder {
     }
 
     /// The indices of each batch of this epoch.
-    pub(super) fn batches(self, epoch: u64) -> Result<impl Iterator<Item = Vec<usize>>> {
+    pub(super) fn batches(self, epoch: u64) -> Result<BatchIndices> {
         let batches = self.num_batches();
         if batches == 0 {
             return Err(Error::config(
@@ -83,8 +89,28 @@ impl BatchOrder {
                 ),
             ));
         }
-        let mut rest = self.order.indices(epoch).into_iter();
-        Ok((0..batches).map(move |_| rest.by_ref().take(self.batch_size).collect()))
+        Ok(BatchIndices {
+            rest: self.order.indices(epoch).into_iter(),
+            batches,
+            batch_size: self.batch_size,
+        })
+    }
+}
+
+/// The indices of each batch that an epoch has left.
+#[derive(Debug)]
+pub(super) struct BatchIndices {
+    rest: std::vec::IntoIter<usize>,
+    batches: usize,
+    batch_size: usize,
+}
+
+impl Iterator for BatchIndices {
+    type Item = Vec<usize>;
+
+    fn next(&mut self) -> Option<Vec<usize>> {
+        self.batches = self.batches.checked_sub(1)?;
+        Some(self.rest.by_ref().take(self.batch_size).collect())
     }
 }
 

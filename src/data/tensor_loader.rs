@@ -5,8 +5,8 @@ use tch::Tensor;
 use crate::error::Context;
 use crate::{Error, Result};
 
-use super::order::BatchOrder;
-use super::DataLoader;
+use super::order::{BatchIndices, BatchOrder};
+use super::{not_started, DataLoader};
 
 /// Gives batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
 ///
@@ -33,6 +33,7 @@ use super::DataLoader;
 pub struct TensorLoader {
     tensors: Vec<Tensor>,
     order: BatchOrder,
+    rest: Option<BatchIndices>,
 }
 
 impl TensorLoader {
@@ -71,6 +72,7 @@ impl TensorLoader {
         Ok(TensorLoader {
             tensors,
             order: BatchOrder::new("data set", len, batch_size)?,
+            rest: None,
         })
     }
 
@@ -96,14 +98,16 @@ impl DataLoader for TensorLoader {
         Some(self.order.num_batches())
     }
 
-    fn epoch<'a>(
-        &'a mut self,
-        epoch: u64,
-    ) -> Result<Box<dyn Iterator<Item = Result<Vec<Tensor>>> + 'a>> {
-        let batches = self.order.batches(epoch)?;
-        Ok(Box::new(
-            batches.map(|indices| rows(&self.tensors, &indices)),
-        ))
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.rest = None;
+        self.rest = Some(self.order.batches(epoch)?);
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Vec<Tensor>>> {
+        let indices = self.rest.as_mut().ok_or_else(not_started)?.next();
+        let select = |indices: Vec<usize>| rows(&self.tensors, &indices);
+        indices.map(select).transpose()
     }
 }
 

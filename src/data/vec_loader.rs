@@ -5,7 +5,7 @@ use tch::Device;
 use crate::{Batch, Result};
 
 use super::order::Order;
-use super::DataLoader;
+use super::{not_started, DataLoader};
 
 /// Gives the batches of a vector, in their order or shuffled.
 ///
@@ -29,7 +29,9 @@ use super::DataLoader;
 pub struct VecLoader<B> {
     batches: Vec<B>,
     order: Order,
+    rest: Option<std::vec::IntoIter<usize>>,
     device: Device,
+    last: Option<u64>,
 }
 
 impl<B: Batch> VecLoader<B> {
@@ -40,8 +42,10 @@ impl<B: Batch> VecLoader<B> {
     pub fn new(batches: Vec<B>) -> Result<Self> {
         Ok(VecLoader {
             order: Order::new("batches", batches.len())?,
+            rest: None,
             batches,
             device: Device::Cpu,
+            last: None,
         })
     }
 
@@ -67,9 +71,23 @@ impl<B: Batch> DataLoader for VecLoader<B> {
         Some(self.batches.len())
     }
 
-    fn epoch<'a>(&'a mut self, epoch: u64) -> Result<Box<dyn Iterator<Item = Result<B>> + 'a>> {
-        let indices = self.order.indices(epoch).into_iter();
-        let batches = indices.filter_map(|index| self.batches.get(index));
-        Ok(Box::new(batches.map(|batch| batch.to_device(self.device))))
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.rest = Some(self.order.indices(epoch).into_iter());
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<B>> {
+        let index = self.rest.as_mut().ok_or_else(not_started)?.next();
+        self.last = index.map(|index| index as u64);
+        let batch = index.and_then(|index| self.batches.get(index));
+        batch.map(|batch| batch.to_device(self.device)).transpose()
+    }
+
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        self.last
     }
 }

@@ -3,7 +3,8 @@
 use tch::nn::VarStore;
 
 use super::{
-    Distiller, DistillerBuilder, HardLabels, LossReport, Pair, Parts, SoftLabels, StepInfo,
+    Distiller, DistillerBuilder, HardLabels, LossReport, OnePair, Pair, Parts, SoftLabels,
+    StepInfo, TeacherCache,
 };
 use crate::{Batch, Error, Model, Result, TrainingConfig};
 
@@ -27,7 +28,7 @@ impl<'a, B, S: Model<B> + ?Sized> BasicDistiller<'a, B, S> {
         teacher: T,
         student: &'a S,
         variables: &'a VarStore,
-    ) -> DistillerBuilder<'a, B, T, S, Self> {
+    ) -> DistillerBuilder<OnePair<'a, B, T, S, Self>> {
         DistillerBuilder::new(teacher, student, variables)
     }
 }
@@ -56,7 +57,7 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch)?;
+        let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
         self.soft_labels
@@ -75,5 +76,9 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
 
     fn variables(&self) -> &VarStore {
         self.pair.variables()
+    }
+
+    fn teacher_cache(&self) -> Option<&TeacherCache> {
+        self.pair.teacher_cache()
     }
 }

@@ -10,13 +10,15 @@ mod layer_weights;
 
 pub use config::{EmdConfig, LayerWeights};
 
+use std::slice;
+
 use tch::nn::VarStore;
 
 use self::layer_costs::{LayerCosts, MatchedFeature};
 use self::layer_weights::Weights;
-
 use crate::distiller::{
-    Distiller, DistillerBuilder, HardLabels, LossReport, Matches, Pair, Parts, SoftLabels, StepInfo,
+    Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts, SharedLosses, StepInfo,
+    TeacherCache,
 };
 use crate::optim::ParamGroup;
 use crate::transport::{self, TransportPlan};
@@ -33,7 +35,7 @@ use crate::{
 ///
 /// > EMD = Σᵢⱼ fᵢⱼ dᵢⱼ, where f minimises it subject to f ≥ 0, Σⱼ fᵢⱼ = wᵢ (teacher), Σᵢ fᵢⱼ = wⱼ (student)
 ///
-/// > loss = w_kd · KD + w_h · EMD(hidden) + w_a · EMD(attention) + Σ wᵢ · matchᵢ + w_hl · Σ mean(losses)
+/// > loss = w_kd · KD + Σ wᵢ · matchᵢ + w_hl · Σ mean(losses) + w_h · EMD(hidden) + w_a · EMD(attention)
 ///
 /// Gradients flow through `d`, to the student and to the projection, and not through `f`. All
 /// the costs are read from the device together, once a batch, and the problems are solved
@@ -116,9 +118,7 @@ use crate::{
 pub struct EmdDistiller<'a, B, S: ?Sized> {
     pair: Pair<'a, B, S>,
     config: TrainingConfig,
-    soft_labels: SoftLabels,
-    matches: Matches,
-    hard_labels: HardLabels,
+    shared: SharedLosses,
     presets: Presets,
     emd_config: EmdConfig,
     matched: Vec<MatchedFeature>,
@@ -136,7 +136,7 @@ impl<'a, B, S: Model<B> + ?Sized> EmdDistiller<'a, B, S> {
         teacher: T,
         student: &'a S,
         variables: &'a VarStore,
-    ) -> DistillerBuilder<'a, B, T, S, Self> {
+    ) -> DistillerBuilder<OnePair<'a, B, T, S, Self>> {
         DistillerBuilder::new(teacher, student, variables)
     }
 }
@@ -146,10 +146,17 @@ impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for EmdDistiller<'a, B, S> {
 
     fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
         let (config, device) = (&parts.distill_config, parts.train_config.device);
+        if config.is_caching_logits && !config.cache_features {
+            return Err(Error::Config {
+                field: "is_caching_logits".to_owned(),
+                reason: "it keeps logits only, but EmdDistiller needs the teacher's layers at \
+                         every step; set `cache_features` as well, which takes more memory, or \
+                         leave caching off"
+                    .to_owned(),
+            });
+        }
         let distiller = EmdDistiller {
-            soft_labels: SoftLabels::new(config, &parts.presets)?,
-            matches: Matches::new(config, &parts.presets, device)?,
-            hard_labels: HardLabels::new(config, &parts.presets)?,
+            shared: SharedLosses::new(config, &parts.presets, device, 1)?,
             pair: parts.pair,
             config: parts.train_config,
             presets: parts.presets,
@@ -193,6 +200,9 @@ impl<B, S: ?Sized> EmdDistiller<'_, B, S> {
         };
         self.matched = vec![hidden, attention];
         self.matched.retain(|matched| matched.weight > 0.0);
+        if let Some(cache) = self.pair.teacher_cache() {
+            cache.keep_features(self.matched.iter().map(|matched| matched.feature));
+        }
         self.projections = VarStore::new(self.config.device);
         let path = self.projections.root().sub("emd_projection");
         let spec = config.hidden_projection.as_ref();
@@ -314,17 +324,11 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch)?;
+        let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
-        let mut report = LossReport::new();
-        // A model without logits is trained on its features alone.
-        if !teacher.logits.is_empty() && !student.logits.is_empty() {
-            self.soft_labels
-                .add_to(&mut report, &teacher, &student, step)?;
-        }
+        let each = slice::from_ref(&teacher);
+        let mut report = self.shared.report(&teacher, each, &student, step)?;
         self.add_distances(&mut report, &teacher, &student, step)?;
-        self.matches.add_to(&mut report, &teacher, &student)?;
-        self.hard_labels.add_to(&mut report, &student, step)?;
         Ok(report)
     }
 
@@ -341,7 +345,7 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
     }
 
     fn extra_groups(&self) -> Vec<ParamGroup> {
-        let mut groups = self.matches.param_groups();
+        let mut groups = self.shared.matches().param_groups();
         if let Some(spec) = &self.emd_config.hidden_projection {
             let mut parameters: Vec<_> = self.projections.variables().into_iter().collect();
             parameters.sort_by(|a, b| a.0.cmp(&b.0));
@@ -349,5 +353,9 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
                 .push(ParamGroup::new("emd_projection", parameters).options(spec.options.clone()));
         }
         groups
+    }
+
+    fn teacher_cache(&self) -> Option<&TeacherCache> {
+        self.pair.teacher_cache()
     }
 }

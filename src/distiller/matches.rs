@@ -1,5 +1,7 @@
 //! Losses between intermediate features of both models.
 
+use std::collections::BTreeSet;
+
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
@@ -27,13 +29,21 @@ struct Match {
 }
 
 impl Matches {
-    /// Looks up losses and makes projections, with their parameters on `device`.
+    /// Looks up losses and makes projections, with their parameters on `device`; `teachers`
+    /// is how many teachers a match may choose from.
     ///
     /// # Errors
-    /// When a name is unknown, or a loss takes another number of layers.
-    pub fn new(config: &DistillationConfig, presets: &Presets, device: Device) -> Result<Self> {
+    /// When a name is unknown, a loss takes another number of layers, or a match names a
+    /// teacher that is not there.
+    pub fn new(
+        config: &DistillationConfig,
+        presets: &Presets,
+        device: Device,
+        teachers: usize,
+    ) -> Result<Self> {
         let projections = VarStore::new(device);
         let root = projections.root().sub("projection");
+        let mut names = BTreeSet::new();
         let matches = config
             .intermediate_matches
             .iter()
@@ -42,13 +52,17 @@ impl Matches {
                 let place = format!("intermediate_matches[{index}]");
                 let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
                 check_layers(&place, &loss, config)?;
+                if config.teacher >= teachers {
+                    let reason = format!("there is no teacher {}, only {teachers}", config.teacher);
+                    return Err(Error::config(format!("{place}.teacher"), reason));
+                }
                 let build = |spec: &ProjectionSpec| {
                     let (field, path) = (format!("{place}.proj"), root.sub(index));
                     presets.make_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
                 };
                 let projection = config.proj.as_ref().map(build).transpose()?;
                 Ok(Match {
-                    log_name: config.log_name(),
+                    log_name: unique(config.log_name(), index, &mut names),
                     config: config.clone(),
                     place,
                     loss,
@@ -63,17 +77,23 @@ impl Matches {
     }
 
     /// Adds one term for each match, `unweighted_{feature}_{loss}_{student layer}_{teacher layer}`.
-    /// Padding, as the student's `inputs_mask` tells it, is left out.
+    /// `teachers` has what each teacher returned. Padding, as the student's `inputs_mask`
+    /// tells it, is left out.
     ///
     /// # Errors
     /// When an adaptor did not return the feature or the layer, or shapes do not fit.
     pub fn add_to(
         &self,
         report: &mut LossReport,
-        teacher: &AdaptorOutput,
+        teachers: &[AdaptorOutput],
         student: &AdaptorOutput,
     ) -> Result<()> {
         for matched in &self.matches {
+            let teacher = teachers.get(matched.config.teacher);
+            let teacher = teacher.ok_or_else(|| {
+                let reason = format!("there is no teacher {}", matched.config.teacher);
+                Error::config(format!("{}.teacher", matched.place), reason)
+            })?;
             let loss = matched.loss_between(teacher, student)?;
             report.add(matched.log_name.clone(), loss, matched.config.weight);
         }
@@ -171,6 +191,16 @@ impl Match {
             other => other,
         }
     }
+}
+
+/// Two matches may differ in their projections alone; each is to have its own curve.
+fn unique(name: String, index: usize, known: &mut BTreeSet<String>) -> String {
+    let name = match known.contains(&name) {
+        true => format!("{name}_match{index}"),
+        false => name,
+    };
+    known.insert(name.clone());
+    name
 }
 
 /// A loss on one layer cannot take a list, and the other way round.

@@ -6,27 +6,41 @@
 
 mod basic;
 mod builder;
+mod cache;
 mod emd;
+mod ensemble;
 mod general;
 mod hard_labels;
 mod matches;
+mod multi_task;
+mod multi_teacher;
+mod one_pair;
 mod pair;
 mod report;
+mod shared_losses;
 mod soft_labels;
 mod step;
+mod teacher;
 mod trainer;
 
 pub use basic::BasicDistiller;
-pub use builder::{DistillerBuilder, Parts};
+pub use builder::DistillerBuilder;
+pub use cache::TeacherCache;
 pub use emd::{EmdConfig, EmdDistiller, LayerWeights};
+pub use ensemble::Ensemble;
 pub use general::GeneralDistiller;
 pub use hard_labels::HardLabels;
 pub use matches::Matches;
-pub use pair::Pair;
+pub use multi_task::{ManyTasks, MultiTaskDistiller, Task};
+pub use multi_teacher::{ManyTeachers, MultiTeacherDistiller};
+pub use one_pair::{OnePair, Parts};
+pub use pair::{Pair, Student};
 pub(crate) use report::TOTAL_LOSS;
 pub use report::{LossReport, LossTerm};
+pub use shared_losses::SharedLosses;
 pub use soft_labels::SoftLabels;
 pub use step::{StepInfo, WeightSchedule};
+pub use teacher::{Teacher, Teachers, TeachersOutput};
 pub use trainer::{BasicTrainer, BasicTrainerBuilder};
 
 use tch::nn::VarStore;
@@ -68,7 +82,7 @@ use crate::{Batch, DataLoader, Result, Run, TrainingConfig};
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let student = nn::linear(variables.root(), 3, 2, Default::default());
 /// let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
-/// let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))]);
+/// let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
 ///
 /// let mut distiller = Shrinker { student: &student, variables: &variables, config };
 /// let summary = distiller.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).run()?;
@@ -100,6 +114,12 @@ pub trait Distiller {
     /// in no checkpoint and, unless the configuration says so, not clipped.
     fn extra_groups(&self) -> Vec<ParamGroup> {
         Vec::new()
+    }
+
+    /// Where teacher outputs are kept, if they are. The engine then gives every batch a
+    /// number, and empties the cache at the start of a run.
+    fn teacher_cache(&self) -> Option<&TeacherCache> {
+        None
     }
 
     /// Starts to describe a training run.

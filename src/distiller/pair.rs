@@ -4,56 +4,89 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
-use crate::{AdaptorOutput, Model, Result};
+use super::{StepInfo, Teacher, TeacherCache};
+use crate::{AdaptorOutput, Error, Model, Result, Side};
 
 /// A model and its adaptor in one.
 pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
 
-/// A teacher and a student with their adaptors.
+/// A student with its adaptor and its variables.
 ///
-/// The teacher always runs in evaluation mode and without gradients, the student in
-/// training mode and with them.
-pub struct Pair<'a, B, S: ?Sized> {
-    teacher: Adapted<'a, B>,
-    adapted_student: Adapted<'a, B>,
-    student: &'a S,
+/// It always runs in training mode and with gradients.
+pub struct Student<'a, B, S: ?Sized> {
+    adapted: Adapted<'a, B>,
+    model: &'a S,
     variables: &'a VarStore,
 }
 
-impl<'a, B, S: Model<B> + ?Sized> Pair<'a, B, S> {
-    /// Puts models and adaptors together.
-    pub fn new<T, FT, FS>(
-        teacher: T,
-        teacher_adaptor: FT,
-        student: &'a S,
-        student_adaptor: FS,
-        variables: &'a VarStore,
-    ) -> Self
+impl<'a, B, S: Model<B> + ?Sized> Student<'a, B, S> {
+    /// Puts a model, its adaptor and its variables together.
+    pub fn new<F>(model: &'a S, adaptor: F, variables: &'a VarStore) -> Self
     where
-        T: Model<B> + 'a,
-        FT: Fn(&B, &T::Output) -> Result<AdaptorOutput> + 'a,
-        FS: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
+        F: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
     {
-        Pair {
-            teacher: Box::new(move |batch| teacher_adaptor(batch, &teacher.forward(batch, false)?)),
-            adapted_student: Box::new(move |batch| {
-                student_adaptor(batch, &student.forward(batch, true)?)
-            }),
-            student,
+        Student {
+            adapted: Box::new(move |batch| adaptor(batch, &model.forward(batch, true)?)),
+            model,
             variables,
         }
     }
 }
 
-impl<'a, B, S: ?Sized> Pair<'a, B, S> {
-    /// What the teacher says of a batch.
+impl<'a, B, S: ?Sized> Student<'a, B, S> {
+    /// What the student says of a batch.
     ///
     /// # Errors
     /// Those of the model and of its adaptor.
-    pub fn run_teacher(&self, batch: &B) -> Result<AdaptorOutput> {
-        // The guard gives gradients back even when the model panics.
-        let _guard = tch::no_grad_guard();
-        (self.teacher)(batch)
+    pub fn run(&self, batch: &B) -> Result<AdaptorOutput> {
+        defined((self.adapted)(batch)?, Side::Student)
+    }
+
+    /// The model itself.
+    pub fn model(&self) -> &'a S {
+        self.model
+    }
+
+    /// Its variables.
+    pub fn variables(&self) -> &'a VarStore {
+        self.variables
+    }
+}
+
+impl<B, S: ?Sized> fmt::Debug for Student<'_, B, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Student").finish_non_exhaustive()
+    }
+}
+
+/// A teacher and a student with their adaptors.
+#[derive(Debug)]
+pub struct Pair<'a, B, S: ?Sized> {
+    teacher: Teacher<'a, B>,
+    student: Student<'a, B, S>,
+    cache: Option<TeacherCache>,
+}
+
+impl<'a, B, S: ?Sized> Pair<'a, B, S> {
+    /// Puts both together; the teacher's outputs are kept in `cache`, if there is one.
+    pub fn new(
+        teacher: Teacher<'a, B>,
+        student: Student<'a, B, S>,
+        cache: Option<TeacherCache>,
+    ) -> Self {
+        Pair {
+            teacher: teacher.cached(cache.as_ref(), 0),
+            student,
+            cache,
+        }
+    }
+
+    /// What the teacher says of a batch.
+    ///
+    /// # Errors
+    /// Those of the model, of its adaptor, and of the cache.
+    pub fn run_teacher(&self, batch: &B, step: &StepInfo) -> Result<AdaptorOutput> {
+        self.teacher.run(batch, step)
     }
 
     /// What the student says of a batch.
@@ -61,22 +94,45 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
     /// # Errors
     /// Those of the model and of its adaptor.
     pub fn run_student(&self, batch: &B) -> Result<AdaptorOutput> {
-        (self.adapted_student)(batch)
+        self.student.run(batch)
     }
 
     /// The student itself.
     pub fn student(&self) -> &'a S {
-        self.student
+        self.student.model()
     }
 
     /// The student's variables.
     pub fn variables(&self) -> &'a VarStore {
-        self.variables
+        self.student.variables()
+    }
+
+    /// Where the teacher's outputs are kept, if they are.
+    pub fn teacher_cache(&self) -> Option<&TeacherCache> {
+        self.cache.as_ref()
     }
 }
 
-impl<B, S: ?Sized> fmt::Debug for Pair<'_, B, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pair").finish_non_exhaustive()
+/// Refuses tensors that hold nothing: libtorch has no shape to give for them, and tch panics
+/// where one is asked for.
+pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
+    let lists = [
+        ("logits", &output.logits),
+        ("logits_mask", &output.logits_mask),
+        ("labels", &output.labels),
+        ("losses", &output.losses),
+    ];
+    let features = output.features.iter();
+    let of_lists = lists
+        .into_iter()
+        .chain(features.map(|(name, layers)| (name.as_str(), layers)))
+        .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
+    let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
+    for (key, tensor) in of_lists.chain(mask) {
+        if !tensor.defined() {
+            let what = format!("`{key}` of the {side} adaptor");
+            return Err(Error::shape(what, "a tensor", "an undefined one"));
+        }
     }
+    Ok(output)
 }

@@ -64,6 +64,10 @@ impl LossReport {
     /// When there is no term, or one is not a single number.
     pub fn total(&self) -> Result<Tensor> {
         let weighted = self.terms.iter().map(|term| {
+            if !term.loss.defined() {
+                let what = format!("loss `{}`", term.name);
+                return Err(Error::shape(what, "a single number", "an undefined tensor"));
+            }
             if term.loss.numel() != 1 {
                 return Err(Error::shape(
                     format!("loss `{}`", term.name),

@@ -69,6 +69,12 @@ impl SoftLabels {
             ));
         }
         let pairs = student_logits.iter().zip(&teacher_logits);
+        if pairs
+            .clone()
+            .any(|(student, teacher)| student.dim() != teacher.dim())
+        {
+            both_masked(teacher, student)?;
+        }
         let losses = pairs.map(|(student, teacher)| self.loss_between(student, teacher));
         if let Some(sum) = sum(losses)? {
             report.add("unweighted_kd_loss", sum, self.weight.at(step));
@@ -125,6 +131,20 @@ fn selected(logits: &[Tensor], output: &AdaptorOutput) -> Result<Vec<Tensor>> {
         return Ok(logits.iter().map(Tensor::shallow_clone).collect());
     }
     select_logits_with_mask(logits, &output.logits_mask)
+}
+
+/// A mask of one side alone leaves that side with fewer dimensions than the other.
+fn both_masked(teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<()> {
+    let (lacks, has) = match (
+        teacher.logits_mask.is_empty(),
+        student.logits_mask.is_empty(),
+    ) {
+        (true, false) => (Side::Teacher, Side::Student),
+        (false, true) => (Side::Student, Side::Teacher),
+        _ => return Ok(()),
+    };
+    let needed_by = format!("the match with the {has}'s masked logits");
+    Err(missing(lacks, "logits_mask", &needed_by))
 }
 
 fn missing(side: Side, key: &str, needed_by: &str) -> Error {

@@ -15,6 +15,9 @@ pub struct StepInfo {
     pub total_steps: u64,
     /// Epochs before this one.
     pub epoch: u64,
+    /// The number of the batch, where batches are the same in every epoch; a
+    /// [`TeacherCache`](crate::distiller::TeacherCache) tells them apart by it.
+    pub batch_id: Option<u64>,
 }
 
 impl StepInfo {
@@ -25,7 +28,15 @@ impl StepInfo {
             global_step,
             total_steps,
             epoch,
+            batch_id: None,
         }
+    }
+
+    /// The same point, at a batch that has a number.
+    #[must_use]
+    pub fn with_batch_id(mut self, id: Option<u64>) -> Self {
+        self.batch_id = id;
+        self
     }
 
     /// The part of the run that is done, from 0 to 1.

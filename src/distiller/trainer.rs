@@ -4,8 +4,8 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
-use super::builder::check_device;
-use super::pair::Adapted;
+use super::builder::check_training;
+use super::pair::{defined, Adapted};
 use super::report::{sum_of_means, TOTAL_LOSS};
 use super::{Distiller, LossReport, StepInfo};
 use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
@@ -37,7 +37,7 @@ impl<B: Batch, S: ?Sized> Distiller for BasicTrainer<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &B, _step: &StepInfo) -> Result<LossReport> {
-        let output = (self.adapted)(batch)?;
+        let output = defined((self.adapted)(batch)?, Side::Student)?;
         let total = sum_of_means(&output.losses)?.ok_or_else(|| Error::MissingOutput {
             side: Side::Student,
             key: "losses".to_owned(),
@@ -104,8 +104,7 @@ impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
     /// A missing adaptor, a configuration that cannot work, a device that is not there or
     /// not where the model is.
     pub fn build(self) -> Result<BasicTrainer<'a, B, S>> {
-        self.config.validate()?;
-        check_device(&self.config, self.variables)?;
+        check_training(&self.config, self.variables)?;
         Ok(BasicTrainer {
             adapted: self
                 .adapted

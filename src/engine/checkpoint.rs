@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
 use crate::{weights, Error, Result};
 
@@ -41,15 +42,50 @@ pub struct CheckpointInfo {
 /// Makes the folder and tries that files can be written there, so that a wrong path ends a
 /// run at its start and not at its first checkpoint.
 pub(super) fn prepare(folder: &Path) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
-    tempfile::tempfile_in(folder).map_err(|error| Error::io(folder, error))?;
+    let failed = |error| unwritable(Error::io(folder, error));
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    tempfile::tempfile_in(folder).map_err(failed)?;
     Ok(())
+}
+
+/// A finite loss can have a gradient that is not, and the step after it ruins the weights.
+/// All variables are asked about together, so that the device is waited for once.
+fn check_finite(state: &[(String, Tensor)], step: u64) -> Result<()> {
+    let trained: Vec<_> = state.iter().filter(|(_, t)| t.requires_grad()).collect();
+    if trained.is_empty() {
+        return Ok(());
+    }
+    let finite = trained.iter().map(|(_, t)| Ok(t.f_isfinite()?.f_all()?));
+    let finite = Tensor::f_stack(&finite.collect::<Result<Vec<_>>>()?, 0)?;
+    let finite = Vec::<bool>::try_from(&finite.f_to_device(Device::Cpu)?)?;
+    let bad = trained.iter().zip(finite).find(|(_, finite)| !finite);
+    match bad {
+        Some(((variable, _), _)) => Err(Error::NonFiniteVariable {
+            variable: variable.clone(),
+            step,
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The path alone does not say which key to change.
+fn unwritable(error: Error) -> Error {
+    match error {
+        Error::Io { path, source } => {
+            let reason = format!("{source}; choose a folder that can be written (`output_dir`)");
+            let source = std::io::Error::new(source.kind(), reason);
+            Error::Io { path, source }
+        }
+        other => other,
+    }
 }
 
 /// Writes `gs{step}.safetensors` whole or not at all.
 pub(super) fn save(folder: &Path, step: u64, variables: &VarStore) -> Result<PathBuf> {
     let path = folder.join(format!("gs{step}.safetensors"));
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    weights::save(&path, &weights::state_dict(variables), &metadata)?;
+    let state = weights::state_dict(variables);
+    check_finite(&state, step)?;
+    weights::save(&path, &state, &metadata).map_err(unwritable)?;
     Ok(path)
 }

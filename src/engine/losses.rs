@@ -26,10 +26,11 @@ impl PendingLosses {
     /// Keeps the values of one step. Nothing is read from the device.
     pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
         let mut names = vec![TOTAL_LOSS.to_owned()];
-        let mut values = vec![on_device(total)?];
+        let device = total.device();
+        let mut values = vec![kept(total, device)?];
         for term in report.terms().iter().filter(|term| term.name != TOTAL_LOSS) {
             names.push(term.name.clone());
-            values.push(on_device(&term.loss)?);
+            values.push(kept(&term.loss, device)?);
         }
         self.steps.push(PendingStep {
             forward_step: step,
@@ -59,7 +60,10 @@ impl PendingLosses {
         if tensors.is_empty() {
             return Ok(());
         }
-        let read = Tensor::f_stack(&tensors, 0)?.f_to_device(Device::Cpu)?;
+        // Double only after the transfer: not every device has it.
+        let read = Tensor::f_stack(&tensors, 0)?
+            .f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Double)?;
         let values = Vec::<f64>::try_from(&read)?;
         let mut values = values.into_iter();
         for step in &steps {
@@ -75,9 +79,9 @@ impl PendingLosses {
     }
 }
 
-fn on_device(loss: &Tensor) -> Result<Tensor> {
-    let loss = loss.f_detach()?.f_reshape([0i64; 0])?;
-    Ok(loss.f_to_kind(Kind::Double)?)
+/// The value without its history, beside the others: a term of the user's own may be elsewhere.
+fn kept(loss: &Tensor, device: Device) -> Result<Tensor> {
+    Ok(loss.f_detach()?.f_reshape([0i64; 0])?.f_to_device(device)?)
 }
 
 fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {

@@ -46,10 +46,11 @@ impl Plan {
                 );
                 return Err(Error::config("gradient_accumulation_steps", reason));
             }
-            let frequency = config.ckpt_frequency;
+            // More checkpoints than steps are one after every step.
+            let frequency = config.ckpt_frequency.min(per_epoch);
             // In floating point, as the original computes it: for some frequencies the
             // integer quotient is another step.
-            let at = |i: u64| ((per_epoch * i) as f64 / frequency as f64) as u64;
+            let at = |i: u64| (per_epoch as f64 * i as f64 / frequency as f64) as u64;
             plan.checkpoints = Checkpoints::InEpoch {
                 steps: (0..frequency).map(at).collect(),
                 every: config.ckpt_epoch_frequency,
@@ -61,7 +62,9 @@ impl Plan {
     /// Optimizer steps of the whole run.
     pub(crate) fn total_steps(&self) -> u64 {
         match self.length {
-            Length::Epochs { epochs, batches } => epochs * self.steps_per_epoch(batches),
+            Length::Epochs { epochs, batches } => {
+                epochs.saturating_mul(self.steps_per_epoch(batches))
+            }
             Length::Steps(steps) => steps,
         }
     }
@@ -166,6 +169,18 @@ mod tests {
         )
         .unwrap();
         assert_eq!(saved(&plan, 5, 3), [6, 12, 15]);
+    }
+
+    #[test]
+    fn huge_numbers_neither_overflow_nor_ask_for_memory() {
+        let config = TrainingConfig::default().ckpt_frequency(u64::MAX);
+        let length = Length::Epochs {
+            epochs: u64::MAX,
+            batches: 3,
+        };
+        let plan = Plan::new(&config, length).unwrap();
+        assert_eq!(plan.total_steps(), u64::MAX);
+        assert_eq!(saved(&plan, 2, 3), [1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

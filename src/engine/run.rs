@@ -1,16 +1,20 @@
 //! The description of a training run, and the loop.
 
+use std::collections::HashSet;
 use std::fmt;
+
+use tch::Tensor;
 
 use super::checkpoint::{self, CheckpointInfo, Flow};
 use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
-use super::training::{no_batch, Callback, Feed, Postprocessor, Training};
+use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
 use super::TrainSummary;
+use crate::distiller::TeacherCache;
 use crate::logging::{LogSink, Progress, TensorBoardSink};
-use crate::optim::{param_groups, Optimizer};
+use crate::optim::{param_groups, Optimizer, ParamGroup};
 use crate::schedule::LrSchedule;
-use crate::{DataLoader, Distiller, Error, Result};
+use crate::{Batch, DataLoader, Distiller, Error, Result};
 
 /// The description of a training run; [`run`](Run::run) carries it out.
 ///
@@ -28,7 +32,10 @@ pub struct Run<'a, D: Distiller + ?Sized> {
     postprocessor: Option<Postprocessor<'a, D::Batch>>,
     sinks: Vec<Box<dyn LogSink + 'a>>,
     progress: bool,
+    seed: u64,
 }
+
+type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
 
 #[derive(Debug, Clone, Copy)]
 enum RequestedLength {
@@ -51,6 +58,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             postprocessor: None,
             sinks: Vec::new(),
             progress: true,
+            seed: 0,
         }
     }
 
@@ -67,7 +75,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     /// What changes the parameters. An optimizer without groups gets the student's trainable
-    /// variables; one with groups keeps them. Pass `&mut optimizer` to go on using it.
+    /// variables; one with groups keeps them, and they must hold some of the student's
+    /// variables. Pass `&mut optimizer` to go on using it.
     pub fn optimizer(mut self, optimizer: impl Optimizer + 'a) -> Self {
         self.optimizer = Some(Box::new(optimizer));
         self
@@ -120,6 +129,13 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
+    /// The seed of what the run itself chooses: the order of batches when teacher outputs
+    /// are kept and the loader does not keep its batches itself. 0 by default.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// Whether to show a progress bar on a terminal; it does by default.
     pub fn progress(mut self, show: bool) -> Self {
         self.progress = show;
@@ -137,6 +153,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let plan = self.plan()?;
         checkpoint::prepare(&self.distiller.config().output_dir)?;
         let optimizer = self.ready_optimizer()?;
+        let cache = self.distiller.teacher_cache().cloned();
+        let feed = feed(self.loader, self.postprocessor, cache.as_ref(), self.seed)?;
         let mut summary = TrainSummary::default();
         if let Some(folder) = &self.distiller.config().log_dir {
             let sink = TensorBoardSink::create(folder)?;
@@ -160,10 +178,6 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             summary,
             forward_step: 0,
             distiller: self.distiller,
-        };
-        let feed = Feed {
-            loader: self.loader,
-            postprocessor: self.postprocessor,
         };
         training.run(feed)
     }
@@ -209,7 +223,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
                 "none was given; for example `AdamW::new(1e-4)`",
             )
         })?;
-        if optimizer.groups().is_empty() {
+        let groups_given = !optimizer.groups().is_empty();
+        if !groups_given {
             let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
             let groups = param_groups(self.distiller.variables(), &no_decay);
             if groups.is_empty() {
@@ -219,18 +234,75 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
                 optimizer.add_group(group)?;
             }
         }
-        // In a second run with the same optimizer the projections are there already.
+        // In a second run with the same optimizer the projections are there already. Those
+        // of another distiller have the same names: the optimizer refuses them then.
         for group in self.distiller.extra_groups() {
             if !optimizer
                 .groups()
                 .iter()
-                .any(|known| known.name == group.name)
+                .any(|known| is_same(known, &group))
             {
                 optimizer.add_group(group)?;
             }
         }
+        if groups_given && !self.optimizes_student(optimizer.as_ref()) {
+            let reason = "its groups hold none of the student's variables; \
+                          make a new optimizer for this student";
+            return Err(Error::config("optimizer", reason));
+        }
         Ok(optimizer)
     }
+
+    fn optimizes_student(&self, optimizer: &dyn Optimizer) -> bool {
+        let variables = self.distiller.variables().trainable_variables();
+        let addresses: HashSet<_> = variables.iter().filter_map(address).collect();
+        let mut optimized = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+        optimized.any(|tensor| address(tensor).is_some_and(|address| addresses.contains(&address)))
+    }
+}
+
+fn is_same(known: &ParamGroup, group: &ParamGroup) -> bool {
+    known.name == group.name
+        && known.parameters.len() == group.parameters.len()
+        && known
+            .tensors()
+            .map(address)
+            .eq(group.tensors().map(address))
+}
+
+/// Where a tensor's elements are; a tensor without any has no place of its own.
+fn address(tensor: &Tensor) -> Option<usize> {
+    let has_elements = tensor.defined() && !tensor.is_sparse() && tensor.numel() > 0;
+    has_elements.then(|| tensor.data_ptr() as usize)
+}
+
+/// The loader, with what is done to its batches before the models see them. Where teacher
+/// outputs are kept, the batches have to be the same in every epoch.
+fn feed<'a, B: Batch + 'a>(
+    loader: &'a mut dyn DataLoader<Batch = B>,
+    postprocessor: Option<Postprocessor<'a, B>>,
+    cache: Option<&TeacherCache>,
+    seed: u64,
+) -> Result<Feed<'a, B>> {
+    let mut feed: Feed<'a, B> = Box::new(loader);
+    if let Some(mut postprocessor) = postprocessor {
+        feed = Box::new(feed.map(move |batch| {
+            postprocessor(batch).map_err(|error| Error::other(Postprocessing(error)))
+        }));
+    }
+    let Some(cache) = cache else {
+        return Ok(feed);
+    };
+    cache.clear();
+    if feed.keeps_batches() {
+        return Ok(feed);
+    }
+    if feed.num_batches().is_none() {
+        let reason = "the loader may be endless, so its batches cannot be kept; give each of \
+                      the loaders that it draws from as `loader.fixed()`, or leave caching off";
+        return Err(Error::config("is_caching_logits", reason));
+    }
+    Ok(Box::new(feed.fixed().shuffle(seed)))
 }
 
 impl<D: Distiller + ?Sized> fmt::Debug for Run<'_, D> {

@@ -17,6 +17,8 @@ pub struct TrainSummary {
     pub losses: BTreeMap<String, f64>,
     /// The files of the student's weights, in the order in which they were written.
     pub checkpoints: Vec<PathBuf>,
+    /// How much memory the kept teacher outputs take, if they are kept.
+    pub cache_bytes: Option<u64>,
     /// Whether a callback ended the run.
     pub stopped_by_callback: bool,
     /// The folder of this run's TensorBoard log, if there is one.

@@ -4,6 +4,7 @@ use super::checkpoint::{self, CheckpointInfo, Flow};
 use super::losses::PendingLosses;
 use super::plan::Plan;
 use super::TrainSummary;
+use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
 use crate::optim::{clip_grad_norm, Optimizer};
@@ -11,13 +12,9 @@ use crate::schedule::LrSchedule;
 use crate::{Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
 
 pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Flow> + 'a>;
-pub(super) type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
 
-/// Where batches come from.
-pub(super) struct Feed<'a, B> {
-    pub(super) loader: &'a mut dyn DataLoader<Batch = B>,
-    pub(super) postprocessor: Option<Postprocessor<'a, B>>,
-}
+/// Where batches come from, as the models are to get them.
+pub(super) type Feed<'a, B> = Box<dyn DataLoader<Batch = B> + 'a>;
 
 /// A run under way.
 pub(super) struct Training<'a, D: Distiller + ?Sized> {
@@ -45,6 +42,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         result.and(read)?;
         self.summary.losses = self.pending.latest().clone();
         self.summary.forward_steps = self.forward_step;
+        self.summary.cache_bytes = self.distiller.teacher_cache().map(TeacherCache::bytes);
         Ok(self.summary)
     }
 
@@ -71,19 +69,18 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.summary.epochs += 1;
         let expected = self.plan.batches_per_epoch();
         let device = self.distiller.config().device;
-        let opened = feed.loader.epoch(epoch + 1);
-        let batches = opened.map_err(|error| data_error(epoch, 0, error))?;
+        let started = feed.start_epoch(epoch + 1);
+        started.map_err(|error| data_error(epoch, 0, error))?;
         let mut count = 0;
-        for batch in batches {
+        let moved = |feed: &mut Feed<'_, D::Batch>| {
+            let batch = feed.next_batch()?;
+            batch.map(|batch| batch.to_device(device)).transpose()
+        };
+        while let Some(batch) = moved(feed).map_err(|error| data_error(epoch, count, error))? {
             if expected == Some(count) {
                 return Err(wrong_length(epoch, count, count, "more"));
             }
-            let moved = batch.and_then(|batch| match &mut feed.postprocessor {
-                Some(postprocessor) => postprocessor(batch)?.to_device(device),
-                None => batch.to_device(device),
-            });
-            let batch = moved.map_err(|error| data_error(epoch, count, error))?;
-            let flow = self.train_batch(&batch, epoch, *counted)?;
+            let flow = self.train_batch(&batch, feed.batch_id(), epoch, *counted)?;
             count += 1;
             *counted += 1;
             let is_done =
@@ -94,20 +91,30 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         }
         match expected {
             _ if count == 0 => Err(no_batch(epoch)),
-            Some(expected) if count < expected => {
-                Err(wrong_length(epoch, count, expected, "no more"))
-            }
+            Some(expected) if count < expected => Err(wrong_length(
+                epoch,
+                count,
+                expected,
+                &format!("only {count}"),
+            )),
             _ => Ok(Flow::Continue),
         }
     }
 
-    fn train_batch(&mut self, batch: &D::Batch, epoch: u64, counted: u64) -> Result<Flow> {
+    fn train_batch(
+        &mut self,
+        batch: &D::Batch,
+        batch_id: Option<u64>,
+        epoch: u64,
+        counted: u64,
+    ) -> Result<Flow> {
         let step = StepInfo::new(
             self.forward_step,
             self.summary.global_steps,
             self.plan.total_steps(),
             epoch,
-        );
+        )
+        .with_batch_id(batch_id);
         let report = self.distiller.train_on_batch(batch, &step)?;
         self.backward(&report, counted)?;
         self.forward_step += 1;
@@ -209,6 +216,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(flow)
     }
 }
+
+/// Tells an error of the user's function from one of the loader.
+#[derive(Debug, thiserror::Error)]
+#[error("batch_postprocessor: {0}")]
+pub(super) struct Postprocessing(#[source] pub(super) Error);
 
 fn data_error(epoch: u64, batch: u64, error: Error) -> Error {
     Error::Data {

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod tensorboard;
+pub mod tiny;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

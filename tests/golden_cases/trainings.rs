@@ -8,6 +8,8 @@ use std::rc::Rc;
 use serde::Deserialize;
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use textbrewer::data::TaskLoader;
+use textbrewer::distiller::Task;
 use textbrewer::models::{
     Bert, BertConfig, BertInputs, Head, LogitsOutput, QuestionAnswering, QuestionAnsweringOutput,
     SequenceClassification, TokenClassification,
@@ -16,8 +18,9 @@ use textbrewer::optim::{param_groups, Optimizer, ParamGroup};
 use textbrewer::schedule::{constant_with_warmup, cosine_with_warmup, linear_with_warmup};
 use textbrewer::weights::{self, LoadOptions};
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller,
-    GeneralDistiller, MemorySink, Model, Result, Run, TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, Batch, DataLoader, DistillationConfig,
+    Distiller, Error, GeneralDistiller, MemorySink, Model, MultiTaskDistiller,
+    MultiTeacherDistiller, Result, Run, TrainingConfig, VecLoader,
 };
 
 use crate::common::{close, golden_dir, read_json, read_tensors};
@@ -37,7 +40,15 @@ struct Case {
     max_grad_norm: f64,
     num_epochs: Option<u64>,
     num_steps: Option<u64>,
-    batches: usize,
+    batches: serde_json::Value,
+    tasks: Option<Tasks>,
+    cache_order: Option<Vec<Vec<usize>>>,
+}
+
+#[derive(Deserialize)]
+struct Tasks {
+    names: Vec<String>,
+    order: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,10 +104,6 @@ fn every_training_run_is_the_originals() {
     for path in names {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let raw = read_json(&path.join("case.json"));
-        if let Some(reason) = unsupported(&raw) {
-            println!("not supported: {name} ({reason})");
-            continue;
-        }
         ran += 1;
         if let Err(difference) = run_case(&path, raw) {
             failures.push(format!("{name}: {difference}"));
@@ -107,22 +114,8 @@ fn every_training_run_is_the_originals() {
     println!("{ran} training runs");
 }
 
-fn unsupported(case: &serde_json::Value) -> Option<String> {
-    let distiller = case["distiller"].as_str().unwrap_or_default();
-    if !["trainer", "basic", "general"].contains(&distiller) {
-        return Some(format!("distiller `{distiller}`"));
-    }
-    let caches = distiller == "basic" && case["distill_config"]["is_caching_logits"] == true;
-    caches.then(|| "is_caching_logits".to_owned())
-}
-
 fn run_case(path: &Path, raw: serde_json::Value) -> std::result::Result<(), String> {
-    let mut case: Case = serde_json::from_value(raw).map_err(|error| error.to_string())?;
-    // The original's GeneralDistiller switches caching off without a word; that gives the
-    // same losses, so a case that asks for it can be run.
-    if let Some(config) = &mut case.distill_config {
-        config.is_caching_logits = false;
-    }
+    let case: Case = serde_json::from_value(raw).map_err(|error| error.to_string())?;
     let inputs: BTreeMap<String, Tensor> = read_tensors(&path.join("inputs.safetensors"))
         .into_iter()
         .collect();
@@ -151,55 +144,155 @@ where
         .clone()
         .device(Device::Cpu)
         .output_dir(folder.path());
-    let mut loader = VecLoader::new(batches(inputs, case.batches))?;
     let student_keys = case.adaptor.student.clone();
     let student_adaptor =
         move |batch: &BertInputs, output: &_| Ok(adapt(&student_keys, batch, output));
-
-    if case.distiller == "trainer" {
-        let mut trainer = BasicTrainer::builder(&student, &student_vars)
-            .train_config(train_config)
-            .adaptor(student_adaptor)
-            .build()?;
-        return train(&mut trainer, case, &mut loader, &student_vars, None);
-    }
-    let teacher_config = case.teachers.first().expect("a teacher");
-    let (teacher, _teacher_vars) = model::<H>(teacher_config, "teacher.0.", inputs)?;
     let teacher_keys = case.adaptor.teacher.clone();
     let teacher_adaptor =
         move |batch: &BertInputs, output: &_| Ok(adapt(&teacher_keys, batch, output));
-    let distill_config = case.distill_config.clone().unwrap_or_default();
+    let teachers = case.teachers.iter().enumerate();
+    let teachers = teachers.map(|(i, config)| model::<H>(config, &format!("teacher.{i}."), inputs));
+    let teachers = teachers.collect::<Result<Vec<_>>>()?;
+    let distill_config = || {
+        let mut config = case.distill_config.clone().unwrap_or_default();
+        if ["general", "multi_task"].contains(&case.distiller.as_str()) {
+            // These of the original switch caching off without a word.
+            config.is_caching_logits = false;
+        }
+        config
+    };
 
-    if case.distiller == "basic" {
-        let mut distiller = BasicDistiller::builder(&teacher, &student, &student_vars)
+    if let Some(tasks) = &case.tasks {
+        let mut builder = MultiTaskDistiller::builder(&student, &student_vars)
             .train_config(train_config)
-            .distill_config(distill_config)
-            .teacher_adaptor(teacher_adaptor)
-            .student_adaptor(student_adaptor)
-            .build()?;
-        return train(&mut distiller, case, &mut loader, &student_vars, None);
+            .distill_config(distill_config());
+        let mut loader = TaskLoader::new().order(tasks.order.clone());
+        for (name, (teacher, _)) in tasks.names.iter().zip(&teachers) {
+            let task = Task::new()
+                .teacher(teacher, teacher_adaptor.clone())
+                .student_adaptor(student_adaptor.clone());
+            builder = builder.task(name, task);
+            let count = case.batches[name].as_u64().expect("a number of batches");
+            let prefix = format!("batch.{name}");
+            loader = loader.task(name, VecLoader::new(batches(inputs, &prefix, count))?);
+        }
+        let mut distiller = builder.build()?;
+        let projections = load_projections(distiller.projections(), inputs)?;
+        return train(
+            &mut distiller,
+            case,
+            &mut loader,
+            &student_vars,
+            projections,
+        );
     }
-    let mut distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
-        .train_config(train_config)
-        .distill_config(distill_config)
-        .teacher_adaptor(teacher_adaptor)
-        .student_adaptor(student_adaptor)
-        .build()?;
-    let projections: Vec<_> = weights::state_dict(distiller.projections());
+
+    let count = case.batches.as_u64().expect("a number of batches");
+    let mut loader = Recorded {
+        batches: batches(inputs, "batch", count),
+        order: case.cache_order.clone().unwrap_or_default(),
+        rest: Vec::new(),
+        last: None,
+    };
+    match case.distiller.as_str() {
+        "trainer" => {
+            let mut trainer = BasicTrainer::builder(&student, &student_vars)
+                .train_config(train_config)
+                .adaptor(student_adaptor)
+                .build()?;
+            train(&mut trainer, case, &mut loader, &student_vars, Vec::new())
+        }
+        "basic" => {
+            let (teacher, _) = teachers.first().expect("a teacher");
+            let mut distiller = BasicDistiller::builder(teacher, &student, &student_vars)
+                .train_config(train_config)
+                .distill_config(distill_config())
+                .teacher_adaptor(teacher_adaptor)
+                .student_adaptor(student_adaptor)
+                .build()?;
+            train(&mut distiller, case, &mut loader, &student_vars, Vec::new())
+        }
+        "general" => {
+            let (teacher, _) = teachers.first().expect("a teacher");
+            let mut distiller = GeneralDistiller::builder(teacher, &student, &student_vars)
+                .train_config(train_config)
+                .distill_config(distill_config())
+                .teacher_adaptor(teacher_adaptor)
+                .student_adaptor(student_adaptor)
+                .build()?;
+            let projections = load_projections(distiller.projections(), inputs)?;
+            train(
+                &mut distiller,
+                case,
+                &mut loader,
+                &student_vars,
+                projections,
+            )
+        }
+        "multi_teacher" => {
+            let mut distiller = MultiTeacherDistiller::builder(&student, &student_vars)
+                .teachers(teachers.iter().map(|(teacher, _)| teacher), teacher_adaptor)
+                .student_adaptor(student_adaptor)
+                .train_config(train_config)
+                .distill_config(distill_config())
+                .build()?;
+            train(&mut distiller, case, &mut loader, &student_vars, Vec::new())
+        }
+        other => Err(Error::other(format!("unknown distiller `{other}`"))),
+    }
+}
+
+/// Sets the projections to those of the case, and returns them by name.
+fn load_projections(
+    projections: &VarStore,
+    inputs: &BTreeMap<String, Tensor>,
+) -> Result<Vec<(String, Tensor)>> {
     let given = inputs
         .iter()
         .filter(|(name, _)| name.starts_with("projection."))
         .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
         .collect();
-    let options = LoadOptions::new();
-    weights::load_into(distiller.projections(), &given, "inputs", &options)?;
-    train(
-        &mut distiller,
-        case,
-        &mut loader,
-        &student_vars,
-        Some(projections),
-    )
+    weights::load_into(projections, &given, "inputs", &LoadOptions::new())?;
+    Ok(weights::state_dict(projections))
+}
+
+/// Gives batches in the order in which the original used them.
+struct Recorded {
+    batches: Vec<BertInputs>,
+    order: Vec<Vec<usize>>,
+    rest: Vec<usize>,
+    last: Option<u64>,
+}
+
+impl DataLoader for Recorded {
+    type Batch = BertInputs;
+
+    fn num_batches(&self) -> Option<usize> {
+        Some(self.batches.len())
+    }
+
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        let recorded = self.order.get(epoch as usize - 1).cloned();
+        self.rest = recorded.unwrap_or_else(|| (0..self.batches.len()).collect());
+        self.rest.reverse();
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<BertInputs>> {
+        let index = self.rest.pop();
+        self.last = index.map(|index| index as u64);
+        index
+            .map(|index| self.batches[index].to_device(Device::Cpu))
+            .transpose()
+    }
+
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        self.last
+    }
 }
 
 fn model<H: Head>(
@@ -224,10 +317,10 @@ fn model<H: Head>(
     Ok((model, variables))
 }
 
-fn batches(inputs: &BTreeMap<String, Tensor>, count: usize) -> Vec<BertInputs> {
-    let batch = |index: usize| {
+fn batches(inputs: &BTreeMap<String, Tensor>, prefix: &str, count: u64) -> Vec<BertInputs> {
+    let batch = |index: u64| {
         let get = |key: &str| {
-            let tensor = inputs.get(&format!("batch.{index}.{key}"))?;
+            let tensor = inputs.get(&format!("{prefix}.{index}.{key}"))?;
             Some(tensor.shallow_clone())
         };
         let mut batch = BertInputs::new(get("input_ids").expect("input_ids"));
@@ -303,12 +396,12 @@ fn adapt(keys: &[String], batch: &BertInputs, output: &impl Outputs) -> AdaptorO
     adapted
 }
 
-fn train<S: 'static>(
-    distiller: &mut dyn Distiller<Batch = BertInputs, Student = S>,
+fn train<B: Batch + 'static, S: 'static>(
+    distiller: &mut dyn Distiller<Batch = B, Student = S>,
     case: &Case,
-    loader: &mut VecLoader<BertInputs>,
+    loader: &mut dyn DataLoader<Batch = B>,
     variables: &VarStore,
-    projections: Option<Vec<(String, Tensor)>>,
+    projections: Vec<(String, Tensor)>,
 ) -> Result<Observed> {
     let rates = Rc::new(RefCell::new(Vec::new()));
     let sink = MemorySink::new();
@@ -356,7 +449,7 @@ fn train<S: 'static>(
         .into_iter()
         .map(|(name, tensor)| (format!("student.{name}"), tensor))
         .collect();
-    finals.extend(projections.into_iter().flatten());
+    finals.extend(projections);
     let learning_rates = rates.borrow().clone();
     Ok(Observed {
         losses: logged(&sink),

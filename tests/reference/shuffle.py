@@ -41,5 +41,6 @@ def order(n, seed, epoch):
     return indices
 
 
-for epoch in 1, 2:
-    print(epoch, order(10, 42, epoch))
+if __name__ == "__main__":
+    for epoch in 1, 2:
+        print(epoch, order(10, 42, epoch))

@@ -1,0 +1,40 @@
+//! Floating-point types by their names in configurations.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tch::Kind;
+
+/// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits: a relative error of 6e-8.
+    Float32,
+    /// 16 bits with the range of `float32`: a relative error of 4e-3.
+    Bf16,
+    /// 16 bits with a range up to 65,504: a relative error of 5e-4.
+    Fp16,
+}
+
+impl Precision {
+    /// As libtorch calls it.
+    pub fn kind(self) -> Kind {
+        match self {
+            Precision::Float32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+            Precision::Fp16 => Kind::Half,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::Float32 => "float32",
+            Precision::Bf16 => "bf16",
+            Precision::Fp16 => "fp16",
+        })
+    }
+}

@@ -1,0 +1,53 @@
+//! The batches of an epoch in a `for` loop.
+
+use std::fmt;
+use std::iter::FusedIterator;
+
+use crate::Result;
+
+use super::DataLoader;
+
+/// The batches of one epoch: what [`DataLoader::epoch`] returns.
+///
+/// After the last batch, and after an error, it gives nothing more.
+pub struct Epoch<'a, B> {
+    number: u64,
+    // The loader's type is hidden in the closure, so that `epoch` works on trait objects.
+    next: Option<Box<dyn FnMut() -> Result<Option<B>> + 'a>>,
+}
+
+impl<'a, B> Epoch<'a, B> {
+    pub(super) fn start<L>(loader: &'a mut L, epoch: u64) -> Result<Self>
+    where
+        L: DataLoader<Batch = B> + ?Sized,
+    {
+        loader.start_epoch(epoch)?;
+        Ok(Epoch {
+            number: epoch,
+            next: Some(Box::new(move || loader.next_batch())),
+        })
+    }
+}
+
+impl<B> Iterator for Epoch<'_, B> {
+    type Item = Result<B>;
+
+    fn next(&mut self) -> Option<Result<B>> {
+        let batch = self.next.as_mut()?().transpose();
+        if !matches!(batch, Some(Ok(_))) {
+            self.next = None;
+        }
+        batch
+    }
+}
+
+impl<B> FusedIterator for Epoch<'_, B> {}
+
+impl<B> fmt::Debug for Epoch<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Epoch")
+            .field("number", &self.number)
+            .field("ended", &self.next.is_none())
+            .finish_non_exhaustive()
+    }
+}

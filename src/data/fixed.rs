@@ -1,0 +1,93 @@
+//! The same batches in every epoch.
+
+use std::fmt;
+
+use tch::Device;
+
+use crate::{Batch, Result};
+
+use super::order::Order;
+use super::{not_started, DataLoader};
+
+/// What [`DataLoader::fixed`] returns.
+pub struct Fixed<L: DataLoader> {
+    loader: L,
+    batches: Vec<L::Batch>,
+    seed: Option<u64>,
+    rest: Option<std::vec::IntoIter<usize>>,
+    last: Option<u64>,
+}
+
+impl<L: DataLoader> Fixed<L> {
+    pub(super) fn new(loader: L) -> Self {
+        Fixed {
+            loader,
+            batches: Vec::new(),
+            seed: None,
+            rest: None,
+            last: None,
+        }
+    }
+
+    /// Another order of the batches in every epoch, from this seed.
+    #[must_use]
+    pub fn shuffle(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+}
+
+impl<L> DataLoader for Fixed<L>
+where
+    L: DataLoader,
+    L::Batch: Batch,
+{
+    type Batch = L::Batch;
+
+    fn num_batches(&self) -> Option<usize> {
+        match self.batches.len() {
+            0 => self.loader.num_batches(),
+            count => Some(count),
+        }
+    }
+
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.rest = None;
+        if self.batches.is_empty() {
+            let collected = self
+                .loader
+                .epoch(epoch)?
+                .map(|batch| batch?.to_device(Device::Cpu));
+            self.batches = collected.collect::<Result<_>>()?;
+        }
+        let mut order = Order::new("batches", self.batches.len())?;
+        order.seed = self.seed;
+        self.rest = Some(order.indices(epoch).into_iter());
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<L::Batch>> {
+        let index = self.rest.as_mut().ok_or_else(not_started)?.next();
+        self.last = index.map(|index| index as u64);
+        let batch = index.and_then(|index| self.batches.get(index));
+        batch.map(|batch| batch.to_device(Device::Cpu)).transpose()
+    }
+
+    fn keeps_batches(&self) -> bool {
+        true
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        self.last
+    }
+}
+
+impl<L: DataLoader + fmt::Debug> fmt::Debug for Fixed<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fixed")
+            .field("loader", &self.loader)
+            .field("batches", &self.batches.len())
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,150 @@
+//! Batches that are made ahead, in another thread.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::mpsc::{sync_channel, Receiver};
+use std::thread::{self, JoinHandle};
+
+use crate::{Error, Result};
+
+use super::DataLoader;
+
+/// A channel takes the memory for all its places at once.
+const MAX_DEPTH: usize = 1024;
+
+/// What [`DataLoader::prefetch`] returns: the same batches and errors in the same order,
+/// made in a thread of its own while the models are busy.
+///
+/// An epoch is begun in the caller's thread, and ends with its thread. Dropping a
+/// `Prefetch`, or beginning another epoch, waits for the batch that is just being made and
+/// throws away those that were made ahead.
+///
+/// If the loader panics, the batches before are still given, then an error with the panic's
+/// message, and no epoch can be begun any more.
+///
+/// A loader that draws numbers from libtorch's global generator shares it with the dropout
+/// of the models, and which of them draws first is then a matter of chance; give it a
+/// generator of its own if runs are to be repeated.
+pub struct Prefetch<L: DataLoader> {
+    depth: usize,
+    num_batches: Option<usize>,
+    // The loader is here between epochs and in the worker during one.
+    loader: Option<L>,
+    worker: Option<Worker<L>>,
+}
+
+struct Worker<L: DataLoader> {
+    batches: Receiver<Result<Option<L::Batch>>>,
+    thread: JoinHandle<L>,
+}
+
+impl<L: DataLoader> Prefetch<L> {
+    pub(super) fn new(loader: L, depth: usize) -> Self {
+        Prefetch {
+            depth: depth.min(MAX_DEPTH),
+            num_batches: loader.num_batches(),
+            loader: Some(loader),
+            worker: None,
+        }
+    }
+
+    /// Takes the loader back from its thread.
+    fn stop(&mut self) -> Result<()> {
+        let Some(Worker { batches, thread }) = self.worker.take() else {
+            return Ok(());
+        };
+        // A worker that waits for a free place is refused it, and ends.
+        drop(batches);
+        let loader = thread.join().map_err(|panic| {
+            let reason = message(panic.as_ref());
+            Error::other(format!("the loader panicked while prefetching: {reason}"))
+        })?;
+        self.loader = Some(loader);
+        Ok(())
+    }
+}
+
+impl<L> DataLoader for Prefetch<L>
+where
+    L: DataLoader + Send + 'static,
+    L::Batch: Send,
+{
+    type Batch = L::Batch;
+
+    fn num_batches(&self) -> Option<usize> {
+        self.num_batches
+    }
+
+    /// # Errors
+    /// As the loader's own; when it panicked in the epoch before; when no thread can be
+    /// started.
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.stop()?;
+        let lost = || Error::other("the prefetched loader was lost; make a new one");
+        self.loader.as_mut().ok_or_else(lost)?.start_epoch(epoch)?;
+        let mut loader = self.loader.take().ok_or_else(lost)?;
+        let (sender, batches) = sync_channel(self.depth);
+        let work = move || {
+            loop {
+                let batch = loader.next_batch();
+                let is_last = matches!(batch, Ok(None));
+                if sender.send(batch).is_err() || is_last {
+                    break;
+                }
+            }
+            loader
+        };
+        let builder = thread::Builder::new().name("prefetch".to_owned());
+        let thread = builder
+            .spawn(work)
+            .map_err(|error| Error::other(format!("no thread to prefetch batches in: {error}")))?;
+        self.worker = Some(Worker { batches, thread });
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<Option<L::Batch>> {
+        let Some(worker) = &self.worker else {
+            // Before the first epoch, or after one; without a loader its error is known.
+            return match &mut self.loader {
+                Some(loader) => loader.next_batch(),
+                None => Ok(None),
+            };
+        };
+        match worker.batches.recv() {
+            Ok(Ok(None)) | Err(_) => {
+                self.stop()?;
+                Ok(None)
+            }
+            Ok(batch) => batch,
+        }
+    }
+}
+
+impl<L: DataLoader> Drop for Prefetch<L> {
+    fn drop(&mut self) {
+        // A panic in batches that nobody wants any more concerns nobody.
+        let _ = self.stop();
+    }
+}
+
+impl<L: DataLoader + fmt::Debug> fmt::Debug for Prefetch<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prefetch")
+            .field("depth", &self.depth)
+            .field("num_batches", &self.num_batches)
+            .field("loader", &self.loader)
+            .field("is_working", &self.worker.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(text) = panic.downcast_ref::<String>() {
+        text
+    } else {
+        panic
+            .downcast_ref::<&str>()
+            .copied()
+            .unwrap_or("no message")
+    }
+}

@@ -1,0 +1,40 @@
+//! A batch and the task that it is of.
+
+use tch::Device;
+
+use crate::{Batch, Result};
+
+/// A batch of one of several tasks.
+///
+/// Its [`ids`](Batch::ids) are the batch's own. They tell the examples of one task apart;
+/// examples of two tasks may have the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskBatch<B> {
+    /// The name of the task.
+    pub task: String,
+    /// What the task's loader gave.
+    pub batch: B,
+}
+
+impl<B> TaskBatch<B> {
+    /// `batch` as one of `task`.
+    pub fn new(task: impl Into<String>, batch: B) -> Self {
+        TaskBatch {
+            task: task.into(),
+            batch,
+        }
+    }
+}
+
+impl<B: Batch> Batch for TaskBatch<B> {
+    fn to_device(&self, device: Device) -> Result<Self> {
+        Ok(TaskBatch::new(
+            self.task.as_str(),
+            self.batch.to_device(device)?,
+        ))
+    }
+
+    fn ids(&self) -> Option<&[u64]> {
+        self.batch.ids()
+    }
+}

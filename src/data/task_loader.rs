@@ -1,0 +1,300 @@
+//! Several tasks in one stream of batches.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+use super::task_sampler::TaskSampler;
+use super::{not_started, DataLoader, TaskBatch};
+
+type Names<'a> = Box<dyn Iterator<Item = String> + 'a>;
+type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
+
+/// Mixes the batches of several tasks, without end: a task whose loader is exhausted begins
+/// its next epoch. Train with [`steps`](crate::Run::steps).
+///
+/// Which task a batch is of is drawn with probability `nᵢ^τ / Σⱼ nⱼ^τ`, where `nᵢ` is the
+/// number of batches of task `i`; with equal probabilities when one of the numbers is
+/// unknown. [`order`](Self::order) sets an order of one's own instead.
+///
+/// [`start_epoch`](DataLoader::start_epoch) begins everything anew: each task at epoch 1 of
+/// its loader, the draws at a place that depends on the seed and the epoch alone. One
+/// random number is drawn for each batch. The same seed and epoch therefore give the same
+/// tasks, and to get back to a position it is enough to begin the same epoch and take as
+/// many batches as before, provided that the loaders repeat their epochs, as those of this
+/// crate do.
+///
+/// All loaders give the same type of batch; [`map`](DataLoader::map) converts or
+/// postprocesses that of a task.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, TaskLoader, VecLoader};
+///
+/// # fn main() -> textbrewer::Result<()> {
+/// let ones = |count: i64| (0..count).map(|_| Tensor::from_slice(&[1f32])).collect();
+/// let mnli = VecLoader::new(ones(300))?.shuffle(1);
+/// let sst2 = VecLoader::new(ones(100))?.shuffle(2).map(|batch| Ok(batch * 2));
+/// let mut loader = TaskLoader::new()
+///     .task("mnli", mnli)
+///     .task("sst2", sst2)
+///     .tau(0.5)
+///     .seed(42);
+/// for batch in loader.epoch(1)?.take(10) {
+///     let batch = batch?;
+///     let expected = if batch.task == "mnli" { 1.0 } else { 2.0 };
+///     assert_eq!(batch.batch.double_value(&[0]), expected);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct TaskLoader<'a, B> {
+    tasks: Vec<Task<'a, B>>,
+    tau: f64,
+    seed: u64,
+    own_order: Option<OwnOrder<'a>>,
+    next: Option<NextTask<'a>>,
+    last: Option<u64>,
+}
+
+struct Task<'a, B> {
+    name: String,
+    loader: Box<dyn DataLoader<Batch = B> + 'a>,
+    epoch: u64,
+}
+
+enum NextTask<'a> {
+    Drawn(Box<TaskSampler>),
+    Named(Names<'a>),
+}
+
+impl<'a, B> TaskLoader<'a, B> {
+    /// A loader without tasks, of which it needs one at least.
+    pub fn new() -> Self {
+        TaskLoader {
+            tasks: Vec::new(),
+            tau: 1.0,
+            seed: 0,
+            own_order: None,
+            next: None,
+            last: None,
+        }
+    }
+
+    /// Adds a task. Every task has a name of its own.
+    #[must_use]
+    pub fn task(
+        mut self,
+        name: impl Into<String>,
+        loader: impl DataLoader<Batch = B> + 'a,
+    ) -> Self {
+        self.tasks.push(Task {
+            name: name.into(),
+            loader: Box::new(loader),
+            epoch: 0,
+        });
+        self
+    }
+
+    /// How much a task's size counts: 1, the default, draws every batch equally often, 0
+    /// every task.
+    #[must_use]
+    pub fn tau(mut self, tau: f64) -> Self {
+        self.tau = tau;
+        self
+    }
+
+    /// Another sequence of draws; 0 by default. It has no effect on the tasks' loaders.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The names of the tasks in the order of their batches, instead of a draw. It begins
+    /// again after its end, and with every epoch.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, TaskLoader, VecLoader};
+    ///
+    /// # fn main() -> textbrewer::Result<()> {
+    /// let loader = || VecLoader::new(vec![Tensor::from(1)]);
+    /// let tasks = || Ok::<_, textbrewer::Error>(TaskLoader::new().task("qa", loader()?).task("ner", loader()?));
+    ///
+    /// let mut alternating = tasks()?.order(["qa", "ner", "ner"]);
+    /// # let names = |loader: &mut TaskLoader<'_, Tensor>| -> textbrewer::Result<Vec<String>> {
+    /// #     loader.epoch(1)?.take(5).map(|batch| Ok(batch?.task)).collect()
+    /// # };
+    /// # assert_eq!(names(&mut alternating)?, ["qa", "ner", "ner", "qa", "ner"]);
+    /// // A closure, by way of an iterator.
+    /// let mut count = 0;
+    /// let mut curriculum = tasks()?.order(std::iter::repeat_with(move || {
+    ///     count += 1;
+    ///     if count <= 1000 { "qa" } else { "ner" }
+    /// }));
+    /// # assert_eq!(names(&mut curriculum)?, ["qa"; 5]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn order<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String> + 'a>,
+        I::IntoIter: Clone + 'a,
+    {
+        let names = names.into_iter();
+        self.own_order = Some(Box::new(move || {
+            Box::new(names.clone().cycle().map(Into::into))
+        }));
+        self
+    }
+
+    fn check_tasks(&self) -> Result<()> {
+        if self.tasks.is_empty() {
+            let reason = "none was given; add at least one with `TaskLoader::task`";
+            return Err(Error::config("tasks", reason));
+        }
+        for (index, task) in self.tasks.iter().enumerate() {
+            let before = self.tasks.iter().take(index);
+            if before.into_iter().any(|other| other.name == task.name) {
+                let reason = "was given twice; give every task a name of its own";
+                return Err(Error::config(format!("task `{}`", task.name), reason));
+            }
+            if task.loader.num_batches() == Some(0) {
+                return Err(task.is_empty());
+            }
+        }
+        Ok(())
+    }
+
+    fn next_task(&mut self) -> Result<&mut Task<'a, B>> {
+        let tasks = &mut self.tasks;
+        let name = match self.next.as_mut().ok_or_else(not_started)? {
+            NextTask::Drawn(sampler) => {
+                let drawn = sampler.draw();
+                return tasks.get_mut(drawn).ok_or_else(not_started);
+            }
+            NextTask::Named(names) => names.next(),
+        };
+        let name = name.ok_or_else(|| Error::config("order", "names no task"))?;
+        match tasks.iter().position(|task| task.name == name) {
+            Some(index) => tasks.get_mut(index).ok_or_else(not_started),
+            None => Err(Error::UnknownPreset {
+                field: "order".to_owned(),
+                kind: "task",
+                name,
+                known: sorted_names(tasks),
+            }),
+        }
+    }
+}
+
+impl<B> Task<'_, B> {
+    fn start(&mut self, epoch: u64) -> Result<()> {
+        let started = self.loader.start_epoch(epoch);
+        started.map_err(|error| self.error(error))?;
+        self.epoch = epoch;
+        Ok(())
+    }
+
+    fn next_batch(&mut self) -> Result<B> {
+        let mut batch = self.loader.next_batch();
+        if let Ok(None) = batch {
+            self.start(self.epoch + 1)?;
+            batch = self.loader.next_batch();
+        }
+        let batch = batch.map_err(|error| self.error(error))?;
+        batch.ok_or_else(|| self.is_empty())
+    }
+
+    fn error(&self, error: Error) -> Error {
+        Error::Task {
+            task: self.name.clone(),
+            source: Box::new(error),
+        }
+    }
+
+    fn is_empty(&self) -> Error {
+        let reason = "its loader has no batch; is the data set empty, or smaller than a batch \
+                      with `drop_last`?";
+        Error::config(format!("task `{}`", self.name), reason)
+    }
+}
+
+fn sorted_names<B>(tasks: &[Task<'_, B>]) -> Vec<String> {
+    let mut names: Vec<_> = tasks.iter().map(|task| task.name.clone()).collect();
+    names.sort_unstable();
+    names
+}
+
+impl<B> DataLoader for TaskLoader<'_, B> {
+    type Batch = TaskBatch<B>;
+
+    /// Unknown, since there is no end.
+    fn num_batches(&self) -> Option<usize> {
+        None
+    }
+
+    /// # Errors
+    /// Without tasks, with two of one name or one without batches, with a `tau` that is not
+    /// finite, and when a task's loader cannot begin.
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.next = None;
+        self.check_tasks()?;
+        let sizes: Vec<_> = self.tasks.iter().map(|t| t.loader.num_batches()).collect();
+        let next = match &self.own_order {
+            Some(order) => NextTask::Named(order()),
+            None => {
+                let sampler = TaskSampler::new(&sizes, self.tau, self.seed, epoch)?;
+                NextTask::Drawn(Box::new(sampler))
+            }
+        };
+        for task in &mut self.tasks {
+            task.start(1)?;
+        }
+        self.next = Some(next);
+        Ok(())
+    }
+
+    /// # Errors
+    /// When the task's loader fails, or the order names a task that is not there. The place
+    /// in the order is used up.
+    fn next_batch(&mut self) -> Result<Option<TaskBatch<B>>> {
+        let task = self.next_task()?;
+        let batch = task.next_batch()?;
+        let (batch, id) = (
+            TaskBatch::new(task.name.as_str(), batch),
+            task.loader.batch_id(),
+        );
+        self.last = id;
+        Ok(Some(batch))
+    }
+
+    /// When the loaders of all tasks do.
+    fn keeps_batches(&self) -> bool {
+        self.tasks.iter().all(|task| task.loader.keeps_batches())
+    }
+
+    /// The number among the batches of its task: two tasks may use the same.
+    fn batch_id(&self) -> Option<u64> {
+        self.last
+    }
+}
+
+impl<B> Default for TaskLoader<'_, B> {
+    fn default() -> Self {
+        TaskLoader::new()
+    }
+}
+
+impl<B> fmt::Debug for TaskLoader<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks: Vec<_> = self.tasks.iter().map(|task| &task.name).collect();
+        f.debug_struct("TaskLoader")
+            .field("tasks", &tasks)
+            .field("tau", &self.tau)
+            .field("seed", &self.seed)
+            .finish_non_exhaustive()
+    }
+}

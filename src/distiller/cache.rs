@@ -1,0 +1,251 @@
+//! Teacher outputs, computed once per batch and kept.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::StepInfo;
+use crate::{AdaptorOutput, DistillationConfig, Error, Result};
+
+/// Teacher outputs, computed once per batch and kept in main memory.
+///
+/// Kept are the logits, their masks, and those layers of the features that a match needs, or
+/// all layers of the features that the distiller asked for
+/// ([`keep_features`](Self::keep_features)).
+/// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
+///
+/// Clones are handles of one cache: several teachers share it and its limit, each under a
+/// scope of its own.
+#[derive(Clone)]
+pub struct TeacherCache(Rc<RefCell<Store>>);
+
+struct Store {
+    entries: HashMap<(usize, u64), KeptOutput>,
+    bytes: u64,
+    limit: Option<u64>,
+    kind: Option<Kind>,
+    layers: BTreeMap<String, BTreeSet<i64>>,
+    /// Features of which every layer is kept.
+    whole_features: BTreeSet<String>,
+}
+
+/// One output in main memory.
+struct KeptOutput {
+    logits: Vec<Kept>,
+    logits_mask: Vec<Kept>,
+    /// How many layers the feature has, and those that were kept.
+    features: BTreeMap<String, (usize, BTreeMap<usize, Kept>)>,
+}
+
+/// A tensor in main memory, and where and what it was.
+struct Kept {
+    tensor: Tensor,
+    device: Device,
+    kind: Kind,
+    bytes: u64,
+}
+
+impl TeacherCache {
+    /// The cache that a configuration asks for, if it does.
+    ///
+    /// # Errors
+    /// When matches need features at every step and the configuration keeps logits only.
+    pub fn new(config: &DistillationConfig) -> Result<Option<Self>> {
+        if !config.is_caching_logits {
+            return Ok(None);
+        }
+        if !config.intermediate_matches.is_empty() && !config.cache_features {
+            let reason = "it keeps logits only, but intermediate_matches need the teacher's \
+                          features at every step; set `cache_features` as well, which takes \
+                          more memory, or leave caching off";
+            return Err(Error::config("is_caching_logits", reason));
+        }
+        let mut layers: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+        for matched in &config.intermediate_matches {
+            let kept = layers.entry(matched.feature.clone()).or_default();
+            kept.extend(matched.layer_teacher.as_slice());
+        }
+        Ok(Some(TeacherCache(Rc::new(RefCell::new(Store {
+            entries: HashMap::new(),
+            bytes: 0,
+            limit: config.cache_limit_mb.map(|limit| limit << 20),
+            kind: config.cache_dtype.map(|dtype| dtype.kind()),
+            layers,
+            whole_features: BTreeSet::new(),
+        })))))
+    }
+
+    /// Keeps every layer of these features, for a distiller that needs more than the
+    /// configured matches, in place of those named in an earlier call. What is kept already
+    /// is forgotten.
+    pub fn keep_features(&self, names: impl IntoIterator<Item = impl Into<String>>) {
+        self.clear();
+        self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();
+    }
+
+    /// The output of a batch: kept if there is one, else what `compute` gives, which is kept.
+    ///
+    /// # Errors
+    /// Those of `compute`, and [`Error::CacheLimit`] when there is no room left.
+    pub fn get_or_compute(
+        &self,
+        scope: usize,
+        step: &StepInfo,
+        compute: impl FnOnce() -> Result<AdaptorOutput>,
+    ) -> Result<AdaptorOutput> {
+        let Some(batch) = step.batch_id else {
+            return compute();
+        };
+        let key = (scope, batch);
+        if let Some(kept) = self.0.borrow().entries.get(&key) {
+            return kept.restore();
+        }
+        let output = compute()?;
+        self.0.borrow_mut().keep(key, &output)?;
+        Ok(output)
+    }
+
+    /// How much memory the kept tensors take.
+    pub fn bytes(&self) -> u64 {
+        self.0.borrow().bytes
+    }
+
+    /// How many outputs are kept: batches, times teachers.
+    pub fn len(&self) -> usize {
+        self.0.borrow().entries.len()
+    }
+
+    /// Whether nothing is kept.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets everything. Every run does so at its start: its batches may be others.
+    pub fn clear(&self) {
+        let mut store = self.0.borrow_mut();
+        store.entries.clear();
+        store.bytes = 0;
+    }
+}
+
+impl Store {
+    fn keep(&mut self, key: (usize, u64), output: &AdaptorOutput) -> Result<()> {
+        let mut layers = self.layers.clone();
+        for name in &self.whole_features {
+            let len = output.features.get(name).map_or(0, Vec::len);
+            layers
+                .entry(name.clone())
+                .or_default()
+                .extend(0..len as i64);
+        }
+        let kept = KeptOutput::new(output, self.kind, &layers)?;
+        let bytes = self.bytes + kept.bytes();
+        if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
+            return Err(Error::CacheLimit {
+                outputs: self.entries.len(),
+                bytes,
+                limit,
+            });
+        }
+        self.bytes = bytes;
+        self.entries.insert(key, kept);
+        Ok(())
+    }
+}
+
+impl KeptOutput {
+    fn new(
+        output: &AdaptorOutput,
+        kind: Option<Kind>,
+        layers: &BTreeMap<String, BTreeSet<i64>>,
+    ) -> Result<Self> {
+        let keep = |tensors: &[Tensor]| {
+            let kept = tensors.iter().map(|tensor| Kept::new(tensor, kind));
+            kept.collect::<Result<Vec<_>>>()
+        };
+        let mut features = BTreeMap::new();
+        for (name, wanted) in layers {
+            // What is missing is told of by the match that needs it.
+            let Some(available) = output.features.get(name) else {
+                continue;
+            };
+            let len = available.len();
+            let mut kept = BTreeMap::new();
+            for &index in wanted {
+                let position = if index < 0 { index + len as i64 } else { index };
+                let position = usize::try_from(position).unwrap_or(len);
+                if let Some(layer) = available.get(position) {
+                    kept.insert(position, Kept::new(layer, kind)?);
+                }
+            }
+            features.insert(name.clone(), (len, kept));
+        }
+        Ok(KeptOutput {
+            logits: keep(&output.logits)?,
+            logits_mask: keep(&output.logits_mask)?,
+            features,
+        })
+    }
+
+    /// Layers that were not kept come back undefined, so that the others keep their places.
+    fn restore(&self) -> Result<AdaptorOutput> {
+        let mut output = AdaptorOutput::new();
+        for kept in &self.logits {
+            output.logits.push(kept.restore()?);
+        }
+        for kept in &self.logits_mask {
+            output.logits_mask.push(kept.restore()?);
+        }
+        for (name, (len, kept)) in &self.features {
+            let restore = |position| kept.get(&position).map_or(Ok(Tensor::new()), Kept::restore);
+            let layers = (0..*len).map(restore).collect::<Result<_>>()?;
+            output.features.insert(name.clone(), layers);
+        }
+        Ok(output)
+    }
+
+    fn bytes(&self) -> u64 {
+        let features = self.features.values().flat_map(|(_, kept)| kept.values());
+        let tensors = self.logits.iter().chain(&self.logits_mask).chain(features);
+        tensors.map(|kept| kept.bytes).sum()
+    }
+}
+
+impl Kept {
+    /// Only floating point is stored in another type: masks are exact.
+    fn new(tensor: &Tensor, kind: Option<Kind>) -> Result<Self> {
+        let original = tensor.f_kind()?;
+        let is_float = matches!(
+            original,
+            Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
+        );
+        let stored = kind.filter(|_| is_float).unwrap_or(original);
+        let moved = tensor.f_detach()?.f_to_device(Device::Cpu)?;
+        // A copy even on the CPU: the model may write into that memory in the next step.
+        let copies = tensor.device() == Device::Cpu;
+        Ok(Kept {
+            tensor: moved.f_to_dtype(stored, false, copies)?,
+            device: tensor.device(),
+            kind: original,
+            bytes: (tensor.numel() * stored.elt_size_in_bytes()) as u64,
+        })
+    }
+
+    fn restore(&self) -> Result<Tensor> {
+        Ok(self.tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
+    }
+}
+
+impl fmt::Debug for TeacherCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let store = self.0.borrow();
+        f.debug_struct("TeacherCache")
+            .field("outputs", &store.entries.len())
+            .field("megabytes", &(store.bytes >> 20))
+            .field("limit", &store.limit)
+            .finish_non_exhaustive()
+    }
+}

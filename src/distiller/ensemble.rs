@@ -1,0 +1,204 @@
+//! How the logits of several teachers become one.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::{AdaptorOutput, Error, Result};
+
+/// How the logits of several teachers become one.
+///
+/// Below, `zᵢ` are the logits of teacher `i` of `n`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Ensemble {
+    /// `Σ zᵢ / n`, as in TextBrewer.
+    #[default]
+    MeanLogits,
+    /// `τ · log(Σ softmax(zᵢ / τ) / n)`: at the temperature `τ`, which should be the one of
+    /// the loss, the softmax of this is the mean of the softened probabilities
+    /// ([Hinton et al. 2015](https://arxiv.org/abs/1503.02531)).
+    MeanProbabilities {
+        /// The temperature `τ`.
+        temperature: f64,
+    },
+    /// `Σ wᵢ zᵢ / Σ wᵢ` with fixed weights.
+    Weighted(Vec<f64>),
+    /// `Σ cᵢ zᵢ / Σ cᵢ`, where `cᵢ` is the largest probability of teacher `i`, for each
+    /// example and position: whoever is surer counts more.
+    Confidence,
+}
+
+impl Ensemble {
+    /// Whether it can speak for this many teachers.
+    pub(super) fn check(&self, teachers: usize) -> Result<()> {
+        if teachers == 0 {
+            return Err(Error::config("teachers", "there must be at least one"));
+        }
+        match self {
+            Ensemble::MeanProbabilities { temperature } if !is_positive(*temperature) => {
+                let reason = format!("the temperature must be positive, got {temperature}");
+                Err(Error::config("ensemble", reason))
+            }
+            Ensemble::Weighted(weights) if weights.len() != teachers => {
+                let reason = format!("{} weights for {teachers} teachers", weights.len());
+                Err(Error::config("ensemble", reason))
+            }
+            Ensemble::Weighted(weights)
+                if weights.iter().any(|weight| *weight < 0.0)
+                    || !is_positive(weights.iter().sum()) =>
+            {
+                let reason = format!("weights are 0 or more and not all 0, got {weights:?}");
+                Err(Error::config("ensemble", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// One output that has the logits of all, and the first teacher's mask.
+    pub(super) fn combine(&self, each: &[AdaptorOutput]) -> Result<AdaptorOutput> {
+        let mut together = AdaptorOutput::new();
+        let Some(first) = each.first() else {
+            return Ok(together);
+        };
+        for (teacher, output) in each.iter().enumerate() {
+            if output.logits.len() != first.logits.len() {
+                return Err(Error::shape(
+                    format!("logits of teacher {teacher}"),
+                    format!("as many as of teacher 0 ({})", first.logits.len()),
+                    output.logits.len().to_string(),
+                ));
+            }
+        }
+        let share = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+        together.logits_mask = share(&first.logits_mask);
+        for (index, reference) in first.logits.iter().enumerate() {
+            let mut of_each = Vec::with_capacity(each.len());
+            for (teacher, output) in each.iter().enumerate() {
+                let Some(logits) = output.logits.get(index) else {
+                    continue;
+                };
+                if logits.size() != reference.size() {
+                    return Err(Error::shape(
+                        format!("logits of teacher {teacher}"),
+                        format!("{:?}, as of teacher 0", reference.size()),
+                        format!("{:?}", logits.size()),
+                    ));
+                }
+                of_each.push(logits);
+            }
+            together.logits.push(self.mean(&of_each)?);
+        }
+        Ok(together)
+    }
+
+    fn mean(&self, logits: &[&Tensor]) -> Result<Tensor> {
+        let count = logits.len() as f64;
+        if let [only] = logits {
+            return Ok(only.shallow_clone());
+        }
+        match self {
+            Ensemble::MeanLogits => {
+                Ok(sum(logits.iter().map(|z| Ok(z.shallow_clone())))?.f_div_scalar(count)?)
+            }
+            Ensemble::MeanProbabilities { temperature } => {
+                // In logarithms, where small probabilities do not vanish.
+                let softened = logits.iter().map(|z| {
+                    let scaled = z.f_div_scalar(*temperature)?;
+                    Ok(scaled.f_log_softmax(-1, None::<Kind>)?)
+                });
+                let stacked = Tensor::f_stack(&softened.collect::<Result<Vec<_>>>()?, 0)?;
+                let log_sum = stacked.f_logsumexp(&[0i64][..], false)?;
+                Ok(log_sum
+                    .f_sub_scalar(count.ln())?
+                    .f_mul_scalar(*temperature)?)
+            }
+            Ensemble::Weighted(weights) => {
+                let weighted = logits
+                    .iter()
+                    .zip(weights)
+                    .map(|(z, w)| Ok(z.f_mul_scalar(*w)?));
+                Ok(sum(weighted)?.f_div_scalar(weights.iter().sum::<f64>())?)
+            }
+            Ensemble::Confidence => {
+                let confidence = |z: &Tensor| -> Result<Tensor> {
+                    Ok(z.f_softmax(-1, None::<Kind>)?.f_amax(&[-1i64][..], true)?)
+                };
+                let confidences = logits.iter().map(|z| confidence(z));
+                let confidences = confidences.collect::<Result<Vec<_>>>()?;
+                let weighted = logits
+                    .iter()
+                    .zip(&confidences)
+                    .map(|(z, c)| Ok(z.f_mul(c)?));
+                let total = sum(confidences.iter().map(|c| Ok(c.shallow_clone())))?;
+                Ok(sum(weighted)?.f_div(&total)?)
+            }
+        }
+    }
+}
+
+fn sum(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
+    super::report::sum(tensors)?
+        .ok_or_else(|| Error::config("teachers", "there must be at least one"))
+}
+
+fn is_positive(value: f64) -> bool {
+    value.is_finite() && value > 0.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn combined(ensemble: &Ensemble) -> Vec<f64> {
+        let each = [[1.0f64, 3.0], [2.0, -2.0]].map(|z| {
+            let logits = Tensor::from_slice(&z).reshape([1, 2]);
+            AdaptorOutput::new().logits(&logits)
+        });
+        let logits = ensemble.combine(&each).unwrap().logits.remove(0);
+        Vec::try_from(logits.view([-1])).unwrap()
+    }
+
+    fn assert_close(got: &[f64], expected: [f64; 2]) {
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-12;
+        assert!(
+            got.iter().zip(&expected).all(close),
+            "{got:?}, expected {expected:?}"
+        );
+    }
+
+    #[test]
+    fn means_are_those_of_the_formulas() {
+        assert_close(&combined(&Ensemble::MeanLogits), [1.5, 0.5]);
+        assert_close(&combined(&Ensemble::Weighted(vec![3.0, 1.0])), [1.25, 1.75]);
+
+        // The largest probabilities of two logits are sigmoids of their distance.
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let (first, second) = (sigmoid(2.0), sigmoid(4.0));
+        let expected = [first + 2.0 * second, 3.0 * first - 2.0 * second];
+        let expected = expected.map(|z| z / (first + second));
+        assert_close(&combined(&Ensemble::Confidence), expected);
+
+        let temperature = 2.0;
+        let mean = (sigmoid(-1.0) + sigmoid(2.0)) / 2.0;
+        let expected = [mean, 1.0 - mean].map(|p: f64| temperature * p.ln());
+        assert_close(
+            &combined(&Ensemble::MeanProbabilities { temperature }),
+            expected,
+        );
+    }
+
+    #[test]
+    fn weights_that_cannot_be_are_refused() {
+        for weights in [
+            vec![1.0],
+            vec![1.0, -1.0],
+            vec![0.0, 0.0],
+            vec![1.0, f64::NAN],
+        ] {
+            let error = Ensemble::Weighted(weights).check(2).unwrap_err();
+            assert!(error.to_string().starts_with("ensemble: "), "{error}");
+        }
+        assert!(Ensemble::MeanLogits.check(0).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! The losses that distillers have in common.
+
+use tch::nn::VarStore;
+use tch::Device;
+
+use super::{HardLabels, LossReport, Matches, SoftLabels, StepInfo};
+use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
+
+/// Soft labels, intermediate matches and hard labels, as one configuration asks for them.
+///
+/// `loss = w_kd · KD(student logits, teacher logits) + Σ wᵢ · matchᵢ + w_hl · Σ mean(losses)`
+#[derive(Debug)]
+pub struct SharedLosses {
+    soft_labels: SoftLabels,
+    matches: Matches,
+    hard_labels: HardLabels,
+    warned_of_logits: bool,
+}
+
+impl SharedLosses {
+    /// Looks everything up that the configuration names. Projections are made on `device`;
+    /// `teachers` is how many teachers a match may choose from.
+    ///
+    /// # Errors
+    /// When a name is unknown, a loss takes another number of layers, or a match names a
+    /// teacher that is not there.
+    pub fn new(
+        config: &DistillationConfig,
+        presets: &Presets,
+        device: Device,
+        teachers: usize,
+    ) -> Result<Self> {
+        Ok(SharedLosses {
+            soft_labels: SoftLabels::new(config, presets)?,
+            matches: Matches::new(config, presets, device, teachers)?,
+            hard_labels: HardLabels::new(config, presets)?,
+            warned_of_logits: false,
+        })
+    }
+
+    /// All terms. `together` has the logits of all teachers in one, `each` what each
+    /// returned, for the matches.
+    ///
+    /// Logits are matched when both sides have them; a model without logits is trained on
+    /// its features alone.
+    ///
+    /// # Errors
+    /// When an adaptor did not return what a loss needs, or shapes do not fit.
+    pub fn report(
+        &mut self,
+        together: &AdaptorOutput,
+        each: &[AdaptorOutput],
+        student: &AdaptorOutput,
+        step: &StepInfo,
+    ) -> Result<LossReport> {
+        let mut report = LossReport::new();
+        if self.both_have_logits(together, student) {
+            self.soft_labels
+                .add_to(&mut report, together, student, step)?;
+        }
+        self.matches.add_to(&mut report, each, student)?;
+        self.hard_labels.add_to(&mut report, student, step)?;
+        Ok(report)
+    }
+
+    /// The intermediate matches, with their projections.
+    pub fn matches(&self) -> &Matches {
+        &self.matches
+    }
+
+    /// The parameters of the projections.
+    pub fn projections(&self) -> &VarStore {
+        self.matches.projections()
+    }
+
+    /// As in the original, logits of one side alone are no error; but they are told of.
+    fn both_have_logits(&mut self, teacher: &AdaptorOutput, student: &AdaptorOutput) -> bool {
+        let (teacher, student) = (!teacher.logits.is_empty(), !student.logits.is_empty());
+        if teacher != student && !self.warned_of_logits {
+            self.warned_of_logits = true;
+            let (has, lacks) = match teacher {
+                true => ("teacher", "student"),
+                false => ("student", "teacher"),
+            };
+            log::warn!(
+                "the {has} adaptor returned logits and the {lacks} adaptor none: \
+                 there is no distillation loss on logits"
+            );
+        }
+        teacher && student
+    }
+}

@@ -1,0 +1,121 @@
+//! A teacher with its adaptor, and several teachers as one.
+
+use std::fmt;
+
+use super::pair::{defined, Adapted};
+use super::{Ensemble, StepInfo, TeacherCache};
+use crate::{AdaptorOutput, Model, Result, Side};
+
+/// A teacher with its adaptor.
+///
+/// It always runs in evaluation mode and without gradients.
+pub struct Teacher<'a, B> {
+    adapted: Adapted<'a, B>,
+    cache: Option<(TeacherCache, usize)>,
+}
+
+impl<'a, B> Teacher<'a, B> {
+    /// Puts a model and its adaptor together.
+    pub fn new<T, F>(model: T, adaptor: F) -> Self
+    where
+        T: Model<B> + 'a,
+        F: Fn(&B, &T::Output) -> Result<AdaptorOutput> + 'a,
+    {
+        Teacher {
+            adapted: Box::new(move |batch| adaptor(batch, &model.forward(batch, false)?)),
+            cache: None,
+        }
+    }
+
+    /// Keeps outputs in `cache`, under a scope that no other teacher of this cache has.
+    #[must_use]
+    pub fn cached(mut self, cache: Option<&TeacherCache>, scope: usize) -> Self {
+        self.cache = cache.map(|cache| (cache.clone(), scope));
+        self
+    }
+
+    /// What the teacher says of a batch.
+    ///
+    /// # Errors
+    /// Those of the model, of its adaptor, and of the cache.
+    pub fn run(&self, batch: &B, step: &StepInfo) -> Result<AdaptorOutput> {
+        // The guard gives gradients back even when the model panics.
+        let _guard = tch::no_grad_guard();
+        let compute = || defined((self.adapted)(batch)?, Side::Teacher);
+        match &self.cache {
+            Some((cache, scope)) => cache.get_or_compute(*scope, step, compute),
+            None => compute(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for Teacher<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Teacher")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Several teachers of one task, who speak with one voice about the logits.
+#[derive(Debug)]
+pub struct Teachers<'a, B> {
+    teachers: Vec<Teacher<'a, B>>,
+    ensemble: Ensemble,
+}
+
+/// What several teachers say of a batch.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct TeachersOutput {
+    /// The logits of all in one, with the first teacher's mask.
+    pub together: AdaptorOutput,
+    /// What each says, in order.
+    pub each: Vec<AdaptorOutput>,
+}
+
+impl<'a, B> Teachers<'a, B> {
+    /// Puts teachers together. Their outputs are kept in `cache`, if there is one, under
+    /// scopes from `first_scope` on.
+    ///
+    /// # Errors
+    /// When there is no teacher, or the ensemble is for another number of them.
+    pub fn new(
+        teachers: Vec<Teacher<'a, B>>,
+        ensemble: Ensemble,
+        cache: Option<&TeacherCache>,
+        first_scope: usize,
+    ) -> Result<Self> {
+        ensemble.check(teachers.len())?;
+        let cached =
+            |(index, teacher): (usize, Teacher<'a, B>)| teacher.cached(cache, first_scope + index);
+        Ok(Teachers {
+            teachers: teachers.into_iter().enumerate().map(cached).collect(),
+            ensemble,
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.teachers.len()
+    }
+
+    /// Whether there is none, which [`new`](Self::new) refuses.
+    pub fn is_empty(&self) -> bool {
+        self.teachers.is_empty()
+    }
+
+    /// What they say of a batch.
+    ///
+    /// # Errors
+    /// Those of the models, their adaptors and the cache; logits that do not fit together.
+    pub fn run(&self, batch: &B, step: &StepInfo) -> Result<TeachersOutput> {
+        let each = self
+            .teachers
+            .iter()
+            .map(|teacher| teacher.run(batch, step))
+            .collect::<Result<Vec<_>>>()?;
+        let together = self.ensemble.combine(&each)?;
+        Ok(TeachersOutput { together, each })
+    }
+}

@@ -1,0 +1,174 @@
+//! Models of a few numbers, the same in every run, and what goes with them.
+
+use std::path::Path;
+
+use tch::nn::{self, Module, VarStore};
+use tch::{Device, Kind, Tensor};
+use textbrewer::{
+    weights, AdaptorOutput, DistillationConfig, GeneralDistiller, Model, Result, TrainingConfig,
+    VecLoader,
+};
+
+use super::{elements, waves};
+
+/// The last dimension of the batches, which are `[2, 3, INPUT]`.
+pub const INPUT: i64 = 3;
+
+/// Layers of tanh over the positions, and two classes for each example.
+#[derive(Debug)]
+pub struct Net {
+    pub variables: VarStore,
+    layers: Vec<nn::Linear>,
+    head: nn::Linear,
+}
+
+/// What a [`Net`] says of a batch.
+#[derive(Debug)]
+pub struct Output {
+    /// `[batch, 2]`
+    pub logits: Tensor,
+    /// As many `[batch, length, hidden]` as there are layers.
+    pub hidden: Vec<Tensor>,
+}
+
+impl Net {
+    pub fn new(layers: i64, hidden: i64, seed: f64) -> Self {
+        let variables = VarStore::new(Device::Cpu);
+        let root = variables.root();
+        let layer = |index: i64| {
+            let input = if index == 0 { INPUT } else { hidden };
+            let path = root.sub("layers").sub(index);
+            nn::linear(path, input, hidden, Default::default())
+        };
+        let layers = (0..layers).map(layer).collect();
+        let head = nn::linear(root.sub("head"), hidden, 2, Default::default());
+        fill(&variables, seed);
+        Net {
+            variables,
+            layers,
+            head,
+        }
+    }
+}
+
+impl Model<Tensor> for Net {
+    type Output = Output;
+
+    fn forward(&self, batch: &Tensor, _train: bool) -> Result<Output> {
+        let mut hidden: Vec<Tensor> = Vec::new();
+        for layer in &self.layers {
+            let below = hidden.last().unwrap_or(batch);
+            hidden.push(layer.forward(below).tanh());
+        }
+        let top = hidden.last().unwrap_or(batch);
+        let mean = top.mean_dim([1i64].as_slice(), false, Kind::Float);
+        Ok(Output {
+            logits: self.head.forward(&mean),
+            hidden,
+        })
+    }
+}
+
+/// Gives every variable values that depend on its place and the seed alone.
+pub fn fill(variables: &VarStore, seed: f64) {
+    let _guard = tch::no_grad_guard();
+    for (index, (_, mut tensor)) in weights::state_dict(variables).into_iter().enumerate() {
+        let values = waves(&tensor.size(), seed + index as f64) * 0.5;
+        tensor.copy_(&values);
+    }
+}
+
+/// Logits and hidden states.
+pub fn adapt(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
+    Ok(AdaptorOutput::new()
+        .logits(&output.logits)
+        .hidden(&output.hidden))
+}
+
+/// The mean square of the logits as a loss on the ground truth.
+pub fn square(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
+    Ok(AdaptorOutput::new().losses(&output.logits.square()))
+}
+
+/// A batch `[2, 3, INPUT]`.
+pub fn batch(seed: i64) -> Tensor {
+    waves(&[2, 3, INPUT], seed as f64 * 0.7).to_kind(Kind::Float)
+}
+
+/// The batches 0, 1 and so on.
+pub fn batches(count: i64) -> Vec<Tensor> {
+    (0..count).map(batch).collect()
+}
+
+pub fn loader(count: i64) -> VecLoader<Tensor> {
+    VecLoader::new(batches(count)).expect("a batch")
+}
+
+/// On the CPU, with checkpoints in `folder`.
+pub fn config(folder: &Path) -> TrainingConfig {
+    TrainingConfig::default()
+        .device(Device::Cpu)
+        .output_dir(folder)
+}
+
+pub fn general<'a>(
+    teacher: &'a Net,
+    student: &'a Net,
+    config: TrainingConfig,
+    distill_config: DistillationConfig,
+) -> Result<GeneralDistiller<'a, Tensor, Net>> {
+    GeneralDistiller::builder(teacher, student, &student.variables)
+        .train_config(config)
+        .distill_config(distill_config)
+        .adaptor(adapt)
+        .build()
+}
+
+/// All numbers of all variables, by name.
+pub fn numbers(variables: &VarStore) -> Vec<f64> {
+    let state = weights::state_dict(variables);
+    state
+        .iter()
+        .flat_map(|(_, tensor)| elements(tensor))
+        .collect()
+}
+
+/// The largest difference between two lists of numbers of one length.
+pub fn difference(left: &[f64], right: &[f64]) -> f64 {
+    assert_eq!(left.len(), right.len());
+    let differences = left.iter().zip(right).map(|(a, b)| (a - b).abs());
+    // `max` would pass over NaN.
+    differences.fold(0.0, |a, b| if b > a || b.is_nan() { b } else { a })
+}
+
+/// The Euclidean distance between two lists of numbers of one length.
+pub fn distance(left: &[f64], right: &[f64]) -> f64 {
+    assert_eq!(left.len(), right.len());
+    let squares = left.iter().zip(right).map(|(a, b)| (a - b).powi(2));
+    squares.sum::<f64>().sqrt()
+}
+
+/// The names of the files in a folder, sorted.
+pub fn files(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let name = |entry: std::io::Result<std::fs::DirEntry>| {
+        let name = entry.expect("an entry").file_name();
+        name.to_string_lossy().into_owned()
+    };
+    let mut names: Vec<_> = entries.map(name).collect();
+    names.sort();
+    names
+}
+
+/// The first line of an error's message; no error is a failure.
+pub fn first_line<T>(result: Result<T>) -> String {
+    match result {
+        Ok(_) => panic!("there is no error"),
+        Err(error) => error
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    }
+}

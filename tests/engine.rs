@@ -1,0 +1,15 @@
+//! What a training run does, step by step.
+
+#[path = "engine_cases/clipping.rs"]
+mod clipping;
+mod common;
+#[path = "engine_cases/hooks.rs"]
+mod hooks;
+#[path = "engine_cases/logs.rs"]
+mod logs;
+#[path = "engine_cases/models.rs"]
+mod models;
+#[path = "engine_cases/optimizers.rs"]
+mod optimizers;
+#[path = "engine_cases/steps.rs"]
+mod steps;

@@ -1,0 +1,105 @@
+//! Every step's loss reaches every log, however seldom the device is asked for them.
+
+use textbrewer::{
+    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, MemorySink,
+    Sgd, TrainSummary,
+};
+
+use crate::common::tensorboard::{read_scalars, Scalar};
+use crate::common::tiny::{adapt, config, loader, Net};
+
+const NAMES: [&str; 4] = [
+    "scalar/total_loss",
+    "scalar/unweighted_kd_loss",
+    "scalar/unweighted_hidden_hidden_mse_1_3",
+    "scalar/unweighted_hard_label_loss",
+];
+
+/// Ten steps, what they logged in memory, and what TensorBoard would show.
+fn logged(log_interval: Option<u64>) -> (Vec<(String, f64, u64)>, Vec<Scalar>, TrainSummary) {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+    let distill_config = DistillationConfig::default()
+        .hard_label_weight(0.5)
+        .kd_loss_weight(2.0)
+        .intermediate_matches([IntermediateMatch::hidden(3, 1).weight(3.0)]);
+    let train_config = config(&folder.path().join("models"))
+        .log_dir(folder.path().join("logs"))
+        .log_interval(log_interval);
+    let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(train_config)
+        .distill_config(distill_config)
+        .teacher_adaptor(adapt)
+        .student_adaptor(|batch, output| Ok(adapt(batch, output)?.losses(&output.logits.square())))
+        .build()
+        .unwrap();
+    let memory = MemorySink::new();
+    let summary = distiller
+        .train(&mut loader(5))
+        .optimizer(Sgd::new(0.1))
+        .log_sink(memory.clone())
+        .epochs(2)
+        .run()
+        .unwrap();
+    let run = summary.log_dir.clone().unwrap();
+    let file = std::fs::read_dir(run).unwrap().next().unwrap().unwrap();
+    (memory.scalars(), read_scalars(&file.path()), summary)
+}
+
+#[test]
+fn the_interval_of_reading_changes_no_value() {
+    let (every, shown, summary) = logged(Some(1));
+    let tags: Vec<_> = every.iter().take(4).map(|(tag, ..)| tag.as_str()).collect();
+    assert_eq!(tags, NAMES);
+    assert_eq!(every.len(), 40);
+    for step in 0..10 {
+        let value = |tag: &str| {
+            let found = every
+                .iter()
+                .find(|scalar| scalar.0 == tag && scalar.2 == step);
+            found.unwrap().1
+        };
+        let total = 2.0 * value(NAMES[1]) + 3.0 * value(NAMES[2]) + 0.5 * value(NAMES[3]);
+        assert!((value(NAMES[0]) - total).abs() < 1e-5, "step {step}");
+    }
+    let as_shown: Vec<_> = every
+        .iter()
+        .map(|(tag, value, step)| Scalar {
+            tag: tag.clone(),
+            value: *value as f32,
+            step: *step as i64,
+        })
+        .collect();
+    assert_eq!(shown, as_shown);
+    let last = every.iter().rev().find(|scalar| scalar.0 == NAMES[0]);
+    assert_eq!(summary.losses["total_loss"], last.unwrap().1);
+
+    for log_interval in [Some(7), Some(1000), None] {
+        let (seldom, shown, seldom_summary) = logged(log_interval);
+        assert_eq!(seldom, every, "{log_interval:?}");
+        assert_eq!(shown, as_shown, "{log_interval:?}");
+        assert_eq!(seldom_summary.losses, summary.losses);
+    }
+}
+
+#[test]
+fn losses_of_batches_after_the_last_step_are_logged_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let memory = MemorySink::new();
+    let summary = textbrewer::BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()).gradient_accumulation_steps(2))
+        .adaptor(|_, output| Ok(AdaptorOutput::new().losses(&output.logits.square())))
+        .build()
+        .unwrap()
+        .train(&mut loader(5))
+        .optimizer(Sgd::new(0.1))
+        .log_sink(memory.clone())
+        .epochs(1)
+        .run()
+        .unwrap();
+    let curve = memory.curve("scalar/total_loss");
+    let steps: Vec<_> = curve.iter().map(|value| value.0).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4]);
+    assert_eq!(summary.losses["total_loss"], curve[4].1);
+}

@@ -1,0 +1,174 @@
+//! Mistakes that `run` finds before the first batch.
+
+use tch::nn::VarStore;
+use tch::{Device, Tensor};
+use textbrewer::{
+    AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, IntermediateMatch,
+    ProjectionSpec, Sgd,
+};
+
+use crate::common::tiny::{batch, config, first_line, general, loader, numbers, square, Net};
+
+/// Runs a trainer of a small student after `$describe` has said how.
+macro_rules! trained {
+    ($config:expr, $loader:expr, $($describe:tt)+) => {{
+        let student = Net::new(2, 4, 0.2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config($config)
+            .adaptor(square)
+            .build()
+            .unwrap();
+        first_line(trainer.train(&mut $loader)$($describe)+.run())
+    }};
+}
+
+#[test]
+fn what_a_run_needs_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = || config(folder.path());
+    assert_eq!(
+        trained!(base(), loader(3), .epochs(1)),
+        "optimizer: none was given; for example `AdamW::new(1e-4)`"
+    );
+    assert_eq!(
+        trained!(base(), loader(3), .optimizer(AdamW::new(1e-3))),
+        "epochs: say how long to train: `epochs` or `steps`"
+    );
+    assert_eq!(
+        trained!(base(), loader(3), .optimizer(AdamW::new(1e-3)).epochs(0)),
+        "epochs: must be at least 1"
+    );
+    assert_eq!(
+        trained!(base(), loader(3), .optimizer(AdamW::new(1e-3)).steps(0)),
+        "steps: must be at least 1"
+    );
+}
+
+#[test]
+fn epochs_need_a_loader_that_knows_its_length() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut stream = FnLoader::new(|_| Ok((0..3).map(|seed| Ok(batch(seed)))));
+    assert_eq!(
+        trained!(config(folder.path()), stream, .optimizer(AdamW::new(1e-3)).epochs(1)),
+        "epochs: the loader does not know its number of batches; use `steps`"
+    );
+}
+
+#[test]
+fn an_epoch_too_short_for_one_optimizer_step_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let train_config = config(folder.path()).gradient_accumulation_steps(4);
+    assert_eq!(
+        trained!(train_config, loader(3), .optimizer(AdamW::new(1e-3)).epochs(2)),
+        "gradient_accumulation_steps: 4 batches are wanted for one optimizer step, but the \
+         loader has 3 in an epoch; lower it, or set `step_on_remainder`"
+    );
+}
+
+#[test]
+fn a_student_that_cannot_change_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut student = Net::new(2, 4, 0.2);
+    student.variables.freeze();
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .build()
+        .unwrap();
+    let mut batches = loader(3);
+    let run = trainer.train(&mut batches).optimizer(Sgd::new(0.1));
+    assert_eq!(
+        first_line(run.epochs(1).run()),
+        "student: it has no trainable variable"
+    );
+
+    // Another mistake: variables that are not those of the model.
+    let strangers = VarStore::new(Device::Cpu);
+    let mut trainer = BasicTrainer::builder(&student, &strangers)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .build()
+        .unwrap();
+    let run = trainer.train(&mut batches).optimizer(Sgd::new(0.1));
+    assert_eq!(
+        first_line(run.epochs(1).run()),
+        "student: it has no trainable variable"
+    );
+}
+
+#[test]
+fn an_optimizer_of_another_student_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (Net::new(2, 4, 0.2), Net::new(2, 4, 0.3));
+    let mut optimizer = Sgd::new(0.1);
+    let mut batches = loader(2);
+    let mut train = |student: &Net| {
+        BasicTrainer::builder(student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()?
+            .train(&mut batches)
+            .optimizer(&mut optimizer)
+            .epochs(1)
+            .run()
+    };
+    train(&first).unwrap();
+    let before = numbers(&second.variables);
+    assert_eq!(
+        first_line(train(&second)),
+        "optimizer: its groups hold none of the student's variables; \
+         make a new optimizer for this student"
+    );
+    assert_eq!(numbers(&second.variables), before);
+}
+
+#[test]
+fn projections_of_another_distiller_are_not_taken_for_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
+    let matched = IntermediateMatch::hidden(3, 1).proj(ProjectionSpec::linear(4, 5));
+    let distill_config = DistillationConfig::default().intermediate_matches([matched]);
+    let mut optimizer = AdamW::new(1e-3);
+    let mut batches = loader(2);
+    let mut train = || {
+        general(
+            &teacher,
+            &student,
+            config(folder.path()),
+            distill_config.clone(),
+        )?
+        .train(&mut batches)
+        .optimizer(&mut optimizer)
+        .epochs(1)
+        .run()
+    };
+    train().unwrap();
+    assert_eq!(
+        first_line(train()),
+        "optimizer group `projection.0`: `projection.0.bias`: \
+         a parameter of this name is in group `projection.0` already"
+    );
+}
+
+#[test]
+fn a_student_whose_outputs_have_no_gradients_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let detached = |batch: &Tensor, output: &_| {
+        let mut output = square(batch, output)?;
+        output.losses = output.losses.iter().map(Tensor::detach).collect();
+        Ok(output)
+    };
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(detached)
+        .build()
+        .unwrap();
+    let mut batches = loader(3);
+    let run = trainer.train(&mut batches).optimizer(Sgd::new(0.1));
+    assert_eq!(
+        first_line(run.epochs(1).run()),
+        "student: the loss does not depend on any trainable variable of the student; \
+         were its outputs detached, or made without gradients?"
+    );
+}
