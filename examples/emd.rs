@@ -26,7 +26,7 @@ const BATCH_SIZE: usize = 32;
 #[derive(Parser)]
 struct Options {
     /// Passes over the examples, for the teacher and for the student.
-    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Sentences to learn from; as many again are kept for evaluation.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(i64).range(1..))]
@@ -47,6 +47,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
+    let emd_config = emd_config(&options);
+    // Mistakes are told of now and not after the teacher's training.
+    emd_config.validate()?;
     // The weights are not kept.
     let folder = tempfile::tempdir()?;
     let train_config = TrainingConfig::default()
@@ -73,12 +76,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .optimizer(AdamW::new(options.learning_rate))
         .schedule(linear_with_warmup(steps / 10, steps))
         .run()?;
-    println!("Its accuracy is {:.1} %.", accuracy(&teacher, &mut evaluation)?);
+    println!(
+        "Its accuracy is {:.1} %.",
+        accuracy(&teacher, &mut evaluation)?
+    );
 
-    let weights = match options.reestimate {
-        Some(temperature) => LayerWeights::Reestimated { temperature },
-        None => LayerWeights::Uniform,
-    };
     let mut distiller = EmdDistiller::builder(&teacher, &student, &student_vars)
         .train_config(train_config)
         .adaptor(|_batch, output: &LogitsOutput| {
@@ -90,13 +92,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .attention(&output.attentions))
         })
         .build()?
-        .emd_config(
-            EmdConfig::default()
-                .hidden_projection(ProjectionSpec::linear(32, 64))
-                .layer_weights(weights),
-        )?;
+        .emd_config(emd_config)?;
 
-    println!("\nDistilling into 3 layers, from labels that the teacher gives …");
+    println!("\nDistilling into 3 layers, without the true labels …");
     let before = distance(&mut distiller, &mut evaluation)?;
     print_flow(&distiller, "before training");
     distiller
@@ -118,8 +116,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("  {name:<28}{}", percents(weights.iter()));
         }
     }
-    println!("The student's accuracy is {:.1} %.", accuracy(&student, &mut evaluation)?);
+    println!(
+        "The student's accuracy is {:.1} %.",
+        accuracy(&student, &mut evaluation)?
+    );
     Ok(())
+}
+
+fn emd_config(options: &Options) -> EmdConfig {
+    EmdConfig::default()
+        .hidden_projection(ProjectionSpec::linear(32, 64))
+        // Probabilities differ by far less than hidden states do.
+        .attention_weight(100.0)
+        .layer_weights(match options.reestimate {
+            Some(temperature) => LayerWeights::Reestimated { temperature },
+            None => LayerWeights::Uniform,
+        })
 }
 
 fn bert(
@@ -179,7 +191,7 @@ fn print_flow<S>(distiller: &EmdDistiller<'_, BertInputs, S>, when: &str) {
     for (feature, plan) in plans {
         let Some(plan) = plan else { continue };
         println!("\nFlow between {feature} {when}, % of the whole");
-        println!("{:<16}student 0       1       2", "");
+        println!("  {:<11}student 0       1       2", "");
         for (layer, row) in plan.flow.rows().into_iter().enumerate() {
             println!("  teacher {layer}  {}", percents(row.iter()));
         }
@@ -192,11 +204,17 @@ fn print_flow<S>(distiller: &EmdDistiller<'_, BertInputs, S>, when: &str) {
 fn order(flow: &Array2<f64>) -> String {
     let columns = flow.columns().into_iter();
     let means = columns.map(|column| {
-        let layers = column.iter().enumerate().map(|(layer, flow)| layer as f64 * flow);
+        let layers = column
+            .iter()
+            .enumerate()
+            .map(|(layer, flow)| layer as f64 * flow);
         layers.sum::<f64>() / column.sum()
     });
     let means: Vec<_> = means.map(|mean| format!("{mean:.1}")).collect();
-    format!("the students' layers learn from teacher layer {} on average", means.join(", "))
+    format!(
+        "the student's layers learn from teacher layers {} on average",
+        means.join(", ")
+    )
 }
 
 fn percents<'f>(parts: impl Iterator<Item = &'f f64>) -> String {

@@ -36,7 +36,8 @@ pub struct TransportPlan {
 /// The simplex method on the transportation tableau (the MODI method) from a least-cost
 /// start. Weights and costs are first turned into integers, counted in units of less than 2⁻⁸⁰
 /// of the whole weight and of the largest cost even for a million rows and columns; nothing is
-/// rounded from there on. Supplies and demands are then moved by less than one unit, in such a
+/// rounded from there on. (Dividing by the sums rounds once, as always; weights that are small
+/// multiples of one number, uniform ones for example, are not even divided.) Supplies and demands are then moved by less than one unit, in such a
 /// way that no part of the rows ever balances a part of the columns exactly. Every pivot thus
 /// moves something and lowers the whole cost, an integer: no basis comes twice, and as there
 /// are finitely many, the method ends, at an optimum of the problem in those units. The
@@ -118,11 +119,14 @@ struct Integers {
     supply: Vec<i128>,
     demand: Vec<i128>,
     cost: Array2<i128>,
-    /// One unit of weight, in moved units: more than twice as many as any flow is moved by.
+    /// What a unit of weight is multiplied by, more than twice what any flow is moved by.
     unit: i128,
-    /// Units in the whole weight, 1, as a power of two.
-    bits: i32,
+    /// Units in the whole weight.
+    whole: i128,
 }
+
+/// Sums stay below 2 to this power, and what is computed of a few of them in an `i128`.
+const BITS: i32 = 124;
 
 impl Integers {
     fn new(supply: &[f64], demand: &[f64], cost: ArrayView2<'_, f64>) -> Self {
@@ -133,11 +137,14 @@ impl Integers {
         // there are none of either.
         let moves = (rows * columns) as i128;
         let unit = 2 * moves + 1;
-        let spare = |factor: i128| 124 - (128 - factor.leading_zeros() as i32);
-        let bits = spare(unit).min(100);
-        let move_all = |weights: &[f64], by: i128| -> Vec<i128> {
-            let units = share(weights, bits).into_iter();
-            units.map(|weight| weight * unit + by).collect()
+        let spare = |factor: i128| BITS - (128 - factor.leading_zeros() as i32);
+        let (supply, demand, whole) = exact(supply, demand, unit).unwrap_or_else(|| {
+            let bits = spare(unit).min(100);
+            (share(supply, bits), share(demand, bits), 1 << bits)
+        });
+        let move_all = |weights: Vec<i128>, by: i128| -> Vec<i128> {
+            let weights = weights.into_iter();
+            weights.map(|weight| weight * unit + by).collect()
         };
         let supply = move_all(supply, columns as i128);
         let mut demand = move_all(demand, 1);
@@ -149,22 +156,59 @@ impl Integers {
         let largest = cost
             .iter()
             .fold(0.0, |largest: f64, c| largest.max(c.abs()));
-        let whole = if largest > 0.0 { largest } else { 1.0 };
-        let cost = cost.map(|c| (c / whole * 2f64.powi(bits_of_cost)).round() as i128);
+        let largest = if largest > 0.0 { largest } else { 1.0 };
+        let cost = cost.map(|c| (c / largest * 2f64.powi(bits_of_cost)).round() as i128);
         Integers {
             supply,
             demand,
             cost,
             unit,
-            bits,
+            whole,
         }
     }
 
     /// A flow of the moved problem as a part of the whole, moved back.
     fn amount(&self, flow: i128) -> f64 {
         let units = (flow + self.unit / 2).div_euclid(self.unit);
-        units as f64 / 2f64.powi(self.bits)
+        units as f64 / self.whole as f64
     }
+}
+
+/// Both sides as parts of the product of their sums, without any rounding, if that fits: it
+/// does for uniform weights and others that are small multiples of one number.
+fn exact(supply: &[f64], demand: &[f64], unit: i128) -> Option<(Vec<i128>, Vec<i128>, i128)> {
+    let (supply, demand) = (multiples(supply)?, multiples(demand)?);
+    let (given, taken): (i128, i128) = (supply.iter().sum(), demand.iter().sum());
+    let whole = given.checked_mul(taken)?;
+    if whole.checked_mul(unit)? >= 1 << BITS {
+        return None;
+    }
+    let supply = supply.iter().map(|weight| weight * taken).collect();
+    let demand = demand.iter().map(|weight| weight * given).collect();
+    Some((supply, demand, whole))
+}
+
+/// The weights as multiples of the largest number of which they all are multiples; none when
+/// they are too far apart.
+fn multiples(weights: &[f64]) -> Option<Vec<i128>> {
+    let largest = weights.iter().fold(0.0, |largest: f64, &w| largest.max(w));
+    // A power of two loses no digit.
+    let factor = 2f64.powi(90 - largest.log2() as i32);
+    let whole = |&weight: &f64| {
+        let scaled = weight * factor;
+        let kept = scaled.is_finite() && scaled.fract() == 0.0 && (scaled > 0.0 || weight == 0.0);
+        kept.then_some(scaled as i128)
+    };
+    let weights: Vec<i128> = weights.iter().map(whole).collect::<Option<_>>()?;
+    let divisor = weights.iter().fold(0, |a, &b| common_divisor(a, b)).max(1);
+    Some(weights.iter().map(|weight| weight / divisor).collect())
+}
+
+fn common_divisor(mut a: i128, mut b: i128) -> i128 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }
 
 /// The weights as parts of `2^bits`, to which they sum exactly. What the division rounds goes

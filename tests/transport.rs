@@ -211,6 +211,26 @@ fn an_assignment_that_is_best_on_the_diagonal_is_the_diagonal() {
 }
 
 #[test]
+fn uniform_weights_leave_no_crumbs() {
+    // A third is not twice a sixth in floating point; the plan must not patch the difference.
+    for (rows, columns) in [(6, 3), (12, 4), (24, 6), (9, 3)] {
+        let cost = Array2::from_shape_fn((rows, columns), |(i, j)| {
+            (i as f64 / rows as f64 - j as f64 / columns as f64).powi(2)
+        });
+        let supply = vec![1.0 / rows as f64; rows];
+        let demand = vec![1.0 / columns as f64; columns];
+        let plan = solve(&supply, &demand, cost.view()).unwrap();
+        let used: Vec<f64> = plan
+            .flow
+            .iter()
+            .copied()
+            .filter(|&flow| flow > 0.0)
+            .collect();
+        assert_eq!(used, supply, "{}", plan.flow);
+    }
+}
+
+#[test]
 fn a_row_that_gives_all_is_copied_from_the_demand() {
     let cost = array![[3.0, 1.0, 2.0], [0.0, 0.0, 0.0]];
     let plan = solve(&[5.0, 0.0], &[1.0, 2.0, 1.0], cost.view()).unwrap();
