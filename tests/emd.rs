@@ -283,14 +283,17 @@ fn different_widths_are_projected_and_the_projection_learns() {
     let (vars, layers) = variables(&hidden(2, 3, 5.0));
     let student = says(Output {
         hidden: layers,
+        attention: floats(&attention(2, 5.0)),
         ..Output::default()
     });
     let teacher = Output {
         hidden: floats(&hidden(4, 5, 0.0)),
+        attention: floats(&attention(4, 0.0)),
         ..Output::default()
     };
     let projection = ProjectionSpec::linear(3, 5).learning_rate(0.05);
-    let config = hidden_only().hidden_projection(projection);
+    // Attentions are matched as they are, though they are as long as the student is wide.
+    let config = EmdConfig::default().hidden_projection(projection);
     let folder = tempfile::tempdir().unwrap();
     let mut distiller = EmdDistiller::builder(says(teacher), &student, &vars)
         .train_config(train_config().output_dir(folder.path()))
