@@ -50,7 +50,7 @@ use crate::{
 ///
 /// > Cᵢ = Σⱼ fᵢⱼ dᵢⱼ / wᵢ,  rᵢ = mean over features of Σₖ Cₖ / Cᵢ,  wᵢ ← exp(rᵢ / τ) / Σₖ exp(rₖ / τ)
 ///
-/// This is the paper's cost attention as we read it: the unit cost of a layer, weights in
+/// This is the paper's cost attention as it is understood here: the unit cost of a layer, weights in
 /// inverse proportion to it, one weight per layer for both features, a softmax with a
 /// temperature. The paper leaves open, and here it is decided: the features' ratios
 /// are averaged before the softmax; a layer of weight 0 has the unit cost of its cheapest
