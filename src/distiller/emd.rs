@@ -52,8 +52,8 @@ use crate::{
 ///
 /// This is the paper's cost attention as it is understood here: the unit cost of a layer, weights in
 /// inverse proportion to it, one weight per layer for both features, a softmax with a
-/// temperature. The paper leaves open, and here it is decided: the features' ratios
-/// are averaged before the softmax; a layer of weight 0 has the unit cost of its cheapest
+/// temperature. Choices of this crate: the features' ratios are
+/// averaged before the softmax; a layer of weight 0 has the unit cost of its cheapest
 /// cell; unit costs count as at least 10⁻⁶ of their sum, so that a layer which costs nothing
 /// has a finite ratio. The authors' published program instead divides each feature's ratios by
 /// their sum, without a softmax, and then averages. Weights belong to no checkpoint: a new
@@ -64,7 +64,7 @@ use crate::{
 /// them. The paper matches the outputs of the transformer layers, so leave the output of the
 /// embeddings out of `hidden`. The linear map from the student's hidden size to the teacher's
 /// ([`EmdConfig::hidden_projection`]) is one for all layers, which is the default of the
-/// published program; the paper has one matrix too.
+/// published program.
 ///
 /// # Logs
 /// `unweighted_emd_hidden`, `unweighted_emd_attention`.
