@@ -18,6 +18,7 @@ pub mod optim;
 mod presets;
 mod projection;
 pub mod schedule;
+pub mod transport;
 pub mod weights;
 
 pub use adaptor::AdaptorOutput;
@@ -31,8 +32,8 @@ pub use data::{
 };
 pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, GeneralDistiller, LossReport, MultiTaskDistiller,
-    MultiTeacherDistiller, StepInfo,
+    BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
+    LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
 };
 pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
 pub use error::{BoxError, Error, Result, Side};

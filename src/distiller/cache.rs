@@ -12,7 +12,9 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///
-/// Kept are the logits, their masks, and those layers of the features that a match needs.
+/// Kept are the logits, their masks, and those layers of the features that a match needs, or
+/// all layers of the features that the distiller asked for
+/// ([`keep_features`](Self::keep_features)).
 /// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each under a
@@ -26,6 +28,8 @@ struct Store {
     limit: Option<u64>,
     kind: Option<Kind>,
     layers: BTreeMap<String, BTreeSet<i64>>,
+    /// Features of which every layer is kept.
+    whole_features: BTreeSet<String>,
 }
 
 /// One output in main memory.
@@ -72,7 +76,16 @@ impl TeacherCache {
                 .map(|limit| limit.saturating_mul(1 << 20)),
             kind: config.cache_dtype.map(|dtype| dtype.kind()),
             layers,
+            whole_features: BTreeSet::new(),
         })))))
+    }
+
+    /// Keeps every layer of these features, for a distiller that needs more than the
+    /// configured matches, in place of those named in an earlier call. What is kept already
+    /// is forgotten.
+    pub fn keep_features(&self, names: impl IntoIterator<Item = impl Into<String>>) {
+        self.clear();
+        self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();
     }
 
     /// The output of a batch: kept if there is one, else what `compute` gives, which is kept.
@@ -122,7 +135,15 @@ impl TeacherCache {
 
 impl Store {
     fn keep(&mut self, key: (usize, u64), output: &AdaptorOutput) -> Result<()> {
-        let kept = KeptOutput::new(output, self.kind, &self.layers)?;
+        let mut layers = self.layers.clone();
+        for name in &self.whole_features {
+            let len = output.features.get(name).map_or(0, Vec::len);
+            layers
+                .entry(name.clone())
+                .or_default()
+                .extend(0..len as i64);
+        }
+        let kept = KeptOutput::new(output, self.kind, &layers)?;
         let bytes = self.bytes + kept.bytes();
         if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
             return Err(Error::CacheLimit {

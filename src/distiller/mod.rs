@@ -7,6 +7,7 @@
 mod basic;
 mod builder;
 mod cache;
+mod emd;
 mod ensemble;
 mod general;
 mod hard_labels;
@@ -25,6 +26,7 @@ mod trainer;
 pub use basic::BasicDistiller;
 pub use builder::DistillerBuilder;
 pub use cache::TeacherCache;
+pub use emd::{EmdConfig, EmdDistiller, LayerWeights};
 pub use ensemble::Ensemble;
 pub use general::GeneralDistiller;
 pub use hard_labels::HardLabels;

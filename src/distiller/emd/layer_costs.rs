@@ -1,0 +1,141 @@
+//! What it costs to move each teacher layer to each student layer.
+
+use std::slice;
+
+use ndarray::Array2;
+use tch::{Device, Kind, Tensor};
+
+use crate::transport::TransportPlan;
+use crate::{AdaptorOutput, Error, MatchLoss, Projection, Result, Side};
+
+/// A feature whose layers are matched, and the loss between two of them.
+#[derive(Debug)]
+pub(super) struct MatchedFeature {
+    pub(super) feature: &'static str,
+    pub(super) log_name: &'static str,
+    pub(super) weight: f64,
+    pub(super) loss: MatchLoss,
+}
+
+/// The losses between all layers of the two models, teacher layer by teacher layer.
+pub(super) struct LayerCosts {
+    losses: Vec<Tensor>,
+    /// How many layers the teacher and the student have.
+    pub(super) layers: (usize, usize),
+}
+
+impl MatchedFeature {
+    /// The losses, of the student's layers after the projection if there is one.
+    pub(super) fn costs(
+        &self,
+        teacher: &AdaptorOutput,
+        student: &AdaptorOutput,
+        projection: Option<&Projection>,
+    ) -> Result<LayerCosts> {
+        let from_teacher = self.layers(teacher, Side::Teacher)?;
+        let from_student = self.layers(student, Side::Student)?.iter();
+        let from_student: Vec<Tensor> = match projection {
+            // Once a layer, not once a pair of layers.
+            Some(projection) => from_student
+                .map(|layer| projection.forward(layer))
+                .collect::<Result<_>>()?,
+            None => from_student.map(Tensor::shallow_clone).collect(),
+        };
+        let mask = student.inputs_mask.as_ref();
+        let mut losses = Vec::with_capacity(from_teacher.len() * from_student.len());
+        for (i, teacher) in from_teacher.iter().enumerate() {
+            for (j, student) in from_student.iter().enumerate() {
+                let (student, teacher) = (slice::from_ref(student), slice::from_ref(teacher));
+                let loss = self.loss.apply(student, teacher, mask);
+                losses.push(loss.map_err(|error| self.at_layers(i, j, error))?);
+            }
+        }
+        Ok(LayerCosts {
+            losses,
+            layers: (from_teacher.len(), from_student.len()),
+        })
+    }
+
+    fn layers<'o>(&self, output: &'o AdaptorOutput, side: Side) -> Result<&'o [Tensor]> {
+        match output.features.get(self.feature) {
+            Some(layers) if !layers.is_empty() => Ok(layers),
+            _ => Err(Error::MissingOutput {
+                side,
+                key: self.feature.to_owned(),
+                needed_by: format!("EmdDistiller (unless its {}_weight is 0)", self.feature),
+            }),
+        }
+    }
+
+    /// A shape that does not fit is only understood with the layers it belongs to.
+    fn at_layers(&self, teacher: usize, student: usize, error: Error) -> Error {
+        let feature = self.feature;
+        let place = format!("EMD of `{feature}`, teacher layer {teacher}, student layer {student}");
+        match error {
+            Error::Shape {
+                what,
+                expected,
+                got,
+            } if feature == "hidden" => Error::Shape {
+                what: format!("{place}: {what}"),
+                expected: format!("{expected}; for different sizes set `hidden_projection`"),
+                got,
+            },
+            Error::Shape {
+                what,
+                expected,
+                got,
+            } => Error::Shape {
+                what: format!("{place}: {what}"),
+                expected,
+                got,
+            },
+            Error::Torch { context, source } => Error::Torch {
+                context: format!("{place}: {context}"),
+                source,
+            },
+            other => other,
+        }
+    }
+}
+
+impl LayerCosts {
+    /// The values of the costs of all features, with one read from the device.
+    pub(super) fn read(costs: &[LayerCosts]) -> Result<Vec<Array2<f64>>> {
+        let value = |loss: &Tensor| -> Result<Tensor> {
+            Ok(number(&loss.f_detach()?)?.f_to_kind(Kind::Double)?)
+        };
+        let losses = costs.iter().flat_map(|costs| &costs.losses);
+        let values = losses.map(value).collect::<Result<Vec<_>>>()?;
+        let together = Tensor::f_stack(&values, 0)?.f_to_device(Device::Cpu)?;
+        let mut values = Vec::<f64>::try_from(&together)?.into_iter();
+        let matrix = |costs: &LayerCosts| {
+            let values = values.by_ref().take(costs.losses.len()).collect();
+            Array2::from_shape_vec(costs.layers, values).map_err(Error::other)
+        };
+        costs.iter().map(matrix).collect()
+    }
+
+    /// `Σ fᵢⱼ dᵢⱼ`, with gradients through `d`. Cells through which nothing flows are left out:
+    /// there are many, and the backward pass need not visit them.
+    pub(super) fn distance(&self, plan: &TransportPlan) -> Result<Tensor> {
+        let cells = self.losses.iter().zip(&plan.flow);
+        let moved = cells
+            .filter(|&(_, &flow)| flow > 0.0)
+            .map(|(loss, &flow)| Ok(number(loss)?.f_mul_scalar(flow)?))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_stack(&moved, 0)?.f_sum(None)?)
+    }
+}
+
+/// A loss as one number without dimensions; what is more than one number is an error.
+fn number(loss: &Tensor) -> Result<Tensor> {
+    if loss.numel() != 1 {
+        return Err(Error::Shape {
+            what: "loss between two layers".to_owned(),
+            expected: "a single number (take the mean or the sum)".to_owned(),
+            got: format!("shape {:?}", loss.size()),
+        });
+    }
+    Ok(loss.f_reshape([0i64; 0])?)
+}
