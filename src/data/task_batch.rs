@@ -8,6 +8,16 @@ use crate::{Batch, Result};
 ///
 /// Its [`ids`](Batch::ids) are the batch's own. They tell the examples of one task apart;
 /// examples of two tasks may have the same.
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::{Batch, TaskBatch};
+///
+/// let batch = TaskBatch::new("sentiment", Tensor::from_slice(&[101i64, 102]));
+/// let moved = batch.to_device(Device::Cpu)?;
+/// assert_eq!((moved.task.as_str(), moved.batch.size()), ("sentiment", vec![2]));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskBatch<B> {
     /// The name of the task.

@@ -10,6 +10,14 @@ use crate::models::Activation;
 use crate::{Error, Result};
 
 /// What a sequence classifier learns; it decides the loss.
+///
+/// ```
+/// use textbrewer::models::{BertConfig, ProblemType};
+///
+/// let config = BertConfig::from_json_str(r#"{"problem_type": "multi_label_classification"}"#)?;
+/// assert_eq!(config.problem_type, Some(ProblemType::MultiLabelClassification));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
