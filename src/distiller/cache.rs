@@ -19,6 +19,26 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each under a
 /// scope of its own.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::TeacherCache;
+/// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
+///
+/// let config = DistillationConfig::default().is_caching_logits(true);
+/// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
+/// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(7));
+/// let mut computed = 0;
+/// for _epoch in 0..3 {
+///     let output = cache.get_or_compute(0, &step, || {
+///         computed += 1;
+///         Ok(AdaptorOutput::new().logits(&Tensor::from_slice(&[1f32, 2.0])))
+///     })?;
+///     assert_eq!(output.logits[0].double_value(&[1]), 2.0);
+/// }
+/// assert_eq!((computed, cache.len(), cache.bytes()), (1, 1, 8));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Clone)]
 pub struct TeacherCache(Rc<RefCell<Store>>);
 
