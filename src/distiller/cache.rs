@@ -37,6 +37,8 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 ///     assert_eq!(output.logits[0].double_value(&[1]), 2.0);
 /// }
 /// assert_eq!((computed, cache.len(), cache.bytes()), (1, 1, 8));
+/// cache.clear();
+/// assert!(cache.is_empty());
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Clone)]
@@ -103,6 +105,22 @@ impl TeacherCache {
     /// Keeps every layer of these features, for a distiller that needs more than the
     /// configured matches, in place of those named in an earlier call. What is kept already
     /// is forgotten.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::distiller::TeacherCache;
+    /// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
+    ///
+    /// let config = DistillationConfig::default().is_caching_logits(true).cache_features(true);
+    /// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
+    /// cache.keep_features(["hidden"]);
+    /// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(0));
+    /// let states = [Tensor::from(1f32), Tensor::from(2f32)];
+    /// cache.get_or_compute(0, &step, || Ok(AdaptorOutput::new().hidden(&states)))?;
+    /// let kept = cache.get_or_compute(0, &step, || unreachable!())?;
+    /// assert_eq!(kept.features["hidden"][1], states[1]);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     pub fn keep_features(&self, names: impl IntoIterator<Item = impl Into<String>>) {
         self.clear();
         self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();

@@ -30,6 +30,7 @@ pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
 /// let output = student.run(&Tensor::ones([4, 3], (Kind::Float, Device::Cpu)))?;
 /// assert!(output.logits[0].requires_grad());
 /// assert_eq!(student.variables().len(), 2);
+/// assert!(std::ptr::eq(student.model(), &model));
 /// # textbrewer::Result::Ok(())
 /// ```
 pub struct Student<'a, B, S: ?Sized> {
@@ -100,6 +101,9 @@ impl<B, S: ?Sized> fmt::Debug for Student<'_, B, S> {
 /// let said = pair.run_teacher(&batch, &StepInfo::new(0, 0, 1, 1))?;
 /// assert_eq!(said.logits[0].double_value(&[0, 0]), 10.0);
 /// assert_eq!(pair.run_student(&batch)?.logits[0].size(), [1, 2]);
+/// assert!(std::ptr::eq(pair.student(), &student));
+/// assert_eq!(pair.variables().len(), 2);
+/// assert!(pair.teacher_cache().is_none());
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]

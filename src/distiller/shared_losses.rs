@@ -32,6 +32,8 @@ use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
 /// let names: Vec<&str> = report.terms().iter().map(|term| term.name.as_str()).collect();
 /// assert_eq!(names, ["unweighted_kd_loss", "unweighted_hidden_hidden_mse_0_0"]);
 /// assert_eq!(report.total()?.double_value(&[]), 4.0 + 0.5 * 4.0);
+/// // No match has a projection to train.
+/// assert!(losses.matches().param_groups().is_empty() && losses.projections().is_empty());
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]

@@ -143,6 +143,14 @@ impl Default for Presets {
 
 impl Presets {
     /// No names at all.
+    ///
+    /// ```
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::empty().weight_scheduler("square", |x| x * x);
+    /// assert!(presets.weight_schedule("weight", Some(&"square".into())).is_ok());
+    /// assert!(presets.weight_schedule("weight", Some(&"linear_decay".into())).is_err());
+    /// ```
     pub fn empty() -> Self {
         Presets {
             kd_losses: BTreeMap::new(),

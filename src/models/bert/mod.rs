@@ -49,13 +49,16 @@ pub type BertModel = Bert<NoHead>;
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
-/// use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
+/// use textbrewer::models::{
+///     BertConfig, BertForSequenceClassification, BertInputs, SequenceClassification,
+/// };
 /// use textbrewer::Model;
 ///
 /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
 /// #     .num_attention_heads(2).num_hidden_layers(1);
 /// let variables = VarStore::new(Device::Cpu);
 /// let model = BertForSequenceClassification::new(&variables.root(), &config.num_labels(3))?;
+/// let _head: &SequenceClassification = model.head();
 /// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
 /// assert_eq!(model.forward(&inputs, false)?.logits.size(), [2, 3]);
 /// # textbrewer::Result::Ok(())
