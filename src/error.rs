@@ -39,6 +39,7 @@ impl fmt::Display for Side {
 pub enum Error {
     /// A configuration, or an argument of a builder, has a value that cannot work.
     #[error("{field}: {reason}")]
+    #[non_exhaustive]
     Config {
         /// The key, or the path to it (`intermediate_matches[1].loss`).
         field: String,
@@ -48,6 +49,7 @@ pub enum Error {
 
     /// A loss, projection or schedule was asked for under a name nobody registered.
     #[error("{field}: unknown {kind} `{name}`; known: {}", known.join(", "))]
+    #[non_exhaustive]
     UnknownPreset {
         /// The key that holds the name.
         field: String,
@@ -61,6 +63,7 @@ pub enum Error {
 
     /// An adaptor did not return something that a loss needs.
     #[error("the {side} adaptor returned no `{key}`, which {needed_by} needs")]
+    #[non_exhaustive]
     MissingOutput {
         /// The model whose adaptor it is.
         side: Side,
@@ -74,6 +77,7 @@ pub enum Error {
     #[error(
         "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned {len}"
     )]
+    #[non_exhaustive]
     LayerOutOfRange {
         /// The model whose layer it is.
         side: Side,
@@ -89,6 +93,7 @@ pub enum Error {
 
     /// Tensors do not fit together.
     #[error("{what}: expected {expected}, got {got}")]
+    #[non_exhaustive]
     Shape {
         /// What was being computed, and on which tensor.
         what: String,
@@ -103,6 +108,7 @@ pub enum Error {
         "`{term}` is {value} at training step {step}; nothing was saved after it. \
          Lower the learning rate, clip gradients (`max_grad_norm`) or look at the batch"
     )]
+    #[non_exhaustive]
     NonFiniteLoss {
         /// The first term of the loss that went bad.
         term: String,
@@ -118,6 +124,7 @@ pub enum Error {
          raise it, store them smaller (`cache_dtype`), or leave caching off",
         bytes >> 20, limit >> 20
     )]
+    #[non_exhaustive]
     CacheLimit {
         /// How many outputs are kept.
         outputs: usize,
@@ -132,6 +139,7 @@ pub enum Error {
         "variable `{variable}` is not finite after optimizer step {step}; it was not saved. \
          Its gradient was NaN or infinite: lower the learning rate or look at the losses"
     )]
+    #[non_exhaustive]
     NonFiniteVariable {
         /// The first variable, by name.
         variable: String,
@@ -141,6 +149,7 @@ pub enum Error {
 
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
+    #[non_exhaustive]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -150,6 +159,7 @@ pub enum Error {
 
     /// A JSON text is cut short, or does not say what it should.
     #[error("{place}: {reason}")]
+    #[non_exhaustive]
     Json {
         /// The file, or `JSON text`.
         place: String,
@@ -161,6 +171,7 @@ pub enum Error {
 
     /// A file of weights is damaged or is not what its name says.
     #[error("{}: {reason}", path.display())]
+    #[non_exhaustive]
     WeightsFile {
         /// The file.
         path: PathBuf,
@@ -173,6 +184,7 @@ pub enum Error {
         "{origin} does not fit the model; nothing was loaded. {} difference(s):\n  {}",
         differences.len(), differences.join("\n  ")
     )]
+    #[non_exhaustive]
     WeightsMismatch {
         /// Where the weights come from: a file, or a model.
         origin: String,
@@ -182,6 +194,7 @@ pub enum Error {
 
     /// The data loader failed, ended early, or had nothing to give.
     #[error("data loader, batch {batch} of epoch {epoch}: {source}")]
+    #[non_exhaustive]
     Data {
         /// The epoch, counted from 1.
         epoch: u64,
@@ -193,6 +206,7 @@ pub enum Error {
 
     /// The loader of one of several tasks failed.
     #[error("task `{task}`: {source}")]
+    #[non_exhaustive]
     Task {
         /// The name of the task.
         task: String,
@@ -202,6 +216,7 @@ pub enum Error {
 
     /// A callback failed. The checkpoint written before it is intact.
     #[error("callback at global step {step}: {source}")]
+    #[non_exhaustive]
     Callback {
         /// The optimizer step after which it ran.
         step: u64,
@@ -211,6 +226,7 @@ pub enum Error {
 
     /// A log sink could not be opened or written.
     #[error("log {sink}: {reason}")]
+    #[non_exhaustive]
     Log {
         /// The sink, and its folder or file if it has one.
         sink: String,
@@ -220,6 +236,7 @@ pub enum Error {
 
     /// Something that TextBrewer has and this version of the crate has not.
     #[error("{feature} is not supported yet: {remedy}")]
+    #[non_exhaustive]
     Unsupported {
         /// What was asked for.
         feature: String,
@@ -229,6 +246,7 @@ pub enum Error {
 
     /// libtorch refused an operation.
     #[error("{context}: {}", first_line(source))]
+    #[non_exhaustive]
     Torch {
         /// What was being done.
         context: String,
@@ -252,14 +270,16 @@ impl Error {
         Error::Other(error.into())
     }
 
-    pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    /// A configuration, or an argument, has a value that cannot work.
+    pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Config {
             field: field.into(),
             reason: reason.into(),
         }
     }
 
-    pub(crate) fn shape(
+    /// Tensors do not fit together.
+    pub fn shape(
         what: impl Into<String>,
         expected: impl Into<String>,
         got: impl Into<String>,
@@ -268,6 +288,41 @@ impl Error {
             what: what.into(),
             expected: expected.into(),
             got: got.into(),
+        }
+    }
+
+    /// The adaptor of this side did not return `key`, which `needed_by` needs.
+    pub fn missing(side: Side, key: impl Into<String>, needed_by: impl Into<String>) -> Self {
+        Error::MissingOutput {
+            side,
+            key: key.into(),
+            needed_by: needed_by.into(),
+        }
+    }
+
+    /// The same error, said to be of this place: a shape that does not fit is only
+    /// understood with the loss or the layer that it belongs to. Errors that name a place of
+    /// their own are left alone.
+    ///
+    /// ```
+    /// use textbrewer::Error;
+    ///
+    /// let error = Error::shape("mask", "[4, 7]", "[4, 8]").at("layer 3");
+    /// assert_eq!(error.to_string(), "layer 3: mask: expected [4, 7], got [4, 8]");
+    /// ```
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Error::Shape {
+                what,
+                expected,
+                got,
+            } => Error::shape(format!("{place}: {what}"), expected, got),
+            Error::Torch { context, source } => Error::Torch {
+                context: format!("{place}: {context}"),
+                source,
+            },
+            other => other,
         }
     }
 

@@ -99,22 +99,6 @@ fn a_vector_of_batches_is_shared_and_can_be_read_again() {
 }
 
 #[test]
-fn batches_keep_their_ids() {
-    struct Numbered(Vec<u64>);
-    impl Batch for Numbered {
-        fn to_device(&self, _: Device) -> Result<Self> {
-            Ok(Numbered(self.0.clone()))
-        }
-        fn ids(&self) -> Option<&[u64]> {
-            Some(&self.0)
-        }
-    }
-    let mut loader = VecLoader::new(vec![Numbered(vec![7, 8])]).unwrap();
-    let batch = loader.epoch(1).unwrap().next().unwrap().unwrap();
-    assert_eq!(batch.ids(), Some(&[7, 8][..]));
-}
-
-#[test]
 fn examples_are_padded_to_the_longest_of_their_batch() {
     let sentences = vec![vec![1, 2, 3], vec![4], vec![5, 6], vec![7; 9]];
     let mut loader = ExampleLoader::new(sentences, 2, |examples: &[&Vec<i64>]| {

@@ -5,10 +5,8 @@ use tch::Device;
 use crate::{Batch, Result};
 
 /// A batch of one of several tasks.
-///
-/// Its [`ids`](Batch::ids) are the batch's own. They tell the examples of one task apart;
-/// examples of two tasks may have the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskBatch<B> {
     /// The name of the task.
     pub task: String,
@@ -32,9 +30,5 @@ impl<B: Batch> Batch for TaskBatch<B> {
             self.task.as_str(),
             self.batch.to_device(device)?,
         ))
-    }
-
-    fn ids(&self) -> Option<&[u64]> {
-        self.batch.ids()
     }
 }

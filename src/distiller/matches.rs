@@ -9,7 +9,7 @@ use super::LossReport;
 use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
 use crate::optim::ParamGroup;
 use crate::{
-    AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
+    weights, AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
 };
 
 /// The configured intermediate matches, with their projections.
@@ -107,16 +107,16 @@ impl Matches {
 
     /// The projections as groups for the optimizer, each with the options of its match.
     pub fn param_groups(&self) -> Vec<ParamGroup> {
-        let named = self.projections.variables();
+        let named = weights::state_dict(&self.projections);
         let of_match = |(index, matched): (usize, &Match)| {
             let options = matched.config.proj.as_ref()?.options.clone();
             let prefix = format!("projection.{index}.");
-            let mut parameters: Vec<_> = named
+            let parameters = named
                 .iter()
                 .filter(|(name, _)| name.starts_with(&prefix))
-                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                // The student may have a variable of that name.
+                .map(|(name, tensor)| (format!("distiller.{name}"), tensor.shallow_clone()))
                 .collect();
-            parameters.sort_by(|a, b| a.0.cmp(&b.0));
             Some(ParamGroup::new(format!("projection.{index}"), parameters).options(options))
         };
         self.matches
@@ -135,24 +135,20 @@ impl Match {
             for layer in &mut from_student {
                 *layer = projection
                     .forward(layer)
-                    .map_err(|error| self.at_place(error))?;
+                    .map_err(|error| error.at(&self.place))?;
             }
         }
         let mask = student.inputs_mask.as_ref();
         self.loss
             .apply(&from_student, &from_teacher, mask)
-            .map_err(|error| self.at_place(error))
+            .map_err(|error| error.at(&self.place))
     }
 
     fn pick(&self, output: &AdaptorOutput, side: Side, layers: &Layers) -> Result<Vec<Tensor>> {
         let feature = &self.config.feature;
         let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
         let Some(available) = output.features.get(feature) else {
-            return Err(Error::MissingOutput {
-                side,
-                key: feature.clone(),
-                needed_by,
-            });
+            return Err(Error::missing(side, feature, needed_by));
         };
         let pick_one = |&index: &i64| {
             let len = available.len();
@@ -170,26 +166,6 @@ impl Match {
                 })
         };
         layers.as_slice().iter().map(pick_one).collect()
-    }
-
-    /// A shape that does not fit is only understood with the match it belongs to.
-    fn at_place(&self, error: Error) -> Error {
-        match error {
-            Error::Shape {
-                what,
-                expected,
-                got,
-            } => Error::Shape {
-                what: format!("{}: {what}", self.place),
-                expected,
-                got,
-            },
-            Error::Torch { context, source } => Error::Torch {
-                context: format!("{} (`{}`): {context}", self.place, self.config.loss),
-                source,
-            },
-            other => other,
-        }
     }
 }
 

@@ -230,17 +230,16 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTasks<'a, B, S>> {
         let cache = TeacherCache::new(&self.distill_config)?;
         let mut tasks = BTreeMap::new();
         // A match may choose among the teachers that every task has.
-        let (mut scope, mut choice) = (0, usize::MAX);
-        for (name, task) in described {
+        let mut choice = usize::MAX;
+        for (number, (name, task)) in described.into_iter().enumerate() {
             let at_task = |error: Error| match error {
                 Error::Config { field, reason } => {
                     Error::config(format!("task `{name}`, {field}"), reason)
                 }
                 other => other,
             };
-            let teachers = Teachers::new(task.teachers, task.ensemble, cache.as_ref(), scope)
+            let teachers = Teachers::new(task.teachers, task.ensemble, cache.as_ref(), number)
                 .map_err(at_task)?;
-            scope += teachers.len();
             choice = choice.min(teachers.len());
             let adaptor = task
                 .student_adaptor
