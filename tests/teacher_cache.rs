@@ -21,13 +21,16 @@ enum Length {
 }
 use Length::{Epochs, Steps};
 
+/// Tag, value and step of everything that was logged.
+type Scalars = Vec<(String, f64, u64)>;
+
 /// A run with momentum, so that every step leaves its trace in the final weights.
 fn run<D: Distiller>(
     distiller: &mut D,
     loader: &mut dyn DataLoader<Batch = D::Batch>,
     length: Length,
     change: impl for<'a> FnOnce(Run<'a, D>) -> Run<'a, D>,
-) -> Result<(TrainSummary, Vec<(String, f64, u64)>)> {
+) -> Result<(TrainSummary, Scalars)> {
     let sink = MemorySink::new();
     let run = distiller.train(loader).log_sink(sink.clone());
     let run = change(run.optimizer(Sgd::new(0.3).momentum(0.9)));

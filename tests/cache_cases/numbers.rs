@@ -16,12 +16,12 @@ use crate::common::tiny::{
     adapt, batch, batches, config, fill_projections, loader, numbers, projected_numbers, Counted,
     Output,
 };
-use crate::{logits_only, nets, run, with_features, Epochs, Length, Steps};
+use crate::{logits_only, nets, run, with_features, Epochs, Length, Scalars, Steps};
 
 /// Everything that a run changes or tells, and how often each teacher was asked.
 #[derive(Debug)]
 struct Trained {
-    losses: Vec<(String, f64, u64)>,
+    losses: Scalars,
     finals: Vec<f64>,
     calls: Vec<usize>,
     cache_bytes: Option<u64>,
