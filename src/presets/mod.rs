@@ -1,5 +1,11 @@
 //! What names in a configuration stand for.
 
+mod arguments;
+mod lookup;
+mod match_loss;
+
+pub use match_loss::{MatchLoss, MatchOnSeveral, MatchOnSingle};
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -7,93 +13,20 @@ use std::rc::Rc;
 use tch::nn::Path;
 use tch::Tensor;
 
-use crate::config::{Arguments, SchedulerSpec};
+use self::arguments::TemperaturePreset;
 use crate::losses::{self, Temperature};
-use crate::projection::{self, Projection, ProjectionBuilder, ProjectionForward};
+use crate::projection::{self, ProjectionBuilder, ProjectionForward};
 use crate::schedule::{temperature, weight};
-use crate::{Error, Result};
+use crate::Result;
 
 /// A loss between the student's logits and the teacher's.
 pub type KdLoss = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
-
-/// A loss between one tensor of the student and one of the teacher, with a mask.
-pub type MatchOnSingle = Rc<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>>;
-
-/// A loss between several tensors of the student and several of the teacher, with a mask.
-pub type MatchOnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>>;
 
 /// A weight as a function of the progress of training, from 0 to 1.
 pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
 
 /// A temperature from the student's logits, the teacher's, and the base temperature.
 pub type TemperatureSchedule = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
-
-/// A loss between features of the two models.
-#[derive(Clone)]
-#[non_exhaustive]
-pub enum MatchLoss {
-    /// On one layer a side.
-    Single(MatchOnSingle),
-    /// On a list of layers a side.
-    Several {
-        /// How many, when the loss takes a certain number.
-        layers: Option<usize>,
-        /// The loss.
-        function: MatchOnSeveral,
-    },
-}
-
-impl MatchLoss {
-    /// The loss between the states of both sides, one for each layer that the match names.
-    ///
-    /// # Errors
-    /// When it takes another number of states, or fails itself.
-    pub fn apply(
-        &self,
-        student: &[Tensor],
-        teacher: &[Tensor],
-        mask: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let unfit = |wanted: String| {
-            let got = format!("student {} and teacher {}", student.len(), teacher.len());
-            Err(Error::shape("match loss, states a side", wanted, got))
-        };
-        match self {
-            MatchLoss::Single(loss) => match (student, teacher) {
-                ([student], [teacher]) => loss(student, teacher, mask),
-                _ => unfit("1 (one layer, not a list)".to_owned()),
-            },
-            MatchLoss::Several { layers, function } => match layers {
-                Some(count) if student.len() != *count || teacher.len() != *count => {
-                    unfit(format!("{count} (a list of {count} layers)"))
-                }
-                _ => function(student, teacher, mask),
-            },
-        }
-    }
-}
-
-impl fmt::Debug for MatchLoss {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            MatchLoss::Single(_) => f.debug_tuple("Single").finish_non_exhaustive(),
-            MatchLoss::Several { layers, .. } => f
-                .debug_struct("Several")
-                .field("layers", layers)
-                .finish_non_exhaustive(),
-        }
-    }
-}
-
-/// Makes a schedule from as many numbers as it has parameters.
-type TemperatureBuilder = Rc<dyn Fn(&[f64]) -> TemperatureSchedule>;
-
-#[derive(Clone)]
-struct TemperaturePreset {
-    /// Names, with the default of those that may be left out.
-    parameters: Vec<(String, Option<f64>)>,
-    build: TemperatureBuilder,
-}
 
 /// What the names in a configuration stand for: losses, projections and schedulers.
 ///
@@ -307,164 +240,11 @@ impl Presets {
         self.temperature_schedulers.insert(name.into(), preset);
         self
     }
-
-    /// The loss on logits of this name; `field` is the key that named it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
-    pub fn kd_loss_named(&self, field: &str, name: &str) -> Result<KdLoss> {
-        find(&self.kd_losses, field, "KD loss", name).cloned()
-    }
-
-    /// The loss on features of this name; `field` is the key that named it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn match_loss_named(&self, field: &str, name: &str) -> Result<MatchLoss> {
-        find(&self.match_losses, field, "match loss", name).cloned()
-    }
-
-    /// The builder of projections of this name; `field` is the key that named it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn projection_named(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
-        find(&self.projections, field, "projection", name).cloned()
-    }
-
-    /// A new projection of this name, with variables under `path`.
-    ///
-    /// # Errors
-    /// When the name is not known, a size is not positive, or the builder fails.
-    pub fn make_projection(
-        &self,
-        field: &str,
-        name: &str,
-        path: &Path<'_>,
-        dim_in: i64,
-        dim_out: i64,
-    ) -> Result<Projection> {
-        let build = self.projection_named(field, name)?;
-        if dim_in <= 0 || dim_out <= 0 {
-            return Err(Error::config(
-                field,
-                format!("`{name}` needs positive sizes, got {dim_in} and {dim_out}"),
-            ));
-        }
-        let forward = build(path, dim_in, dim_out)?;
-        Ok(Projection::new(name, dim_in, dim_out, forward))
-    }
-
-    /// The weight scheduler of this name, if there is one; `field` is the key that named it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn weight_schedule(
-        &self,
-        field: &str,
-        spec: Option<&SchedulerSpec>,
-    ) -> Result<Option<WeightFunction>> {
-        let Some(spec) = spec else {
-            return Ok(None);
-        };
-        let schedule = find(
-            &self.weight_schedulers,
-            field,
-            "weight scheduler",
-            &spec.name,
-        )?;
-        if !spec.arguments.is_empty() {
-            let reason = format!("`{}` takes no arguments", spec.name);
-            return Err(Error::config(field, reason));
-        }
-        Ok(Some(Rc::clone(schedule)))
-    }
-
-    /// The temperature scheduler of this name, made with these arguments, if there is one;
-    /// `field` is the key that named it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known, or [`Error::Config`] when
-    /// the arguments are not those that it takes.
-    pub fn temperature_schedule(
-        &self,
-        field: &str,
-        spec: Option<&SchedulerSpec>,
-    ) -> Result<Option<TemperatureSchedule>> {
-        let Some(spec) = spec else {
-            return Ok(None);
-        };
-        let kind = "temperature scheduler";
-        let preset = find(&self.temperature_schedulers, field, kind, &spec.name)?;
-        let arguments = preset
-            .resolve(&spec.arguments)
-            .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
-        Ok(Some((preset.build)(&arguments)))
-    }
-}
-
-impl TemperaturePreset {
-    /// The arguments in the order of the parameters, or what is wrong with them.
-    fn resolve(&self, given: &Arguments) -> std::result::Result<Vec<f64>, String> {
-        if let Arguments::Named(values) = given {
-            let known = |name: &String| self.parameters.iter().any(|(known, _)| known == name);
-            if let Some(name) = values.keys().find(|name| !known(name)) {
-                return Err(format!("has no parameter `{name}`; {}", self.signature()));
-            }
-        }
-        if let Arguments::Positional(values) = given {
-            if values.len() > self.parameters.len() {
-                let count = values.len();
-                return Err(format!("was given {count} arguments; {}", self.signature()));
-            }
-        }
-        let mut arguments = Vec::with_capacity(self.parameters.len());
-        for (position, (name, default)) in self.parameters.iter().enumerate() {
-            let value = match given {
-                Arguments::Positional(values) => values.get(position),
-                Arguments::Named(values) => values.get(name),
-            };
-            match value.or(default.as_ref()) {
-                Some(value) => arguments.push(*value),
-                None => return Err(format!("needs `{name}`; {}", self.signature())),
-            }
-        }
-        Ok(arguments)
-    }
-
-    fn signature(&self) -> String {
-        let shown: Vec<String> = self
-            .parameters
-            .iter()
-            .map(|(name, default)| match default {
-                Some(value) => format!("{name} = {value}"),
-                None => name.clone(),
-            })
-            .collect();
-        match shown.as_slice() {
-            [] => "it takes no arguments".to_owned(),
-            _ => format!("it takes ({})", shown.join(", ")),
-        }
-    }
 }
 
 /// There are as many arguments as parameters, so the NaN is never seen.
 fn argument(given: &[f64], index: usize) -> f64 {
     given.get(index).copied().unwrap_or(f64::NAN)
-}
-
-fn find<'a, T>(
-    known: &'a BTreeMap<String, T>,
-    field: &str,
-    kind: &'static str,
-    name: &str,
-) -> Result<&'a T> {
-    known.get(name).ok_or_else(|| Error::UnknownPreset {
-        field: field.to_owned(),
-        kind,
-        name: name.to_owned(),
-        known: known.keys().cloned().collect(),
-    })
 }
 
 impl fmt::Debug for Presets {

@@ -1,0 +1,121 @@
+//! Finding a preset by its name.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tch::nn::Path;
+
+use super::{KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
+use crate::config::SchedulerSpec;
+use crate::projection::{Projection, ProjectionBuilder};
+use crate::{Error, Result};
+
+impl Presets {
+    /// The loss on logits of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
+    pub fn kd_loss_named(&self, field: &str, name: &str) -> Result<KdLoss> {
+        find(&self.kd_losses, field, "KD loss", name).cloned()
+    }
+
+    /// The loss on features of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn match_loss_named(&self, field: &str, name: &str) -> Result<MatchLoss> {
+        find(&self.match_losses, field, "match loss", name).cloned()
+    }
+
+    /// The builder of projections of this name; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn projection_named(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
+        find(&self.projections, field, "projection", name).cloned()
+    }
+
+    /// A new projection of this name, with variables under `path`.
+    ///
+    /// # Errors
+    /// When the name is not known, a size is not positive, or the builder fails.
+    pub fn make_projection(
+        &self,
+        field: &str,
+        name: &str,
+        path: &Path<'_>,
+        dim_in: i64,
+        dim_out: i64,
+    ) -> Result<Projection> {
+        let build = self.projection_named(field, name)?;
+        if dim_in <= 0 || dim_out <= 0 {
+            return Err(Error::config(
+                field,
+                format!("`{name}` needs positive sizes, got {dim_in} and {dim_out}"),
+            ));
+        }
+        let forward = build(path, dim_in, dim_out)?;
+        Ok(Projection::new(name, dim_in, dim_out, forward))
+    }
+
+    /// The weight scheduler of this name, if there is one; `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known.
+    pub fn weight_schedule(
+        &self,
+        field: &str,
+        spec: Option<&SchedulerSpec>,
+    ) -> Result<Option<WeightFunction>> {
+        let Some(spec) = spec else {
+            return Ok(None);
+        };
+        let schedule = find(
+            &self.weight_schedulers,
+            field,
+            "weight scheduler",
+            &spec.name,
+        )?;
+        if !spec.arguments.is_empty() {
+            let reason = format!("`{}` takes no arguments", spec.name);
+            return Err(Error::config(field, reason));
+        }
+        Ok(Some(Rc::clone(schedule)))
+    }
+
+    /// The temperature scheduler of this name, made with these arguments, if there is one;
+    /// `field` is the key that named it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownPreset`] with the names that are known, or [`Error::Config`] when
+    /// the arguments are not those that it takes.
+    pub fn temperature_schedule(
+        &self,
+        field: &str,
+        spec: Option<&SchedulerSpec>,
+    ) -> Result<Option<TemperatureSchedule>> {
+        let Some(spec) = spec else {
+            return Ok(None);
+        };
+        let kind = "temperature scheduler";
+        let preset = find(&self.temperature_schedulers, field, kind, &spec.name)?;
+        let arguments = preset
+            .resolve(&spec.arguments)
+            .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
+        Ok(Some((preset.build)(&arguments)))
+    }
+}
+
+fn find<'a, T>(
+    known: &'a BTreeMap<String, T>,
+    field: &str,
+    kind: &'static str,
+    name: &str,
+) -> Result<&'a T> {
+    known.get(name).ok_or_else(|| Error::UnknownPreset {
+        field: field.to_owned(),
+        kind,
+        name: name.to_owned(),
+        known: known.keys().cloned().collect(),
+    })
+}
