@@ -120,9 +120,9 @@ pub enum Error {
 
     /// Keeping another teacher output would pass the configured limit.
     #[error(
-        "teacher cache: {outputs} outputs and one more take {} MB, over `cache_limit_mb` = {}; \
+        "teacher cache: output {} would make it {} MB, over `cache_limit_mb` = {}; \
          raise it, store them smaller (`cache_dtype`), or leave caching off",
-        bytes >> 20, limit >> 20
+        outputs + 1, bytes.div_ceil(1 << 20), limit >> 20
     )]
     #[non_exhaustive]
     CacheLimit {
@@ -204,7 +204,7 @@ pub enum Error {
         source: BoxError,
     },
 
-    /// The loader of one of several tasks failed.
+    /// The loader of one of several tasks failed, or a batch of it could not be trained on.
     #[error("task `{task}`: {source}")]
     #[non_exhaustive]
     Task {

@@ -14,7 +14,8 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 ///
 /// Kept are the logits, their masks, and those layers of the features that a match needs, or
 /// all layers of the features that the distiller asked for
-/// ([`keep_features`](Self::keep_features)).
+/// ([`keep_features`](Self::keep_features)). Only the first time an output is whole: from
+/// the cache the layers that were not kept come as undefined tensors, in their places.
 /// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each at a

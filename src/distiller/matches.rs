@@ -53,8 +53,7 @@ impl Matches {
                 let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
                 check_layers(&place, &loss, config)?;
                 if config.teacher >= teachers {
-                    let reason = format!("there is no teacher {}, only {teachers}", config.teacher);
-                    return Err(Error::config(format!("{place}.teacher"), reason));
+                    return Err(no_teacher(&place, config.teacher, teachers));
                 }
                 let build = |spec: &ProjectionSpec| {
                     let (field, path) = (format!("{place}.proj"), root.sub(index));
@@ -91,8 +90,7 @@ impl Matches {
         for matched in &self.matches {
             let teacher = teachers.get(matched.config.teacher);
             let teacher = teacher.ok_or_else(|| {
-                let reason = format!("there is no teacher {}", matched.config.teacher);
-                Error::config(format!("{}.teacher", matched.place), reason)
+                no_teacher(&matched.place, matched.config.teacher, teachers.len())
             })?;
             let loss = matched.loss_between(teacher, student)?;
             report.add(matched.log_name.clone(), loss, matched.config.weight);
@@ -167,6 +165,15 @@ impl Match {
         };
         layers.as_slice().iter().map(pick_one).collect()
     }
+}
+
+/// `teachers` is how many there are.
+pub(super) fn no_teacher(place: &str, teacher: usize, teachers: usize) -> Error {
+    let reason = match teachers.checked_sub(1) {
+        Some(last) => format!("there is no teacher {teacher}; the last is {last}, counted from 0"),
+        None => "there is no teacher at all".to_owned(),
+    };
+    Error::config(format!("{place}.teacher"), reason)
 }
 
 /// Two matches may differ in their projections alone; each is to have its own curve.

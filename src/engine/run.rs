@@ -114,7 +114,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Changes each batch before the models see it.
+    /// Changes each batch before the models see it; once for each batch of the loader's first
+    /// epoch when teacher outputs are kept.
     pub fn batch_postprocessor(
         mut self,
         postprocessor: impl FnMut(D::Batch) -> Result<D::Batch> + 'a,
@@ -295,6 +296,7 @@ fn feed<'a, B: Batch + 'a>(
     cache: Option<&TeacherCache>,
     seed: u64,
 ) -> Result<Feed<'a, B>> {
+    let loader_keeps = loader.keeps_batches();
     let mut feed: Feed<'a, B> = Box::new(loader);
     if let Some(mut postprocessor) = postprocessor {
         feed = Box::new(feed.map(move |batch| {
@@ -309,9 +311,17 @@ fn feed<'a, B: Batch + 'a>(
         return Ok(feed);
     }
     if feed.num_batches().is_none() {
-        let reason = "the loader may be endless, so its batches cannot be kept; give each of \
-                      the loaders that it draws from as `loader.fixed()`, postprocessed before \
-                      (`loader.map(..).fixed()`), or leave caching off";
+        let reason = match loader_keeps {
+            true => {
+                "batch_postprocessor may change a batch in another way each time, and the loader \
+                 may be endless, so the batches cannot be kept; convert them in the loaders that \
+                 it draws from, as `loader.map(..).fixed()`, or leave caching off"
+            }
+            false => {
+                "the loader may be endless, so its batches cannot be kept; give each of \
+                 the loaders that it draws from as `loader.fixed()`, or leave caching off"
+            }
+        };
         return Err(Error::config("is_caching_logits", reason));
     }
     Ok(Box::new(feed.fixed().shuffle(seed)))
