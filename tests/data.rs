@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::data::{
     pad_to_longest, DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader,
 };
-use textbrewer::{Batch, Error, Result};
+use textbrewer::{Error, Result};
 
 fn ints(tensor: &Tensor) -> Vec<i64> {
     Vec::try_from(tensor.flatten(0, -1)).unwrap()

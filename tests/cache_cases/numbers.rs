@@ -183,7 +183,8 @@ fn half_the_bits_take_half_the_memory() {
     // Three batches: logits [2, 2], and two layers [2, 3, 5].
     assert_eq!(whole.cache_bytes, Some(3 * (4 + 2 * 30) * 4));
     assert_eq!(half.cache_bytes, Some(3 * (4 + 2 * 30) * 2));
-    assert_ne!(half.losses, whole.losses);
+    // From the first epoch on: what is learnt from does not change when it is kept.
+    assert_ne!(half.losses[0].1, whole.losses[0].1);
     for ((name, half, step), (_, whole, _)) in half.losses.iter().zip(&whole.losses) {
         let near = (half - whole).abs() <= 0.01 * whole.abs();
         assert!(near, "{name} at step {step}: {half}, not {whole}");
