@@ -9,7 +9,8 @@ use crate::Result;
 
 /// Something that can be moved to the device where the models are.
 ///
-/// Implemented for tensors, and for tuples, vectors, options and maps of batches.
+/// Implemented for tensors, for tuples, vectors, options and maps of batches, and for numbers
+/// and strings, which stay where they are.
 /// A struct of tensors implements it by moving each field:
 ///
 /// ```
@@ -37,11 +38,6 @@ pub trait Batch: Sized {
     /// # Errors
     /// When the device is not there or has no memory left.
     fn to_device(&self, device: Device) -> Result<Self>;
-
-    /// Numbers that name the examples of this batch, the same in every epoch, if it has any.
-    fn ids(&self) -> Option<&[u64]> {
-        None
-    }
 }
 
 impl Batch for Tensor {
@@ -75,6 +71,18 @@ impl<K: Clone + Ord, B: Batch> Batch for BTreeMap<K, B> {
         self.iter().map(moved).collect()
     }
 }
+
+macro_rules! batch_without_tensors {
+    ($($name:ty),+) => {$(
+        impl Batch for $name {
+            fn to_device(&self, _device: Device) -> Result<Self> {
+                Ok(self.clone())
+            }
+        }
+    )+};
+}
+
+batch_without_tensors!((), bool, i32, i64, u32, u64, usize, f32, f64, String);
 
 /// Different inputs for the teacher and the student, such as token ids of two vocabularies,
 /// or the teacher's outputs, computed beforehand, in place of its input.
@@ -112,10 +120,6 @@ impl<T: Batch, S: Batch> Batch for Split<T, S> {
             teacher: self.teacher.to_device(device)?,
             student: self.student.to_device(device)?,
         })
-    }
-
-    fn ids(&self) -> Option<&[u64]> {
-        self.student.ids().or_else(|| self.teacher.ids())
     }
 }
 

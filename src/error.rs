@@ -34,11 +34,7 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 /// ```
 /// use textbrewer::{Error, Side};
 ///
-/// let error = Error::MissingOutput {
-///     side: Side::Student,
-///     key: "hidden".into(),
-///     needed_by: "my loss".into(),
-/// };
+/// let error = Error::missing(Side::Student, "hidden", "my loss");
 /// assert_eq!(error.to_string(), "the student adaptor returned no `hidden`, which my loss needs");
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +77,7 @@ impl fmt::Display for Side {
 pub enum Error {
     /// A configuration, or an argument of a builder, has a value that cannot work.
     #[error("{field}: {reason}")]
+    #[non_exhaustive]
     Config {
         /// The key, or the path to it (`intermediate_matches[1].loss`).
         field: String,
@@ -90,6 +87,7 @@ pub enum Error {
 
     /// A loss, projection or schedule was asked for under a name nobody registered.
     #[error("{field}: unknown {kind} `{name}`; known: {}", known.join(", "))]
+    #[non_exhaustive]
     UnknownPreset {
         /// The key that holds the name.
         field: String,
@@ -103,6 +101,7 @@ pub enum Error {
 
     /// An adaptor did not return something that a loss needs.
     #[error("the {side} adaptor returned no `{key}`, which {needed_by} needs")]
+    #[non_exhaustive]
     MissingOutput {
         /// The model whose adaptor it is.
         side: Side,
@@ -116,6 +115,7 @@ pub enum Error {
     #[error(
         "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned {len}"
     )]
+    #[non_exhaustive]
     LayerOutOfRange {
         /// The model whose layer it is.
         side: Side,
@@ -131,6 +131,7 @@ pub enum Error {
 
     /// Tensors do not fit together.
     #[error("{what}: expected {expected}, got {got}")]
+    #[non_exhaustive]
     Shape {
         /// What was being computed, and on which tensor.
         what: String,
@@ -145,6 +146,7 @@ pub enum Error {
         "`{term}` is {value} at training step {step}; nothing was saved after it. \
          Lower the learning rate, clip gradients (`max_grad_norm`) or look at the batch"
     )]
+    #[non_exhaustive]
     NonFiniteLoss {
         /// The first term of the loss that went bad.
         term: String,
@@ -156,10 +158,11 @@ pub enum Error {
 
     /// Keeping another teacher output would pass the configured limit.
     #[error(
-        "teacher cache: {outputs} outputs and one more take {} MB, over `cache_limit_mb` = {}; \
+        "teacher cache: output {} would make it {} MB, over `cache_limit_mb` = {}; \
          raise it, store them smaller (`cache_dtype`), or leave caching off",
-        bytes >> 20, limit >> 20
+        outputs + 1, bytes.div_ceil(1 << 20), limit >> 20
     )]
+    #[non_exhaustive]
     CacheLimit {
         /// How many outputs are kept.
         outputs: usize,
@@ -174,6 +177,7 @@ pub enum Error {
         "variable `{variable}` is not finite after optimizer step {step}; it was not saved. \
          Its gradient was NaN or infinite: lower the learning rate or look at the losses"
     )]
+    #[non_exhaustive]
     NonFiniteVariable {
         /// The first variable, by name.
         variable: String,
@@ -183,6 +187,7 @@ pub enum Error {
 
     /// A file or folder could not be read or written.
     #[error("{}: {source}", path.display())]
+    #[non_exhaustive]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -192,6 +197,7 @@ pub enum Error {
 
     /// A JSON text is cut short, or does not say what it should.
     #[error("{place}: {reason}")]
+    #[non_exhaustive]
     Json {
         /// The file, or `JSON text`.
         place: String,
@@ -203,6 +209,7 @@ pub enum Error {
 
     /// A file of weights is damaged or is not what its name says.
     #[error("{}: {reason}", path.display())]
+    #[non_exhaustive]
     WeightsFile {
         /// The file.
         path: PathBuf,
@@ -215,6 +222,7 @@ pub enum Error {
         "{origin} does not fit the model; nothing was loaded. {} difference(s):\n  {}",
         differences.len(), differences.join("\n  ")
     )]
+    #[non_exhaustive]
     WeightsMismatch {
         /// Where the weights come from: a file, or a model.
         origin: String,
@@ -224,6 +232,7 @@ pub enum Error {
 
     /// The data loader failed, ended early, or had nothing to give.
     #[error("data loader, batch {batch} of epoch {epoch}: {source}")]
+    #[non_exhaustive]
     Data {
         /// The epoch, counted from 1.
         epoch: u64,
@@ -233,8 +242,9 @@ pub enum Error {
         source: BoxError,
     },
 
-    /// The loader of one of several tasks failed.
+    /// The loader of one of several tasks failed, or a batch of it could not be trained on.
     #[error("task `{task}`: {source}")]
+    #[non_exhaustive]
     Task {
         /// The name of the task.
         task: String,
@@ -244,6 +254,7 @@ pub enum Error {
 
     /// A callback failed. The checkpoint written before it is intact.
     #[error("callback at global step {step}: {source}")]
+    #[non_exhaustive]
     Callback {
         /// The optimizer step after which it ran.
         step: u64,
@@ -253,6 +264,7 @@ pub enum Error {
 
     /// A log sink could not be opened or written.
     #[error("log {sink}: {reason}")]
+    #[non_exhaustive]
     Log {
         /// The sink, and its folder or file if it has one.
         sink: String,
@@ -262,6 +274,7 @@ pub enum Error {
 
     /// Something that TextBrewer has and this version of the crate has not.
     #[error("{feature} is not supported yet: {remedy}")]
+    #[non_exhaustive]
     Unsupported {
         /// What was asked for.
         feature: String,
@@ -271,6 +284,7 @@ pub enum Error {
 
     /// libtorch refused an operation.
     #[error("{context}: {}", first_line(source))]
+    #[non_exhaustive]
     Torch {
         /// What was being done.
         context: String,
@@ -294,14 +308,26 @@ impl Error {
         Error::Other(error.into())
     }
 
-    pub(crate) fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
+    /// A configuration, or an argument, has a value that cannot work.
+    ///
+    /// ```
+    /// let error = textbrewer::Error::config("margin", "must be positive, got -1");
+    /// assert_eq!(error.to_string(), "margin: must be positive, got -1");
+    /// ```
+    pub fn config(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Error::Config {
             field: field.into(),
             reason: reason.into(),
         }
     }
 
-    pub(crate) fn shape(
+    /// Tensors do not fit together.
+    ///
+    /// ```
+    /// let error = textbrewer::Error::shape("my loss, mask", "[batch, length]", "[4]");
+    /// assert_eq!(error.to_string(), "my loss, mask: expected [batch, length], got [4]");
+    /// ```
+    pub fn shape(
         what: impl Into<String>,
         expected: impl Into<String>,
         got: impl Into<String>,
@@ -310,6 +336,48 @@ impl Error {
             what: what.into(),
             expected: expected.into(),
             got: got.into(),
+        }
+    }
+
+    /// The adaptor of this side did not return `key`, which `needed_by` needs.
+    ///
+    /// ```
+    /// use textbrewer::{Error, Side};
+    ///
+    /// let error = Error::missing(Side::Teacher, "attention", "my loss");
+    /// assert!(matches!(error, Error::MissingOutput { side: Side::Teacher, .. }));
+    /// ```
+    pub fn missing(side: Side, key: impl Into<String>, needed_by: impl Into<String>) -> Self {
+        Error::MissingOutput {
+            side,
+            key: key.into(),
+            needed_by: needed_by.into(),
+        }
+    }
+
+    /// The same error, said to be of this place: a shape that does not fit is only
+    /// understood with the loss or the layer that it belongs to. Errors that name a place of
+    /// their own are left alone.
+    ///
+    /// ```
+    /// use textbrewer::Error;
+    ///
+    /// let error = Error::shape("mask", "[4, 7]", "[4, 8]").at("layer 3");
+    /// assert_eq!(error.to_string(), "layer 3: mask: expected [4, 7], got [4, 8]");
+    /// ```
+    #[must_use]
+    pub fn at(self, place: impl fmt::Display) -> Self {
+        match self {
+            Error::Shape {
+                what,
+                expected,
+                got,
+            } => Error::shape(format!("{place}: {what}"), expected, got),
+            Error::Torch { context, source } => Error::Torch {
+                context: format!("{place}: {context}"),
+                source,
+            },
+            other => other,
         }
     }
 

@@ -226,7 +226,7 @@ fn the_generator_may_be_a_trait_object() {
 fn arguments_that_cannot_work_are_refused() {
     let mut rng = rng(0);
     let field = |result: Result<Vec<usize>, Error>| match result {
-        Err(Error::Config { field, reason }) => format!("{field}: {reason}"),
+        Err(Error::Config { field, reason, .. }) => format!("{field}: {reason}"),
         other => panic!("{other:?}"),
     };
     for p in [-0.1, 1.1, f64::NAN, f64::INFINITY] {

@@ -326,7 +326,7 @@ fn errors_in_files_name_the_file() {
 
 fn refused(result: Result<()>) -> (String, String) {
     match result {
-        Err(Error::Config { field, reason }) => (field, reason),
+        Err(Error::Config { field, reason, .. }) => (field, reason),
         other => panic!("expected Error::Config, got {other:?}"),
     }
 }

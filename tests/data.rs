@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::data::{
     pad_to_longest, DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader,
 };
-use textbrewer::{Batch, Error, Result};
+use textbrewer::{Error, Result};
 
 fn ints(tensor: &Tensor) -> Vec<i64> {
     Vec::try_from(tensor.flatten(0, -1)).unwrap()
@@ -96,22 +96,6 @@ fn a_vector_of_batches_is_shared_and_can_be_read_again() {
         assert_eq!(lengths, [1, 2, 3]);
         assert_eq!(batches[2].0.data_ptr(), address);
     }
-}
-
-#[test]
-fn batches_keep_their_ids() {
-    struct Numbered(Vec<u64>);
-    impl Batch for Numbered {
-        fn to_device(&self, _: Device) -> Result<Self> {
-            Ok(Numbered(self.0.clone()))
-        }
-        fn ids(&self) -> Option<&[u64]> {
-            Some(&self.0)
-        }
-    }
-    let mut loader = VecLoader::new(vec![Numbered(vec![7, 8])]).unwrap();
-    let batch = loader.epoch(1).unwrap().next().unwrap().unwrap();
-    assert_eq!(batch.ids(), Some(&[7, 8][..]));
 }
 
 #[test]

@@ -640,6 +640,7 @@ fn what_does_not_fit_is_named_with_the_layers_and_the_remedy() {
             term,
             step: 0,
             value,
+            ..
         } => {
             assert_eq!(term, "unweighted_emd_hidden");
             assert!(value.is_nan());

@@ -4,11 +4,12 @@ mod common;
 
 use std::path::Path;
 
-use common::{elements, read_json, waves};
+use common::tiny::{batches, config, general, loader, Net};
+use common::{close, elements, read_json, waves};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::{kd_bce, kd_mse, regression_mse, smooth_l1, Temperature};
-use textbrewer::{Error, Presets, Result};
+use textbrewer::{AdamW, DistillationConfig, Distiller, Error, MemorySink, Model, Presets, Result};
 
 fn numbers(list: &Value) -> Vec<f64> {
     let list = list.as_array().expect("a list");
@@ -170,4 +171,62 @@ fn shapes_that_would_broadcast_are_refused() {
         kd_bce(&column, &column, &each),
         Err(Error::Shape { .. })
     ));
+}
+
+/// What each loss is, in plain numbers, at temperature 2.
+fn by_hand(name: &str, student: &[f64], teacher: &[f64]) -> f64 {
+    let sigmoid = |z: f64| 1.0 / (1.0 + (-z / 2.0).exp());
+    let pairs = student.iter().zip(teacher);
+    match name {
+        "bce" => {
+            let losses = pairs.map(|(s, t)| {
+                let (p, q) = (sigmoid(*t), sigmoid(*s));
+                -p * q.ln() - (1.0 - p) * (1.0 - q).ln()
+            });
+            losses.sum::<f64>() / student.len() as f64
+        }
+        "regression_mse" => pairs.map(|(s, t)| (s - t).powi(2)).sum::<f64>() / student.len() as f64,
+        "kl" => {
+            // The softmax of two logits is the sigmoid of their distance.
+            let examples = student.chunks(2).zip(teacher.chunks(2)).map(|(s, t)| {
+                let (p, q) = (sigmoid(t[0] - t[1]), sigmoid(s[0] - s[1]));
+                4.0 * (p * (p / q).ln() + (1.0 - p) * ((1.0 - p) / (1.0 - q)).ln())
+            });
+            examples.sum::<f64>() / (student.len() / 2) as f64
+        }
+        _ => panic!("no formula of {name}"),
+    }
+}
+
+#[test]
+fn a_run_with_a_loss_by_name_brings_the_student_to_the_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["bce", "regression_mse", "kl"] {
+        let (teacher, student) = (Net::new(3, 5, 0.1), Net::new(2, 4, 0.2));
+        let logits = |net: &Net| {
+            let of = |batch: &Tensor| elements(&net.forward(batch, false).unwrap().logits);
+            batches(2).iter().map(of).collect::<Vec<_>>()
+        };
+        let targets = logits(&teacher);
+        // How far the student is from the least that the loss can be.
+        let excess = |student: &[f64], teacher: &[f64]| {
+            by_hand(name, student, teacher) - by_hand(name, teacher, teacher)
+        };
+        let first = logits(&student);
+        let json = format!(r#"{{"kd_loss_type": "{name}", "temperature": 2}}"#);
+        let distill_config = DistillationConfig::from_json_str(&json).unwrap();
+        let train_config = config(folder.path());
+        let mut distiller = general(&teacher, &student, train_config, distill_config).unwrap();
+        let (sink, mut loader) = (MemorySink::new(), loader(2));
+        let run = distiller.train(&mut loader).log_sink(sink.clone());
+        run.optimizer(AdamW::new(0.05)).steps(150).run().unwrap();
+
+        let (_, got) = sink.curve("scalar/unweighted_kd_loss")[0];
+        let expected = by_hand(name, &first[0], &targets[0]);
+        assert!(close(got, expected), "{name}: {got}, not {expected}");
+        for ((first, last), target) in first.iter().zip(logits(&student)).zip(&targets) {
+            let (first, last) = (excess(first, target), excess(&last, target));
+            assert!(last < 0.02 * first, "{name}: {last} after {first}");
+        }
+    }
 }

@@ -1,12 +1,15 @@
 //! The example `text_classification` from end to end, on a tiny encoder and sentences of the
 //! tests' own.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
+use common::example::{executable, finish, Finished};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use tempfile::TempDir;
@@ -23,13 +26,6 @@ const GOOD: [&str; 4] = ["good", "funny", "warm", "great"];
 const BAD: [&str; 4] = ["bad", "dull", "cold", "awful"];
 const OTHER: [&str; 8] = ["a", "film", "the", "plot", "is", "very", "##s", "."];
 const LONGEST: i64 = 64;
-
-/// What a run of the example came to.
-struct Finished {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
 
 /// A folder with `data`, `encoder` and room for models.
 struct Bench {
@@ -73,10 +69,8 @@ impl Bench {
 
     /// Runs the example; names that begin with `@` are paths in the folder.
     fn run(&self, arguments: &str) -> Finished {
-        let mut command = Command::new(executable());
+        let mut command = Command::new(executable("text_classification"));
         command.args(["--device", "cpu", "--batch-size", "8"]);
-        // Several threads for so little would only wait for each other.
-        command.env("OMP_NUM_THREADS", "1");
         command.arg("--output-dir").arg(self.path("models"));
         for argument in arguments.split_whitespace() {
             match argument.strip_prefix('@') {
@@ -84,12 +78,7 @@ impl Bench {
                 None => command.arg(argument),
             };
         }
-        let output = command.output().unwrap();
-        Finished {
-            code: output.status.code(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        finish(command)
     }
 
     fn fails_with(&self, arguments: &str, expected: &[&str]) {
@@ -109,21 +98,6 @@ fn seeded<M>(make: impl FnOnce() -> M) -> M {
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(1);
     make()
-}
-
-/// Cargo puts examples beside the folder that the test is in.
-fn executable() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let profile = test.ancestors().nth(2).unwrap();
-    let name = format!("text_classification{}", std::env::consts::EXE_SUFFIX);
-    let path = profile.join("examples").join(name);
-    assert!(
-        path.exists(),
-        "{} is not there: run `cargo build --example text_classification` (with the test's \
-         profile) or a whole `cargo test`, which builds it",
-        path.display()
-    );
-    path
 }
 
 fn config() -> BertConfig {

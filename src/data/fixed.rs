@@ -72,10 +72,13 @@ where
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.rest = None;
         if self.batches.is_empty() {
-            let collected = self
+            // One more than announced, so that a loader that goes on for ever is found out.
+            let limit = self
                 .loader
-                .epoch(epoch)?
-                .map(|batch| batch?.to_device(Device::Cpu));
+                .num_batches()
+                .map_or(usize::MAX, |n| n.saturating_add(1));
+            let collected = self.loader.epoch(epoch)?.take(limit);
+            let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
             self.batches = collected.collect::<Result<_>>()?;
         }
         let mut order = Order::new("batches", self.batches.len())?;

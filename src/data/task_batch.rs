@@ -6,9 +6,6 @@ use crate::{Batch, Result};
 
 /// A batch of one of several tasks.
 ///
-/// Its [`ids`](Batch::ids) are the batch's own. They tell the examples of one task apart;
-/// examples of two tasks may have the same.
-///
 /// ```
 /// use tch::{Device, Tensor};
 /// use textbrewer::{Batch, TaskBatch};
@@ -19,6 +16,7 @@ use crate::{Batch, Result};
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TaskBatch<B> {
     /// The name of the task.
     pub task: String,
@@ -42,9 +40,5 @@ impl<B: Batch> Batch for TaskBatch<B> {
             self.task.as_str(),
             self.batch.to_device(device)?,
         ))
-    }
-
-    fn ids(&self) -> Option<&[u64]> {
-        self.batch.ids()
     }
 }

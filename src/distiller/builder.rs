@@ -50,7 +50,7 @@ impl<M> DistillerBuilder<M> {
     }
 }
 
-pub(super) fn check_training(config: &TrainingConfig, variables: &VarStore) -> Result<()> {
+pub(crate) fn check_training(config: &TrainingConfig, variables: &VarStore) -> Result<()> {
     config.validate()?;
     check_device(config, variables)
 }

@@ -17,12 +17,13 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 /// ([`keep_features`](Self::keep_features)).
 /// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
 ///
-/// Clones are handles of one cache: several teachers share it and its limit, each under a
-/// scope of its own.
+/// Clones are handles of one cache: several teachers share it and its limit, each at a
+/// [place](CachePlace) of its own. Layers that are not kept come back undefined, so that the
+/// others keep their places.
 ///
 /// ```
 /// use tch::Tensor;
-/// use textbrewer::distiller::TeacherCache;
+/// use textbrewer::distiller::{CachePlace, TeacherCache};
 /// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
 ///
 /// let config = DistillationConfig::default().is_caching_logits(true);
@@ -30,7 +31,7 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 /// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(7));
 /// let mut computed = 0;
 /// for _epoch in 0..3 {
-///     let output = cache.get_or_compute(0, &step, || {
+///     let output = cache.get_or_compute(CachePlace::default(), &step, || {
 ///         computed += 1;
 ///         Ok(AdaptorOutput::new().logits(&Tensor::from_slice(&[1f32, 2.0])))
 ///     })?;
@@ -44,12 +45,41 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 #[derive(Clone)]
 pub struct TeacherCache(Rc<RefCell<Store>>);
 
+/// Which of the teachers that share a cache.
+///
+/// ```
+/// use textbrewer::distiller::CachePlace;
+///
+/// let place = CachePlace::new(0, 1); // the second teacher of the first task
+/// assert_eq!((place.task, place.teacher), (0, 1));
+/// assert_ne!(place, CachePlace::default());
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub struct CachePlace {
+    /// The task, in a distiller of several; no two have the same.
+    pub task: usize,
+    /// The teacher among those of its task, as matches name it.
+    pub teacher: usize,
+}
+
+impl CachePlace {
+    /// Teacher `teacher` of task `task`, both counted from 0.
+    pub fn new(task: usize, teacher: usize) -> Self {
+        CachePlace { task, teacher }
+    }
+}
+
+/// The layers to keep, by feature.
+type Layers = BTreeMap<String, BTreeSet<i64>>;
+
 struct Store {
-    entries: HashMap<(usize, u64), KeptOutput>,
+    entries: HashMap<(CachePlace, u64), KeptOutput>,
     bytes: u64,
     limit: Option<u64>,
     kind: Option<Kind>,
-    layers: BTreeMap<String, BTreeSet<i64>>,
+    /// What matches need, of each teacher.
+    layers: BTreeMap<usize, Layers>,
     /// Features of which every layer is kept.
     whole_features: BTreeSet<String>,
 }
@@ -85,9 +115,10 @@ impl TeacherCache {
                           more memory, or leave caching off";
             return Err(Error::config("is_caching_logits", reason));
         }
-        let mut layers: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+        let mut layers: BTreeMap<usize, Layers> = BTreeMap::new();
         for matched in &config.intermediate_matches {
-            let kept = layers.entry(matched.feature.clone()).or_default();
+            let of_teacher = layers.entry(matched.teacher).or_default();
+            let kept = of_teacher.entry(matched.feature.clone()).or_default();
             kept.extend(matched.layer_teacher.as_slice());
         }
         Ok(Some(TeacherCache(Rc::new(RefCell::new(Store {
@@ -108,7 +139,7 @@ impl TeacherCache {
     ///
     /// ```
     /// use tch::Tensor;
-    /// use textbrewer::distiller::TeacherCache;
+    /// use textbrewer::distiller::{CachePlace, TeacherCache};
     /// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
     ///
     /// let config = DistillationConfig::default().is_caching_logits(true).cache_features(true);
@@ -116,8 +147,9 @@ impl TeacherCache {
     /// cache.keep_features(["hidden"]);
     /// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(0));
     /// let states = [Tensor::from(1f32), Tensor::from(2f32)];
-    /// cache.get_or_compute(0, &step, || Ok(AdaptorOutput::new().hidden(&states)))?;
-    /// let kept = cache.get_or_compute(0, &step, || unreachable!())?;
+    /// let place = CachePlace::default();
+    /// cache.get_or_compute(place, &step, || Ok(AdaptorOutput::new().hidden(&states)))?;
+    /// let kept = cache.get_or_compute(place, &step, || unreachable!())?;
     /// assert_eq!(kept.features["hidden"][1], states[1]);
     /// # textbrewer::Result::Ok(())
     /// ```
@@ -126,26 +158,29 @@ impl TeacherCache {
         self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();
     }
 
-    /// The output of a batch: kept if there is one, else what `compute` gives, which is kept.
+    /// The output of a batch: kept if there is one, else what `compute` gives, which is
+    /// kept. Either way it is what the cache keeps that is returned, so that every epoch
+    /// sees the same.
+    ///
+    /// `place` tells the teacher from the others that share the cache.
     ///
     /// # Errors
     /// Those of `compute`, and [`Error::CacheLimit`] when there is no room left.
     pub fn get_or_compute(
         &self,
-        scope: usize,
+        place: CachePlace,
         step: &StepInfo,
         compute: impl FnOnce() -> Result<AdaptorOutput>,
     ) -> Result<AdaptorOutput> {
         let Some(batch) = step.batch_id else {
             return compute();
         };
-        let key = (scope, batch);
+        let key = (place, batch);
         if let Some(kept) = self.0.borrow().entries.get(&key) {
             return kept.restore();
         }
         let output = compute()?;
-        self.0.borrow_mut().keep(key, &output)?;
-        Ok(output)
+        self.0.borrow_mut().keep(key, &output)?.restore()
     }
 
     /// How much memory the kept tensors take.
@@ -172,8 +207,8 @@ impl TeacherCache {
 }
 
 impl Store {
-    fn keep(&mut self, key: (usize, u64), output: &AdaptorOutput) -> Result<()> {
-        let mut layers = self.layers.clone();
+    fn keep(&mut self, key: (CachePlace, u64), output: &AdaptorOutput) -> Result<&KeptOutput> {
+        let mut layers = self.layers.get(&key.0.teacher).cloned().unwrap_or_default();
         for name in &self.whole_features {
             let len = output.features.get(name).map_or(0, Vec::len);
             layers
@@ -191,17 +226,12 @@ impl Store {
             });
         }
         self.bytes = bytes;
-        self.entries.insert(key, kept);
-        Ok(())
+        Ok(self.entries.entry(key).or_insert(kept))
     }
 }
 
 impl KeptOutput {
-    fn new(
-        output: &AdaptorOutput,
-        kind: Option<Kind>,
-        layers: &BTreeMap<String, BTreeSet<i64>>,
-    ) -> Result<Self> {
+    fn new(output: &AdaptorOutput, kind: Option<Kind>, layers: &Layers) -> Result<Self> {
         let keep = |tensors: &[Tensor]| {
             let kept = tensors.iter().map(|tensor| Kept::new(tensor, kind));
             kept.collect::<Result<Vec<_>>>()

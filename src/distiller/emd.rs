@@ -147,13 +147,10 @@ impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for EmdDistiller<'a, B, S> {
     fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
         let (config, device) = (&parts.distill_config, parts.train_config.device);
         if config.is_caching_logits && !config.cache_features {
-            return Err(Error::Config {
-                field: "is_caching_logits".to_owned(),
-                reason: "it keeps logits only, but EmdDistiller needs the teacher's layers at \
-                         every step; set `cache_features` as well, which takes more memory, or \
-                         leave caching off"
-                    .to_owned(),
-            });
+            let reason = "it keeps logits only, but EmdDistiller needs the teacher's layers at \
+                          every step; set `cache_features` as well, which takes more memory, or \
+                          leave caching off";
+            return Err(Error::config("is_caching_logits", reason));
         }
         let distiller = EmdDistiller {
             shared: SharedLosses::new(config, &parts.presets, device, 1)?,
@@ -180,10 +177,10 @@ impl<B, S: ?Sized> EmdDistiller<'_, B, S> {
         config.validate()?;
         let find = |field: &str, name: &str| match self.presets.match_loss_named(field, name)? {
             loss @ MatchLoss::Single(_) => Ok(loss),
-            _ => Err(Error::Config {
-                field: field.to_owned(),
-                reason: format!("`{name}` takes lists of layers, needed is a loss on one layer"),
-            }),
+            _ => Err(Error::config(
+                field,
+                format!("`{name}` takes lists of layers, needed is a loss on one layer"),
+            )),
         };
         let (hidden_weight, attention_weight) = (config.hidden_weight, config.attention_weight);
         let hidden = MatchedFeature {
@@ -306,14 +303,14 @@ impl<B, S: ?Sized> EmdDistiller<'_, B, S> {
                 return Ok(shared.clone());
             }
             let feature = matched.feature;
-            Err(Error::Shape {
-                what: format!("layers of `{feature}` that re-estimated weights are for"),
-                expected: format!(
+            Err(Error::shape(
+                format!("layers of `{feature}` that re-estimated weights are for"),
+                format!(
                     "{teacher} of the teacher and {student} of the student, the same for all \
                      features and batches (leave the output of the embeddings out of `hidden`)"
                 ),
-                got: format!("{} and {}", got.0, got.1),
-            })
+                format!("{} and {}", got.0, got.1),
+            ))
         };
         self.matched.iter().zip(counts).map(of).collect()
     }

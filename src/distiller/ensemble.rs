@@ -56,7 +56,7 @@ impl Ensemble {
     /// Whether it can speak for this many teachers.
     pub(super) fn check(&self, teachers: usize) -> Result<()> {
         if teachers == 0 {
-            return Err(Error::config("teachers", "there must be at least one"));
+            return Err(no_teacher());
         }
         match self {
             Ensemble::MeanProbabilities { temperature } if !is_positive(*temperature) => {
@@ -64,14 +64,18 @@ impl Ensemble {
                 Err(Error::config("ensemble", reason))
             }
             Ensemble::Weighted(weights) if weights.len() != teachers => {
-                let reason = format!("{} weights for {teachers} teachers", weights.len());
+                let reason = format!(
+                    "needs a weight for each of the {teachers} teacher(s), got {}",
+                    weights.len()
+                );
                 Err(Error::config("ensemble", reason))
             }
             Ensemble::Weighted(weights)
                 if weights.iter().any(|weight| *weight < 0.0)
                     || !is_positive(weights.iter().sum()) =>
             {
-                let reason = format!("weights are 0 or more and not all 0, got {weights:?}");
+                let reason =
+                    format!("weights must be finite, 0 or more, and not all 0, got {weights:?}");
                 Err(Error::config("ensemble", reason))
             }
             _ => Ok(()),
@@ -161,8 +165,14 @@ impl Ensemble {
 }
 
 fn sum(tensors: impl Iterator<Item = Result<Tensor>>) -> Result<Tensor> {
-    super::report::sum(tensors)?
-        .ok_or_else(|| Error::config("teachers", "there must be at least one"))
+    super::report::sum(tensors)?.ok_or_else(no_teacher)
+}
+
+fn no_teacher() -> Error {
+    Error::config(
+        "teachers",
+        "none was given; add at least one with `teacher`",
+    )
 }
 
 fn is_positive(value: f64) -> bool {

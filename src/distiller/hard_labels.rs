@@ -1,5 +1,7 @@
 //! The loss on the ground truth.
 
+use std::cell::Cell;
+
 use super::report::sum_of_means;
 use super::{LossReport, StepInfo, WeightSchedule};
 use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
@@ -25,6 +27,8 @@ use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
 #[derive(Debug, Clone)]
 pub struct HardLabels {
     weight: WeightSchedule,
+    /// Whether the configuration counts on losses, and nobody was told that there are none.
+    expects_losses: Cell<bool>,
 }
 
 impl HardLabels {
@@ -37,7 +41,9 @@ impl HardLabels {
             "hard_label_weight_scheduler",
             config.hard_label_weight_scheduler.as_ref(),
         )?;
+        let is_weighted = config.hard_label_weight != 0.0 || schedule.is_some();
         Ok(HardLabels {
+            expects_losses: Cell::new(is_weighted),
             weight: WeightSchedule::new(config.hard_label_weight, schedule),
         })
     }
@@ -54,6 +60,11 @@ impl HardLabels {
     ) -> Result<()> {
         if let Some(sum) = sum_of_means(&student.losses)? {
             report.add("unweighted_hard_label_loss", sum, self.weight.at(step));
+        } else if self.expects_losses.replace(false) {
+            log::warn!(
+                "hard_label_weight is set, but the student adaptor returned no `losses`: \
+                 the labels do not count"
+            );
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use super::LossReport;
 use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
 use crate::optim::ParamGroup;
 use crate::{
-    AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
+    weights, AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
 };
 
 /// The configured intermediate matches, with their projections.
@@ -78,8 +78,7 @@ impl Matches {
                 let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
                 check_layers(&place, &loss, config)?;
                 if config.teacher >= teachers {
-                    let reason = format!("there is no teacher {}, only {teachers}", config.teacher);
-                    return Err(Error::config(format!("{place}.teacher"), reason));
+                    return Err(no_teacher(&place, config.teacher, teachers));
                 }
                 let build = |spec: &ProjectionSpec| {
                     let (field, path) = (format!("{place}.proj"), root.sub(index));
@@ -116,8 +115,7 @@ impl Matches {
         for matched in &self.matches {
             let teacher = teachers.get(matched.config.teacher);
             let teacher = teacher.ok_or_else(|| {
-                let reason = format!("there is no teacher {}", matched.config.teacher);
-                Error::config(format!("{}.teacher", matched.place), reason)
+                no_teacher(&matched.place, matched.config.teacher, teachers.len())
             })?;
             let loss = matched.loss_between(teacher, student)?;
             report.add(matched.log_name.clone(), loss, matched.config.weight);
@@ -132,16 +130,16 @@ impl Matches {
 
     /// The projections as groups for the optimizer, each with the options of its match.
     pub fn param_groups(&self) -> Vec<ParamGroup> {
-        let named = self.projections.variables();
+        let named = weights::state_dict(&self.projections);
         let of_match = |(index, matched): (usize, &Match)| {
             let options = matched.config.proj.as_ref()?.options.clone();
             let prefix = format!("projection.{index}.");
-            let mut parameters: Vec<_> = named
+            let parameters = named
                 .iter()
                 .filter(|(name, _)| name.starts_with(&prefix))
-                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                // The student may have a variable of that name.
+                .map(|(name, tensor)| (format!("distiller.{name}"), tensor.shallow_clone()))
                 .collect();
-            parameters.sort_by(|a, b| a.0.cmp(&b.0));
             Some(ParamGroup::new(format!("projection.{index}"), parameters).options(options))
         };
         self.matches
@@ -160,24 +158,20 @@ impl Match {
             for layer in &mut from_student {
                 *layer = projection
                     .forward(layer)
-                    .map_err(|error| self.at_place(error))?;
+                    .map_err(|error| error.at(&self.place))?;
             }
         }
         let mask = student.inputs_mask.as_ref();
         self.loss
             .apply(&from_student, &from_teacher, mask)
-            .map_err(|error| self.at_place(error))
+            .map_err(|error| error.at(&self.place))
     }
 
     fn pick(&self, output: &AdaptorOutput, side: Side, layers: &Layers) -> Result<Vec<Tensor>> {
         let feature = &self.config.feature;
         let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
         let Some(available) = output.features.get(feature) else {
-            return Err(Error::MissingOutput {
-                side,
-                key: feature.clone(),
-                needed_by,
-            });
+            return Err(Error::missing(side, feature, needed_by));
         };
         let pick_one = |&index: &i64| {
             let len = available.len();
@@ -196,26 +190,15 @@ impl Match {
         };
         layers.as_slice().iter().map(pick_one).collect()
     }
+}
 
-    /// A shape that does not fit is only understood with the match it belongs to.
-    fn at_place(&self, error: Error) -> Error {
-        match error {
-            Error::Shape {
-                what,
-                expected,
-                got,
-            } => Error::Shape {
-                what: format!("{}: {what}", self.place),
-                expected,
-                got,
-            },
-            Error::Torch { context, source } => Error::Torch {
-                context: format!("{} (`{}`): {context}", self.place, self.config.loss),
-                source,
-            },
-            other => other,
-        }
-    }
+/// `teachers` is how many there are.
+pub(super) fn no_teacher(place: &str, teacher: usize, teachers: usize) -> Error {
+    let reason = match teachers.checked_sub(1) {
+        Some(last) => format!("there is no teacher {teacher}; the last is {last}, counted from 0"),
+        None => "there is no teacher at all".to_owned(),
+    };
+    Error::config(format!("{place}.teacher"), reason)
 }
 
 /// Two matches may differ in their projections alone; each is to have its own curve.

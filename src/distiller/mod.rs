@@ -24,8 +24,9 @@ mod teacher;
 mod trainer;
 
 pub use basic::BasicDistiller;
+pub(crate) use builder::check_training;
 pub use builder::DistillerBuilder;
-pub use cache::TeacherCache;
+pub use cache::{CachePlace, TeacherCache};
 pub use emd::{EmdConfig, EmdDistiller, LayerWeights};
 pub use ensemble::Ensemble;
 pub use general::GeneralDistiller;

@@ -6,6 +6,7 @@ use std::fmt;
 use tch::nn::VarStore;
 
 use super::builder::no_adaptor;
+use super::matches::no_teacher;
 use super::{
     Distiller, DistillerBuilder, Ensemble, LossReport, SharedLosses, StepInfo, Student, Teacher,
     TeacherCache, Teachers,
@@ -91,15 +92,21 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTaskDistiller<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &TaskBatch<B>, step: &StepInfo) -> Result<LossReport> {
-        let task = self.tasks.get(&*batch.task).ok_or_else(|| {
+        let task = self.tasks.get(&batch.task).ok_or_else(|| {
             let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
-            let reason = format!("the distiller does not know it, only {}", known.join(", "));
+            let reason = format!(
+                "a batch is of this task, but the distiller has only {}; \
+                 describe it with `task`, or name the batches as there",
+                known.join(", ")
+            );
             Error::config(format!("task `{}`", batch.task), reason)
         })?;
-        let teachers = task.teachers.run(&batch.batch, step)?;
-        let student = task.student.run(&batch.batch)?;
+        let at_task = |error| error_of(&batch.task, error);
+        let teachers = task.teachers.run(&batch.batch, step).map_err(at_task)?;
+        let student = task.student.run(&batch.batch).map_err(at_task)?;
         self.losses
             .report(&teachers.together, &teachers.each, &student, step)
+            .map_err(at_task)
     }
 
     fn config(&self) -> &TrainingConfig {
@@ -120,6 +127,18 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTaskDistiller<'_, B, S> {
 
     fn teacher_cache(&self) -> Option<&TeacherCache> {
         self.cache.as_ref()
+    }
+}
+
+/// What an adaptor lacks, or which shapes do not fit, is only understood with the task. All
+/// tasks share one cache, and its limit is no task's own.
+fn error_of(task: &str, error: Error) -> Error {
+    match error {
+        Error::CacheLimit { .. } => error,
+        other => Error::Task {
+            task: task.to_owned(),
+            source: Box::new(other),
+        },
     }
 }
 
@@ -213,8 +232,8 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTasks<'a, B, S>> {
     /// Checks everything that can be checked before a batch is there.
     ///
     /// # Errors
-    /// No task, two of one name, one without a teacher or a student adaptor, a
-    /// configuration that cannot work, an unknown preset, a device that is not there or not
+    /// No task, two of one name, one without a student adaptor or a teacher that a match
+    /// names, a configuration that cannot work, an unknown preset, a device that is not there or not
     /// where the student is.
     pub fn build(self) -> Result<MultiTaskDistiller<'a, B, S>>
     where
@@ -230,29 +249,37 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTasks<'a, B, S>> {
         let cache = TeacherCache::new(&self.distill_config)?;
         let mut tasks = BTreeMap::new();
         // A match may choose among the teachers that every task has.
-        let (mut scope, mut choice) = (0, usize::MAX);
-        for (name, task) in described {
+        let mut choice = usize::MAX;
+        for (number, (name, task)) in described.into_iter().enumerate() {
+            if tasks.contains_key(&name) {
+                let reason = "was given twice; give every task a name of its own";
+                return Err(Error::config(format!("task `{name}`"), reason));
+            }
             let at_task = |error: Error| match error {
                 Error::Config { field, reason } => {
                     Error::config(format!("task `{name}`, {field}"), reason)
                 }
                 other => other,
             };
-            let teachers = Teachers::new(task.teachers, task.ensemble, cache.as_ref(), scope)
+            let teachers = Teachers::new(task.teachers, task.ensemble, cache.as_ref(), number)
                 .map_err(at_task)?;
-            scope += teachers.len();
+            let matches = &self.distill_config.intermediate_matches;
+            for (index, matched) in matches.iter().enumerate() {
+                if matched.teacher >= teachers.len() {
+                    let place = format!("intermediate_matches[{index}]");
+                    return Err(at_task(no_teacher(&place, matched.teacher, teachers.len())));
+                }
+            }
             choice = choice.min(teachers.len());
             let adaptor = task
                 .student_adaptor
                 .ok_or_else(|| at_task(no_adaptor("student")))?;
             let student = Student::new(model, adaptor, variables);
-            if tasks.contains_key(&name) {
-                return Err(Error::config(format!("task `{name}`"), "was given twice"));
-            }
             tasks.insert(name, ReadyTask { teachers, student });
         }
         if tasks.is_empty() {
-            return Err(Error::config("task", "there must be at least one"));
+            let reason = "none was given; add at least one with `task`";
+            return Err(Error::config("tasks", reason));
         }
         let device = self.train_config.device;
         Ok(MultiTaskDistiller {

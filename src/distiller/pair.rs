@@ -4,7 +4,7 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
-use super::{StepInfo, Teacher, TeacherCache};
+use super::{CachePlace, StepInfo, Teacher, TeacherCache};
 use crate::{AdaptorOutput, Error, Model, Result, Side};
 
 /// A model and its adaptor in one.
@@ -121,7 +121,7 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
         cache: Option<TeacherCache>,
     ) -> Self {
         Pair {
-            teacher: teacher.cached(cache.as_ref(), 0),
+            teacher: teacher.cached(cache.as_ref(), CachePlace::default()),
             student,
             cache,
         }

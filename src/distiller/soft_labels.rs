@@ -122,7 +122,11 @@ impl SoftLabels {
             return selected(logits, teacher);
         }
         if student.labels.is_empty() {
-            return Err(missing(Side::Student, "labels", "`probability_shift`"));
+            return Err(Error::missing(
+                Side::Student,
+                "labels",
+                "`probability_shift`",
+            ));
         }
         if student.labels.len() != logits.len() {
             return Err(Error::shape(
@@ -140,7 +144,7 @@ impl SoftLabels {
 fn logits_of(output: &AdaptorOutput, side: Side) -> Result<&[Tensor]> {
     if output.logits.is_empty() {
         let needed_by = "the distillation loss (`kd_loss_type`)";
-        return Err(missing(side, "logits", needed_by));
+        return Err(Error::missing(side, "logits", needed_by));
     }
     Ok(&output.logits)
 }
@@ -164,15 +168,7 @@ fn both_masked(teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<()> {
         _ => return Ok(()),
     };
     let needed_by = format!("the match with the {has}'s masked logits");
-    Err(missing(lacks, "logits_mask", &needed_by))
-}
-
-fn missing(side: Side, key: &str, needed_by: &str) -> Error {
-    Error::MissingOutput {
-        side,
-        key: key.to_owned(),
-        needed_by: needed_by.to_owned(),
-    }
+    Err(Error::missing(lacks, "logits_mask", needed_by))
 }
 
 impl fmt::Debug for SoftLabels {

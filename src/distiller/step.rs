@@ -22,7 +22,7 @@ pub struct StepInfo {
     pub global_step: u64,
     /// Optimizer steps that the whole run is to have.
     pub total_steps: u64,
-    /// Epochs before this one.
+    /// The epoch, counted from 1.
     pub epoch: u64,
     /// The number of the batch, where batches are the same in every epoch; a
     /// [`TeacherCache`](crate::distiller::TeacherCache) tells them apart by it.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::pair::{defined, Adapted};
-use super::{Ensemble, StepInfo, TeacherCache};
+use super::{CachePlace, Ensemble, StepInfo, TeacherCache};
 use crate::{AdaptorOutput, Model, Result, Side};
 
 /// A teacher with its adaptor.
@@ -28,7 +28,7 @@ use crate::{AdaptorOutput, Model, Result, Side};
 /// ```
 pub struct Teacher<'a, B> {
     adapted: Adapted<'a, B>,
-    cache: Option<(TeacherCache, usize)>,
+    cache: Option<(TeacherCache, CachePlace)>,
 }
 
 impl<'a, B> Teacher<'a, B> {
@@ -44,10 +44,10 @@ impl<'a, B> Teacher<'a, B> {
         }
     }
 
-    /// Keeps outputs in `cache`, under a scope that no other teacher of this cache has.
+    /// Keeps outputs in `cache`, at a place that no other teacher of this cache has.
     #[must_use]
-    pub fn cached(mut self, cache: Option<&TeacherCache>, scope: usize) -> Self {
-        self.cache = cache.map(|cache| (cache.clone(), scope));
+    pub fn cached(mut self, cache: Option<&TeacherCache>, place: CachePlace) -> Self {
+        self.cache = cache.map(|cache| (cache.clone(), place));
         self
     }
 
@@ -60,7 +60,7 @@ impl<'a, B> Teacher<'a, B> {
         let _guard = tch::no_grad_guard();
         let compute = || defined((self.adapted)(batch)?, Side::Teacher);
         match &self.cache {
-            Some((cache, scope)) => cache.get_or_compute(*scope, step, compute),
+            Some((cache, place)) => cache.get_or_compute(*place, step, compute),
             None => compute(),
         }
     }
@@ -126,8 +126,8 @@ pub struct TeachersOutput {
 }
 
 impl<'a, B> Teachers<'a, B> {
-    /// Puts teachers together. Their outputs are kept in `cache`, if there is one, under
-    /// scopes from `first_scope` on.
+    /// Puts teachers together. Their outputs are kept in `cache`, if there is one, as
+    /// those of task number `task`.
     ///
     /// # Errors
     /// When there is no teacher, or the ensemble is for another number of them.
@@ -135,11 +135,12 @@ impl<'a, B> Teachers<'a, B> {
         teachers: Vec<Teacher<'a, B>>,
         ensemble: Ensemble,
         cache: Option<&TeacherCache>,
-        first_scope: usize,
+        task: usize,
     ) -> Result<Self> {
         ensemble.check(teachers.len())?;
-        let cached =
-            |(index, teacher): (usize, Teacher<'a, B>)| teacher.cached(cache, first_scope + index);
+        let cached = |(index, teacher): (usize, Teacher<'a, B>)| {
+            teacher.cached(cache, CachePlace::new(task, index))
+        };
         Ok(Teachers {
             teachers: teachers.into_iter().enumerate().map(cached).collect(),
             ensemble,

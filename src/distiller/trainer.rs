@@ -5,9 +5,8 @@ use std::fmt;
 use tch::nn::VarStore;
 
 use super::builder::check_training;
-use super::pair::{defined, Adapted};
 use super::report::{sum_of_means, TOTAL_LOSS};
-use super::{Distiller, LossReport, StepInfo};
+use super::{Distiller, LossReport, StepInfo, Student};
 use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
 
 /// Supervised training, for making a teacher or a student to compare with.
@@ -39,19 +38,17 @@ use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct BasicTrainer<'a, B, S: ?Sized> {
-    adapted: Adapted<'a, B>,
-    model: &'a S,
-    variables: &'a VarStore,
+    student: Student<'a, B, S>,
     config: TrainingConfig,
 }
 
-impl<'a, B, S: Model<B>> BasicTrainer<'a, B, S> {
+impl<'a, B, S: Model<B> + ?Sized> BasicTrainer<'a, B, S> {
     /// Starts with the model and its variables.
     pub fn builder(model: &'a S, variables: &'a VarStore) -> BasicTrainerBuilder<'a, B, S> {
         BasicTrainerBuilder {
             model,
             variables,
-            adapted: None,
+            student: None,
             config: TrainingConfig::default(),
         }
     }
@@ -62,12 +59,9 @@ impl<B: Batch, S: ?Sized> Distiller for BasicTrainer<'_, B, S> {
     type Student = S;
 
     fn train_on_batch(&mut self, batch: &B, _step: &StepInfo) -> Result<LossReport> {
-        let output = defined((self.adapted)(batch)?, Side::Student)?;
-        let total = sum_of_means(&output.losses)?.ok_or_else(|| Error::MissingOutput {
-            side: Side::Student,
-            key: "losses".to_owned(),
-            needed_by: "BasicTrainer".to_owned(),
-        })?;
+        let output = self.student.run(batch)?;
+        let missing = || Error::missing(Side::Student, "losses", "BasicTrainer");
+        let total = sum_of_means(&output.losses)?.ok_or_else(missing)?;
         let mut report = LossReport::new();
         report.add(TOTAL_LOSS, total, 1.0);
         Ok(report)
@@ -78,11 +72,11 @@ impl<B: Batch, S: ?Sized> Distiller for BasicTrainer<'_, B, S> {
     }
 
     fn student(&self) -> &S {
-        self.model
+        self.student.model()
     }
 
     fn variables(&self) -> &VarStore {
-        self.variables
+        self.student.variables()
     }
 }
 
@@ -110,14 +104,14 @@ impl<B, S: ?Sized> fmt::Debug for BasicTrainer<'_, B, S> {
 /// assert!(builder().build().is_err()); // no adaptor
 /// assert!(builder().adaptor(|_, out| Ok(AdaptorOutput::new().losses(out))).build().is_ok());
 /// ```
-pub struct BasicTrainerBuilder<'a, B, S> {
+pub struct BasicTrainerBuilder<'a, B, S: ?Sized> {
     model: &'a S,
     variables: &'a VarStore,
-    adapted: Option<Adapted<'a, B>>,
+    student: Option<Student<'a, B, S>>,
     config: TrainingConfig,
 }
 
-impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
+impl<'a, B, S: Model<B> + ?Sized> BasicTrainerBuilder<'a, B, S> {
     /// How to train: steps between checkpoints, folders, device.
     #[must_use]
     pub fn train_config(mut self, config: TrainingConfig) -> Self {
@@ -131,10 +125,7 @@ impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
     where
         F: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
     {
-        let model = self.model;
-        self.adapted = Some(Box::new(move |batch| {
-            adaptor(batch, &model.forward(batch, true)?)
-        }));
+        self.student = Some(Student::new(self.model, adaptor, self.variables));
         self
     }
 
@@ -145,18 +136,15 @@ impl<'a, B, S: Model<B>> BasicTrainerBuilder<'a, B, S> {
     /// not where the model is.
     pub fn build(self) -> Result<BasicTrainer<'a, B, S>> {
         check_training(&self.config, self.variables)?;
+        let no_adaptor = || Error::config("adaptor", "none was given; call `adaptor`");
         Ok(BasicTrainer {
-            adapted: self
-                .adapted
-                .ok_or_else(|| Error::config("adaptor", "none was given; call `adaptor`"))?,
-            model: self.model,
-            variables: self.variables,
+            student: self.student.ok_or_else(no_adaptor)?,
             config: self.config,
         })
     }
 }
 
-impl<B, S> fmt::Debug for BasicTrainerBuilder<'_, B, S> {
+impl<B, S: ?Sized> fmt::Debug for BasicTrainerBuilder<'_, B, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BasicTrainerBuilder")
             .field("config", &self.config)

@@ -66,16 +66,18 @@ impl PendingLosses {
             .f_to_kind(Kind::Double)?;
         let values = Vec::<f64>::try_from(&read)?;
         let mut values = values.into_iter();
+        let mut first_bad = Ok(());
         for step in &steps {
             let named: Vec<(&String, f64)> = step.names.iter().zip(&mut values).collect();
             for (name, value) in &named {
                 log_to(sinks, name, *value, step.forward_step);
             }
-            check_finite(&named, step.forward_step)?;
+            first_bad = first_bad.and(check_finite(&named, step.forward_step));
             self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
         }
+        // The values around the first bad one explain it, so they are logged before it is told.
         keep_working(sinks, |sink| sink.flush());
-        Ok(())
+        first_bad
     }
 }
 

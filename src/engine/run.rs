@@ -10,7 +10,7 @@ use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
 use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
 use super::TrainSummary;
-use crate::distiller::TeacherCache;
+use crate::distiller::{check_training, TeacherCache};
 use crate::logging::{LogSink, Progress, TensorBoardSink};
 use crate::optim::{param_groups, Optimizer, ParamGroup};
 use crate::schedule::LrSchedule;
@@ -120,7 +120,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     /// No weight decay for variables whose name contains one of these, such as
-    /// `["bias", "LayerNorm.weight"]`.
+    /// `["bias", "LayerNorm.weight"]`. It is for an optimizer that has no groups yet.
     pub fn no_decay<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         self.no_decay = names.into_iter().map(Into::into).collect();
         self
@@ -134,7 +134,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
 
     /// Scales the student's gradients down to this norm; 0 or less does not clip.
     pub fn max_grad_norm(mut self, norm: f64) -> Self {
-        self.max_grad_norm = (norm > 0.0).then_some(norm);
+        self.max_grad_norm = (norm > 0.0 || norm.is_nan()).then_some(norm);
         self
     }
 
@@ -151,7 +151,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Changes each batch before the models see it.
+    /// Changes each batch before the models see it; once for each batch of the loader's first
+    /// epoch when teacher outputs are kept.
     pub fn batch_postprocessor(
         mut self,
         postprocessor: impl FnMut(D::Batch) -> Result<D::Batch> + 'a,
@@ -166,8 +167,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// The seed of what the run itself chooses: the order of batches when teacher outputs
-    /// are kept and the loader does not keep its batches itself. 0 by default.
+    /// The seed of what the run itself chooses, 0 by default: when teacher outputs are kept,
+    /// the batches of the first epoch come in another order in every epoch, as in TextBrewer.
+    /// A loader that [keeps its batches](crate::DataLoader::keeps_batches) itself gives them
+    /// in its own order, unless there is a [postprocessor](Self::batch_postprocessor), which
+    /// is applied to each batch once.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -186,7 +190,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// be written, and whatever goes wrong in the loader, the distiller, a callback or
     /// libtorch. Checkpoints written before an error stay whole.
     pub fn run(mut self) -> Result<TrainSummary> {
-        self.distiller.config().validate()?;
+        check_training(self.distiller.config(), self.distiller.variables())?;
+        if self.max_grad_norm.is_some_and(f64::is_nan) {
+            return Err(Error::config("max_grad_norm", "must be a number, is NaN"));
+        }
         let plan = self.plan()?;
         checkpoint::prepare(&self.distiller.config().output_dir)?;
         let optimizer = self.ready_optimizer()?;
@@ -261,6 +268,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             )
         })?;
         let groups_given = !optimizer.groups().is_empty();
+        if groups_given && !self.no_decay.is_empty() {
+            let reason = "the optimizer has its groups already; make them with `param_groups`, \
+                          or leave this out";
+            return Err(Error::config("no_decay", reason));
+        }
         if !groups_given {
             let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
             let groups = param_groups(self.distiller.variables(), &no_decay);
@@ -321,6 +333,7 @@ fn feed<'a, B: Batch + 'a>(
     cache: Option<&TeacherCache>,
     seed: u64,
 ) -> Result<Feed<'a, B>> {
+    let loader_keeps = loader.keeps_batches();
     let mut feed: Feed<'a, B> = Box::new(loader);
     if let Some(mut postprocessor) = postprocessor {
         feed = Box::new(feed.map(move |batch| {
@@ -335,8 +348,17 @@ fn feed<'a, B: Batch + 'a>(
         return Ok(feed);
     }
     if feed.num_batches().is_none() {
-        let reason = "the loader may be endless, so its batches cannot be kept; give each of \
-                      the loaders that it draws from as `loader.fixed()`, or leave caching off";
+        let reason = match loader_keeps {
+            true => {
+                "batch_postprocessor may change a batch in another way each time, and the loader \
+                 may be endless, so the batches cannot be kept; convert them in the loaders that \
+                 it draws from, as `loader.map(..).fixed()`, or leave caching off"
+            }
+            false => {
+                "the loader may be endless, so its batches cannot be kept; give each of \
+                 the loaders that it draws from as `loader.fixed()`, or leave caching off"
+            }
+        };
         return Err(Error::config("is_caching_logits", reason));
     }
     Ok(Box::new(feed.fixed().shuffle(seed)))

@@ -112,7 +112,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.forward_step,
             self.summary.global_steps,
             self.plan.total_steps(),
-            epoch,
+            epoch + 1,
         )
         .with_batch_id(batch_id);
         let report = self.distiller.train_on_batch(batch, &step)?;

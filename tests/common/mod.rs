@@ -3,6 +3,7 @@
 // Each test crate uses its own part of this.
 #![allow(dead_code)]
 
+pub mod example;
 pub mod tensorboard;
 pub mod tiny;
 

@@ -1,12 +1,14 @@
 //! Models of a few numbers, the same in every run, and what goes with them.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::{
-    weights, AdaptorOutput, DistillationConfig, GeneralDistiller, Model, Result, TrainingConfig,
-    VecLoader,
+    weights, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Model, Result,
+    StepInfo, TrainingConfig, VecLoader,
 };
 
 use super::{elements, waves};
@@ -171,4 +173,64 @@ pub fn first_line<T>(result: Result<T>) -> String {
             .unwrap_or_default()
             .to_owned(),
     }
+}
+
+/// A [`Net`] that counts how often it is asked.
+#[derive(Debug)]
+pub struct Counted {
+    pub net: Net,
+    calls: Cell<usize>,
+}
+
+impl Counted {
+    pub fn new(layers: i64, hidden: i64, seed: f64) -> Self {
+        Counted {
+            net: Net::new(layers, hidden, seed),
+            calls: Cell::new(0),
+        }
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.get()
+    }
+}
+
+impl Model<Tensor> for Counted {
+    type Output = Output;
+
+    fn forward(&self, batch: &Tensor, train: bool) -> Result<Output> {
+        self.calls.set(self.calls.get() + 1);
+        self.net.forward(batch, train)
+    }
+}
+
+/// Gives the projections of a distiller values that depend on their place alone.
+pub fn fill_projections<D: Distiller>(distiller: &D) {
+    let _guard = tch::no_grad_guard();
+    for group in distiller.extra_groups() {
+        for (index, (_, mut tensor)) in group.parameters.into_iter().enumerate() {
+            let values = waves(&tensor.size(), 0.5 + index as f64) * 0.5;
+            tensor.copy_(&values);
+        }
+    }
+}
+
+/// All numbers of all projections.
+pub fn projected_numbers<D: Distiller>(distiller: &D) -> Vec<f64> {
+    let groups = distiller.extra_groups().into_iter();
+    let tensors = groups.flat_map(|group| group.parameters);
+    tensors.flat_map(|(_, tensor)| elements(&tensor)).collect()
+}
+
+/// The losses of one batch by name, unweighted, and their weighted sum as `total`.
+pub fn losses_of<D: Distiller>(distiller: &mut D, batch: &D::Batch) -> BTreeMap<String, f64> {
+    let step = StepInfo::new(0, 0, 1, 0);
+    let report = distiller.train_on_batch(batch, &step).expect("losses");
+    let terms = report.terms().iter();
+    let mut losses: BTreeMap<_, _> = terms
+        .map(|term| (term.name.clone(), term.loss.double_value(&[])))
+        .collect();
+    let total = report.total().expect("a sum").double_value(&[]);
+    losses.insert("total".to_owned(), total);
+    losses
 }

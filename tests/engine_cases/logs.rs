@@ -1,8 +1,11 @@
 //! Every step's loss reaches every log, however seldom the device is asked for them.
 
+use std::cell::Cell;
+use std::rc::Rc;
+
 use textbrewer::{
-    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, MemorySink,
-    Sgd, TrainSummary,
+    AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller,
+    IntermediateMatch, LogSink, MemorySink, Result, Sgd, TrainSummary,
 };
 
 use crate::common::tensorboard::{read_scalars, Scalar};
@@ -102,4 +105,57 @@ fn losses_of_batches_after_the_last_step_are_logged_too() {
     let steps: Vec<_> = curve.iter().map(|value| value.0).collect();
     assert_eq!(steps, [0, 1, 2, 3, 4]);
     assert_eq!(summary.losses["total_loss"], curve[4].1);
+}
+
+#[test]
+fn the_values_around_a_bad_one_are_logged_and_flushed() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let flushes = Rc::new(Cell::new(0));
+    let sink = Flushed {
+        memory: MemorySink::new(),
+        flushes: Rc::clone(&flushes),
+    };
+    let memory = sink.memory.clone();
+    let calls = Cell::new(0);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()).log_interval(5))
+        .adaptor(|_, output| {
+            calls.set(calls.get() + 1);
+            let factor = if calls.get() == 3 { f64::NAN } else { 1.0 };
+            Ok(AdaptorOutput::new().losses(&(&output.logits * factor)))
+        })
+        .build()
+        .unwrap();
+    let result = trainer
+        .train(&mut loader(5))
+        .optimizer(Sgd::new(0.0))
+        .log_sink(sink)
+        .epochs(1)
+        .run();
+    assert!(
+        matches!(result, Err(Error::NonFiniteLoss { step: 2, .. })),
+        "{result:?}"
+    );
+    let steps: Vec<_> = memory.scalars().iter().map(|(_, _, step)| *step).collect();
+    assert_eq!(steps, [0, 1, 2, 3, 4]);
+    assert_eq!(flushes.get(), 1);
+}
+
+/// Counts how often it is flushed.
+#[derive(Debug)]
+struct Flushed {
+    memory: MemorySink,
+    flushes: Rc<Cell<u32>>,
+}
+
+impl LogSink for Flushed {
+    fn scalar(&mut self, tag: &str, value: f64, step: u64) -> Result<()> {
+        self.memory.scalar(tag, value, step)
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.flushes.set(self.flushes.get() + 1);
+        Ok(())
+    }
 }

@@ -173,16 +173,17 @@ fn a_tuple_is_a_batch() {
     let variables = VarStore::new(Device::Cpu);
     let linear = nn::linear(variables.root(), INPUT, 2, Default::default());
     crate::common::tiny::fill(&variables, 0.3);
-    let student = from_fn(|(inputs, _): &(Tensor, Option<Tensor>), _| {
+    let student = from_fn(|(inputs, _, _): &(Tensor, Option<Tensor>, String), _| {
         Ok(linear.forward(&inputs.sum_dim_intlist([1i64].as_slice(), false, Kind::Float)))
     });
     let labels = Tensor::from_slice(&[0i64, 1]);
-    let pairs = (0..3).map(|seed| (batch(seed), Some(labels.copy())));
+    let pairs = (0..3).map(|seed| (batch(seed), Some(labels.copy()), format!("batch {seed}")));
     let mut batches = VecLoader::new(pairs.collect()).unwrap();
     let losses = RefCell::new(Vec::new());
     let mut trainer = BasicTrainer::builder(&student, &variables)
         .train_config(config(folder.path()).ckpt_epoch_frequency(1))
-        .adaptor(|(_, labels), logits: &Tensor| {
+        .adaptor(|(_, labels, name), logits: &Tensor| {
+            assert!(name.starts_with("batch "));
             let labels = labels
                 .as_ref()
                 .ok_or_else(|| textbrewer::Error::other("no labels"))?;

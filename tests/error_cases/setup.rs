@@ -2,6 +2,7 @@
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use textbrewer::optim::{param_groups, Optimizer};
 use textbrewer::{
     AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, IntermediateMatch,
     ProjectionSpec, Sgd,
@@ -145,7 +146,7 @@ fn projections_of_another_distiller_are_not_taken_for_known() {
     train().unwrap();
     assert_eq!(
         first_line(train()),
-        "optimizer group `projection.0`: `projection.0.bias`: \
+        "optimizer group `projection.0`: `distiller.projection.0.bias`: \
          a parameter of this name is in group `projection.0` already"
     );
 }
@@ -184,4 +185,28 @@ fn outputs_of_a_stream_cannot_be_kept() {
     let shown = first_line(run.steps(2).run());
     let start = "is_caching_logits: the loader may be endless, so its batches cannot be kept; ";
     assert!(shown.starts_with(start), "{shown}");
+}
+
+#[test]
+fn what_would_have_no_effect_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+    let train = config(folder.path());
+    let mut distiller = general(&teacher, &student, train, Default::default()).unwrap();
+    let mut optimizer = AdamW::new(0.1);
+    for group in param_groups(&student.variables, &["bias"]) {
+        optimizer.add_group(group).unwrap();
+    }
+    let mut batches = loader(2);
+    let run = distiller.train(&mut batches).optimizer(&mut optimizer);
+    assert_eq!(
+        first_line(run.epochs(1).no_decay(["bias"]).run()),
+        "no_decay: the optimizer has its groups already; make them with `param_groups`, or \
+         leave this out"
+    );
+    let run = distiller.train(&mut batches).optimizer(&mut optimizer);
+    assert_eq!(
+        first_line(run.epochs(1).max_grad_norm(f64::NAN).run()),
+        "max_grad_norm: must be a number, is NaN"
+    );
 }

@@ -134,21 +134,21 @@ impl EmdConfig {
             ("attention_weight", self.attention_weight),
         ] {
             if !(weight.is_finite() && weight >= 0.0) {
-                return Err(config_error(
+                return Err(Error::config(
                     key,
                     format!("must be a finite number, at least 0, is {weight}"),
                 ));
             }
         }
         if self.hidden_weight == 0.0 && self.attention_weight == 0.0 {
-            return Err(config_error(
+            return Err(Error::config(
                 "hidden_weight",
                 "is 0, and so is attention_weight: nothing to match; set one of them above 0, \
                  or use GeneralDistiller",
             ));
         }
         if self.hidden_weight == 0.0 && self.hidden_projection.is_some() {
-            return Err(config_error(
+            return Err(Error::config(
                 "hidden_projection",
                 "would never be trained, because hidden_weight is 0",
             ));
@@ -157,19 +157,12 @@ impl EmdConfig {
             LayerWeights::Reestimated { temperature }
                 if !(temperature.is_finite() && temperature > 0.0) =>
             {
-                Err(config_error(
+                Err(Error::config(
                     "layer_weights.reestimated.temperature",
                     format!("must be a finite number above 0, is {temperature}"),
                 ))
             }
             _ => Ok(()),
         }
-    }
-}
-
-fn config_error(field: &str, reason: impl Into<String>) -> Error {
-    Error::Config {
-        field: field.to_owned(),
-        reason: reason.into(),
     }
 }

@@ -59,15 +59,15 @@ impl MatchedFeature {
     fn layers<'o>(&self, output: &'o AdaptorOutput, side: Side) -> Result<&'o [Tensor]> {
         match output.features.get(self.feature) {
             Some(layers) if !layers.is_empty() => Ok(layers),
-            _ => Err(Error::MissingOutput {
+            _ => Err(Error::missing(
                 side,
-                key: self.feature.to_owned(),
-                needed_by: format!("EmdDistiller (unless its {}_weight is 0)", self.feature),
-            }),
+                self.feature,
+                format!("EmdDistiller (unless its {}_weight is 0)", self.feature),
+            )),
         }
     }
 
-    /// A shape that does not fit is only understood with the layers it belongs to.
+    /// What to do about layers of different sizes is known only here.
     fn at_layers(&self, teacher: usize, student: usize, error: Error) -> Error {
         let feature = self.feature;
         let place = format!("EMD of `{feature}`, teacher layer {teacher}, student layer {student}");
@@ -76,25 +76,12 @@ impl MatchedFeature {
                 what,
                 expected,
                 got,
-            } if feature == "hidden" => Error::Shape {
-                what: format!("{place}: {what}"),
-                expected: format!("{expected}; for different sizes set `hidden_projection`"),
-                got,
-            },
-            Error::Shape {
-                what,
-                expected,
-                got,
-            } => Error::Shape {
-                what: format!("{place}: {what}"),
-                expected,
-                got,
-            },
-            Error::Torch { context, source } => Error::Torch {
-                context: format!("{place}: {context}"),
-                source,
-            },
-            other => other,
+                ..
+            } if feature == "hidden" => {
+                let remedy = "for different sizes set `hidden_projection`";
+                Error::shape(what, format!("{expected}; {remedy}"), got).at(place)
+            }
+            other => other.at(place),
         }
     }
 }
@@ -131,11 +118,11 @@ impl LayerCosts {
 /// A loss as one number without dimensions; what is more than one number is an error.
 fn number(loss: &Tensor) -> Result<Tensor> {
     if loss.numel() != 1 {
-        return Err(Error::Shape {
-            what: "loss between two layers".to_owned(),
-            expected: "a single number (take the mean or the sum)".to_owned(),
-            got: format!("shape {:?}", loss.size()),
-        });
+        return Err(Error::shape(
+            "loss between two layers",
+            "a single number (take the mean or the sum)",
+            format!("shape {:?}", loss.size()),
+        ));
     }
     Ok(loss.f_reshape([0i64; 0])?)
 }

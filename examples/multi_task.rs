@@ -1,0 +1,250 @@
+//! Two tasks, one student: a body that both share and a head for each, taught by one teacher
+//! a task. A `TaskLoader` mixes the tasks' batches.
+//!
+//! The tasks are made up, so no files are needed. `majority`: are more than half of a
+//! sentence's tokens from the first half of the vocabulary? `marker`: which of three marker
+//! tokens stands in the sentence, whose length varies? There is much less data for it.
+//!
+//! `cargo run --release --example multi_task -- --help` explains the options.
+
+use clap::Parser;
+use tch::nn::{self, Module, VarStore};
+use tch::{Device, Kind, Tensor};
+use textbrewer::distiller::Task;
+use textbrewer::models::{
+    BertConfig, BertForSequenceClassification, BertInputs, BertModel, LogitsOutput,
+};
+use textbrewer::{
+    from_fn, AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, Error, Model,
+    MultiTaskDistiller, Result, TaskLoader, TensorLoader, TrainingConfig,
+};
+
+const VOCABULARY: i64 = 60;
+const MARKERS: i64 = 3;
+const LENGTH: i64 = 15;
+const BATCH_SIZE: usize = 32;
+const LEARNING_RATE: f64 = 3e-3;
+
+/// Distils the teachers of two tasks into one student.
+#[derive(Parser)]
+struct Options {
+    /// Passes of each teacher over the sentences of its task.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    teacher_epochs: u64,
+    /// Batches that the student sees, of both tasks together.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Sentences of `marker`; of `majority` there are four times as many.
+    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(i64).range(1..))]
+    examples: i64,
+    /// How much the size of a task counts: 1 draws `majority` four times as often, 0 as often.
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
+    tau: f64,
+    /// Seed of weights, data, dropout and draws.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    seed: i64,
+}
+
+type Loader<'a> = &'a mut dyn DataLoader<Batch = BertInputs>;
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
+    let options = Options::parse();
+    tch::manual_seed(options.seed);
+    // For models this small several threads would only wait for each other.
+    tch::set_num_threads(1);
+    // The weights are not kept.
+    let folder = tempfile::tempdir()?;
+    let config = TrainingConfig::default()
+        .device(Device::Cpu)
+        .output_dir(folder.path());
+    let seed = options.seed.unsigned_abs();
+    let mut majority_data = majority(4 * options.examples)?.shuffle(seed).map(inputs);
+    let mut marker_data = marker(options.examples)?
+        .shuffle(seed + 1)
+        .map(inputs)
+        .map(add_mask);
+    let mut majority_test = majority(512)?.map(inputs);
+    let mut marker_test = marker(512)?.map(inputs).map(add_mask);
+
+    let stores = [(); 3].map(|()| VarStore::new(Device::Cpu));
+    let [deep, wide, root] = stores.each_ref().map(VarStore::root);
+    let majority_teacher = BertForSequenceClassification::new(&deep, &bert(3, 32, 2))?;
+    let marker_teacher = BertForSequenceClassification::new(&wide, &bert(2, 64, MARKERS))?;
+    println!("Training a teacher for each task …");
+    let epochs = options.teacher_epochs;
+    train(
+        &majority_teacher,
+        &stores[0],
+        &mut majority_data,
+        epochs,
+        &config,
+    )?;
+    train(
+        &marker_teacher,
+        &stores[1],
+        &mut marker_data,
+        epochs,
+        &config,
+    )?;
+
+    let body = BertModel::new(&root, &bert(2, 24, 2))?;
+    let majority_head = nn::linear(&root / "majority", 24, 2, Default::default());
+    let marker_head = nn::linear(&root / "marker", 24, MARKERS, Default::default());
+    // It answers for both tasks; the adaptor of each takes its own.
+    let student = from_fn(|batch: &BertInputs, train| {
+        let pooled = body.forward(batch, train)?.pooler_output;
+        let pooled = pooled.ok_or_else(|| Error::other("the body has no pooler"))?;
+        Ok([majority_head.forward(&pooled), marker_head.forward(&pooled)])
+    });
+    let mut measure = || -> Result<[f64; 2]> {
+        let answers = |batch: &BertInputs| student.forward(batch, false);
+        let majority = accuracy(|batch| answers(batch).map(|[it, _]| it), &mut majority_test)?;
+        let marker = accuracy(|batch| answers(batch).map(|[_, it]| it), &mut marker_test)?;
+        Ok([majority, marker])
+    };
+    let before = measure()?;
+
+    println!("Distilling both into one student, without the true labels …");
+    let mut loader = TaskLoader::new()
+        .task("majority", majority_data)
+        .task("marker", marker_data)
+        .tau(options.tau)
+        .seed(seed);
+    let majority_task = Task::new()
+        .teacher(&majority_teacher, teacher_logits)
+        .student_adaptor(|_, [logits, _]: &[Tensor; 2]| Ok(AdaptorOutput::new().logits(logits)));
+    let marker_task = Task::new()
+        .teacher(&marker_teacher, teacher_logits)
+        .student_adaptor(|_, [_, logits]: &[Tensor; 2]| Ok(AdaptorOutput::new().logits(logits)));
+    let (mut majority_batches, mut marker_batches) = (0, 0);
+    MultiTaskDistiller::builder(&student, &stores[2])
+        .task("majority", majority_task)
+        .task("marker", marker_task)
+        .train_config(config)
+        .build()?
+        .train(&mut loader)
+        .steps(options.steps)
+        .optimizer(AdamW::new(LEARNING_RATE))
+        .batch_postprocessor(|batch| {
+            match batch.task.as_str() {
+                "majority" => majority_batches += 1,
+                _ => marker_batches += 1,
+            }
+            Ok(batch)
+        })
+        .run()?;
+    let after = measure()?;
+
+    let first = |batch: &BertInputs| Ok(majority_teacher.forward(batch, false)?.logits);
+    let second = |batch: &BertInputs| Ok(marker_teacher.forward(batch, false)?.logits);
+    let teachers = [
+        accuracy(first, &mut majority_test)?,
+        accuracy(second, &mut marker_test)?,
+    ];
+    println!("\nAccuracy, and how many batches the student had");
+    println!(
+        "{:<10}{:>9}{:>10}{:>17}{:>9}",
+        "", "batches", "teacher", "student before", "after"
+    );
+    for (task, batches, teacher, index) in [
+        ("majority", majority_batches, teachers[0], 0),
+        ("marker", marker_batches, teachers[1], 1),
+    ] {
+        println!(
+            "{task:<10}{batches:>9}{teacher:>8.1} %{:>15.1} %{:>7.1} %",
+            before[index], after[index]
+        );
+    }
+    Ok(())
+}
+
+fn bert(layers: i64, width: i64, labels: i64) -> BertConfig {
+    BertConfig::default()
+        .vocab_size(VOCABULARY)
+        .num_hidden_layers(layers)
+        .hidden_size(width)
+        .num_attention_heads(2)
+        .intermediate_size(2 * width)
+        .num_labels(labels)
+}
+
+fn random(below: i64, size: [i64; 2]) -> Result<Tensor> {
+    Ok(Tensor::f_randint(below, size, (Kind::Int64, Device::Cpu))?)
+}
+
+/// Sentences with and without a majority of tokens from the first half of the vocabulary.
+fn majority(count: i64) -> Result<TensorLoader> {
+    let tokens = random(VOCABULARY, [count, LENGTH])?;
+    let first_half = tokens.f_lt(VOCABULARY / 2)?;
+    let first_half = first_half.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
+    let labels = first_half.f_gt(LENGTH / 2)?.f_to_kind(Kind::Int64)?;
+    TensorLoader::new(vec![tokens, labels], BATCH_SIZE)
+}
+
+/// Sentences of 8 to 15 tokens, the rest 0; one of the first 8 is a marker, 1, 2 or 3.
+fn marker(count: i64) -> Result<TensorLoader> {
+    let labels = random(MARKERS, [count, 1])?;
+    let others = random(VOCABULARY - MARKERS - 1, [count, LENGTH])?.f_add_scalar(MARKERS + 1)?;
+    let positions = Tensor::f_arange(LENGTH, (Kind::Int64, Device::Cpu))?;
+    let is_marker = positions.f_eq_tensor(&random(8, [count, 1])?)?;
+    let is_padding = positions.f_ge_tensor(&random(8, [count, 1])?.f_add_scalar(8)?)?;
+    let tokens = labels.f_add_scalar(1)?.f_where_self(&is_marker, &others)?;
+    let tokens = tokens.f_masked_fill(&is_padding, 0)?;
+    TensorLoader::new(vec![tokens, labels.f_squeeze_dim(1)?], BATCH_SIZE)
+}
+
+fn inputs(tensors: Vec<Tensor>) -> Result<BertInputs> {
+    let [tokens, labels] = tensors
+        .try_into()
+        .map_err(|_| Error::other("a batch has two tensors"))?;
+    Ok(BertInputs::new(tokens).labels(labels))
+}
+
+/// What batches of `marker` need in addition: padding is not looked at.
+fn add_mask(batch: BertInputs) -> Result<BertInputs> {
+    let mask = batch.input_ids.f_ne(0)?;
+    Ok(batch.attention_mask(mask))
+}
+
+fn train(
+    teacher: &BertForSequenceClassification,
+    variables: &VarStore,
+    loader: Loader<'_>,
+    epochs: u64,
+    config: &TrainingConfig,
+) -> Result<()> {
+    BasicTrainer::builder(teacher, variables)
+        .train_config(config.clone())
+        .adaptor(|_batch, output: &LogitsOutput| {
+            let loss = output.loss.as_ref();
+            let loss = loss.ok_or_else(|| Error::other("the batch has no labels"))?;
+            Ok(AdaptorOutput::new().losses(loss))
+        })
+        .build()?
+        .train(loader)
+        .epochs(epochs)
+        .optimizer(AdamW::new(LEARNING_RATE))
+        .run()?;
+    Ok(())
+}
+
+fn teacher_logits(_batch: &BertInputs, output: &LogitsOutput) -> Result<AdaptorOutput> {
+    Ok(AdaptorOutput::new().logits(&output.logits))
+}
+
+/// The percentage of the sentences whose label is the one with the largest logit.
+fn accuracy(logits: impl Fn(&BertInputs) -> Result<Tensor>, loader: Loader<'_>) -> Result<f64> {
+    let _guard = tch::no_grad_guard();
+    let (mut right, mut all) = (0, 0);
+    for batch in loader.epoch(1)? {
+        let batch = batch?;
+        let predicted = logits(&batch)?.f_argmax(-1, false)?;
+        if let Some(labels) = &batch.labels {
+            let hits = predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
+            right += hits.f_int64_value(&[])?;
+            all += labels.size1()?;
+        }
+    }
+    Ok(100.0 * right as f64 / all as f64)
+}

@@ -1,0 +1,143 @@
+//! The examples that need no files, with settings that are too small to learn much: they end
+//! well and print what they promise. `text_classification` has tests of its own.
+
+mod common;
+
+use std::process::Command;
+
+use common::example::{executable, finish, Finished};
+
+fn run(example: &str, arguments: &str) -> Finished {
+    let mut command = Command::new(executable(example));
+    command.args(arguments.split_whitespace());
+    finish(command)
+}
+
+/// What an example prints when all goes well.
+fn output(example: &str, arguments: &str) -> String {
+    let finished = run(example, arguments);
+    assert_eq!(finished.code, Some(0), "{example}: {}", finished.err);
+    finished.out
+}
+
+/// The numbers in the line that begins with `name`, after the name.
+fn numbers(out: &str, name: &str) -> Vec<f64> {
+    let line = out.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("no line begins with `{name}` in:\n{out}"));
+    let words = line.split_whitespace();
+    words.filter_map(|word| word.parse().ok()).collect()
+}
+
+fn assert_percentages(name: &str, numbers: &[f64]) {
+    let fit = numbers.iter().all(|number| (0.0..=100.0).contains(number));
+    assert!(fit && !numbers.is_empty(), "{name}: {numbers:?}");
+}
+
+#[test]
+fn each_explains_its_options() {
+    for (example, option) in [
+        ("random_tokens", "--bert-base"),
+        ("text_classification", "--data-dir"),
+        ("multi_teacher", "--examples"),
+        ("multi_task", "--tau"),
+        ("emd", "--reestimate"),
+        ("split_batches", "--examples"),
+    ] {
+        let help = output(example, "--help");
+        assert!(help.contains("Usage:"), "{example}: {help}");
+        assert!(help.contains(option), "{example}: {help}");
+        let refused = run(example, "--no-such-option");
+        assert_eq!(refused.code, Some(2), "{example}: {}", refused.out);
+        assert!(refused.err.contains("--no-such-option"), "{}", refused.err);
+    }
+}
+
+#[test]
+fn random_tokens_saves_its_student() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(executable("random_tokens"));
+    command.args(["--epochs", "1", "--batch-size", "100", "--device", "cpu"]);
+    let finished = finish({
+        command.arg("--output-dir").arg(folder.path());
+        command
+    });
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    assert!(folder.path().join("gs1.safetensors").exists());
+    // Parameters, megabytes, milliseconds.
+    let [teacher, student] = ["teacher ", "student "].map(|name| numbers(&finished.out, name));
+    assert!(teacher[0] > student[0], "{}", finished.out);
+}
+
+#[test]
+fn emd_shows_distances_and_flows() {
+    let out = output("emd", "--epochs 1 --examples 32");
+    assert_eq!(out.matches("Flow between").count(), 4, "{out}");
+    for name in ["hidden", "attention"] {
+        let distances = numbers(&out, &format!("  unweighted_emd_{name}"));
+        assert!(distances.iter().all(|distance| *distance > 0.0), "{out}");
+        assert_eq!(distances.len(), 2, "{out}");
+    }
+}
+
+#[test]
+fn multi_teacher_compares_its_ensembles() {
+    let out = output("multi_teacher", "--epochs 2 --examples 16");
+    for name in [
+        "teacher 0, BERT 3 × 32",
+        "teacher 1, BERT 2 × 64",
+        "teacher 2, bag of tokens",
+        "student, mean of logits",
+        "student, mean of probabilities",
+        "student, weights 3, 1, 1",
+        "student, confidence",
+    ] {
+        let accuracies = numbers(&out, name);
+        assert_eq!(accuracies.len(), 4, "{name}: {out}");
+        assert_percentages(name, &accuracies);
+        let mean = accuracies[..3].iter().sum::<f64>() / 3.0;
+        assert!((mean - accuracies[3]).abs() < 0.11, "{name}: {out}");
+    }
+    let cached = numbers(&out, "Each teacher judged each batch once");
+    assert!(cached[0] > 0.0, "{out}");
+}
+
+#[test]
+fn multi_task_counts_the_batches_of_its_tasks() {
+    let out = output(
+        "multi_task",
+        "--teacher-epochs 1 --steps 12 --examples 32 --tau 1",
+    );
+    let [majority, marker] = ["majority", "marker"].map(|name| numbers(&out, name));
+    assert_eq!(majority[0] + marker[0], 12.0, "{out}");
+    for (name, numbers) in [("majority", &majority), ("marker", &marker)] {
+        assert_eq!(numbers.len(), 4, "{out}");
+        assert_percentages(name, &numbers[1..]);
+    }
+}
+
+#[test]
+fn split_batches_learns_the_same_from_logits_as_from_their_teacher() {
+    let out = output("split_batches", "--epochs 2 --examples 64");
+    let [words, logits] = numbers(&out, "mean loss")[..] else {
+        panic!("{out}");
+    };
+    assert!(words > 0.0, "{out}");
+    assert_eq!(words, logits, "{out}");
+    assert_percentages("after", &numbers(&out, "accuracy after, %"));
+    let difference = numbers(&out, "Largest difference between the losses of 4 steps:");
+    assert!(difference[0] < 1e-6, "{out}");
+}
+
+#[test]
+fn a_seed_decides_everything() {
+    for (example, settings) in [
+        ("multi_teacher", "--epochs 1 --examples 16"),
+        ("multi_task", "--teacher-epochs 1 --steps 4 --examples 32"),
+        ("split_batches", "--epochs 1 --examples 64"),
+    ] {
+        let of_seed = |seed| output(example, &format!("{settings} --seed {seed}"));
+        let first = of_seed(1);
+        assert_eq!(first, of_seed(1), "{example}");
+        assert_ne!(first, of_seed(2), "{example}");
+    }
+}
