@@ -9,6 +9,15 @@ use tch::Tensor;
 
 /// Tensors and their names, as [`display_parameters`] takes them: made from a
 /// `&VarStore` or a list of `(String, Tensor)`.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::{display_parameters, NamedTensors};
+///
+/// let tensors = vec![("scale".to_owned(), Tensor::from_slice(&[1f32, 2.0]))];
+/// let report = display_parameters(NamedTensors::from(&tensors), None);
+/// assert_eq!(report.root.count, 2);
+/// ```
 #[derive(Debug)]
 pub struct NamedTensors(Vec<(String, Tensor)>);
 
@@ -41,6 +50,19 @@ impl From<&Vec<(String, Tensor)>> for NamedTensors {
 }
 
 /// One level of a name, such as `layer` in `encoder.layer.0.weight`, and what is below it.
+///
+/// ```
+/// use tch::{nn, Device};
+/// use textbrewer::{display_parameters, ParameterNode};
+///
+/// let store = nn::VarStore::new(Device::Cpu);
+/// nn::linear(store.root() / "dense", 256, 1024, Default::default());
+/// let report = display_parameters(&store, None);
+/// let dense: &ParameterNode = &report.root.children[0];
+/// assert_eq!((dense.name.as_str(), dense.count), ("dense", 256 * 1024 + 1024));
+/// let weight = dense.find("weight").unwrap();
+/// assert_eq!((weight.full_name.as_str(), weight.megabytes), ("dense.weight", 1.0));
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterNode {
@@ -134,6 +156,19 @@ impl ParameterNode {
 }
 
 /// What [`display_parameters`] found; shown as a table.
+///
+/// ```
+/// use tch::{nn, Device};
+/// use textbrewer::display_parameters;
+///
+/// let store = nn::VarStore::new(Device::Cpu);
+/// nn::linear(store.root() / "dense", 4, 2, Default::default());
+/// let mut report = display_parameters(&store, None);
+/// assert!(report.to_string().contains("weight"));
+/// report.max_level = Some(1); // the table shows less, the tree is the same
+/// assert!(!report.to_string().contains("weight"));
+/// assert_eq!(report.root.find("dense.weight").unwrap().count, 8);
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterReport {

@@ -6,12 +6,41 @@ use std::path::{Path, PathBuf};
 use tch::TchError;
 
 /// The result of everything in this crate that can fail.
+///
+/// ```
+/// use tch::Tensor;
+///
+/// // `?` takes libtorch's errors as well.
+/// fn norm(tensor: &Tensor) -> textbrewer::Result<f64> {
+///     Ok(tensor.f_norm()?.f_double_value(&[])?)
+/// }
+/// assert_eq!(norm(&Tensor::from_slice(&[3.0, 4.0]))?, 5.0);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Any error at all, as closures and foreign code return it.
+///
+/// ```
+/// use textbrewer::{BoxError, Error};
+///
+/// let error: BoxError = "no such label".into();
+/// assert_eq!(Error::from(error).to_string(), "no such label");
+/// ```
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
 
 /// Which of the two models something belongs to.
+///
+/// ```
+/// use textbrewer::{Error, Side};
+///
+/// let error = Error::MissingOutput {
+///     side: Side::Student,
+///     key: "hidden".into(),
+///     needed_by: "my loss".into(),
+/// };
+/// assert_eq!(error.to_string(), "the student adaptor returned no `hidden`, which my loss needs");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The large model that is imitated.
@@ -34,6 +63,19 @@ impl fmt::Display for Side {
 /// The first line of every message names the thing, the place and the remedy.
 /// libtorch's messages carry a C++ stack: only their first line is shown, the
 /// rest is kept in [`source`](std::error::Error::source).
+///
+/// ```
+/// use textbrewer::{Error, Presets};
+///
+/// match Presets::default().kd_loss_named("kd_loss_type", "cee") {
+///     Err(Error::UnknownPreset { field, name, known, .. }) => {
+///         assert_eq!((field.as_str(), name.as_str()), ("kd_loss_type", "cee"));
+///         assert!(known.contains(&"ce".to_owned()));
+///     }
+///     Err(other) => panic!("{other}"),
+///     Ok(_) => panic!("nobody registered `cee`"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -10,6 +10,30 @@ use crate::Result;
 /// with `train = false` and without gradients; there is no mode to restore.
 ///
 /// A closure becomes a model with [`from_fn`]; a reference to a model is a model.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{Model, Result};
+///
+/// #[derive(Debug)]
+/// struct Classifier {
+///     layer: nn::Linear,
+/// }
+///
+/// impl Model<Tensor> for Classifier {
+///     type Output = Tensor;
+///
+///     fn forward(&self, batch: &Tensor, train: bool) -> Result<Tensor> {
+///         Ok(self.layer.forward(&batch.f_dropout(0.1, train)?))
+///     }
+/// }
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let model = Classifier { layer: nn::linear(variables.root(), 3, 2, Default::default()) };
+/// let logits = model.forward(&Tensor::ones([4, 3], (Kind::Float, Device::Cpu)), false)?;
+/// assert_eq!(logits.size(), [4, 2]);
+/// # Result::Ok(())
+/// ```
 pub trait Model<B: ?Sized> {
     /// What the network returns; an adaptor says what in it is logits, hidden states ….
     type Output;
@@ -38,6 +62,18 @@ impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
 }
 
 /// A closure as a model; made by [`from_fn`].
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::{from_fn, Model};
+///
+/// // Its type cannot be written down, but `impl Model` can.
+/// fn scaled(factor: f64) -> impl Model<Tensor, Output = Tensor> {
+///     from_fn(move |batch: &Tensor, _train| Ok(batch.f_mul_scalar(factor)?))
+/// }
+/// assert_eq!(scaled(2.0).forward(&Tensor::from(1.5), false)?.double_value(&[]), 3.0);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct FromFn<F>(F);
 

@@ -9,15 +9,49 @@ use tch::Tensor;
 use crate::{Error, Result};
 
 /// What a projection does to a state.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::ProjectionForward;
+///
+/// let double: ProjectionForward = Box::new(|state| Ok(state.f_mul_scalar(2.0)?));
+/// assert_eq!(double(&Tensor::from(1.5))?.double_value(&[]), 3.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type ProjectionForward = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 
 /// Makes a projection's variables under a path, from `dim_in` to `dim_out`.
+///
+/// ```
+/// use tch::{nn::VarStore, Device};
+/// use textbrewer::{Presets, ProjectionBuilder};
+///
+/// let build: ProjectionBuilder = Presets::default().projection_named("proj", "linear")?;
+/// let variables = VarStore::new(Device::Cpu);
+/// let _forward = build(&variables.root().sub("projection"), 4, 6)?;
+/// assert_eq!(variables.variables()["projection.weight"].size(), [6, 4]);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type ProjectionBuilder = Rc<dyn Fn(&Path<'_>, i64, i64) -> Result<ProjectionForward>>;
 
 /// Standard deviation of a new projection's weights: TextBrewer's, after BERT.
 const WEIGHT_STD: f64 = 0.02;
 
 /// A trained map from `[.., dim_in]` to `[.., dim_out]`.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Kind, Tensor};
+/// use textbrewer::Presets;
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let projection =
+///     Presets::default().make_projection("proj", "tanh", &variables.root(), 4, 6)?;
+/// assert_eq!((projection.name(), projection.dim_in(), projection.dim_out()), ("tanh", 4, 6));
+/// let state = Tensor::ones([2, 3, 4], (Kind::Float, Device::Cpu));
+/// assert_eq!(projection.forward(&state)?.size(), [2, 3, 6]);
+/// assert!(projection.forward(&state.narrow(-1, 0, 2)).is_err());
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub struct Projection {
     name: String,
     dim_in: i64,

@@ -14,6 +14,19 @@ use ndarray::{Array2, ArrayView2};
 use crate::{Error, Result};
 
 /// The cheapest way to move everything.
+///
+/// ```
+/// use ndarray::{array, Axis};
+/// use textbrewer::transport;
+///
+/// let plan = transport::solve(&[3.0, 1.0], &[1.0, 1.0], array![[0.0, 2.0], [0.0, 0.0]].view())?;
+/// // Everything the rows have is moved: 3/4 and 1/4.
+/// assert_eq!(plan.flow.sum_axis(Axis(1)), array![0.75, 0.25]);
+/// // The second row serves the second column for nothing; the first has to help out.
+/// assert_eq!(plan.flow[[0, 1]], 0.25);
+/// assert_eq!(plan.cost, 0.5);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TransportPlan {

@@ -66,6 +66,13 @@ pub fn short_disorder<T: Clone>(
 /// How many tokens [`long_disorder`] moves at once.
 ///
 /// Odd lengths are rounded up to even ones, since the halves of a span change places.
+///
+/// ```
+/// use textbrewer::augment::SpanLength;
+///
+/// assert_eq!(SpanLength::from(20.0), SpanLength::Tokens(20));
+/// assert_eq!(SpanLength::from(0.4), SpanLength::Fraction(0.4));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum SpanLength {

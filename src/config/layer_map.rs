@@ -239,6 +239,15 @@ impl LayerMap {
 
     /// A match of hidden states for each pair, by a loss on two layers a side that gets the
     /// same layer twice: `nst` = `mmd`, or `gram` = `fsp` for the layer's own Gram matrix.
+    ///
+    /// ```
+    /// use textbrewer::{IntermediateMatch, LayerMap};
+    ///
+    /// let matches = LayerMap::uniform(12, 3)?.pairs_of("nst");
+    /// assert_eq!(matches[0], IntermediateMatch::hidden([4, 4], [1, 1]).loss("nst"));
+    /// assert_eq!(matches.len(), 3);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     #[must_use]
     pub fn pairs_of(&self, loss: &str) -> Vec<IntermediateMatch> {
         let states = self.states();

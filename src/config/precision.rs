@@ -6,6 +6,17 @@ use serde::{Deserialize, Serialize};
 use tch::Kind;
 
 /// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON.
+///
+/// ```
+/// use tch::Kind;
+/// use textbrewer::config::Precision;
+///
+/// let precision: Precision = serde_json::from_str(r#""bf16""#)?;
+/// assert_eq!(precision, Precision::Bf16);
+/// assert_eq!(precision.kind(), Kind::BFloat16);
+/// assert_eq!(precision.to_string(), "bf16");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

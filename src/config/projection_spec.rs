@@ -20,6 +20,8 @@ use crate::Error;
 ///
 /// let projection = ProjectionSpec::linear(384, 768).learning_rate(1e-3);
 /// assert_eq!(projection.to_string(), r#"["linear",384,768,{"lr":0.001}]"#);
+/// assert_eq!(ProjectionSpec::relu(384, 768), ProjectionSpec::new("relu", 384, 768));
+/// assert_eq!(ProjectionSpec::tanh(384, 768).to_string(), r#"["tanh",384,768]"#);
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

@@ -11,6 +11,16 @@ use super::{check_finite, check_not_empty, json};
 use crate::Error;
 
 /// The arguments of a schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
+///
+/// ```
+/// use textbrewer::config::{Arguments, DistillationConfig};
+///
+/// let config = DistillationConfig::from_json_str(r#"{"temperature_scheduler": ["flsw", 1, 2]}"#)?;
+/// let arguments = config.temperature_scheduler.map(|spec| spec.arguments);
+/// assert_eq!(arguments, Some(Arguments::Positional(vec![1.0, 2.0])));
+/// assert!(Arguments::Named([].into()).is_empty());
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Arguments {

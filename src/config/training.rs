@@ -42,7 +42,7 @@ pub struct TrainingConfig {
     pub ckpt_steps: Option<u64>,
     /// Folder of the TensorBoard files; none are written without it. Default none.
     pub log_dir: Option<PathBuf>,
-    /// Folder of the checkpoints, made when the first is saved. Default `./saved_models`.
+    /// Folder of the checkpoints, made at the start of the run. Default `./saved_models`.
     pub output_dir: PathBuf,
     /// Where the models run: `"cpu"`, `"cuda"`, `"cuda:1"` in JSON. Default CUDA when
     /// there is one, else the CPU.

@@ -10,6 +10,21 @@ use super::DataLoader;
 /// The batches of one epoch: what [`DataLoader::epoch`] returns.
 ///
 /// After the last batch, and after an error, it gives nothing more.
+///
+/// ```
+/// use textbrewer::data::{DataLoader, Epoch, FnLoader};
+/// use textbrewer::Error;
+///
+/// let mut loader = FnLoader::new(|_epoch| {
+///     let lines = [Ok("first"), Err(Error::other("not UTF-8")), Ok("third")];
+///     Ok(lines.into_iter())
+/// });
+/// let mut epoch: Epoch<'_, &str> = loader.epoch(1)?;
+/// assert_eq!(epoch.next().transpose()?, Some("first"));
+/// assert!(epoch.next().is_some_and(|line| line.is_err()));
+/// assert!(epoch.next().is_none());
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Epoch<'a, B> {
     number: u64,
     // The loader's type is hidden in the closure, so that `epoch` works on trait objects.

@@ -10,6 +10,24 @@ use super::order::Order;
 use super::{not_started, DataLoader};
 
 /// What [`DataLoader::fixed`] returns.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, Fixed, FnLoader};
+///
+/// let mut times_read = 0;
+/// let mut loader: Fixed<_> = FnLoader::new(|_epoch| {
+///     times_read += 1;
+///     Ok((0..3i64).map(|number| Ok(Tensor::from(number))))
+/// })
+/// .fixed();
+/// for epoch in 1..=2 {
+///     assert_eq!(loader.epoch(epoch)?.count(), 3);
+/// }
+/// drop(loader);
+/// assert_eq!(times_read, 1);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Fixed<L: DataLoader> {
     loader: L,
     batches: Vec<L::Batch>,

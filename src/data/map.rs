@@ -7,6 +7,18 @@ use crate::Result;
 use super::DataLoader;
 
 /// What [`DataLoader::map`] returns.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, VecLoader};
+///
+/// let batches = (1..=3i64).map(Tensor::from).collect();
+/// let mut loader = VecLoader::new(batches)?.map(|batch| Ok(batch * 10));
+/// assert_eq!(loader.num_batches(), Some(3));
+/// loader.start_epoch(1)?;
+/// assert_eq!(loader.next_batch()?.map(|batch| batch.int64_value(&[])), Some(10));
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Map<L, F> {
     loader: L,
     convert: F,

@@ -25,6 +25,20 @@ const MAX_DEPTH: usize = 1024;
 /// A loader that draws numbers from libtorch's global generator shares it with the dropout
 /// of the models, and which of them draws first is then a matter of chance; give it a
 /// generator of its own if runs are to be repeated.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::data::{DataLoader, Prefetch, VecLoader};
+///
+/// let batches = (0..4i64).map(Tensor::from).collect();
+/// let mut loader: Prefetch<_> = VecLoader::new(batches)?.prefetch(2);
+/// let mut numbers = Vec::new();
+/// for batch in loader.epoch(1)? {
+///     numbers.push(batch?.int64_value(&[]));
+/// }
+/// assert_eq!(numbers, [0, 1, 2, 3]);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Prefetch<L: DataLoader> {
     depth: usize,
     num_batches: Option<usize>,

@@ -5,6 +5,17 @@ use tch::Device;
 use crate::{Batch, Result};
 
 /// A batch of one of several tasks.
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::data::TaskBatch;
+/// use textbrewer::Batch;
+///
+/// let batch = TaskBatch::new("sentiment", Tensor::from_slice(&[101i64, 102]));
+/// let moved = batch.to_device(Device::Cpu)?;
+/// assert_eq!((moved.task.as_str(), moved.batch.size()), ("sentiment", vec![2]));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TaskBatch<B> {

@@ -14,6 +14,29 @@ use crate::{Batch, Error, Model, Result, TrainingConfig};
 ///
 /// Both adaptors must return logits. For intermediate features use
 /// [`GeneralDistiller`](crate::GeneralDistiller).
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, BasicDistiller, Distiller, TrainingConfig, VecLoader,
+/// };
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.narrow(-1, 0, 2) * 3.0));
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+///
+/// let mut distiller = BasicDistiller::builder(&teacher, &student, &variables)
+///     .train_config(config)
+///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .build()?;
+/// let mut loader = VecLoader::new(vec![Tensor::randn([4, 3], (Kind::Float, Device::Cpu))])?;
+/// let summary = distiller.train(&mut loader).epochs(2).optimizer(AdamW::new(0.01)).run()?;
+/// assert!(summary.losses.contains_key("unweighted_kd_loss"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct BasicDistiller<'a, B, S: ?Sized> {
     pair: Pair<'a, B, S>,

@@ -14,13 +14,34 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 ///
 /// Kept are the logits, their masks, and those layers of the features that a match needs, or
 /// all layers of the features that the distiller asked for
-/// ([`keep_features`](Self::keep_features)). Only the first time an output is whole: from
-/// the cache the layers that were not kept come as undefined tensors, in their places.
+/// ([`keep_features`](Self::keep_features)). The layers that are not kept come
+/// back as undefined tensors, so that the others keep their places.
 /// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each at a
-/// [place](CachePlace) of its own. Layers that are not kept come back undefined, so that the
-/// others keep their places.
+/// [place](CachePlace) of its own.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::{CachePlace, TeacherCache};
+/// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
+///
+/// let config = DistillationConfig::default().is_caching_logits(true);
+/// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
+/// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(7));
+/// let mut computed = 0;
+/// for _epoch in 0..3 {
+///     let output = cache.get_or_compute(CachePlace::default(), &step, || {
+///         computed += 1;
+///         Ok(AdaptorOutput::new().logits(&Tensor::from_slice(&[1f32, 2.0])))
+///     })?;
+///     assert_eq!(output.logits[0].double_value(&[1]), 2.0);
+/// }
+/// assert_eq!((computed, cache.len(), cache.bytes()), (1, 1, 8));
+/// cache.clear();
+/// assert!(cache.is_empty());
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Clone)]
 pub struct TeacherCache(Rc<RefCell<Store>>);
 
@@ -107,6 +128,22 @@ impl TeacherCache {
     /// Keeps every layer of these features, for a distiller that needs more than the
     /// configured matches, in place of those named in an earlier call. What is kept already
     /// is forgotten.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::distiller::{CachePlace, TeacherCache};
+    /// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
+    ///
+    /// let config = DistillationConfig::default().is_caching_logits(true).cache_features(true);
+    /// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
+    /// cache.keep_features(["hidden"]);
+    /// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(0));
+    /// let states = [Tensor::from(1f32), Tensor::from(2f32)];
+    /// cache.get_or_compute(0, &step, || Ok(AdaptorOutput::new().hidden(&states)))?;
+    /// let kept = cache.get_or_compute(0, &step, || unreachable!())?;
+    /// assert_eq!(kept.features["hidden"][1], states[1]);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     pub fn keep_features(&self, names: impl IntoIterator<Item = impl Into<String>>) {
         self.clear();
         self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();

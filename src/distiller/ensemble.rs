@@ -8,6 +8,29 @@ use crate::{AdaptorOutput, Error, Result};
 /// How the logits of several teachers become one.
 ///
 /// Below, `zᵢ` are the logits of teacher `i` of `n`.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::{Ensemble, Teacher, Teachers};
+/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+///
+/// let teacher = |value: f64| {
+///     let model = from_fn(move |batch: &Tensor, _| Ok(batch * value));
+///     Teacher::new(model, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+/// };
+/// let mean = |ensemble| -> textbrewer::Result<f64> {
+///     let teachers = Teachers::new(vec![teacher(1.0), teacher(5.0)], ensemble, None, 0)?;
+///     let output = teachers.run(&Tensor::from_slice2(&[[1.0, 0.0]]), &StepInfo::new(0, 0, 1, 1))?;
+///     Ok(output.together.logits[0].double_value(&[0, 0]))
+/// };
+/// assert_eq!(mean(Ensemble::MeanLogits)?, 3.0);
+/// assert_eq!(mean(Ensemble::Weighted(vec![3.0, 1.0]))?, 2.0);
+/// assert!(mean(Ensemble::Confidence)? > 3.0); // the second one is surer
+/// assert!(mean(Ensemble::Weighted(vec![1.0])).is_err());
+/// let softened: Ensemble = serde_json::from_str(r#"{"mean_probabilities": {"temperature": 8}}"#)?;
+/// assert_eq!(softened, Ensemble::MeanProbabilities { temperature: 8.0 });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

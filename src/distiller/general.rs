@@ -17,6 +17,38 @@ use crate::{Batch, Error, Model, Result, TrainingConfig};
 ///
 /// Logits are matched when both adaptors return them; a model without logits is trained on
 /// its features alone.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller,
+///     IntermediateMatch, ProjectionSpec, TrainingConfig, VecLoader,
+/// };
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// // Models that return one state `[batch, length, hidden]`; the teacher's is wider.
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(Tensor::f_cat(&[batch, batch], -1)?));
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 3, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+///
+/// let matched = IntermediateMatch::hidden(0, 0)
+///     .loss("hidden_mse")
+///     .proj(ProjectionSpec::linear(3, 6));
+/// let mut distiller = GeneralDistiller::builder(&teacher, &student, &variables)
+///     .train_config(config)
+///     .distill_config(DistillationConfig::default().intermediate_matches([matched]))
+///     .adaptor(|_batch, state: &Tensor| {
+///         Ok(AdaptorOutput::new().hidden(&[state.shallow_clone()]))
+///     })
+///     .build()?;
+/// assert_eq!(distiller.projections().len(), 2);
+/// let mut loader = VecLoader::new(vec![Tensor::randn([4, 5, 3], (Kind::Float, Device::Cpu))])?;
+/// let summary = distiller.train(&mut loader).epochs(2).optimizer(AdamW::new(0.01)).run()?;
+/// assert!(summary.losses.contains_key("unweighted_hidden_hidden_mse_0_0"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct GeneralDistiller<'a, B, S: ?Sized> {
     pair: Pair<'a, B, S>,

@@ -7,6 +7,23 @@ use super::{LossReport, StepInfo, WeightSchedule};
 use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
 
 /// The loss on the ground truth: the sum of the means of the student adaptor's `losses`.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::HardLabels;
+/// use textbrewer::{AdaptorOutput, DistillationConfig, LossReport, Presets, StepInfo};
+///
+/// let config = DistillationConfig::default().hard_label_weight(0.25);
+/// let hard_labels = HardLabels::new(&config, &Presets::default())?;
+/// let student = AdaptorOutput::new()
+///     .losses(&Tensor::from_slice(&[1.0, 3.0])) // one for each example: the mean is taken
+///     .losses(&Tensor::from(5.0));
+/// let mut report = LossReport::new();
+/// hard_labels.add_to(&mut report, &student, &StepInfo::new(0, 0, 10, 1))?;
+/// assert_eq!(report.terms()[0].loss.double_value(&[]), 7.0);
+/// assert_eq!(report.total()?.double_value(&[]), 1.75);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct HardLabels {
     weight: WeightSchedule,

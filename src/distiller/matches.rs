@@ -13,6 +13,31 @@ use crate::{
 };
 
 /// The configured intermediate matches, with their projections.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::distiller::Matches;
+/// use textbrewer::{AdaptorOutput, DistillationConfig, IntermediateMatch, LossReport};
+/// use textbrewer::{Presets, ProjectionSpec};
+///
+/// let projected = IntermediateMatch::hidden(1, 0)
+///     .loss("hidden_mse")
+///     .proj(ProjectionSpec::linear(2, 4).learning_rate(1e-3));
+/// let config = DistillationConfig::default().intermediate_matches([projected]);
+/// let matches = Matches::new(&config, &Presets::default(), Device::Cpu, 1)?;
+///
+/// let state = |size| Tensor::ones([1, 3, size], (Kind::Float, Device::Cpu));
+/// let teacher = AdaptorOutput::new().hidden(&[state(4), state(4)]);
+/// let student = AdaptorOutput::new().hidden(&[state(2)]);
+/// let mut report = LossReport::new();
+/// matches.add_to(&mut report, &[teacher], &student)?;
+/// assert_eq!(report.terms()[0].name, "unweighted_hidden_hidden_mse_0_1");
+/// // What the optimizer has to train besides the student.
+/// let groups = matches.param_groups();
+/// assert_eq!(groups[0].parameters.len(), 2);
+/// assert_eq!(groups[0].options.learning_rate, Some(1e-3));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Matches {
     matches: Vec<Match>,

@@ -13,6 +13,26 @@ pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
 /// A student with its adaptor and its variables.
 ///
 /// It always runs in training mode and with gradients.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::distiller::Student;
+/// use textbrewer::{from_fn, AdaptorOutput};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// let model = from_fn(|batch: &Tensor, train| {
+///     assert!(train);
+///     Ok(layer.forward(batch))
+/// });
+/// let adaptor = |_: &Tensor, logits: &Tensor| Ok(AdaptorOutput::new().logits(logits));
+/// let student = Student::new(&model, adaptor, &variables);
+/// let output = student.run(&Tensor::ones([4, 3], (Kind::Float, Device::Cpu)))?;
+/// assert!(output.logits[0].requires_grad());
+/// assert_eq!(student.variables().len(), 2);
+/// assert!(std::ptr::eq(student.model(), &model));
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Student<'a, B, S: ?Sized> {
     adapted: Adapted<'a, B>,
     model: &'a S,
@@ -60,6 +80,32 @@ impl<B, S: ?Sized> fmt::Debug for Student<'_, B, S> {
 }
 
 /// A teacher and a student with their adaptors.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::distiller::{Pair, Student, Teacher};
+/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 2, 2, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch * 10.0));
+/// let adaptor = |_: &Tensor, logits: &Tensor| Ok(AdaptorOutput::new().logits(logits));
+///
+/// let pair = Pair::new(
+///     Teacher::new(&teacher, adaptor),
+///     Student::new(&student, adaptor, &variables),
+///     None, // the teacher's outputs are not kept
+/// );
+/// let batch = Tensor::ones([1, 2], (Kind::Float, Device::Cpu));
+/// let said = pair.run_teacher(&batch, &StepInfo::new(0, 0, 1, 1))?;
+/// assert_eq!(said.logits[0].double_value(&[0, 0]), 10.0);
+/// assert_eq!(pair.run_student(&batch)?.logits[0].size(), [1, 2]);
+/// assert!(std::ptr::eq(pair.student(), &student));
+/// assert_eq!(pair.variables().len(), 2);
+/// assert!(pair.teacher_cache().is_none());
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Pair<'a, B, S: ?Sized> {
     teacher: Teacher<'a, B>,

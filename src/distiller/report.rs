@@ -8,6 +8,17 @@ use crate::{Error, Result};
 pub(crate) const TOTAL_LOSS: &str = "total_loss";
 
 /// One part of the total loss.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::LossReport;
+///
+/// let mut report = LossReport::new();
+/// report.add("size", Tensor::from(3.0), 0.5);
+/// let term = &report.terms()[0];
+/// assert_eq!((term.name.as_str(), term.weight), ("size", 0.5));
+/// assert_eq!(term.loss.double_value(&[]), 3.0); // not weighted yet
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LossTerm {

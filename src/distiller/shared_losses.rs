@@ -9,6 +9,33 @@ use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
 /// Soft labels, intermediate matches and hard labels, as one configuration asks for them.
 ///
 /// `loss = w_kd · KD(student logits, teacher logits) + Σ wᵢ · matchᵢ + w_hl · Σ mean(losses)`
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::distiller::SharedLosses;
+/// use textbrewer::{AdaptorOutput, DistillationConfig, IntermediateMatch, Presets, StepInfo};
+///
+/// let config = DistillationConfig::default()
+///     .kd_loss_type("mse")
+///     .temperature(1.0)
+///     .intermediate_matches([IntermediateMatch::hidden(0, 0).loss("hidden_mse").weight(0.5)]);
+/// let mut losses = SharedLosses::new(&config, &Presets::default(), Device::Cpu, 1)?;
+///
+/// let output = |value: f64| {
+///     let tensor = Tensor::from_slice(&[value]);
+///     let state = tensor.view([1, 1, 1]);
+///     AdaptorOutput::new().logits(&tensor.view([1, 1])).hidden(&[state])
+/// };
+/// let (teacher, student) = (output(3.0), output(1.0));
+/// let each = std::slice::from_ref(&teacher);
+/// let report = losses.report(&teacher, each, &student, &StepInfo::new(0, 0, 10, 1))?;
+/// let names: Vec<&str> = report.terms().iter().map(|term| term.name.as_str()).collect();
+/// assert_eq!(names, ["unweighted_kd_loss", "unweighted_hidden_hidden_mse_0_0"]);
+/// assert_eq!(report.total()?.double_value(&[]), 4.0 + 0.5 * 4.0);
+/// // No match has a projection to train.
+/// assert!(losses.matches().param_groups().is_empty() && losses.projections().is_empty());
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct SharedLosses {
     soft_labels: SoftLabels,

@@ -15,6 +15,26 @@ use crate::{
 /// The loss between the logits of both models, at a temperature.
 ///
 /// Several logits per model are matched one with one, and their losses are summed.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::SoftLabels;
+/// use textbrewer::{AdaptorOutput, DistillationConfig, LossReport, Presets, StepInfo};
+///
+/// let config = DistillationConfig::default()
+///     .kd_loss_type("mse")
+///     .temperature(2.0)
+///     .kd_loss_weight(0.5);
+/// let soft_labels = SoftLabels::new(&config, &Presets::default())?;
+/// let output = |logits| AdaptorOutput::new().logits(&Tensor::from_slice2(&[[logits]]));
+/// let (teacher, student) = (output(5.0), output(1.0));
+/// let mut report = LossReport::new();
+/// soft_labels.add_to(&mut report, &teacher, &student, &StepInfo::new(0, 0, 10, 1))?;
+/// let term = &report.terms()[0];
+/// assert_eq!(term.loss.double_value(&[]), 4.0); // ((5 − 1) / 2)²
+/// assert_eq!(term.weight, 0.5);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct SoftLabels {
     loss: KdLoss,
     weight: WeightSchedule,

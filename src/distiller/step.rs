@@ -4,6 +4,15 @@ use crate::WeightFunction;
 use std::fmt;
 
 /// Where in the training a batch stands.
+///
+/// ```
+/// use textbrewer::StepInfo;
+///
+/// // The seventh batch, after three of twelve optimizer steps, in the first epoch.
+/// let step = StepInfo::new(6, 3, 12, 1).with_batch_id(Some(6));
+/// assert_eq!(step.progress(), 0.25);
+/// assert_eq!(step.batch_id, Some(6));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StepInfo {
@@ -49,6 +58,17 @@ impl StepInfo {
 ///
 /// As in TextBrewer the first optimizer step uses the configured weight, and from the
 /// second on the schedule **replaces** it: the two are not multiplied.
+///
+/// ```
+/// use std::rc::Rc;
+/// use textbrewer::distiller::WeightSchedule;
+/// use textbrewer::StepInfo;
+///
+/// let weight = WeightSchedule::new(0.9, Some(Rc::new(|progress| 1.0 - progress)));
+/// let at = |global_step| weight.at(&StepInfo::new(global_step, global_step, 4, 1));
+/// assert_eq!([0, 1, 3].map(at), [0.9, 0.75, 0.25]);
+/// assert_eq!(WeightSchedule::new(0.9, None).at(&StepInfo::new(3, 3, 4, 1)), 0.9);
+/// ```
 #[derive(Clone)]
 pub struct WeightSchedule {
     configured: f64,

@@ -9,6 +9,23 @@ use crate::{AdaptorOutput, Model, Result, Side};
 /// A teacher with its adaptor.
 ///
 /// It always runs in evaluation mode and without gradients.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::Teacher;
+/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+///
+/// let weight = Tensor::from(2.0).set_requires_grad(true);
+/// let model = from_fn(|batch: &Tensor, train| {
+///     assert!(!train);
+///     Ok(batch * &weight)
+/// });
+/// let teacher = Teacher::new(model, |_batch, logits| Ok(AdaptorOutput::new().logits(logits)));
+/// let output = teacher.run(&Tensor::from_slice2(&[[1.0, 3.0]]), &StepInfo::new(0, 0, 1, 1))?;
+/// assert_eq!(output.logits[0].double_value(&[0, 1]), 6.0);
+/// assert!(!output.logits[0].requires_grad());
+/// # textbrewer::Result::Ok(())
+/// ```
 pub struct Teacher<'a, B> {
     adapted: Adapted<'a, B>,
     cache: Option<(TeacherCache, CachePlace)>,
@@ -58,6 +75,22 @@ impl<B> fmt::Debug for Teacher<'_, B> {
 }
 
 /// Several teachers of one task, who speak with one voice about the logits.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::{Ensemble, Teacher, Teachers};
+/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+///
+/// let teacher = |factor: f64| {
+///     let model = from_fn(move |batch: &Tensor, _| Ok(batch * factor));
+///     Teacher::new(model, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+/// };
+/// let teachers = Teachers::new(vec![teacher(1.0), teacher(3.0)], Ensemble::MeanLogits, None, 0)?;
+/// assert_eq!(teachers.len(), 2);
+/// let output = teachers.run(&Tensor::from_slice2(&[[1.0]]), &StepInfo::new(0, 0, 1, 1))?;
+/// assert_eq!(output.together.logits[0].double_value(&[0, 0]), 2.0);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Teachers<'a, B> {
     teachers: Vec<Teacher<'a, B>>,
@@ -65,6 +98,24 @@ pub struct Teachers<'a, B> {
 }
 
 /// What several teachers say of a batch.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::{Ensemble, Teacher, Teachers, TeachersOutput};
+/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+///
+/// // Features are not mixed: a match takes those of the teacher that it names.
+/// let model = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
+/// let teacher = Teacher::new(model, |_, state: &Tensor| {
+///     Ok(AdaptorOutput::new().logits(state).feature("hidden", &[state.shallow_clone()]))
+/// });
+/// let teachers = Teachers::new(vec![teacher], Ensemble::MeanLogits, None, 0)?;
+/// let output: TeachersOutput =
+///     teachers.run(&Tensor::from_slice2(&[[1.0]]), &StepInfo::new(0, 0, 1, 1))?;
+/// assert!(output.together.features.is_empty());
+/// assert_eq!(output.each[0].features["hidden"].len(), 1);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TeachersOutput {

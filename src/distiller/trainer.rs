@@ -12,6 +12,31 @@ use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
 /// Supervised training, for making a teacher or a student to compare with.
 ///
 /// `loss = Σ mean(losses)`, where `losses` is what the adaptor returned.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader,
+/// };
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// let model = from_fn(|(input, _label): &(Tensor, Tensor), _| Ok(layer.forward(input)));
+///
+/// let mut trainer = BasicTrainer::builder(&model, &variables)
+///     .train_config(config)
+///     .adaptor(|(_input, label), logits: &Tensor| {
+///         Ok(AdaptorOutput::new().losses(&logits.cross_entropy_for_logits(label)))
+///     })
+///     .build()?;
+/// let input = Tensor::randn([4, 3], (Kind::Float, Device::Cpu));
+/// let mut loader = VecLoader::new(vec![(input, Tensor::from_slice(&[0i64, 1, 1, 0]))])?;
+/// let summary = trainer.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).run()?;
+/// assert_eq!(summary.checkpoints.len(), 3);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct BasicTrainer<'a, B, S: ?Sized> {
     student: Student<'a, B, S>,
     config: TrainingConfig,
@@ -64,6 +89,21 @@ impl<B, S: ?Sized> fmt::Debug for BasicTrainer<'_, B, S> {
 }
 
 /// Describes a [`BasicTrainer`].
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Tensor};
+/// use textbrewer::{from_fn, AdaptorOutput, BasicTrainer, TrainingConfig};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 1, Default::default());
+/// let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let builder = || {
+///     BasicTrainer::builder(&model, &variables)
+///         .train_config(TrainingConfig::default().device(Device::Cpu))
+/// };
+/// assert!(builder().build().is_err()); // no adaptor
+/// assert!(builder().adaptor(|_, out| Ok(AdaptorOutput::new().losses(out))).build().is_ok());
+/// ```
 pub struct BasicTrainerBuilder<'a, B, S: ?Sized> {
     model: &'a S,
     variables: &'a VarStore,

@@ -9,6 +9,15 @@ use tch::{Device, Tensor};
 use crate::{weights, Error, Result};
 
 /// Whether training goes on after a callback.
+///
+/// ```
+/// use textbrewer::Flow;
+///
+/// assert_eq!(Flow::from(()), Flow::Continue);
+/// // In a callback: stop once the loss is low enough.
+/// let flow = |loss: f64| if loss < 0.1 { Flow::Stop } else { Flow::Continue };
+/// assert_eq!((flow(0.5), flow(0.05)), (Flow::Continue, Flow::Stop));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Flow {
@@ -26,6 +35,32 @@ impl From<()> for Flow {
 }
 
 /// What a callback is told.
+///
+/// ```
+/// use textbrewer::{weights, CheckpointInfo, Result};
+///
+/// /// A callback that looks at what was saved.
+/// fn callback<S>(_student: &S, checkpoint: &CheckpointInfo) -> Result<()> {
+///     assert!(checkpoint.path.ends_with(format!("gs{}.safetensors", checkpoint.global_step)));
+///     assert!(!weights::read(&checkpoint.path)?.is_empty());
+///     println!("epoch {}: {:?}", checkpoint.epoch, checkpoint.losses);
+///     Ok(())
+/// }
+/// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// # use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader};
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let mut trainer = BasicTrainer::builder(&model, &variables)
+/// #     .train_config(config)
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .build()?;
+/// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
+/// # trainer.train(&mut loader).epochs(1).optimizer(AdamW::new(0.01)).callback(callback).run()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CheckpointInfo {

@@ -19,6 +19,43 @@ use crate::{Batch, DataLoader, Distiller, Error, Result};
 /// The description of a training run; [`run`](Run::run) carries it out.
 ///
 /// Made by [`Distiller::train`], or by [`Run::new`] for a `&mut dyn Distiller`.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::schedule::linear_with_warmup;
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, Flow, MemorySink, TrainingConfig,
+///     VecLoader,
+/// };
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let mut trainer = BasicTrainer::builder(&model, &variables)
+/// #     .train_config(config)
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .build()?;
+/// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
+/// # let mut loader = VecLoader::new(vec![batch(), batch()])?;
+/// let losses = MemorySink::new();
+/// let summary = trainer // or any other distiller
+///     .train(&mut loader)
+///     .epochs(10)
+///     .optimizer(AdamW::new(1e-3))
+///     .no_decay(["bias"])
+///     .schedule(linear_with_warmup(2, 20))
+///     .max_grad_norm(1.0)
+///     .log_sink(losses.clone())
+///     .callback(|_student, checkpoint| {
+///         Ok(if checkpoint.epoch == 3 { Flow::Stop } else { Flow::Continue })
+///     })
+///     .run()?;
+/// assert_eq!(summary.global_steps, 6); // three epochs of two batches
+/// assert_eq!(losses.curve("scalar/total_loss").len(), 6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use = "nothing is trained until `run` is called"]
 pub struct Run<'a, D: Distiller + ?Sized> {
     distiller: &'a mut D,

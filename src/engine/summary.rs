@@ -4,6 +4,33 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// What a run came to.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{
+///     from_fn, AdaptorOutput, BasicTrainer, Distiller, Sgd, TrainSummary, TrainingConfig, VecLoader,
+/// };
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
+/// # let mut loader = VecLoader::new((0..4).map(|_| batch()).collect())?;
+/// let mut trainer = BasicTrainer::builder(&model, &variables)
+///     .train_config(config.gradient_accumulation_steps(2))
+///     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+///     .build()?;
+/// let summary: TrainSummary =
+///     trainer.train(&mut loader).epochs(3).optimizer(Sgd::new(0.01)).run()?;
+/// // Four batches an epoch, two for each step.
+/// assert_eq!((summary.epochs, summary.forward_steps, summary.global_steps), (3, 12, 6));
+/// assert!(summary.losses["total_loss"].is_finite());
+/// assert_eq!(summary.checkpoints.len(), 3);
+/// assert!(!summary.stopped_by_callback);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TrainSummary {

@@ -15,6 +15,35 @@ use crate::Result;
 /// A sink that fails says so once and takes everything after that without a word, so that
 /// a full disk costs the curves and not the training. `&mut S` and `Box<S>` of a sink are
 /// sinks too.
+///
+/// One of one's own, which keeps the lowest number under each tag:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use textbrewer::{LogSink, Result};
+///
+/// #[derive(Debug, Default)]
+/// struct Lowest(BTreeMap<String, f64>);
+///
+/// impl LogSink for Lowest {
+///     fn scalar(&mut self, tag: &str, value: f64, _step: u64) -> Result<()> {
+///         let lowest = self.0.entry(tag.to_owned()).or_insert(value);
+///         *lowest = lowest.min(value);
+///         Ok(())
+///     }
+///
+///     fn flush(&mut self) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let mut sink = Lowest::default(); // `.log_sink(&mut sink)` in a run
+/// for (step, loss) in [0.9, 0.2, 0.4].into_iter().enumerate() {
+///     sink.scalar("scalar/total_loss", loss, step as u64)?;
+/// }
+/// assert_eq!(sink.0["scalar/total_loss"], 0.2);
+/// # Result::Ok(())
+/// ```
 pub trait LogSink {
     /// Takes one number.
     ///

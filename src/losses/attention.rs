@@ -24,6 +24,21 @@ const PADDING: f64 = -1e-3;
 ///
 /// # Errors
 /// When the shapes do not fit. For different numbers of heads see [`attention_mse_sum`].
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::attention_mse;
+///
+/// let student = Tensor::from_slice(&[0.5, 0.5, 1.0, 0.0]).view([1, 1, 2, 2]);
+/// let teacher = Tensor::from_slice(&[0.75, 0.25, 0.0, 1.0]).view([1, 1, 2, 2]);
+/// let loss = attention_mse(&student, &teacher, None)?;
+/// assert_eq!(loss.double_value(&[]), (2.0 * 0.0625 + 2.0) / 4.0);
+/// // Without the second position one pair is left.
+/// let mask = Tensor::from_slice2(&[[1, 0]]);
+/// let loss = attention_mse(&student, &teacher, Some(&mask))?;
+/// assert_eq!(loss.double_value(&[]), 0.0625);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn attention_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     same_heads("attention_mse", "attention_mse_sum", student, teacher)?;
     mse("attention_mse", student, teacher, mask)
@@ -40,6 +55,17 @@ pub fn attention_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) 
 ///
 /// # Errors
 /// When the shapes do not fit.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::losses::attention_mse_sum;
+///
+/// let ones = |heads| Tensor::ones([1, heads, 3, 3], (Kind::Float, Device::Cpu));
+/// // Two heads against three: their sums are 2 and 3 everywhere.
+/// let loss = attention_mse_sum(&ones(2), &ones(3), None)?;
+/// assert_eq!(loss.double_value(&[]), 1.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn attention_mse_sum(
     student: &Tensor,
     teacher: &Tensor,
@@ -73,6 +99,20 @@ pub fn attention_mse_sum(
 ///
 /// # Errors
 /// When the shapes do not fit. For different numbers of heads see [`attention_ce_mean`].
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::attention_ce;
+///
+/// // Scores before the softmax. A student that looks everywhere alike is equally wrong
+/// // whatever the teacher looks at.
+/// let student = Tensor::from_slice(&[0.0, 0.0, 0.0, 0.0]).view([1, 1, 2, 2]);
+/// let teacher = Tensor::from_slice(&[4.0, -1.0, 0.5, 2.0]).view([1, 1, 2, 2]);
+/// let mask = Tensor::from_slice2(&[[1, 1]]);
+/// let loss = attention_ce(&student, &teacher, Some(&mask))?;
+/// assert!((loss.double_value(&[]) - 2f64.ln()).abs() < 1e-12);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn attention_ce(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     same_heads("attention_ce", "attention_ce_mean", student, teacher)?;
     cross_entropy("attention_ce", student, teacher, mask)
@@ -89,6 +129,19 @@ pub fn attention_ce(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -
 ///
 /// # Errors
 /// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{attention_ce, attention_ce_mean};
+///
+/// // Two heads of the teacher, whose mean the student's one head has.
+/// let teacher = Tensor::from_slice(&[3.0, 1.0, 0.0, 2.0, 1.0, 1.0, 4.0, 2.0]).view([1, 2, 2, 2]);
+/// let student = Tensor::from_slice(&[2.0, 1.0, 2.0, 2.0]).view([1, 1, 2, 2]);
+/// let loss = attention_ce_mean(&student, &teacher, None)?;
+/// let least = attention_ce(&student, &student, None)?;
+/// assert!((loss.double_value(&[]) - least.double_value(&[])).abs() < 1e-12);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn attention_ce_mean(
     student: &Tensor,
     teacher: &Tensor,

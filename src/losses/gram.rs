@@ -19,6 +19,19 @@ use crate::{Error, Result};
 ///
 /// # Errors
 /// When there are not two states a side, or the shapes do not fit.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::losses::fsp;
+///
+/// let state = |length, value| Tensor::full([2, length, 4], value, (Kind::Float, Device::Cpu));
+/// // All entries of the student's flow are 1 · 3, of the teacher's 1 · 1: lengths may differ.
+/// let student = [state(5, 1.0), state(5, 3.0)];
+/// let teacher = [state(7, 1.0), state(7, 1.0)];
+/// let loss = fsp(&student, &teacher, None)?;
+/// assert!((loss.double_value(&[]) - 4.0).abs() < 1e-5);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Result<Tensor> {
     let student = Two::new("fsp", "student", student)?;
     let teacher = Two::new("fsp", "teacher", teacher)?;

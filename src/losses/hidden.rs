@@ -55,6 +55,20 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
 ///
 /// # Errors
 /// When the shapes do not fit; hidden sizes that differ need a projection.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::cos;
+///
+/// // One position in the teacher's direction, one at a right angle to it.
+/// let student = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0]).view([1, 2, 2]);
+/// let teacher = Tensor::from_slice(&[2.0, 0.0, 1.0, 0.0]).view([1, 2, 2]);
+/// let loss = cos(&student, &teacher, None)?;
+/// assert!((loss.double_value(&[]) - 0.5).abs() < 1e-9);
+/// let mask = Tensor::from_slice2(&[[1, 0]]);
+/// assert!(cos(&student, &teacher, Some(&mask))?.double_value(&[]).abs() < 1e-9);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let size = student.size();
     same_hidden("cos", &size, &teacher.size())?;
@@ -94,6 +108,17 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
 ///
 /// # Errors
 /// When the shapes do not fit; hidden sizes that differ need a projection.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::pkd;
+///
+/// // At position 0 the directions are at a right angle; position 1 does not count.
+/// let student = Tensor::from_slice(&[3.0, 0.0, 9.0, 9.0]).view([1, 2, 2]);
+/// let teacher = Tensor::from_slice(&[0.0, 5.0, 0.0, 1.0]).view([1, 2, 2]);
+/// assert_eq!(pkd(&student, &teacher, None)?.double_value(&[]), 2.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn pkd(student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>) -> Result<Tensor> {
     let (given_student, given_teacher) = (student.size(), teacher.size());
     let unfit = |wanted: &str| mismatch("pkd", wanted, &given_student, &given_teacher);

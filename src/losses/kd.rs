@@ -89,6 +89,23 @@ pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
 ///
 /// # Errors
 /// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{kd_ce, kd_kl, Temperature};
+///
+/// let student = Tensor::from_slice2(&[[0.5, 2.0]]);
+/// let teacher = Tensor::from_slice2(&[[2.0, -1.0]]);
+/// let temperature = Temperature::Constant(3.0);
+/// let value = |loss: Tensor| loss.double_value(&[]);
+/// assert!(value(kd_kl(&teacher, &teacher, &temperature)?).abs() < 1e-12);
+/// // τ² times what the cross entropy is above its minimum.
+/// let above = value(kd_ce(&student, &teacher, &temperature)?)
+///     - value(kd_ce(&teacher, &teacher, &temperature)?);
+/// let divergence = value(kd_kl(&student, &teacher, &temperature)?);
+/// assert!((divergence - 9.0 * above).abs() < 1e-12);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     check("kd_kl", student, teacher)?;
     let teacher = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;

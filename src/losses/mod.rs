@@ -38,6 +38,20 @@ pub use outputs::{kd_bce, regression_mse, smooth_l1};
 use tch::Tensor;
 
 /// What logits are divided by before the softmax or sigmoid.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{kd_mse, Temperature};
+///
+/// let student = Tensor::from_slice2(&[[0.0], [0.0]]);
+/// let teacher = Tensor::from_slice2(&[[2.0], [4.0]]);
+/// let loss = kd_mse(&student, &teacher, &Temperature::Constant(2.0))?;
+/// assert_eq!(loss.double_value(&[]), (1.0 + 4.0) / 2.0);
+/// // One for each example: here both come to (2 / 1)² = (4 / 2)².
+/// let each = Temperature::from(Tensor::from_slice(&[1.0, 2.0]));
+/// assert_eq!(kd_mse(&student, &teacher, &each)?.double_value(&[]), 4.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Temperature {

@@ -6,6 +6,16 @@ use tch::Tensor;
 use crate::Result;
 
 /// A function between two linear layers, under Hugging Face's names for `hidden_act`.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::models::Activation;
+///
+/// let activation: Activation = serde_json::from_str(r#""swish""#)?;
+/// assert_eq!(activation, Activation::Silu);
+/// assert_eq!(Activation::Relu.forward(&Tensor::from(-1.0))?.double_value(&[]), 0.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -49,6 +49,23 @@ pub struct AdamW(Grouped);
 ///
 /// As [`AdamW`], but with g + λθ in place of g, and nothing taken from θ beforehand.
 /// Defaults: weight decay 0, betas (0.9, 0.999), eps 1e-8.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Kind};
+/// use textbrewer::optim::{param_groups, Adam, Optimizer};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let weight = variables.root().ones("weight", &[1]);
+/// let mut optimizer = Adam::new(0.1);
+/// for group in param_groups(&variables, &[]) {
+///     optimizer.add_group(group)?;
+/// }
+/// (&weight * 1000.0).sum(Kind::Float).backward();
+/// optimizer.step(1.0)?;
+/// // The first step is as long as the learning rate, however large the gradient.
+/// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Adam(Grouped);
 

@@ -25,6 +25,72 @@ use crate::Result;
 ///
 /// `&mut O` and `Box<O>` of an optimizer are optimizers too, so one can be lent to a
 /// training and used again afterwards.
+///
+/// A smallest one of one's own, which goes against the sign of every gradient:
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::{nn::VarStore, Device, Kind, Tensor};
+/// use textbrewer::optim::{param_groups, Optimizer, ParamGroup};
+/// use textbrewer::Result;
+///
+/// struct SignDescent {
+///     rate: f64,
+///     groups: Vec<ParamGroup>,
+/// }
+///
+/// impl Optimizer for SignDescent {
+///     fn add_group(&mut self, mut group: ParamGroup) -> Result<()> {
+///         group.options.learning_rate.get_or_insert(self.rate);
+///         self.groups.push(group);
+///         Ok(())
+///     }
+///
+///     fn groups(&self) -> &[ParamGroup] {
+///         &self.groups
+///     }
+///
+///     fn zero_grad(&mut self) -> Result<()> {
+///         for tensor in self.groups.iter().flat_map(ParamGroup::tensors) {
+///             tensor.shallow_clone().zero_grad();
+///         }
+///         Ok(())
+///     }
+///
+///     fn step(&mut self, factor: f64) -> Result<()> {
+///         let _guard = tch::no_grad_guard();
+///         for group in &self.groups {
+///             let rate = factor * group.options.learning_rate.unwrap_or(self.rate);
+///             for tensor in group.tensors().filter(|tensor| tensor.grad().defined()) {
+///                 let change = tensor.f_grad()?.f_sign()?.f_mul_scalar(-rate)?;
+///                 let _ = tensor.shallow_clone().f_add_(&change)?;
+///             }
+///         }
+///         Ok(())
+///     }
+///
+///     // It remembers nothing.
+///     fn state(&self) -> BTreeMap<String, Tensor> {
+///         BTreeMap::new()
+///     }
+///
+///     fn load_state(&mut self, _state: &BTreeMap<String, Tensor>) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let weight = variables.root().ones("weight", &[2]);
+/// let mut optimizer = SignDescent { rate: 0.5, groups: Vec::new() };
+/// for group in param_groups(&variables, &[]) {
+///     optimizer.add_group(group)?;
+/// }
+/// optimizer.zero_grad()?;
+/// weight.square().sum(Kind::Float).backward();
+/// optimizer.step(1.0)?;
+/// assert_eq!(weight.double_value(&[0]), 0.5);
+/// # Result::Ok(())
+/// ```
 pub trait Optimizer {
     /// Adds parameters. Options that the group leaves open get the optimizer's defaults.
     ///

@@ -19,6 +19,25 @@ use tch::Tensor;
 /// ```
 ///
 /// Defaults: no momentum, no weight decay. A group's own options go before them.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Kind};
+/// use textbrewer::optim::{param_groups, Optimizer, Sgd};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let weight = variables.root().ones("weight", &[1]);
+/// let mut optimizer = Sgd::new(0.25).momentum(0.5);
+/// for group in param_groups(&variables, &[]) {
+///     optimizer.add_group(group)?;
+/// }
+/// for after in [0.75, 0.375] {
+///     optimizer.zero_grad()?;
+///     weight.sum(Kind::Float).backward(); // the gradient is 1
+///     optimizer.step(1.0)?;
+///     assert_eq!(weight.double_value(&[0]), after);
+/// }
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct Sgd(Grouped);
 

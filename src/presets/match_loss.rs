@@ -8,12 +8,58 @@ use tch::Tensor;
 use crate::{Error, Result};
 
 /// A loss between one tensor of the student and one of the teacher, with a mask.
+///
+/// ```
+/// use std::rc::Rc;
+/// use tch::{Reduction, Tensor};
+/// use textbrewer::{MatchLoss, MatchOnSingle};
+///
+/// let l1: MatchOnSingle = Rc::new(|student, teacher, _mask| {
+///     Ok(student.f_l1_loss(teacher, Reduction::Mean)?)
+/// });
+/// let (student, teacher) = (Tensor::from_slice(&[1.0, 2.0]), Tensor::from_slice(&[1.0, 5.0]));
+/// let loss = MatchLoss::Single(l1).apply(&[student], &[teacher], None)?;
+/// assert_eq!(loss.double_value(&[]), 1.5);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type MatchOnSingle = Rc<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>>;
 
 /// A loss between several tensors of the student and several of the teacher, with a mask.
+///
+/// ```
+/// use std::rc::Rc;
+/// use tch::{Reduction, Tensor};
+/// use textbrewer::{MatchLoss, MatchOnSeveral};
+///
+/// // Between the sums of all layers that a match names, however many.
+/// let sums: MatchOnSeveral = Rc::new(|student, teacher, _mask| {
+///     let sum = |layers| Tensor::f_stack(layers, 0)?.f_sum_dim_intlist(0, false, None);
+///     Ok(sum(student)?.f_mse_loss(&sum(teacher)?, Reduction::Mean)?)
+/// });
+/// let sums = MatchLoss::Several { layers: None, function: sums };
+/// let layers = |values: &[f64]| values.iter().map(|&value| Tensor::from(value)).collect::<Vec<_>>();
+/// let loss = sums.apply(&layers(&[3.0]), &layers(&[1.0, 1.0, 4.0]), None)?;
+/// assert_eq!(loss.double_value(&[]), 9.0);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type MatchOnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>>;
 
 /// A loss between features of the two models.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::Presets;
+///
+/// let presets = Presets::default();
+/// let state = || Tensor::from_slice(&[1.0, 2.0]).view([1, 1, 2]);
+/// let on_one = presets.match_loss_named("loss", "hidden_mse")?;
+/// assert_eq!(on_one.apply(&[state()], &[state()], None)?.double_value(&[]), 0.0);
+/// // `fsp` takes two layers a side.
+/// let on_two = presets.match_loss_named("loss", "fsp")?;
+/// let error = on_two.apply(&[state()], &[state()], None).unwrap_err();
+/// assert!(error.to_string().contains("2 (a list of 2 layers)"));
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum MatchLoss {

@@ -20,12 +20,46 @@ use crate::schedule::{temperature, weight};
 use crate::Result;
 
 /// A loss between the student's logits and the teacher's.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::Temperature;
+/// use textbrewer::{KdLoss, Presets};
+///
+/// let loss: KdLoss = Presets::default().kd_loss_named("kd_loss_type", "mse")?;
+/// let (student, teacher) = (Tensor::from_slice2(&[[1.0, 3.0]]), Tensor::from_slice2(&[[2.0, 5.0]]));
+/// let value = loss(&student, &teacher, &Temperature::Constant(1.0))?;
+/// assert_eq!(value.double_value(&[]), 2.5);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type KdLoss = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
 
 /// A weight as a function of the progress of training, from 0 to 1.
+///
+/// ```
+/// use std::rc::Rc;
+/// use textbrewer::WeightFunction;
+///
+/// let late: WeightFunction = Rc::new(|progress| if progress < 0.5 { 0.0 } else { 1.0 });
+/// assert_eq!((late(0.25), late(0.75)), (0.0, 1.0));
+/// ```
 pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
 
 /// A temperature from the student's logits, the teacher's, and the base temperature.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::Temperature;
+/// use textbrewer::{Presets, SchedulerSpec, TemperatureSchedule};
+///
+/// let spec = SchedulerSpec::from(("flsw", [1.0, 2.0]));
+/// let schedule: Option<TemperatureSchedule> =
+///     Presets::default().temperature_schedule("temperature_scheduler", Some(&spec))?;
+/// let logits = Tensor::from_slice2(&[[1.0, 0.0], [0.0, 1.0]]);
+/// let temperature = schedule.map(|schedule| schedule(&logits, &logits, 4.0)).transpose()?;
+/// assert!(matches!(temperature, Some(Temperature::Each(values)) if values.size() == [2]));
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub type TemperatureSchedule = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
 
 /// What the names in a configuration stand for: losses, projections and schedulers.
@@ -109,6 +143,14 @@ impl Default for Presets {
 
 impl Presets {
     /// No names at all.
+    ///
+    /// ```
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::empty().weight_scheduler("square", |x| x * x);
+    /// assert!(presets.weight_schedule("weight", Some(&"square".into())).is_ok());
+    /// assert!(presets.weight_schedule("weight", Some(&"linear_decay".into())).is_err());
+    /// ```
     pub fn empty() -> Self {
         Presets {
             kd_losses: BTreeMap::new(),

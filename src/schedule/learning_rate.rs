@@ -24,6 +24,12 @@ impl<F: Fn(u64) -> f64 + ?Sized> LrSchedule for F {
 }
 
 /// Always 1.
+///
+/// ```
+/// use textbrewer::schedule::constant;
+///
+/// assert_eq!([0, 1, 1000].map(constant()), [1.0, 1.0, 1.0]);
+/// ```
 pub fn constant() -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
     |_| 1.0
 }
@@ -31,6 +37,13 @@ pub fn constant() -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
 /// From 0 up to 1 in `warmup` steps, then 1.
 ///
 /// The first step uses 0: it changes nothing.
+///
+/// ```
+/// use textbrewer::schedule::constant_with_warmup;
+///
+/// let factor = constant_with_warmup(4);
+/// assert_eq!([0, 1, 3, 4, 1000].map(factor), [0.0, 0.25, 0.75, 1.0, 1.0]);
+/// ```
 pub fn constant_with_warmup(warmup: u64) -> impl Fn(u64) -> f64 + Copy + Send + Sync + 'static {
     move |step| warming_up(step, warmup).unwrap_or(1.0)
 }
@@ -59,6 +72,15 @@ pub fn linear_with_warmup(
 /// From 0 up to 1 in `warmup` steps, then along half a cosine down to 0 at step `total`.
 ///
 /// As in Hugging Face's schedule of this name, the cosine goes up again after `total`.
+///
+/// ```
+/// use textbrewer::schedule::cosine_with_warmup;
+///
+/// let factor = cosine_with_warmup(2, 10);
+/// assert_eq!([0, 1, 2].map(factor), [0.0, 0.5, 1.0]);
+/// assert!((factor(6) - 0.5).abs() < 1e-12); // half of the way down
+/// assert!(factor(10).abs() < 1e-12);
+/// ```
 pub fn cosine_with_warmup(
     warmup: u64,
     total: u64,

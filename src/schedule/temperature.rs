@@ -16,6 +16,17 @@ const CONFIDENCE_EPSILON: f64 = 1e-3;
 ///
 /// # Errors
 /// Never.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::Temperature;
+/// use textbrewer::schedule::temperature::constant;
+///
+/// let logits = Tensor::from_slice2(&[[1.0, -1.0]]);
+/// let temperature = constant(&logits, &logits, 8.0)?;
+/// assert!(matches!(temperature, Temperature::Constant(value) if value == 8.0));
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn constant(_student: &Tensor, _teacher: &Tensor, base: f64) -> Result<Temperature> {
     Ok(Temperature::Constant(base))
 }
@@ -87,6 +98,21 @@ pub fn flsw(
 /// # Errors
 /// The returned function fails when the logits are not a floating-point tensor with at
 /// least one dimension.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::Temperature;
+/// use textbrewer::schedule::temperature::cwsm;
+///
+/// // Sure of a class, and not sure at all: weights of about 1 and 2.
+/// let student = Tensor::from_slice2(&[[20.0, 0.0], [0.0, 0.0]]);
+/// let Temperature::Each(values) = cwsm(1.0)(&student, &student, 4.0)? else {
+///     unreachable!()
+/// };
+/// assert!((values.double_value(&[0]) - 4.5).abs() < 0.01);
+/// assert!((values.double_value(&[1]) - 3.5).abs() < 0.01);
+/// # Ok::<(), textbrewer::Error>(())
+/// ```
 pub fn cwsm(
     beta: f64,
 ) -> impl Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + Copy + Send + Sync + 'static {

@@ -14,6 +14,23 @@ use crate::{Error, Result};
 /// What may differ between a file of weights and the model.
 ///
 /// By default nothing may.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::weights::{load_into, LoadOptions};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let bias = (variables.root() / "dense").zeros("bias", &[2]);
+/// // Another dtype, under the name that it has inside a task model.
+/// let doubles = Tensor::from_slice(&[1f64, 2.0]);
+/// let tensors = BTreeMap::from([("bert.dense.bias".to_owned(), doubles)]);
+/// assert!(load_into(&variables, &tensors, "example", &LoadOptions::new()).is_err());
+/// let options = LoadOptions::new().convert_dtype(true).base_prefix("bert");
+/// load_into(&variables, &tensors, "example", &options)?;
+/// assert_eq!(bias.double_value(&[1]), 2.0);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
@@ -64,6 +81,27 @@ impl LoadOptions {
 }
 
 /// What was loaded, and what was passed over as the [`LoadOptions`] allowed.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::weights::{load_into, LoadOptions, Names};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// variables.root().zeros("weight", &[2]);
+/// variables.root().zeros("head", &[2]);
+/// let tensors = BTreeMap::from(["weight", "old_head"].map(|name| {
+///     (name.to_owned(), Tensor::from_slice(&[1f32, 2.0]))
+/// }));
+/// let options = LoadOptions::new()
+///     .ignore_missing(Names::starting_with(["head"]))
+///     .ignore_unexpected(Names::All);
+/// let report = load_into(&variables, &tensors, "example", &options)?;
+/// assert_eq!(report.loaded, ["weight"]);
+/// assert_eq!(report.missing, ["head"]);
+/// assert_eq!(report.unexpected, ["old_head"]);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
@@ -79,6 +117,21 @@ pub struct LoadReport {
 ///
 /// # Errors
 /// Those of [`read`] and of [`load_into`].
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::weights::{load_file, save, LoadOptions};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// save(&path, &[("bias", Tensor::from_slice(&[1f32, 2.0]))], &Default::default())?;
+/// let variables = VarStore::new(Device::Cpu);
+/// let bias = variables.root().zeros("bias", &[2]);
+/// let report = load_file(&variables, &path, &LoadOptions::new())?;
+/// assert_eq!(report.loaded, ["bias"]);
+/// assert_eq!(bias.double_value(&[1]), 2.0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn load_file(
     variables: &VarStore,
     path: impl AsRef<Path>,

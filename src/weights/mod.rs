@@ -28,6 +28,21 @@ use tch::Tensor;
 
 /// All variables of `variables`, trainable or not, sorted by name. They share memory
 /// with the originals.
+///
+/// ```
+/// use tch::{nn::VarStore, Device};
+/// use textbrewer::weights::state_dict;
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let mut scale = variables.root().ones("scale", &[2]);
+/// variables.root().zeros("bias", &[2]);
+/// let state = state_dict(&variables);
+/// let names: Vec<&str> = state.iter().map(|(name, _)| name.as_str()).collect();
+/// assert_eq!(names, ["bias", "scale"]);
+/// // The memory is shared.
+/// tch::no_grad(|| scale.fill_(7.0));
+/// assert_eq!(state[1].1.double_value(&[0]), 7.0);
+/// ```
 pub fn state_dict(variables: &VarStore) -> Vec<(String, Tensor)> {
     let mut named: Vec<_> = variables.variables().into_iter().collect();
     named.sort_by(|a, b| a.0.cmp(&b.0));

@@ -1,6 +1,16 @@
 //! Names of weights: which to pass over, and which mean the same.
 
 /// A choice among names of weights.
+///
+/// ```
+/// use textbrewer::weights::Names;
+///
+/// let heads = Names::starting_with(["classifier.", "cls."]);
+/// assert!(heads.contains("cls.predictions.bias"));
+/// assert!(!heads.contains("bert.pooler.dense.bias"));
+/// assert!(Names::not_starting_with(["bert."]).contains("classifier.weight"));
+/// assert!(Names::All.contains("anything") && !Names::None.contains("anything"));
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Names {

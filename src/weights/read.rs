@@ -25,6 +25,19 @@ const MAX_DIMENSIONS: usize = 64;
 /// # Errors
 /// [`Error::Io`] when the file cannot be opened, [`Error::WeightsFile`] when it is cut
 /// short, is no safetensors file, or has an element type that libtorch lacks.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::weights;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// weights::save(&path, &[("bias", Tensor::from_slice(&[1f32, 2.0]))], &Default::default())?;
+/// let tensors = weights::read(&path)?;
+/// assert_eq!(tensors["bias"].size(), [2]);
+/// assert!(weights::read(folder.path()).unwrap_err().to_string().contains("is a folder"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
     let path = path.as_ref();
     let mut opened = Opened::new(path)?;
@@ -44,6 +57,19 @@ pub fn read(path: impl AsRef<Path>) -> Result<BTreeMap<String, Tensor>> {
 ///
 /// # Errors
 /// As [`read`].
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::Tensor;
+/// use textbrewer::weights;
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+/// weights::save(&path, &[("bias", Tensor::from_slice(&[1f32, 2.0]))], &metadata)?;
+/// assert_eq!(weights::read_metadata(&path)?, metadata);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub fn read_metadata(path: impl AsRef<Path>) -> Result<BTreeMap<String, String>> {
     let opened = Opened::new(path.as_ref())?;
     let metadata = opened.metadata.metadata().clone().unwrap_or_default();

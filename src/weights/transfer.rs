@@ -114,6 +114,23 @@ impl Transfer {
     ///
     /// # Errors
     /// Those of [`read`] and of [`copy`](Self::copy).
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device, Tensor};
+    /// use textbrewer::weights::{save, Transfer};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("teacher.safetensors");
+    /// let layers = [1f32, 2.0, 3.0].map(Tensor::from);
+    /// let names = ["h.0.bias", "h.1.bias", "h.2.bias"];
+    /// save(&path, &names.into_iter().zip(&layers).collect::<Vec<_>>(), &Default::default())?;
+    ///
+    /// let student = VarStore::new(Device::Cpu);
+    /// let bias = (student.root() / "h" / 0).zeros("bias", &[]);
+    /// Transfer::layers([2]).layer_pattern("h.{}.").copy_file(&path, &student)?;
+    /// assert_eq!(bias.double_value(&[]), 3.0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn copy_file(
         &self,
         teacher: impl AsRef<Path>,

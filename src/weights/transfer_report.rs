@@ -5,6 +5,18 @@ use std::fmt;
 use tch::Kind;
 
 /// A weight of the student that got the value of one of the teacher's.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::Tensor;
+/// use textbrewer::weights::Transfer;
+///
+/// let weights = |name: &str| BTreeMap::from([(name.to_owned(), Tensor::from(1f32))]);
+/// let transfer = Transfer::layers([3]).layer_pattern("h.{}.");
+/// let report = transfer.copy_tensors(&weights("h.3.bias"), &weights("h.0.bias"))?;
+/// assert_eq!((report.copied[0].from.as_str(), report.copied[0].to.as_str()), ("h.3.bias", "h.0.bias"));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copied {
@@ -15,6 +27,21 @@ pub struct Copied {
 }
 
 /// A weight of the student that kept its value.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::Tensor;
+/// use textbrewer::weights::{KeptReason, Transfer};
+///
+/// let weights = |names: &[&str]| -> BTreeMap<String, Tensor> {
+///     names.iter().map(|&name| (name.to_owned(), Tensor::from(1f32))).collect()
+/// };
+/// let transfer = Transfer::layers([0]).layer_pattern("h.{}.");
+/// let report = transfer.copy_tensors(&weights(&["h.0.bias"]), &weights(&["h.0.bias", "scale"]))?;
+/// assert_eq!(report.kept[0].name, "scale");
+/// assert_eq!(report.kept[0].reason, KeptReason::Absent("scale".to_owned()));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Kept {
@@ -25,6 +52,13 @@ pub struct Kept {
 }
 
 /// Why a weight of the student kept its value.
+///
+/// ```
+/// use textbrewer::weights::KeptReason;
+///
+/// let reason = KeptReason::Shape { teacher: vec![768], student: vec![312] };
+/// assert_eq!(reason.to_string(), "shape [312], the teacher's is [768]");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum KeptReason {

@@ -10,6 +10,14 @@ use crate::models::Activation;
 use crate::{Error, Result};
 
 /// What a sequence classifier learns; it decides the loss.
+///
+/// ```
+/// use textbrewer::models::{BertConfig, ProblemType};
+///
+/// let config = BertConfig::from_json_str(r#"{"problem_type": "multi_label_classification"}"#)?;
+/// assert_eq!(config.problem_type, Some(ProblemType::MultiLabelClassification));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -261,6 +269,15 @@ impl BertConfig {
     }
 
     /// The number of labels: of `id2label`, or else `num_labels`, or else 2.
+    ///
+    /// ```
+    /// use textbrewer::models::BertConfig;
+    ///
+    /// assert_eq!(BertConfig::default().label_count(), 2);
+    /// let config = BertConfig::from_json_str(r#"{"id2label": {"0": "no", "1": "yes", "2": "maybe"}}"#)?;
+    /// assert_eq!(config.label_count(), 3);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     pub fn label_count(&self) -> i64 {
         match &self.id2label {
             Some(labels) => labels.len() as i64,

@@ -28,14 +28,90 @@ use pooler::Pooler;
 use crate::{Error, Model, Result};
 
 /// BERT without a head.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertInputs, BertModel};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertModel::new(&variables.root(), &config)?;
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]));
+/// let output = model.forward(&inputs, false)?;
+/// assert_eq!(output.last_hidden_state.size(), [1, 3, config.hidden_size]);
+/// assert!(variables.variables().contains_key("encoder.layer.0.output.dense.bias"));
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type BertModel = Bert<NoHead>;
 /// BERT that labels sequences.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{
+///     BertConfig, BertForSequenceClassification, BertInputs, SequenceClassification,
+/// };
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertForSequenceClassification::new(&variables.root(), &config.num_labels(3))?;
+/// let _head: &SequenceClassification = model.head();
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
+/// assert_eq!(model.forward(&inputs, false)?.logits.size(), [2, 3]);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type BertForSequenceClassification = Bert<SequenceClassification>;
 /// BERT that labels every token.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertForTokenClassification, BertInputs};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertForTokenClassification::new(&variables.root(), &config.num_labels(9))?;
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
+/// assert_eq!(model.forward(&inputs, false)?.logits.size(), [2, 3, 9]);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type BertForTokenClassification = Bert<TokenClassification>;
 /// BERT that finds answers in a text.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertForQuestionAnswering, BertInputs};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertForQuestionAnswering::new(&variables.root(), &config.num_labels(2))?;
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
+/// let output = model.forward(&inputs, false)?;
+/// assert_eq!((output.start_logits.size(), output.end_logits.size()), (vec![2, 3], vec![2, 3]));
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
 /// BERT that fills in masked tokens.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertForMaskedLM, BertInputs};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertForMaskedLM::new(&variables.root(), &config.vocab_size(50))?;
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
+/// assert_eq!(model.forward(&inputs, false)?.logits.size(), [2, 3, 50]);
+/// # textbrewer::Result::Ok(())
+/// ```
 pub type BertForMaskedLM = Bert<MaskedLM>;
 
 /// BERT with a head; most users want one of [`BertModel`],

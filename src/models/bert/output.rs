@@ -6,6 +6,18 @@ use tch::Tensor;
 ///
 /// Hidden states cost memory only. When attentions are not asked for, a fused kernel is
 /// used that never writes them down.
+///
+/// ```
+/// use tch::{nn::VarStore, Device};
+/// use textbrewer::models::{BertConfig, BertModel};
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertModel::new(&variables.root(), &config)?.output_attentions(true);
+/// assert!(model.outputs().attentions && !model.outputs().hidden_states);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BertOutputs {
@@ -16,6 +28,26 @@ pub struct BertOutputs {
 }
 
 /// The states of a BERT.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{BertConfig, BertInputs, BertModel, BertOutput};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(3);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertModel::new(&variables.root(), &config)?
+///     .output_hidden_states(true)
+///     .output_attentions(true);
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3, 4]]));
+/// let output: BertOutput = model.forward(&inputs, false)?;
+/// // Three layers and the embeddings; embeddings have no attention.
+/// assert_eq!((output.hidden_states.len(), output.attentions.len()), (4, 3));
+/// assert_eq!(output.hidden_states[3], output.last_hidden_state);
+/// assert_eq!(output.attentions[0].size(), [1, 2, 4, 4]);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BertOutput {
@@ -33,6 +65,39 @@ pub struct BertOutput {
 }
 
 /// Scores of a model with one head, and its states.
+///
+/// An adaptor for it:
+///
+/// ```
+/// use textbrewer::models::{BertInputs, LogitsOutput};
+/// use textbrewer::{AdaptorOutput, Result};
+///
+/// fn adaptor(batch: &BertInputs, output: &LogitsOutput) -> Result<AdaptorOutput> {
+///     let mut adapted = AdaptorOutput::new()
+///         .logits(&output.logits)
+///         .hidden(&output.hidden_states)
+///         .attention(&output.attentions);
+///     if let Some(mask) = &batch.attention_mask {
+///         adapted = adapted.inputs_mask(mask);
+///     }
+///     if let Some(loss) = &output.loss {
+///         adapted = adapted.losses(loss);
+///     }
+///     Ok(adapted)
+/// }
+/// # use tch::{nn::VarStore, Device, Tensor};
+/// # use textbrewer::models::{BertConfig, BertForSequenceClassification};
+/// # use textbrewer::Model;
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// # let variables = VarStore::new(Device::Cpu);
+/// # let model = BertForSequenceClassification::new(&variables.root(), &config)?;
+/// # let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]))
+/// #     .labels(Tensor::from_slice(&[1i64]));
+/// # let adapted = adaptor(&inputs, &model.forward(&inputs, false)?)?;
+/// # assert_eq!((adapted.logits.len(), adapted.losses.len()), (1, 1));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LogitsOutput {
@@ -62,6 +127,31 @@ impl LogitsOutput {
 }
 
 /// Scores of where an answer begins and ends, and the model's states.
+///
+/// An adaptor for it, in which both scores are logits:
+///
+/// ```
+/// use textbrewer::models::{BertInputs, QuestionAnsweringOutput};
+/// use textbrewer::{AdaptorOutput, Result};
+///
+/// fn adaptor(_: &BertInputs, output: &QuestionAnsweringOutput) -> Result<AdaptorOutput> {
+///     Ok(AdaptorOutput::new()
+///         .logits(&output.start_logits)
+///         .logits(&output.end_logits)
+///         .hidden(&output.hidden_states))
+/// }
+/// # use tch::{nn::VarStore, Device, Tensor};
+/// # use textbrewer::models::{BertConfig, BertForQuestionAnswering};
+/// # use textbrewer::Model;
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1).num_labels(2);
+/// # let variables = VarStore::new(Device::Cpu);
+/// # let model = BertForQuestionAnswering::new(&variables.root(), &config)?;
+/// # let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]));
+/// # let adapted = adaptor(&inputs, &model.forward(&inputs, false)?)?;
+/// # assert_eq!(adapted.logits.len(), 2);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct QuestionAnsweringOutput {

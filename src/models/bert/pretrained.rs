@@ -59,6 +59,27 @@ impl<H: Head> Bert<H> {
     ///
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device};
+    /// use textbrewer::models::{BertConfig, BertForSequenceClassification};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+    /// #     .num_attention_heads(2).num_hidden_layers(2);
+    /// # let variables = VarStore::new(Device::Cpu);
+    /// # BertForSequenceClassification::new(&variables.root(), &config)?
+    /// #     .save_pretrained(&variables, folder.path())?;
+    /// // The first of the two layers in the folder.
+    /// let config = config.num_hidden_layers(1);
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let (_model, report) = BertForSequenceClassification::from_pretrained_with_config(
+    ///     &variables, folder.path(), &config,
+    /// )?;
+    /// assert!(report.missing.is_empty());
+    /// assert!(report.unexpected.iter().all(|name| name.starts_with("bert.encoder.layer.1.")));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn from_pretrained_with_config(
         variables: &VarStore,
         folder: impl AsRef<Path>,
@@ -96,6 +117,24 @@ impl<H: Head> Bert<H> {
     ///
     /// # Errors
     /// When the folder or a file cannot be written.
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device};
+    /// use textbrewer::models::{BertConfig, BertForSequenceClassification};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+    /// #     .num_attention_heads(2).num_hidden_layers(2);
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let model = BertForSequenceClassification::new(&variables.root(), &config)?;
+    /// model.save_pretrained(&variables, folder.path())?;
+    ///
+    /// let again = VarStore::new(Device::Cpu);
+    /// let (model, report) = BertForSequenceClassification::from_pretrained(&again, folder.path())?;
+    /// assert_eq!(model.config().num_hidden_layers, config.num_hidden_layers);
+    /// assert_eq!(report.loaded.len(), variables.len());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn save_pretrained(&self, variables: &VarStore, folder: impl AsRef<Path>) -> Result<()> {
         let folder = folder.as_ref();
         std::fs::create_dir_all(folder).map_err(|source| Error::io(folder, source))?;

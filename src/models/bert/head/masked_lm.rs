@@ -13,6 +13,25 @@ use crate::{Error, Result};
 /// A linear layer and a normalisation, then the word embeddings as the output matrix.
 ///
 /// The loss is the mean cross entropy of the positions whose label is not -100.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, MaskedLM};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = Bert::<MaskedLM>::new(&variables.root(), &config)?;
+/// // Only the second position was masked; the token there was 7.
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]))
+///     .labels(Tensor::from_slice2(&[[-100i64, 7, -100]]));
+/// let output = model.forward(&inputs, false)?;
+/// let logs = output.logits.log_softmax(-1, None);
+/// let loss = output.loss.expect("there are labels").double_value(&[]);
+/// assert!((loss + logs.double_value(&[0, 1, 7])).abs() < 1e-5);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct MaskedLM {
     dense: Linear,

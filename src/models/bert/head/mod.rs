@@ -85,6 +85,20 @@ pub trait Head: Sized + fmt::Debug {
 }
 
 /// No head: the model returns its states.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, NoHead};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = Bert::<NoHead>::new(&variables.root(), &config)?;
+/// let output = model.forward(&BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]])), false)?;
+/// assert!(output.pooler_output.is_some_and(|pooled| pooled.size() == [1, 8]));
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct NoHead;

@@ -13,6 +13,26 @@ use crate::{Error, Result};
 /// The loss is the mean of the cross entropies of both scores. A position beyond the
 /// input, as of an answer that was cut off, does not count. The configuration must have
 /// two labels.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, QuestionAnswering};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1).num_labels(2);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = Bert::<QuestionAnswering>::new(&variables.root(), &config)?;
+/// // The answer is tokens 1 and 2.
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3, 4]]))
+///     .answers(Tensor::from_slice(&[1i64]), Tensor::from_slice(&[2i64]));
+/// let output = model.forward(&inputs, false)?;
+/// let start = output.start_logits.log_softmax(-1, None).double_value(&[0, 1]);
+/// let end = output.end_logits.log_softmax(-1, None).double_value(&[0, 2]);
+/// let loss = output.loss.expect("there are answers").double_value(&[]);
+/// assert!((loss + (start + end) / 2.0).abs() < 1e-5);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct QuestionAnswering {
     outputs: Linear,

@@ -14,6 +14,27 @@ use crate::{Error, Result};
 /// mean squared error of numbers, `[batch]`; and the binary cross entropy of
 /// floating-point labels, `[batch, labels]`.
 /// [`BertConfig::problem_type`] fixes which.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, SequenceClassification};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1).num_labels(3);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = Bert::<SequenceClassification>::new(&variables.root(), &config)?;
+/// let ids = || Tensor::from_slice2(&[[1i64, 2, 3]]);
+/// // One label of three: cross entropy.
+/// let output = model.forward(&BertInputs::new(ids()).labels(Tensor::from_slice(&[2i64])), false)?;
+/// let log = output.logits.log_softmax(-1, None).double_value(&[0, 2]);
+/// let loss = output.loss.expect("there are labels").double_value(&[]);
+/// assert!((loss + log).abs() < 1e-5);
+/// // Any number of them, as floating point: binary cross entropy.
+/// let inputs = BertInputs::new(ids()).labels(Tensor::from_slice2(&[[1f32, 0.0, 1.0]]));
+/// assert!(model.forward(&inputs, false)?.loss.is_some());
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct SequenceClassification {
     classifier: Linear,

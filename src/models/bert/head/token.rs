@@ -11,6 +11,25 @@ use crate::Result;
 /// A linear layer on every position.
 ///
 /// The loss is the mean cross entropy of the positions whose label is not -100.
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::models::{Bert, BertConfig, BertInputs, TokenClassification};
+/// use textbrewer::Model;
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1).num_labels(5);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = Bert::<TokenClassification>::new(&variables.root(), &config)?;
+/// // [CLS] and [SEP] have no label.
+/// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]))
+///     .labels(Tensor::from_slice2(&[[-100i64, 4, -100]]));
+/// let output = model.forward(&inputs, false)?;
+/// let log = output.logits.log_softmax(-1, None).double_value(&[0, 1, 4]);
+/// let loss = output.loss.expect("there are labels").double_value(&[]);
+/// assert!((loss + log).abs() < 1e-5);
+/// # textbrewer::Result::Ok(())
+/// ```
 #[derive(Debug)]
 pub struct TokenClassification {
     classifier: Linear,
