@@ -45,8 +45,6 @@ struct Options {
     seed: i64,
 }
 
-type Loader<'a> = &'a mut dyn DataLoader<Batch = BertInputs>;
-
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
@@ -59,34 +57,22 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         .device(Device::Cpu)
         .output_dir(folder.path());
     let seed = options.seed.unsigned_abs();
-    let mut majority_data = majority(4 * options.examples)?.shuffle(seed).map(inputs);
-    let mut marker_data = marker(options.examples)?
-        .shuffle(seed + 1)
-        .map(inputs)
-        .map(add_mask);
-    let mut majority_test = majority(512)?.map(inputs);
-    let mut marker_test = marker(512)?.map(inputs).map(add_mask);
+    let (more, less) = (majority(4 * options.examples)?, marker(options.examples)?);
+    let majority_data = TensorLoader::new(more, BATCH_SIZE)?.shuffle(seed);
+    let mut majority_data = majority_data.map(inputs);
+    let marker_data = TensorLoader::new(less, BATCH_SIZE)?.shuffle(seed + 1);
+    let mut marker_data = marker_data.map(inputs).map(add_mask);
+    let majority_test = inputs(majority(512)?)?;
+    let marker_test = add_mask(inputs(marker(512)?)?)?;
 
     let stores = [(); 3].map(|()| VarStore::new(Device::Cpu));
     let [deep, wide, root] = stores.each_ref().map(VarStore::root);
     let majority_teacher = BertForSequenceClassification::new(&deep, &bert(3, 32, 2))?;
     let marker_teacher = BertForSequenceClassification::new(&wide, &bert(2, 64, MARKERS))?;
     println!("Training a teacher for each task …");
-    let epochs = options.teacher_epochs;
-    train(
-        &majority_teacher,
-        &stores[0],
-        &mut majority_data,
-        epochs,
-        &config,
-    )?;
-    train(
-        &marker_teacher,
-        &stores[1],
-        &mut marker_data,
-        epochs,
-        &config,
-    )?;
+    let schooling = (options.teacher_epochs, &config);
+    train(&majority_teacher, &stores[0], &mut majority_data, schooling)?;
+    train(&marker_teacher, &stores[1], &mut marker_data, schooling)?;
 
     let body = BertModel::new(&root, &bert(2, 24, 2))?;
     let majority_head = nn::linear(&root / "majority", 24, 2, Default::default());
@@ -97,11 +83,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let pooled = pooled.ok_or_else(|| Error::other("the body has no pooler"))?;
         Ok([majority_head.forward(&pooled), marker_head.forward(&pooled)])
     });
-    let mut measure = || -> Result<[f64; 2]> {
-        let answers = |batch: &BertInputs| student.forward(batch, false);
-        let majority = accuracy(|batch| answers(batch).map(|[it, _]| it), &mut majority_test)?;
-        let marker = accuracy(|batch| answers(batch).map(|[_, it]| it), &mut marker_test)?;
-        Ok([majority, marker])
+    let measure = || -> Result<[f64; 2]> {
+        let [majority, _] = student.forward(&majority_test, false)?;
+        let [_, marker] = student.forward(&marker_test, false)?;
+        Ok([
+            accuracy(&majority, &majority_test)?,
+            accuracy(&marker, &marker_test)?,
+        ])
     };
     let before = measure()?;
 
@@ -136,11 +124,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         .run()?;
     let after = measure()?;
 
-    let first = |batch: &BertInputs| Ok(majority_teacher.forward(batch, false)?.logits);
-    let second = |batch: &BertInputs| Ok(marker_teacher.forward(batch, false)?.logits);
+    let [majority, marker] = [
+        majority_teacher.forward(&majority_test, false)?,
+        marker_teacher.forward(&marker_test, false)?,
+    ];
     let teachers = [
-        accuracy(first, &mut majority_test)?,
-        accuracy(second, &mut marker_test)?,
+        accuracy(&majority.logits, &majority_test)?,
+        accuracy(&marker.logits, &marker_test)?,
     ];
     println!("\nAccuracy, and how many batches the student had");
     println!(
@@ -174,16 +164,16 @@ fn random(below: i64, size: [i64; 2]) -> Result<Tensor> {
 }
 
 /// Sentences with and without a majority of tokens from the first half of the vocabulary.
-fn majority(count: i64) -> Result<TensorLoader> {
+fn majority(count: i64) -> Result<Vec<Tensor>> {
     let tokens = random(VOCABULARY, [count, LENGTH])?;
     let first_half = tokens.f_lt(VOCABULARY / 2)?;
     let first_half = first_half.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
     let labels = first_half.f_gt(LENGTH / 2)?.f_to_kind(Kind::Int64)?;
-    TensorLoader::new(vec![tokens, labels], BATCH_SIZE)
+    Ok(vec![tokens, labels])
 }
 
 /// Sentences of 8 to 15 tokens, the rest 0; one of the first 8 is a marker, 1, 2 or 3.
-fn marker(count: i64) -> Result<TensorLoader> {
+fn marker(count: i64) -> Result<Vec<Tensor>> {
     let labels = random(MARKERS, [count, 1])?;
     let others = random(VOCABULARY - MARKERS - 1, [count, LENGTH])?.f_add_scalar(MARKERS + 1)?;
     let positions = Tensor::f_arange(LENGTH, (Kind::Int64, Device::Cpu))?;
@@ -191,7 +181,7 @@ fn marker(count: i64) -> Result<TensorLoader> {
     let is_padding = positions.f_ge_tensor(&random(8, [count, 1])?.f_add_scalar(8)?)?;
     let tokens = labels.f_add_scalar(1)?.f_where_self(&is_marker, &others)?;
     let tokens = tokens.f_masked_fill(&is_padding, 0)?;
-    TensorLoader::new(vec![tokens, labels.f_squeeze_dim(1)?], BATCH_SIZE)
+    Ok(vec![tokens, labels.f_squeeze_dim(1)?])
 }
 
 fn inputs(tensors: Vec<Tensor>) -> Result<BertInputs> {
@@ -210,9 +200,8 @@ fn add_mask(batch: BertInputs) -> Result<BertInputs> {
 fn train(
     teacher: &BertForSequenceClassification,
     variables: &VarStore,
-    loader: Loader<'_>,
-    epochs: u64,
-    config: &TrainingConfig,
+    loader: &mut dyn DataLoader<Batch = BertInputs>,
+    (epochs, config): (u64, &TrainingConfig),
 ) -> Result<()> {
     BasicTrainer::builder(teacher, variables)
         .train_config(config.clone())
@@ -234,17 +223,9 @@ fn teacher_logits(_batch: &BertInputs, output: &LogitsOutput) -> Result<AdaptorO
 }
 
 /// The percentage of the sentences whose label is the one with the largest logit.
-fn accuracy(logits: impl Fn(&BertInputs) -> Result<Tensor>, loader: Loader<'_>) -> Result<f64> {
-    let _guard = tch::no_grad_guard();
-    let (mut right, mut all) = (0, 0);
-    for batch in loader.epoch(1)? {
-        let batch = batch?;
-        let predicted = logits(&batch)?.f_argmax(-1, false)?;
-        if let Some(labels) = &batch.labels {
-            let hits = predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-            right += hits.f_int64_value(&[])?;
-            all += labels.size1()?;
-        }
-    }
-    Ok(100.0 * right as f64 / all as f64)
+fn accuracy(logits: &Tensor, batch: &BertInputs) -> Result<f64> {
+    let labels = batch.labels.as_ref();
+    let labels = labels.ok_or_else(|| Error::other("the batch has no labels"))?;
+    let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
+    Ok(100.0 * hits.f_mean(Kind::Double)?.f_double_value(&[])?)
 }

@@ -40,7 +40,6 @@ struct Options {
     seed: i64,
 }
 
-type Loader = Box<dyn DataLoader<Batch = BertInputs>>;
 /// Any model of this example, as far as its answer goes.
 type Judge<'a> = &'a dyn Model<BertInputs, Output = Tensor>;
 
@@ -75,7 +74,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .train_config(config.clone())
             .adaptor(cross_entropy)
             .build()?
-            .train(&mut sentences(dialect, 6, 2 * options.examples)?)
+            .train(&mut batches(sentences(dialect, 6, 2 * options.examples)?)?)
             .epochs(options.epochs)
             .optimizer(AdamW::new(LEARNING_RATE))
             .run()?;
@@ -99,15 +98,15 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         let variables = VarStore::new(Device::Cpu);
         let student = bert(&variables, 2, 24)?;
         let summary = MultiTeacherDistiller::builder(&student, &variables)
-            .teacher(&deep_judge, logits_only)
+            .teacher(deep_judge, logits_only)
             .teacher(&wide, logits_and_hidden)
-            .teacher(&bag_judge, logits_only)
+            .teacher(bag_judge, logits_only)
             .ensemble(ensemble)
             .student_adaptor(logits_and_hidden)
             .train_config(config.clone())
             .distill_config(distill_config())
             .build()?
-            .train(&mut sentences(0, 0, 6 * options.examples)?)
+            .train(&mut batches(sentences(0, 0, 6 * options.examples)?)?)
             .epochs(options.epochs)
             .optimizer(AdamW::new(LEARNING_RATE))
             .run()?;
@@ -116,20 +115,14 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         cache = summary.cache_bytes.unwrap_or_default();
     }
 
-    println!(
-        "\nAccuracy in %, by dialect\n{:<32}{:>7}{:>7}{:>7}{:>8}",
-        "", 0, 1, 2, "mean"
-    );
+    println!("\nAccuracy in %, by dialect");
+    println!("{:<32}      0      1      2    mean", "");
     for (name, [a, b, c]) in rows {
-        println!(
-            "{name:<32}{a:>7.1}{b:>7.1}{c:>7.1}{:>8.1}",
-            (a + b + c) / 3.0
-        );
+        let mean = (a + b + c) / 3.0;
+        println!("{name:<32}{a:>7.1}{b:>7.1}{c:>7.1}{mean:>8.1}");
     }
-    println!(
-        "Each teacher judged each batch once; what they said took {} KB.",
-        cache / 1024
-    );
+    let kilobytes = cache / 1024;
+    println!("Each teacher judged each batch once; what they said took {kilobytes} KB.");
     Ok(())
 }
 
@@ -162,43 +155,42 @@ fn bert(variables: &VarStore, layers: i64, width: i64) -> Result<BertForSequence
 fn bag_of_tokens(variables: &VarStore, width: i64) -> nn::Sequential {
     let root = variables.root();
     let vocabulary = DIALECTS * DIALECT_SIZE;
+    let linear = |name, size| nn::linear(&root / name, width, size, Default::default());
     nn::seq()
-        .add(nn::embedding(
-            &root / "words",
-            vocabulary,
-            width,
-            Default::default(),
-        ))
+        .add(nn::embedding(&root, vocabulary, width, Default::default()))
         .add_fn(|words| words.mean_dim([1i64].as_slice(), false, Kind::Float))
-        .add(nn::linear(
-            &root / "hidden",
-            width,
-            width,
-            Default::default(),
-        ))
+        .add(linear("hidden", width))
         .add_fn(Tensor::tanh)
-        .add(nn::linear(&root / "output", width, 2, Default::default()))
+        .add(linear("output", 2))
 }
 
-/// Random sentences, the same in each epoch: of every eight in a dialect `often`, the rest in
-/// one drawn from all.
-fn sentences(dialect: i64, often: i64, count: i64) -> Result<Loader> {
-    let random =
-        |below, width| Tensor::f_randint(below, [count, width], (Kind::Int64, Device::Cpu));
-    let words = random(DIALECT_SIZE, LENGTH)?;
+/// Random sentences and their labels; of eight sentences `often` are in one dialect, the rest
+/// in one drawn from all.
+fn sentences(dialect: i64, often: i64, count: i64) -> Result<Vec<Tensor>> {
+    let int64 = (Kind::Int64, Device::Cpu);
+    let words = Tensor::f_randint(DIALECT_SIZE, [count, LENGTH], int64)?;
     let first_half = words.f_lt(DIALECT_SIZE / 2)?;
     let positive = first_half.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Int64)?;
     let labels = positive.f_gt(LENGTH / 2)?.f_to_kind(Kind::Int64)?;
-    let is_chosen = random(8, 1)?.f_lt(often)?;
-    let dialects = random(DIALECTS, 1)?.f_masked_fill(&is_chosen, dialect)?;
+    let is_chosen = Tensor::f_randint(8, [count, 1], int64)?.f_lt(often)?;
+    let dialects = Tensor::f_randint(DIALECTS, [count, 1], int64)?;
+    let dialects = dialects.f_masked_fill(&is_chosen, dialect)?;
     let tokens = words.f_add(&dialects.f_mul_scalar(DIALECT_SIZE)?)?;
-    let loader = TensorLoader::new(vec![tokens, labels], BATCH_SIZE)?.map(|tensors| {
-        let [tokens, labels] = tensors
-            .try_into()
-            .map_err(|_| Error::other("a batch has two tensors"))?;
-        Ok(BertInputs::new(tokens).labels(labels))
-    });
-    Ok(Box::new(loader.fixed()))
+    Ok(vec![tokens, labels])
+}
+
+/// Batches that are the same in each epoch, so that the teachers' outputs can be kept.
+fn batches(sentences: Vec<Tensor>) -> Result<impl DataLoader<Batch = BertInputs>> {
+    Ok(TensorLoader::new(sentences, BATCH_SIZE)?
+        .map(inputs)
+        .fixed())
+}
+
+fn inputs(tensors: Vec<Tensor>) -> Result<BertInputs> {
+    let [tokens, labels] = tensors
+        .try_into()
+        .map_err(|_| Error::other("a batch has two tensors"))?;
+    Ok(BertInputs::new(tokens).labels(labels))
 }
 
 fn logits_and_hidden(_batch: &BertInputs, output: &LogitsOutput) -> Result<AdaptorOutput> {
@@ -211,10 +203,14 @@ fn logits_only(_batch: &BertInputs, logits: &Tensor) -> Result<AdaptorOutput> {
 }
 
 fn cross_entropy(batch: &BertInputs, logits: &Tensor) -> Result<AdaptorOutput> {
-    let labels = batch.labels.as_ref();
-    let labels = labels.ok_or_else(|| Error::other("the batch has no labels"))?;
-    let loss = logits.f_cross_entropy_loss(labels, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
+    let loss =
+        logits.f_cross_entropy_loss(labels(batch)?, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
     Ok(AdaptorOutput::new().losses(&loss))
+}
+
+fn labels(batch: &BertInputs) -> Result<&Tensor> {
+    let labels = batch.labels.as_ref();
+    labels.ok_or_else(|| Error::other("the batch has no labels"))
 }
 
 /// The percentage of each dialect's sentences that a model judges rightly.
@@ -224,16 +220,10 @@ fn accuracies(model: Judge<'_>, options: &Options) -> Result<[f64; 3]> {
     tch::manual_seed(options.seed + 2);
     let mut accuracies = [0.0; 3];
     for (dialect, accuracy) in (0..).zip(&mut accuracies) {
-        let mut right = 0;
-        for batch in sentences(dialect, 8, options.examples)?.epoch(1)? {
-            let batch = batch?;
-            let predicted = model.forward(&batch, false)?.f_argmax(-1, false)?;
-            if let Some(labels) = &batch.labels {
-                let hits = predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-                right += hits.f_int64_value(&[])?;
-            }
-        }
-        *accuracy = 100.0 * right as f64 / options.examples as f64;
+        let batch = inputs(sentences(dialect, 8, options.examples)?)?;
+        let predicted = model.forward(&batch, false)?.f_argmax(-1, false)?;
+        let hits = predicted.f_eq_tensor(labels(&batch)?)?;
+        *accuracy = 100.0 * hits.f_mean(Kind::Double)?.f_double_value(&[])?;
     }
     Ok(accuracies)
 }

@@ -39,8 +39,8 @@ struct Options {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Sentences to learn from; as many are kept for evaluation.
-    #[arg(long, default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
-    examples: usize,
+    #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(u16).range(1..))]
+    examples: u16,
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     seed: i64,
@@ -65,7 +65,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let evaluation = sentences(options.examples, 2 * seed + 1);
     // The next batches are tokenised in another thread while the models are busy.
     let mut texts = ExampleLoader::new(training, BATCH_SIZE, tokenise)?.prefetch(2);
-    let mut unseen = ExampleLoader::new(evaluation, BATCH_SIZE, tokenise)?;
+    let unseen = tokenise(&evaluation.iter().collect::<Vec<_>>())?;
 
     println!("Training a teacher that reads words …");
     let variables = VarStore::new(Device::Cpu);
@@ -86,7 +86,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let teacher = from_fn(|batch: &Texts, _| Ok(bert.forward(&batch.teacher, false)?.logits));
 
     println!("Distilling into a student that reads characters …");
-    let by_model = distil(&teacher, &mut texts, &mut unseen, &options, &config)?;
+    let by_model = distil(&teacher, &mut texts, &unseen, &options, &config)?;
 
     println!("Distilling again, from logits computed beforehand …");
     let judged = texts.epoch(1)?.map(|batch| {
@@ -96,9 +96,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     });
     let mut judged = VecLoader::new(judged.collect::<Result<Vec<_>>>()?)?;
     let hand_on = from_fn(|batch: &Split<Tensor, _>, _| Ok(batch.teacher.shallow_clone()));
-    let by_logits = distil(&hand_on, &mut judged, &mut unseen, &options, &config)?;
+    let by_logits = distil(&hand_on, &mut judged, &unseen, &options, &config)?;
 
-    let right = accuracy(|batch| teacher.forward(batch, false), &mut unseen)?;
+    let right = accuracy(&teacher.forward(&unseen, false)?, &unseen.teacher)?;
     println!("\nTeacher, words: accuracy {right:.1} %\n\nStudents, characters");
     println!("{:<28}{:>10}{:>10}", "teacher's side", "words", "logits");
     let row = |name: &str, digits: usize, value: fn(&Outcome) -> f64| {
@@ -129,7 +129,7 @@ struct Outcome {
 fn distil<T: Batch>(
     teacher: &dyn Model<Split<T, BertInputs>, Output = Tensor>,
     loader: &mut dyn DataLoader<Batch = Split<T, BertInputs>>,
-    unseen: &mut dyn DataLoader<Batch = Texts>,
+    unseen: &Texts,
     options: &Options,
     config: &TrainingConfig,
 ) -> Result<Outcome> {
@@ -139,11 +139,9 @@ fn distil<T: Batch>(
     let student = from_fn(|batch: &Split<T, BertInputs>, train| {
         Ok(bert.forward(&batch.student, train)?.logits)
     });
-    let mut right = || {
-        accuracy(
-            |batch| Ok(bert.forward(&batch.student, false)?.logits),
-            unseen,
-        )
+    let right = || {
+        let logits = bert.forward(&unseen.student, false)?.logits;
+        accuracy(&logits, &unseen.student)
     };
     let before = right()?;
     let losses = MemorySink::new();
@@ -179,7 +177,7 @@ fn bert(
 }
 
 /// Sentences such as `unfair kind known unhappy able`.
-fn sentences(count: usize, seed: u64) -> Vec<String> {
+fn sentences(count: u16, seed: u64) -> Vec<String> {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut word = || {
         let prefix = if rng.random() { "un" } else { "" };
@@ -199,19 +197,12 @@ fn tokenise(sentences: &[&String]) -> Result<Texts> {
             let place = place.ok_or_else(|| Error::other(format!("unknown word `{word}`")))?;
             Ok(1 + 2 * place as i64 + i64::from(stem != word))
         };
-        words.push(
-            sentence
-                .split(' ')
-                .map(word_id)
-                .collect::<Result<Vec<_>>>()?,
-        );
+        let ids = sentence.split(' ').map(word_id);
+        words.push(ids.collect::<Result<Vec<_>>>()?);
         // `a` is 1, `z` is 26 and a blank 27.
-        let character_id = |byte| {
-            if byte == b' ' {
-                27
-            } else {
-                i64::from(byte - b'a') + 1
-            }
+        let character_id = |byte| match byte {
+            b'a'..=b'z' => i64::from(byte - b'a') + 1,
+            _ => 27,
         };
         characters.push(sentence.bytes().map(character_id).collect::<Vec<_>>());
         let negative = sentence.split(' ').filter(|word| word.starts_with("un"));
@@ -228,20 +219,9 @@ fn tokenise(sentences: &[&String]) -> Result<Texts> {
 }
 
 /// The percentage of the sentences whose label is the one with the largest logit.
-fn accuracy(
-    logits: impl Fn(&Texts) -> Result<Tensor>,
-    loader: &mut dyn DataLoader<Batch = Texts>,
-) -> Result<f64> {
-    let _guard = tch::no_grad_guard();
-    let (mut right, mut all) = (0, 0);
-    for batch in loader.epoch(1)? {
-        let batch = batch?;
-        let predicted = logits(&batch)?.f_argmax(-1, false)?;
-        if let Some(labels) = &batch.student.labels {
-            let hits = predicted.f_eq_tensor(labels)?.f_sum(Kind::Int64)?;
-            right += hits.f_int64_value(&[])?;
-            all += labels.size1()?;
-        }
-    }
-    Ok(100.0 * right as f64 / all as f64)
+fn accuracy(logits: &Tensor, batch: &BertInputs) -> Result<f64> {
+    let labels = batch.labels.as_ref();
+    let labels = labels.ok_or_else(|| Error::other("the batch has no labels"))?;
+    let hits = logits.f_argmax(-1, false)?.f_eq_tensor(labels)?;
+    Ok(100.0 * hits.f_mean(Kind::Double)?.f_double_value(&[])?)
 }

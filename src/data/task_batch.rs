@@ -8,7 +8,8 @@ use crate::{Batch, Result};
 ///
 /// ```
 /// use tch::{Device, Tensor};
-/// use textbrewer::{Batch, TaskBatch};
+/// use textbrewer::data::TaskBatch;
+/// use textbrewer::Batch;
 ///
 /// let batch = TaskBatch::new("sentiment", Tensor::from_slice(&[101i64, 102]));
 /// let moved = batch.to_device(Device::Cpu)?;

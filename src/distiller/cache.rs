@@ -14,12 +14,12 @@ use crate::{AdaptorOutput, DistillationConfig, Error, Result};
 ///
 /// Kept are the logits, their masks, and those layers of the features that a match needs, or
 /// all layers of the features that the distiller asked for
-/// ([`keep_features`](Self::keep_features)).
+/// ([`keep_features`](Self::keep_features)). The layers that are not kept come
+/// back as undefined tensors, so that the others keep their places.
 /// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each at a
-/// [place](CachePlace) of its own. Layers that are not kept come back undefined, so that the
-/// others keep their places.
+/// [place](CachePlace) of its own.
 ///
 /// ```
 /// use tch::Tensor;
