@@ -5,6 +5,7 @@ use std::slice;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
+use crate::scalar::ScalarOps;
 use crate::transport::TransportPlan;
 use crate::{AdaptorOutput, Error, MatchLoss, Projection, Result, Side};
 
@@ -122,7 +123,7 @@ impl LayerCosts {
         let cells = self.losses.iter().zip(&plan.flow);
         let moved = cells
             .filter(|&(_, &flow)| flow > 0.0)
-            .map(|(loss, &flow)| Ok(number(loss)?.f_mul_scalar(flow)?))
+            .map(|(loss, &flow)| Ok(number(loss)?.times(flow)?))
             .collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_stack(&moved, 0)?.f_sum(None)?)
     }
