@@ -26,6 +26,8 @@ pub(crate) trait ScalarOps {
     fn over<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
     /// `selfᵉ`
     fn power(&self, exponent: f64) -> Result<Tensor>;
+    /// The Euclidean norm over the last dimension, which stays as 1.
+    fn length(&self) -> Result<Tensor>;
     /// The larger of both; NaN stays NaN.
     fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
     /// The smaller of both; NaN stays NaN.
@@ -75,6 +77,11 @@ impl ScalarOps for Tensor {
         with(self, exponent, |tensor, exponent| {
             tensor.f_pow(&exponent.f_to_device(tensor.device())?)
         })
+    }
+
+    fn length(&self) -> Result<Tensor> {
+        // Only here does libtorch take the order of the norm as a plain number.
+        Tensor::f_pairwise_distance(self, &tensor(0.0)?, 2.0, 0.0, true)
     }
 
     fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
@@ -230,6 +237,17 @@ mod tests {
     }
 
     #[test]
+    fn length_is_the_norm() {
+        // The square of 300 is more than a `Half` can hold.
+        let x = Tensor::from_slice(&[3.0, -4.0, 0.0, 0.0, 300.0, 400.0]).view([3, 2]);
+        for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
+            let length = x.to_kind(kind).length().unwrap();
+            let expected = Tensor::from_slice(&[5.0, 0.0, 500.0]).view([3, 1]);
+            assert_same("length", &length, &expected.to_kind(kind));
+        }
+    }
+
+    #[test]
     fn integers_stay_integers() {
         let whole = Tensor::from_slice(&[-1i64, i64::MAX]);
         assert_same("plus", &whole.plus(3).unwrap(), &whole.g_add_scalar(3));
@@ -248,9 +266,7 @@ mod tests {
     #[test]
     fn gradients_pass_through() {
         for shape in [&[][..], &[1]] {
-            let x = Tensor::from(3f32)
-                .reshape(shape)
-                .set_requires_grad(true);
+            let x = Tensor::from(3f32).reshape(shape).set_requires_grad(true);
             let y = x.times(4.0).unwrap().minus(1.0).unwrap().over(8.0).unwrap();
             y.sum(None).backward();
             assert_eq!(x.grad().double_value(&[]), 0.5);

@@ -110,15 +110,10 @@ impl Ensemble {
                 });
                 let stacked = Tensor::f_stack(&softened.collect::<Result<Vec<_>>>()?, 0)?;
                 let log_sum = stacked.f_logsumexp(&[0i64][..], false)?;
-                Ok(log_sum
-                    .minus(count.ln())?
-                    .times(*temperature)?)
+                Ok(log_sum.minus(count.ln())?.times(*temperature)?)
             }
             Ensemble::Weighted(weights) => {
-                let weighted = logits
-                    .iter()
-                    .zip(weights)
-                    .map(|(z, w)| Ok(z.times(*w)?));
+                let weighted = logits.iter().zip(weights).map(|(z, w)| Ok(z.times(*w)?));
                 Ok(sum(weighted)?.over(weights.iter().sum::<f64>())?)
             }
             Ensemble::Confidence => {

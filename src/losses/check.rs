@@ -36,8 +36,12 @@ pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -
 }
 
 fn check_kinds(loss: &str, (student, teacher): (Kind, Kind)) -> Result<()> {
-    let floating =
-        |kind| matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double);
+    let floating = |kind| {
+        matches!(
+            kind,
+            Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double
+        )
+    };
     if floating(student) && floating(teacher) {
         return Ok(());
     }
@@ -96,13 +100,17 @@ mod tests {
     fn kinds_and_devices_that_do_not_fit_are_named() {
         assert!(check_kinds("cos", (Kind::Float, Kind::Half)).is_ok());
         assert_eq!(
-            check_kinds("cos", (Kind::Float, Kind::Int64)).unwrap_err().to_string(),
+            check_kinds("cos", (Kind::Float, Kind::Int64))
+                .unwrap_err()
+                .to_string(),
             "cos: expected floating-point numbers on both sides (convert with `to_kind`), \
              got student Float and teacher Int64"
         );
         assert!(check_devices("cos", (Device::Cuda(1), Device::Cuda(1))).is_ok());
         assert_eq!(
-            check_devices("cos", (Device::Cuda(0), Device::Cpu)).unwrap_err().to_string(),
+            check_devices("cos", (Device::Cuda(0), Device::Cpu))
+                .unwrap_err()
+                .to_string(),
             "cos: expected student and teacher on one device (move one with `to_device`), \
              got student on Cuda(0) and teacher on Cpu"
         );

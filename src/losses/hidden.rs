@@ -112,9 +112,7 @@ pub fn pkd(student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>) -> Result
     same_hidden("pkd", &student.size(), &teacher.size())
         .map_err(|_| unfit("student and teacher of one batch and hidden size (add `proj` to the match where hidden sizes differ)"))?;
     let teacher = in_students_kind("pkd", &student, &teacher)?;
-    let normalised = |state: &Tensor| -> Result<Tensor> {
-        Ok(state.f_div(&state.f_frobenius_norm([1i64].as_slice(), true)?)?)
-    };
+    let normalised = |state: &Tensor| -> Result<Tensor> { Ok(state.f_div(&state.length()?)?) };
     Ok(normalised(&student)?
         .f_sub(&normalised(&teacher)?)?
         .f_square()?

@@ -62,7 +62,7 @@ pub fn flsw(
         }
         let direction = |logits: &Tensor| -> Result<Tensor> {
             let logits = logits.f_detach()?;
-            let length = logits.f_frobenius_norm([-1i64].as_slice(), true)?;
+            let length = logits.length()?;
             Ok(logits.f_div(&length.plus(eps)?)?)
         };
         let weights = direction(student)?

@@ -32,10 +32,7 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Result<Tensor> {
         _ => mask.f_unsqueeze(1)?.f_unsqueeze(1)?,
     };
     // (1 − mask) · lowest
-    Ok(mask
-        .f_neg()?
-        .plus(1.0)?
-        .times(lowest(kind)?)?)
+    Ok(mask.f_neg()?.plus(1.0)?.times(lowest(kind)?)?)
 }
 
 /// The mask in the kind of the scores, which autocast may have lowered. A plain
