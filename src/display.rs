@@ -7,6 +7,8 @@ use std::fmt;
 use tch::nn::VarStore;
 use tch::Tensor;
 
+use crate::weights::state_dict;
+
 /// Tensors and their names, as [`display_parameters`] takes them: made from a
 /// `&VarStore` or a list of `(String, Tensor)`.
 ///
@@ -24,7 +26,7 @@ pub struct NamedTensors(Vec<(String, Tensor)>);
 /// Sorted by name, numbers by value: `layer.2` before `layer.10`. A store has no order.
 impl From<&VarStore> for NamedTensors {
     fn from(store: &VarStore) -> Self {
-        let mut tensors: Vec<_> = store.variables().into_iter().collect();
+        let mut tensors = state_dict(store);
         tensors.sort_by(|(a, _), (b, _)| natural_order(a, b));
         NamedTensors(tensors)
     }

@@ -17,6 +17,7 @@ pub mod models;
 pub mod optim;
 mod presets;
 mod projection;
+mod scalar;
 pub mod schedule;
 pub mod transport;
 pub mod weights;

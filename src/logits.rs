@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Context;
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// Gives the label the teacher's largest logit, and the class that had it the label's.
@@ -58,13 +59,13 @@ pub fn probability_shift(teacher_logits: &Tensor, labels: &Tensor) -> Result<Ten
     let largest = teacher_logits.f_argmax(-1, true)?;
     let labels = match positions.len() {
         1 => {
-            let from_the_end = labels.f_add_scalar(classes)?;
-            from_the_end.f_where_self(&labels.f_lt(0)?, &labels)?
+            let from_the_end = labels.plus(classes)?;
+            from_the_end.f_where_self(&labels.is_below(0)?, &labels)?
         }
         _ => labels,
     };
     // Where the label is the largest already, the swap below changes nothing.
-    let labels = largest.f_where_self(&labels.f_lt(0)?, &labels)?;
+    let labels = largest.f_where_self(&labels.is_below(0)?, &labels)?;
 
     let at_largest = teacher_logits.f_gather(-1, &largest, false)?;
     let at_label = teacher_logits

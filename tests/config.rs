@@ -350,7 +350,7 @@ fn group_options() -> impl Strategy<Value = GroupOptions> {
         option::of(positive()),
     )
         .prop_map(|(learning_rate, weight_decay, betas, eps, momentum)| {
-            let mut options = GroupOptions::default();
+            let mut options = GroupOptions::new();
             options.learning_rate = learning_rate;
             options.weight_decay = weight_decay;
             options.betas = betas;

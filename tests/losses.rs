@@ -415,3 +415,72 @@ fn shapes_that_do_not_fit_are_errors() {
         assert_eq!(message(loss), expected);
     }
 }
+
+type Loss = fn(&Tensor, &Tensor) -> Result<Tensor>;
+
+/// Every loss without a mask; those on two layers a side get the same one twice.
+fn all_losses() -> Vec<(&'static str, &'static [i64], Loss)> {
+    use textbrewer::losses::*;
+    const LOGITS: &[i64] = &[2, 5];
+    const HIDDEN: &[i64] = &[2, 3, 4];
+    const ATTENTION: &[i64] = &[2, 2, 3, 3];
+    fn twice(state: &Tensor) -> [Tensor; 2] {
+        [state.shallow_clone(), state.shallow_clone()]
+    }
+    vec![
+        ("kd_mse", LOGITS, |s, t| kd_mse(s, t, &2.0.into())),
+        ("kd_ce", LOGITS, |s, t| kd_ce(s, t, &2.0.into())),
+        ("kd_kl", LOGITS, |s, t| kd_kl(s, t, &2.0.into())),
+        ("kd_bce", LOGITS, |s, t| kd_bce(s, t, &2.0.into())),
+        ("regression_mse", LOGITS, regression_mse),
+        ("smooth_l1", LOGITS, smooth_l1),
+        ("hidden_mse", HIDDEN, |s, t| hidden_mse(s, t, None)),
+        ("cos", HIDDEN, |s, t| cos(s, t, None)),
+        ("pkd", HIDDEN, |s, t| pkd(s, t, None)),
+        ("fsp", HIDDEN, |s, t| fsp(&twice(s), &twice(t), None)),
+        ("mmd", HIDDEN, |s, t| mmd(&twice(s), &twice(t), None)),
+        ("attention_mse", ATTENTION, |s, t| attention_mse(s, t, None)),
+        ("attention_mse_sum", ATTENTION, |s, t| {
+            attention_mse_sum(s, t, None)
+        }),
+        ("attention_ce", ATTENTION, |s, t| attention_ce(s, t, None)),
+        ("attention_ce_mean", ATTENTION, |s, t| {
+            attention_ce_mean(s, t, None)
+        }),
+    ]
+}
+
+#[test]
+fn a_teacher_in_another_floating_point_kind_is_converted() {
+    for (name, shape, loss) in all_losses() {
+        let student = waves(shape, 0.1).to_kind(Kind::Float);
+        for kind in [Kind::Half, Kind::BFloat16, Kind::Double] {
+            let teacher = waves(shape, 0.7).to_kind(kind);
+            let got = loss(&student, &teacher).unwrap();
+            let expected = loss(&student, &teacher.to_kind(Kind::Float)).unwrap();
+            assert_eq!(got.kind(), Kind::Float, "{name}");
+            assert_eq!(got, expected, "{name}, {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn integers_are_refused_by_name() {
+    for (name, shape, loss) in all_losses() {
+        let student = waves(shape, 0.1).to_kind(Kind::Float);
+        let teacher = waves(shape, 0.7).to_kind(Kind::Int64);
+        for (student, teacher, got) in [
+            (&student, &teacher, "student Float and teacher Int64"),
+            (&teacher, &student, "student Int64 and teacher Float"),
+            (&teacher, &teacher, "student Int64 and teacher Int64"),
+        ] {
+            assert_eq!(
+                loss(student, teacher).unwrap_err().to_string(),
+                format!(
+                    "{name}: expected floating-point numbers on both sides (convert with \
+                     `to_kind`), got {got}"
+                )
+            );
+        }
+    }
+}

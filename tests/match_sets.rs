@@ -222,7 +222,6 @@ fn maps_that_cannot_work_are_refused() {
 }
 
 fn check(map: &LayerMap, teacher: usize, student: usize) -> Result<(), TestCaseError> {
-    let (teacher, student) = (teacher as i64, student as i64);
     for (t, s) in map.pairs() {
         prop_assert!(
             (1..=teacher).contains(t) && (1..=student).contains(s),
@@ -236,6 +235,7 @@ fn check(map: &LayerMap, teacher: usize, student: usize) -> Result<(), TestCaseE
             "{pair:?} repeats a layer"
         );
     }
+    let (teacher, student) = (teacher as i64, student as i64);
     // Positions in the lists: one more for hidden states, none negative.
     for (matches, more) in [
         (map.clone().with_embeddings().hidden("cos"), 1),
@@ -256,14 +256,14 @@ proptest! {
         let uniform = LayerMap::uniform(teacher, student).unwrap();
         check(&uniform, teacher, student)?;
         prop_assert_eq!(uniform.pairs().len(), student);
-        prop_assert_eq!(uniform.pairs().last(), Some(&(teacher as i64, student as i64)));
+        prop_assert_eq!(uniform.pairs().last(), Some(&(teacher, student)));
 
         let last = LayerMap::last(teacher, student, n);
         prop_assert_eq!(last.is_ok(), n <= teacher.min(student));
         if let Ok(last) = last {
             check(&last, teacher, student)?;
             prop_assert_eq!(last.pairs().len(), n);
-            prop_assert_eq!(last.pairs().last(), Some(&(teacher as i64, student as i64)));
+            prop_assert_eq!(last.pairs().last(), Some(&(teacher, student)));
         }
         let skip = LayerMap::skip(teacher, student, n);
         prop_assert_eq!(skip.is_ok(), n * student <= teacher);

@@ -182,12 +182,16 @@ fn a_restored_state_goes_on_exactly_as_before() {
         for group in resumed.groups(&case.options) {
             other.add_group(group).unwrap();
         }
-        other.load_state(&optimizer.state()).unwrap();
+        other.load_state(&optimizer.state().unwrap()).unwrap();
         // What was loaded is a copy: steps of the first must not reach the second.
         whole.train(&mut optimizer, 5..STEPS, false);
         resumed.train(&mut other, 5..STEPS, false);
         assert_eq!(whole.values(), resumed.values(), "{name}");
-        assert_eq!(optimizer.state().len(), other.state().len(), "{name}");
+        assert_eq!(
+            optimizer.state().unwrap().len(),
+            other.state().unwrap().len(),
+            "{name}"
+        );
     }
 }
 
@@ -198,9 +202,9 @@ fn steps_are_counted_per_parameter_and_named_in_the_state() {
     for group in parameters.groups(&GroupOptions::default()) {
         optimizer.add_group(group).unwrap();
     }
-    assert!(optimizer.state().is_empty());
+    assert!(optimizer.state().unwrap().is_empty());
     parameters.train(&mut optimizer, 0..3, false);
-    let state = optimizer.state();
+    let state = optimizer.state().unwrap();
     let names: Vec<_> = state.keys().map(String::as_str).collect();
     assert_eq!(
         names,
@@ -228,9 +232,84 @@ fn group(name: &str, parameter: &str, tensor: &Tensor) -> ParamGroup {
     ParamGroup::new(name, vec![(parameter.to_owned(), tensor.shallow_clone())])
 }
 
-/// `GroupOptions` can be made outside the crate only from its default or from JSON.
 fn options(json: &str) -> GroupOptions {
     serde_json::from_str(json).unwrap()
+}
+
+#[test]
+fn options_built_are_those_of_json() {
+    let built = GroupOptions::new()
+        .learning_rate(1e-3)
+        .weight_decay(0.2)
+        .betas(0.8, 0.9)
+        .eps(1e-6)
+        .momentum(0.7);
+    let read = options(
+        r#"{"lr": 1e-3, "weight_decay": 0.2, "betas": [0.8, 0.9], "eps": 1e-6, "momentum": 0.7}"#,
+    );
+    assert_eq!(built, read);
+    assert_eq!(GroupOptions::new(), options("{}"));
+}
+
+#[test]
+fn a_state_is_not_changed_by_later_steps() {
+    let weight = variable();
+    let mut optimizer = AdamW::new(0.1);
+    optimizer.add_group(group("all", "w", &weight)).unwrap();
+    weight.square().sum(None).backward();
+    optimizer.step(1.0).unwrap();
+    let state = optimizer.state().unwrap();
+    let before = Vec::<f32>::try_from(&state["w.exp_avg"]).unwrap();
+    optimizer.step(1.0).unwrap();
+    assert_eq!(Vec::<f32>::try_from(&state["w.exp_avg"]).unwrap(), before);
+    let now = optimizer.state().unwrap();
+    assert_ne!(Vec::<f32>::try_from(&now["w.exp_avg"]).unwrap(), before);
+}
+
+#[test]
+fn a_sparse_gradient_is_an_error_and_nothing_changes() {
+    let optimizers: [Box<dyn Optimizer>; 3] = [
+        Box::new(AdamW::new(0.1)),
+        Box::new(Adam::new(0.1).weight_decay(0.1)),
+        Box::new(Sgd::new(0.1).momentum(0.9)),
+    ];
+    for mut optimizer in optimizers {
+        let dense = variable();
+        let table = Tensor::ones([3, 2], (Kind::Float, Device::Cpu)).set_requires_grad(true);
+        optimizer.add_group(group("all", "w", &dense)).unwrap();
+        optimizer
+            .add_group(group("words", "table", &table))
+            .unwrap();
+        let rows = Tensor::embedding(&table, &Tensor::from_slice(&[0i64, 2]), -1, false, true);
+        (rows.sum(None) + dense.sum(None)).backward();
+        let error = optimizer.step(1.0).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "optimizer step, group `words`, `table`: has a sparse gradient, which this optimizer \
+             does not support; make its embedding with `sparse: false`"
+        );
+        assert_eq!(Vec::<f32>::try_from(dense.detach()).unwrap(), [1.0, 2.0]);
+    }
+}
+
+#[test]
+fn a_store_that_changed_its_kind_between_steps_is_an_error() {
+    let store = tch::nn::VarStore::new(Device::Cpu);
+    let weight = store.root().ones("w", &[2]);
+    let mut optimizer = AdamW::new(0.1);
+    optimizer.add_group(group("all", "w", &weight)).unwrap();
+    weight.sum(None).backward();
+    optimizer.step(1.0).unwrap();
+    let mut store = store;
+    store.double();
+    optimizer.zero_grad().unwrap();
+    weight.sum(None).backward();
+    let error = optimizer.step(1.0).unwrap_err().to_string();
+    assert!(
+        error.starts_with("optimizer step, group `all`, `w`: "),
+        "{error}"
+    );
 }
 
 #[test]
@@ -253,41 +332,39 @@ fn options_that_cannot_work_name_group_and_option() {
         || Box::new(Adam::new(0.1)),
         || Box::new(Sgd::new(0.1).momentum(0.9)),
     ];
-    let mut nan = GroupOptions::default();
-    nan.learning_rate = Some(f64::NAN);
-    let mut infinite = GroupOptions::default();
-    infinite.weight_decay = Some(f64::INFINITY);
+    let nan = GroupOptions::new().learning_rate(f64::NAN);
+    let infinite = GroupOptions::new().weight_decay(f64::INFINITY);
     for (which, options, message) in [
         (
             0,
             options(r#"{"lr": -1.0}"#),
-            "lr: must be a finite number of at least 0, got -1",
+            "lr: must be a finite number, at least 0, is -1",
         ),
-        (1, nan, "lr: must be a finite number of at least 0, got NaN"),
+        (1, nan, "lr: must be a finite number, at least 0, is NaN"),
         (
             2,
             infinite,
-            "weight_decay: must be a finite number of at least 0, got inf",
+            "weight_decay: must be a finite number, at least 0, is inf",
         ),
         (
             0,
             options(r#"{"eps": -1e-8}"#),
-            "eps: must be a finite number of at least 0, got -0.00000001",
+            "eps: must be a finite number, at least 0, is -0.00000001",
         ),
         (
             0,
             options(r#"{"betas": [1.0, 0.9]}"#),
-            "betas[0]: must be at least 0 and less than 1, got 1",
+            "betas[0]: must be at least 0 and less than 1, is 1",
         ),
         (
             1,
             options(r#"{"betas": [0.9, -0.1]}"#),
-            "betas[1]: must be at least 0 and less than 1, got -0.1",
+            "betas[1]: must be at least 0 and less than 1, is -0.1",
         ),
         (
             2,
             options(r#"{"momentum": -0.5}"#),
-            "momentum: must be a finite number of at least 0, got -0.5",
+            "momentum: must be a finite number, at least 0, is -0.5",
         ),
     ] {
         let mut optimizer = optimizers[which]();
@@ -359,7 +436,7 @@ fn a_state_that_does_not_fit_changes_nothing() {
     optimizer.add_group(group("all", "w", &weight)).unwrap();
     weight.square().sum(None).backward();
     optimizer.step(1.0).unwrap();
-    let before = Vec::<f32>::try_from(&optimizer.state()["w.exp_avg"]).unwrap();
+    let before = Vec::<f32>::try_from(&optimizer.state().unwrap()["w.exp_avg"]).unwrap();
 
     let wrong = BTreeMap::from([
         (
@@ -387,9 +464,9 @@ fn a_state_that_does_not_fit_changes_nothing() {
         error.contains("`w.exp_avg` is missing\n  `w.exp_avg_sq` is missing"),
         "{error}"
     );
-    let after = Vec::<f32>::try_from(&optimizer.state()["w.exp_avg"]).unwrap();
+    let after = Vec::<f32>::try_from(&optimizer.state().unwrap()["w.exp_avg"]).unwrap();
     assert_eq!(before, after);
-    assert_eq!(optimizer.state()["w.step"].int64_value(&[]), 1);
+    assert_eq!(optimizer.state().unwrap()["w.step"].int64_value(&[]), 1);
 }
 
 #[test]

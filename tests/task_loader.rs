@@ -1,7 +1,7 @@
 //! Several tasks in one stream: who comes how often, in which order, and what is refused.
 
 use textbrewer::data::{DataLoader, ExampleLoader, FnLoader, TaskLoader};
-use textbrewer::{Batch, Error, Result, TaskBatch, VecLoader};
+use textbrewer::{Error, Result, TaskBatch, VecLoader};
 
 /// A loader whose batches are `first`, `first + 1` and so on.
 fn numbers(first: u64, batches: u64) -> impl DataLoader<Batch = u64> {
@@ -170,25 +170,6 @@ fn loaders_can_be_lent_and_converted_by_task() {
     let expected = [("plain", 0), ("doubled", 20), ("plain", 1), ("doubled", 22)];
     let expected = expected.map(|(task, batch)| TaskBatch::new(task, batch));
     assert_eq!(take(&mut loader, 4), expected);
-}
-
-#[test]
-fn a_batch_keeps_task_and_ids() {
-    struct Numbered([u64; 2]);
-    impl Batch for Numbered {
-        fn to_device(&self, _: tch::Device) -> Result<Self> {
-            Ok(Numbered(self.0))
-        }
-        fn ids(&self) -> Option<&[u64]> {
-            Some(&self.0)
-        }
-    }
-    let batches = VecLoader::new(vec![Numbered([7, 8])]).unwrap();
-    let mut loader = TaskLoader::new().task("qa", batches);
-    let batch = loader.epoch(1).unwrap().next().unwrap().unwrap();
-    let moved = batch.to_device(tch::Device::Cpu).unwrap();
-    assert_eq!(moved.task, "qa");
-    assert_eq!(moved.ids(), Some(&[7, 8][..]));
 }
 
 #[test]

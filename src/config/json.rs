@@ -13,12 +13,12 @@ use serde_path_to_error::Track;
 
 use crate::Error;
 
-pub(super) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
+pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
     let text = fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
     from_text(&text, &path.display().to_string())
 }
 
-pub(super) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
+pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
     from_text(text, "JSON text")
 }
 

@@ -47,7 +47,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerMap {
     /// Teacher's layer and student's, counted from 1.
-    pairs: Vec<(i64, i64)>,
+    pairs: Vec<(usize, usize)>,
     embeddings: bool,
     weight: f64,
     projection: Option<ProjectionSpec>,
@@ -64,11 +64,10 @@ impl LayerMap {
     /// When a model has no layers.
     pub fn uniform(teacher_layers: usize, student_layers: usize) -> Result<Self> {
         let (teacher, student) = depths(teacher_layers, student_layers)?;
-        let spread = |i: i64| {
-            // The product of two depths need not fit into 64 bits; the quotient does.
-            let layer = (i128::from(i) * i128::from(teacher) + i128::from(student) - 1)
-                / i128::from(student);
-            i64::try_from(layer).unwrap_or(teacher)
+        let spread = |i: usize| {
+            // The product of two depths need not fit into a `usize`; the quotient does.
+            let layer = (i as u128 * teacher as u128).div_ceil(student as u128);
+            usize::try_from(layer).unwrap_or(teacher)
         };
         Ok(Self::of((1..=student).map(|i| (spread(i), i))))
     }
@@ -90,19 +89,15 @@ impl LayerMap {
     pub fn last(teacher_layers: usize, student_layers: usize, count: usize) -> Result<Self> {
         let (teacher, student) = depths(teacher_layers, student_layers)?;
         let most = teacher.min(student);
-        match i64::try_from(count) {
-            Ok(count) if (1..=most).contains(&count) => {
-                let pair = |back| (teacher - back, student - back);
-                Ok(Self::of((0..count).rev().map(pair)))
-            }
-            _ => Err(Error::config(
-                "LayerMap::last, count",
-                format!(
-                    "must be from 1 to {most}, is {count}: the teacher has {teacher} layers, \
-                     the student {student}"
-                ),
-            )),
+        if !(1..=most).contains(&count) {
+            let reason = format!(
+                "must be from 1 to {most}, is {count}: the teacher has {teacher} layers, \
+                 the student {student}"
+            );
+            return Err(Error::config("LayerMap::last, count", reason));
         }
+        let pair = |back| (teacher - back, student - back);
+        Ok(Self::of((0..count).rev().map(pair)))
     }
 
     /// Every layer of the student imitates every `step`th of the teacher, from the first
@@ -123,22 +118,19 @@ impl LayerMap {
     pub fn skip(teacher_layers: usize, student_layers: usize, step: usize) -> Result<Self> {
         let (teacher, student) = depths(teacher_layers, student_layers)?;
         let most = teacher / student;
-        match i64::try_from(step) {
-            Ok(step) if (1..=most).contains(&step) => {
-                Ok(Self::of((1..=student).map(|i| (i * step, i))))
-            }
-            _ if most == 0 => Err(Error::config(
-                "LayerMap::skip",
-                format!("a teacher of {teacher} layers is too shallow for a student of {student}"),
-            )),
-            _ => Err(Error::config(
-                "LayerMap::skip, step",
-                format!(
-                    "must be from 1 to {most}, is {step}: the teacher has {teacher} layers, \
-                     the student {student}"
-                ),
-            )),
+        if most == 0 {
+            let reason =
+                format!("a teacher of {teacher} layers is too shallow for a student of {student}");
+            return Err(Error::config("LayerMap::skip", reason));
         }
+        if !(1..=most).contains(&step) {
+            let reason = format!(
+                "must be from 1 to {most}, is {step}: the teacher has {teacher} layers, \
+                 the student {student}"
+            );
+            return Err(Error::config("LayerMap::skip, step", reason));
+        }
+        Ok(Self::of((1..=student).map(|i| (i * step, i))))
     }
 
     /// These pairs, teacher's layer first, counted from 1. Whether the models have them is
@@ -162,25 +154,19 @@ impl LayerMap {
                 "is empty; give a layer of the teacher and one of the student",
             ));
         }
-        let mut known = Vec::with_capacity(pairs.len());
-        for (i, (teacher, student)) in pairs.into_iter().enumerate() {
-            match (i64::try_from(teacher), i64::try_from(student)) {
-                (Ok(teacher), Ok(student)) if teacher > 0 && student > 0 => {
-                    known.push((teacher, student));
-                }
-                _ => {
-                    let reason = format!(
-                        "({teacher}, {student}) is no pair of layers: they are counted from 1; \
-                         for the embeddings there is `with_embeddings`"
-                    );
-                    return Err(Error::config(format!("LayerMap::from_pairs[{i}]"), reason));
-                }
+        for (i, &(teacher, student)) in pairs.iter().enumerate() {
+            if teacher == 0 || student == 0 {
+                let reason = format!(
+                    "({teacher}, {student}) is no pair of layers: they are counted from 1; \
+                     for the embeddings there is `with_embeddings`"
+                );
+                return Err(Error::config(format!("LayerMap::from_pairs[{i}]"), reason));
             }
         }
-        Ok(Self::of(known))
+        Ok(Self::of(pairs))
     }
 
-    fn of(pairs: impl IntoIterator<Item = (i64, i64)>) -> Self {
+    fn of(pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         LayerMap {
             pairs: pairs.into_iter().collect(),
             embeddings: false,
@@ -211,7 +197,7 @@ impl LayerMap {
     }
 
     /// Teacher's layer and student's, counted from 1, without the embeddings.
-    pub fn pairs(&self) -> &[(i64, i64)] {
+    pub fn pairs(&self) -> &[(usize, usize)] {
         &self.pairs
     }
 
@@ -230,7 +216,8 @@ impl LayerMap {
     /// A match of attentions for each pair: `attention_mse`, `attention_ce`, ….
     #[must_use]
     pub fn attention(&self, loss: &str) -> Vec<IntermediateMatch> {
-        let matches = self.pairs.iter().map(|(t, s)| {
+        let matches = self.positions().map(|(t, s)| {
+            // No embeddings come first here.
             let layers = (Layers::One(t - 1), Layers::One(s - 1));
             self.matching("attention", layers, loss)
         });
@@ -277,7 +264,15 @@ impl LayerMap {
     /// Positions in the lists of hidden states, where the embeddings come first.
     fn states(&self) -> Vec<(i64, i64)> {
         let embeddings = self.embeddings.then_some((0, 0));
-        embeddings.into_iter().chain(self.pairs.clone()).collect()
+        embeddings.into_iter().chain(self.positions()).collect()
+    }
+
+    /// The pairs as the signed numbers that matches are written in. No model has so many
+    /// layers that they would not fit.
+    fn positions(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
+        let signed = |layer: usize| i64::try_from(layer).unwrap_or(i64::MAX);
+        let pairs = self.pairs.iter();
+        pairs.map(move |&(teacher, student)| (signed(teacher), signed(student)))
     }
 
     fn matching(
@@ -295,13 +290,13 @@ impl LayerMap {
 }
 
 /// How many layers the models have, both at least 1.
-fn depths(teacher: usize, student: usize) -> Result<(i64, i64)> {
-    let depth = |which: &str, layers: usize| match i64::try_from(layers) {
-        Ok(depth) if depth > 0 => Ok(depth),
-        _ => Err(Error::config(
+fn depths(teacher: usize, student: usize) -> Result<(usize, usize)> {
+    let depth = |which: &str, layers: usize| match layers {
+        0 => Err(Error::config(
             format!("LayerMap, {which}_layers"),
-            format!("a model with {layers} layers cannot be matched"),
+            "a model with 0 layers cannot be matched",
         )),
+        layers => Ok(layers),
     };
     Ok((depth("teacher", teacher)?, depth("student", student)?))
 }

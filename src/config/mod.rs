@@ -7,7 +7,7 @@
 
 mod device;
 mod distillation;
-mod json;
+pub(crate) mod json;
 mod layer_map;
 mod layers;
 mod match_list;

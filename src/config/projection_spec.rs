@@ -107,40 +107,7 @@ impl ProjectionSpec {
                 ));
             }
         }
-        let options = &self.options;
-        for (key, value) in [
-            ("lr", options.learning_rate),
-            ("weight_decay", options.weight_decay),
-            ("eps", options.eps),
-            ("momentum", options.momentum),
-        ] {
-            check_option(path, key, value, f64::INFINITY)?;
-        }
-        let betas = options
-            .betas
-            .map_or([None, None], |(a, b)| [Some(a), Some(b)]);
-        for (key, beta) in ["betas[0]", "betas[1]"].into_iter().zip(betas) {
-            check_option(path, key, beta, 1.0)?;
-        }
-        Ok(())
-    }
-}
-
-/// That an option is at least 0, finite and below `limit`.
-fn check_option(path: &str, key: &str, value: Option<f64>, limit: f64) -> crate::Result<()> {
-    match value {
-        Some(value) if !(0.0..limit).contains(&value) => {
-            let below = if limit.is_finite() {
-                format!("at least 0 and less than {limit}")
-            } else {
-                "a finite number, at least 0".to_owned()
-            };
-            Err(Error::config(
-                format!("{path}[3].{key}"),
-                format!("must be {below}, is {value}"),
-            ))
-        }
-        _ => Ok(()),
+        self.options.check(&format!("{path}[3]."))
     }
 }
 

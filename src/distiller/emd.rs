@@ -22,6 +22,7 @@ use crate::distiller::{
 };
 use crate::optim::ParamGroup;
 use crate::transport::{self, TransportPlan};
+use crate::weights::state_dict;
 use crate::{
     AdaptorOutput, Batch, Error, MatchLoss, Model, Presets, Projection, Result, TrainingConfig,
 };
@@ -344,8 +345,7 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
     fn extra_groups(&self) -> Vec<ParamGroup> {
         let mut groups = self.shared.matches().param_groups();
         if let Some(spec) = &self.emd_config.hidden_projection {
-            let mut parameters: Vec<_> = self.projections.variables().into_iter().collect();
-            parameters.sort_by(|a, b| a.0.cmp(&b.0));
+            let parameters = state_dict(&self.projections);
             groups
                 .push(ParamGroup::new("emd_projection", parameters).options(spec.options.clone()));
         }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::scalar::ScalarOps;
 use crate::{AdaptorOutput, Error, Result};
 
 /// How the logits of several teachers become one.
@@ -126,26 +127,21 @@ impl Ensemble {
         }
         match self {
             Ensemble::MeanLogits => {
-                Ok(sum(logits.iter().map(|z| Ok(z.shallow_clone())))?.f_div_scalar(count)?)
+                Ok(sum(logits.iter().map(|z| Ok(z.shallow_clone())))?.over(count)?)
             }
             Ensemble::MeanProbabilities { temperature } => {
                 // In logarithms, where small probabilities do not vanish.
                 let softened = logits.iter().map(|z| {
-                    let scaled = z.f_div_scalar(*temperature)?;
+                    let scaled = z.over(*temperature)?;
                     Ok(scaled.f_log_softmax(-1, None::<Kind>)?)
                 });
                 let stacked = Tensor::f_stack(&softened.collect::<Result<Vec<_>>>()?, 0)?;
                 let log_sum = stacked.f_logsumexp(&[0i64][..], false)?;
-                Ok(log_sum
-                    .f_sub_scalar(count.ln())?
-                    .f_mul_scalar(*temperature)?)
+                Ok(log_sum.minus(count.ln())?.times(*temperature)?)
             }
             Ensemble::Weighted(weights) => {
-                let weighted = logits
-                    .iter()
-                    .zip(weights)
-                    .map(|(z, w)| Ok(z.f_mul_scalar(*w)?));
-                Ok(sum(weighted)?.f_div_scalar(weights.iter().sum::<f64>())?)
+                let weighted = logits.iter().zip(weights).map(|(z, w)| Ok(z.times(*w)?));
+                Ok(sum(weighted)?.over(weights.iter().sum::<f64>())?)
             }
             Ensemble::Confidence => {
                 let confidence = |z: &Tensor| -> Result<Tensor> {

@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// The name under which the weighted sum is logged.
@@ -86,7 +87,7 @@ impl LossReport {
                     format!("shape {:?}", term.loss.size()),
                 ));
             }
-            Ok(term.loss.f_reshape([0i64; 0])?.f_mul_scalar(term.weight)?)
+            Ok(term.loss.f_reshape([0i64; 0])?.times(term.weight)?)
         });
         sum(weighted)?.ok_or_else(|| {
             Error::config(

@@ -8,6 +8,7 @@ use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
 use crate::optim::{clip_grad_norm, Optimizer};
+use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
 use crate::{Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
 
@@ -145,7 +146,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let divisor = self.plan.divisor(counted);
         let scaled = match divisor {
             1 => total,
-            _ => total.f_div_scalar(divisor as f64)?,
+            _ => total.over(divisor as f64)?,
         };
         scaled.f_backward().context(context)
     }

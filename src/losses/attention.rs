@@ -6,7 +6,8 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{count_pairs, mask_like, mismatch, pairs};
+use super::check::{count_pairs, in_students_kind, mask_like, mismatch, pairs};
+use crate::scalar::ScalarOps;
 use crate::Result;
 
 const PADDING: f64 = -1e-3;
@@ -41,7 +42,8 @@ const PADDING: f64 = -1e-3;
 /// ```
 pub fn attention_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     same_heads("attention_mse", "attention_mse_sum", student, teacher)?;
-    mse("attention_mse", student, teacher, mask)
+    let teacher = in_students_kind("attention_mse", student, teacher)?;
+    mse("attention_mse", student, &teacher, mask)
 }
 
 /// Mean squared error of the attentions summed over the heads.
@@ -71,6 +73,7 @@ pub fn attention_mse_sum(
     teacher: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let teacher = &in_students_kind("attention_mse_sum", student, teacher)?;
     let over_heads = |attention: &Tensor| -> Result<Tensor> {
         Ok(match attention.dim() {
             4 => attention.f_sum_dim_intlist([1i64].as_slice(), false, None)?,
@@ -115,7 +118,8 @@ pub fn attention_mse_sum(
 /// ```
 pub fn attention_ce(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     same_heads("attention_ce", "attention_ce_mean", student, teacher)?;
-    cross_entropy("attention_ce", student, teacher, mask)
+    let teacher = in_students_kind("attention_ce", student, teacher)?;
+    cross_entropy("attention_ce", student, &teacher, mask)
 }
 
 /// Cross entropy of the attentions averaged over the heads.
@@ -147,6 +151,7 @@ pub fn attention_ce_mean(
     teacher: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<Tensor> {
+    let teacher = &in_students_kind("attention_ce_mean", student, teacher)?;
     let over_heads = |attention: &Tensor| -> Result<Tensor> {
         Ok(match attention.dim() {
             4 => attention.f_mean_dim([1i64].as_slice(), false, None)?,
@@ -160,8 +165,8 @@ pub fn attention_ce_mean(
 
 fn mse(loss: &str, student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let Some(mask) = mask else {
-        let student = student.f_threshold(PADDING, 0.0)?;
-        let teacher = teacher.f_threshold(PADDING, 0.0)?;
+        let student = student.filled(&student.is_at_most(PADDING)?, 0.0)?;
+        let teacher = teacher.filled(&teacher.is_at_most(PADDING)?, 0.0)?;
         return Ok(student.f_mse_loss(&teacher, Reduction::Mean)?);
     };
     let (mask, heads) = mask_for(loss, student, mask)?;
@@ -169,7 +174,7 @@ fn mse(loss: &str, student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) ->
     Ok(squares
         .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
         .f_sum(None)?
-        .f_div(&count_pairs(&mask)?.f_mul_scalar(heads)?)?)
+        .f_div(&count_pairs(&mask)?.times(heads)?)?)
 }
 
 fn cross_entropy(
@@ -181,7 +186,7 @@ fn cross_entropy(
     let probabilities = teacher.f_softmax(-1, None)?;
     let Some(mask) = mask else {
         return Ok(probabilities
-            .f_masked_fill(&teacher.f_le(PADDING)?, 0.0)?
+            .filled(&teacher.is_at_most(PADDING)?, 0.0)?
             .f_mul(&student.f_log_softmax(-1, None)?)?
             .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
             .f_mean(None)?
@@ -193,7 +198,7 @@ fn cross_entropy(
         .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
         .f_mul(&student.f_log_softmax(-1, None)?)?
         .f_sum(None)?
-        .f_div(&mask.f_sum(None)?.f_mul_scalar(heads)?)?
+        .f_div(&mask.f_sum(None)?.times(heads)?)?
         .f_neg()?)
 }
 

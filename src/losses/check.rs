@@ -1,6 +1,6 @@
 //! Finds tensors that do not fit before libtorch broadcasts them into nonsense.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Result};
 
@@ -25,6 +25,42 @@ pub(super) fn same_hidden(loss: &str, student: &[i64], teacher: &[i64]) -> Resul
         _ => "student and teacher of one shape",
     };
     Err(mismatch(loss, wanted, student, teacher))
+}
+
+/// The teacher's tensor in the student's kind, which is the one to train in.
+pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let kinds = (student.f_kind()?, teacher.f_kind()?);
+    check_kinds(loss, kinds)?;
+    check_devices(loss, (student.device(), teacher.device()))?;
+    Ok(teacher.f_to_kind(kinds.0)?)
+}
+
+fn check_kinds(loss: &str, (student, teacher): (Kind, Kind)) -> Result<()> {
+    let floating = |kind| {
+        matches!(
+            kind,
+            Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double
+        )
+    };
+    if floating(student) && floating(teacher) {
+        return Ok(());
+    }
+    Err(Error::shape(
+        loss,
+        "floating-point numbers on both sides (convert with `to_kind`)",
+        format!("student {student:?} and teacher {teacher:?}"),
+    ))
+}
+
+fn check_devices(loss: &str, (student, teacher): (Device, Device)) -> Result<()> {
+    if student == teacher {
+        return Ok(());
+    }
+    Err(Error::shape(
+        loss,
+        "student and teacher on one device (move one with `to_device`)",
+        format!("student on {student:?} and teacher on {teacher:?}"),
+    ))
 }
 
 /// A mask of exactly the shape `wanted`, as numbers of the kind of `like`, where `like` is.
@@ -54,4 +90,29 @@ pub(super) fn pairs(mask: &Tensor) -> Result<Tensor> {
 pub(super) fn count_pairs(mask: &Tensor) -> Result<Tensor> {
     let lengths = mask.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
     Ok(lengths.f_square()?.f_sum(None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_and_devices_that_do_not_fit_are_named() {
+        assert!(check_kinds("cos", (Kind::Float, Kind::Half)).is_ok());
+        assert_eq!(
+            check_kinds("cos", (Kind::Float, Kind::Int64))
+                .unwrap_err()
+                .to_string(),
+            "cos: expected floating-point numbers on both sides (convert with `to_kind`), \
+             got student Float and teacher Int64"
+        );
+        assert!(check_devices("cos", (Device::Cuda(1), Device::Cuda(1))).is_ok());
+        assert_eq!(
+            check_devices("cos", (Device::Cuda(0), Device::Cpu))
+                .unwrap_err()
+                .to_string(),
+            "cos: expected student and teacher on one device (move one with `to_device`), \
+             got student on Cuda(0) and teacher on Cpu"
+        );
+    }
 }

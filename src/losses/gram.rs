@@ -3,7 +3,8 @@
 
 use tch::Tensor;
 
-use super::check::{count_pairs, mask_like, pairs};
+use super::check::{count_pairs, in_students_kind, mask_like, pairs};
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// Mean squared error of the flows between two layers:
@@ -34,7 +35,8 @@ use crate::{Error, Result};
 /// ```
 pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Result<Tensor> {
     let student = Two::new("fsp", "student", student)?;
-    let teacher = Two::new("fsp", "teacher", teacher)?;
+    let teacher = in_kind_of("fsp", student.first, teacher)?;
+    let teacher = Two::new("fsp", "teacher", &teacher)?;
     let grams = |two: &Two| [two.batch, two.hidden[0], two.hidden[1]];
     if grams(&student) != grams(&teacher) {
         let wanted = "student and teacher of one batch and hidden size (add `proj` to the match)";
@@ -102,7 +104,8 @@ pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
 /// ```
 pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Result<Tensor> {
     let student = Two::new("mmd", "student", student)?;
-    let teacher = Two::new("mmd", "teacher", teacher)?;
+    let teacher = in_kind_of("mmd", student.first, teacher)?;
+    let teacher = Two::new("mmd", "teacher", &teacher)?;
     for side in [&student, &teacher] {
         if side.hidden[0] != side.hidden[1] {
             let wanted = "two layers of one hidden size on each side";
@@ -134,20 +137,31 @@ pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
         .f_div(&count_pairs(&mask)?)?)
 }
 
-/// `student's product / divisor − teacher's product / divisor`. The student's product is
-/// added onto the teacher's in one call, so that no matrix is made just to be divided or
-/// subtracted.
+/// `student's product / divisor − teacher's product / divisor`, in place, so that no matrix
+/// is made just to be divided or subtracted.
 fn difference(
     (student_first, student_second, student_divisor): (&Tensor, &Tensor, i64),
     (teacher_first, teacher_second, teacher_divisor): (&Tensor, &Tensor, i64),
     factors: impl Fn(&Tensor, &Tensor) -> Result<(Tensor, Tensor)>,
 ) -> Result<Tensor> {
     let (left, right) = factors(teacher_first, teacher_second)?;
-    let teacher = left.f_bmm(&right)?;
+    let mut teacher = left.f_bmm(&right)?;
     let (left, right) = factors(student_first, student_second)?;
-    let beta = -1.0 / teacher_divisor as f64;
-    let alpha = 1.0 / student_divisor as f64;
-    Ok(teacher.f_baddbmm(&left, &right, beta, alpha)?)
+    let mut student = left.f_bmm(&right)?;
+    for (product, divisor) in [
+        (&mut teacher, teacher_divisor),
+        (&mut student, student_divisor),
+    ] {
+        if divisor != 1 {
+            product.over_(divisor as f64)?;
+        }
+    }
+    Ok(student.f_sub_(&teacher)?)
+}
+
+fn in_kind_of(loss: &str, student: &Tensor, teacher: &[Tensor]) -> Result<Vec<Tensor>> {
+    let convert = |state| in_students_kind(loss, student, state);
+    teacher.iter().map(convert).collect()
 }
 
 /// Two states of one model.

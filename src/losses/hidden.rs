@@ -2,7 +2,8 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{mask_like, mismatch, same_hidden};
+use super::check::{in_students_kind, mask_like, mismatch, same_hidden};
+use crate::scalar::ScalarOps;
 use crate::Result;
 
 /// Keeps the cosine of a zero vector finite: `torch.nn.functional.cosine_embedding_loss`'s.
@@ -30,6 +31,7 @@ const EPSILON: f64 = 1e-12;
 pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let size = student.size();
     same_hidden("hidden_mse", &size, &teacher.size())?;
+    let teacher = &in_students_kind("hidden_mse", student, teacher)?;
     let Some(mask) = mask else {
         return Ok(student.f_mse_loss(teacher, Reduction::Mean)?);
     };
@@ -41,7 +43,7 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
         .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
         .f_mul(&mask)?
         .f_sum(None)?
-        .f_div(&mask.f_sum(None)?.f_mul_scalar(hidden)?)?)
+        .f_div(&mask.f_sum(None)?.times(hidden)?)?)
 }
 
 /// One minus the cosine of the hidden states, averaged over the positions
@@ -72,23 +74,24 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
 pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
     let size = student.size();
     same_hidden("cos", &size, &teacher.size())?;
+    let teacher = &in_students_kind("cos", student, teacher)?;
     let (_, positions) = last_and_before("cos", &size)?;
     let over_hidden = |left: &Tensor, right: &Tensor| -> Result<Tensor> {
         let products = left.f_mul(right)?;
         Ok(products.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
     };
     let lengths = over_hidden(student, student)?
-        .f_add_scalar(EPSILON)?
-        .f_mul(&over_hidden(teacher, teacher)?.f_add_scalar(EPSILON)?)?
+        .plus(EPSILON)?
+        .f_mul(&over_hidden(teacher, teacher)?.plus(EPSILON)?)?
         .f_sqrt()?;
     let cosines = over_hidden(student, teacher)?.f_div(&lengths)?;
-    let losses = cosines.f_neg()?.f_add_scalar(1.0)?;
+    let losses = cosines.f_neg()?.plus(1.0)?;
     let Some(mask) = mask else {
         return Ok(losses.f_mean(None)?);
     };
     // Weights in place of a selection, whose size the device would have to tell the host.
     let kept = mask_like("cos", mask, positions, student)?
-        .f_ne(0.0)?
+        .is_not(0.0)?
         .f_to_kind(student.f_kind()?)?;
     Ok(losses
         .f_mul(&kept)?
@@ -133,9 +136,8 @@ pub fn pkd(student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>) -> Result
     let (student, teacher) = (first(student)?, first(teacher)?);
     same_hidden("pkd", &student.size(), &teacher.size())
         .map_err(|_| unfit("student and teacher of one batch and hidden size (add `proj` to the match where hidden sizes differ)"))?;
-    let normalised = |state: &Tensor| -> Result<Tensor> {
-        Ok(state.f_div(&state.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?)?)
-    };
+    let teacher = in_students_kind("pkd", &student, &teacher)?;
+    let normalised = |state: &Tensor| -> Result<Tensor> { Ok(state.f_div(&state.length()?)?) };
     Ok(normalised(&student)?
         .f_sub(&normalised(&teacher)?)?
         .f_square()?

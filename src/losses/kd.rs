@@ -2,8 +2,9 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::mismatch;
+use super::check::{in_students_kind, mismatch};
 use super::Temperature;
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// Mean squared error of the logits: `mean((s/τ − t/τ)²)`.
@@ -27,12 +28,12 @@ use crate::{Error, Result};
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    check("kd_mse", student, teacher)?;
+    let teacher = &fitting("kd_mse", student, teacher)?;
     Ok(match temperature {
         // The same as dividing both sides, without two more tensors of the logits' size.
         Temperature::Constant(value) => student
             .f_mse_loss(teacher, Reduction::Mean)?
-            .f_div_scalar(value * value)?,
+            .over(value * value)?,
         Temperature::Each(values) => student
             .f_sub(teacher)?
             .f_div(&for_each_class("kd_mse", values, student)?)?
@@ -65,7 +66,7 @@ pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    check("kd_ce", student, teacher)?;
+    let teacher = &fitting("kd_ce", student, teacher)?;
     let probabilities = scaled("kd_ce", teacher, temperature)?.f_softmax(-1, None)?;
     let logs = scaled("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
     Ok(probabilities
@@ -107,14 +108,14 @@ pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    check("kd_kl", student, teacher)?;
+    let teacher = &fitting("kd_kl", student, teacher)?;
     let teacher = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
     let divergences = scaled("kd_kl", student, temperature)?
         .f_log_softmax(-1, None)?
         .f_kl_div(&teacher, Reduction::None, true)?
         .f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
     Ok(match temperature {
-        Temperature::Constant(value) => divergences.f_mean(None)?.f_mul_scalar(value * value)?,
+        Temperature::Constant(value) => divergences.f_mean(None)?.times(value * value)?,
         Temperature::Each(values) => {
             let values = for_each_class("kd_kl", values, student)?;
             let squares = if values.dim() > 0 {
@@ -127,19 +128,20 @@ pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
     })
 }
 
-pub(super) fn check(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
-    let (student, teacher) = (student.size(), teacher.size());
-    if student == teacher && !student.is_empty() {
-        return Ok(());
+/// The teacher's logits in the student's kind, if they fit.
+pub(super) fn fitting(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let (size, teacher_size) = (student.size(), teacher.size());
+    if size == teacher_size && !size.is_empty() {
+        return in_students_kind(loss, student, teacher);
     }
     let wanted = "logits of one shape, [batch, classes] or [batch, length, classes]";
-    Err(mismatch(loss, wanted, &student, &teacher))
+    Err(mismatch(loss, wanted, &size, &teacher_size))
 }
 
 pub(super) fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     Ok(match temperature {
         Temperature::Constant(value) if *value == 1.0 => logits.shallow_clone(),
-        Temperature::Constant(value) => logits.f_div_scalar(*value)?,
+        Temperature::Constant(value) => logits.over(*value)?,
         Temperature::Each(values) => logits.f_div(&for_each_class(loss, values, logits)?)?,
     })
 }

@@ -14,6 +14,10 @@
 //! [`tch::no_grad_guard`], as the distillers of this crate do, or detach them; otherwise
 //! the teacher gets gradients.
 //!
+//! A teacher in another floating-point kind is converted to the student's, whose kind the
+//! loss then has. Anything but floating point, and a teacher on another device than the
+//! student, is an [`Error::Shape`](crate::Error::Shape).
+//!
 //! # Masks
 //! A mask has the shape `[batch, length]`, any kind and any device; 1 keeps a position
 //! and 0 leaves it out. What stands at a masked position does not count, but must be

@@ -2,8 +2,8 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::mismatch;
-use super::kd::{check, scaled};
+use super::check::{in_students_kind, mismatch};
+use super::kd::{fitting, scaled};
 use super::Temperature;
 use crate::Result;
 
@@ -36,7 +36,7 @@ use crate::Result;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_bce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    check("kd_bce", student, teacher)?;
+    let teacher = &fitting("kd_bce", student, teacher)?;
     let probabilities = scaled("kd_bce", teacher, temperature)?.f_sigmoid()?;
     let logits = scaled("kd_bce", student, temperature)?;
     Ok(logits.f_binary_cross_entropy_with_logits(
@@ -68,8 +68,8 @@ pub fn kd_bce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn regression_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    check_outputs("regression_mse", student, teacher)?;
-    Ok(student.f_mse_loss(teacher, Reduction::Mean)?)
+    let teacher = fitting_outputs("regression_mse", student, teacher)?;
+    Ok(student.f_mse_loss(&teacher, Reduction::Mean)?)
 }
 
 /// A squared error that grows only linearly for differences above 1, for regression whose
@@ -92,16 +92,17 @@ pub fn regression_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn smooth_l1(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    check_outputs("smooth_l1", student, teacher)?;
-    Ok(student.f_smooth_l1_loss(teacher, Reduction::Mean, 1.0)?)
+    let teacher = fitting_outputs("smooth_l1", student, teacher)?;
+    Ok(student.f_smooth_l1_loss(&teacher, Reduction::Mean, 1.0)?)
 }
 
-/// libtorch would broadcast `[batch, 1]` and `[batch]` to all pairs of examples.
-fn check_outputs(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
-    let (student, teacher) = (student.size(), teacher.size());
-    if student == teacher {
-        return Ok(());
+/// The teacher's outputs in the student's kind, if they fit: libtorch would broadcast
+/// `[batch, 1]` and `[batch]` to all pairs of examples.
+fn fitting_outputs(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let (size, teacher_size) = (student.size(), teacher.size());
+    if size == teacher_size {
+        return in_students_kind(loss, student, teacher);
     }
     let wanted = "outputs of one shape, such as [batch, targets]";
-    Err(mismatch(loss, wanted, &student, &teacher))
+    Err(mismatch(loss, wanted, &size, &teacher_size))
 }

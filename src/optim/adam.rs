@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 use super::grouped::{Grouped, Memory, Rule};
@@ -75,8 +76,7 @@ impl AdamW {
         AdamW(Grouped::new(
             Rule {
                 update: |hyper, parameter, gradient, memory| {
-                    let _ =
-                        parameter.f_mul_scalar_(1.0 - hyper.learning_rate * hyper.weight_decay)?;
+                    parameter.times_(1.0 - hyper.learning_rate * hyper.weight_decay)?;
                     update(hyper, parameter, gradient, memory)
                 },
                 ..RULE
@@ -95,7 +95,7 @@ impl Adam {
                     if hyper.weight_decay == 0.0 {
                         return update(hyper, parameter, gradient, memory);
                     }
-                    let decay = parameter.f_mul_scalar(hyper.weight_decay)?;
+                    let decay = parameter.times(hyper.weight_decay)?;
                     update(hyper, parameter, &gradient.f_add(&decay)?, memory)
                 },
                 ..RULE
@@ -175,13 +175,13 @@ fn update(
     let steps = *steps as f64;
     let correction1 = 1.0 - beta1.powf(steps);
     let correction2 = 1.0 - beta2.powf(steps);
-    let _ = mean.f_lerp_(gradient, 1.0 - beta1)?;
-    let _ = variance.f_mul_scalar_(beta2)?;
-    let _ = variance.f_addcmul_(&gradient.f_mul_scalar(1.0 - beta2)?, gradient)?;
+    mean.lerp_to_(gradient, 1.0 - beta1)?;
+    variance.times_(beta2)?;
+    let _ = variance.f_addcmul_(&gradient.times(1.0 - beta2)?, gradient)?;
     let mut denominator = variance.f_sqrt()?;
-    let _ = denominator.f_div_scalar_(correction2.sqrt())?;
-    let _ = denominator.f_add_scalar_(hyper.eps)?;
-    let scaled = mean.f_mul_scalar(-hyper.learning_rate / correction1)?;
+    denominator.over_(correction2.sqrt())?;
+    denominator.plus_(hyper.eps)?;
+    let scaled = mean.times(-hyper.learning_rate / correction1)?;
     let _ = parameter.f_addcdiv_(&scaled, &denominator)?;
     Ok(())
 }

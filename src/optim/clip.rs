@@ -3,6 +3,7 @@
 use tch::{no_grad_guard, Device, Kind, Tensor};
 
 use crate::error::Context;
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// Scales the gradients of `parameters` so that their common norm is at most `max_norm`,
@@ -61,10 +62,10 @@ pub fn clip_grad_norm<'a>(
         .context(|| "gradient norm".into())?;
     let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
     let coefficient = norm
-        .f_add_scalar(1e-6)?
+        .plus(1e-6)?
         .f_reciprocal()?
-        .f_mul_scalar(max_norm)?
-        .f_clamp_max(1.0)?;
+        .times(max_norm)?
+        .at_most(1.0)?;
     for gradient in &mut gradients {
         let coefficient = coefficient.f_to_device(gradient.device())?;
         let _ = gradient

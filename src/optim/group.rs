@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 use tch::nn::VarStore;
 use tch::Tensor;
 
+use crate::weights::state_dict;
+use crate::{Error, Result};
+
 /// What a group of parameters sets for itself; what it leaves open is the optimizer's.
 ///
 /// In JSON this is the fourth element of `proj`: `{"lr": 1e-3, "weight_decay": 0}`.
@@ -12,10 +15,7 @@ use tch::Tensor;
 /// use textbrewer::optim::GroupOptions;
 ///
 /// let options: GroupOptions = serde_json::from_str(r#"{"lr": 1e-3, "betas": [0.9, 0.98]}"#)?;
-/// let mut same = GroupOptions::default();
-/// same.learning_rate = Some(1e-3);
-/// same.betas = Some((0.9, 0.98));
-/// assert_eq!(options, same);
+/// assert_eq!(options, GroupOptions::new().learning_rate(1e-3).betas(0.9, 0.98));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,75 @@ pub struct GroupOptions {
     pub momentum: Option<f64>,
 }
 
+impl GroupOptions {
+    /// Everything left open.
+    pub fn new() -> Self {
+        GroupOptions::default()
+    }
+
+    /// Sets the learning rate, before the schedule's factor.
+    #[must_use]
+    pub fn learning_rate(mut self, learning_rate: f64) -> Self {
+        self.learning_rate = Some(learning_rate);
+        self
+    }
+
+    /// Sets the weight decay.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: f64) -> Self {
+        self.weight_decay = Some(weight_decay);
+        self
+    }
+
+    /// Sets the decay of the first and second moment (Adam and AdamW).
+    #[must_use]
+    pub fn betas(mut self, first: f64, second: f64) -> Self {
+        self.betas = Some((first, second));
+        self
+    }
+
+    /// Sets what is added to the denominator (Adam and AdamW).
+    #[must_use]
+    pub fn eps(mut self, eps: f64) -> Self {
+        self.eps = Some(eps);
+        self
+    }
+
+    /// Sets the momentum (SGD).
+    #[must_use]
+    pub fn momentum(mut self, momentum: f64) -> Self {
+        self.momentum = Some(momentum);
+        self
+    }
+
+    /// That the numbers can work. `path` is what an error puts before the option's key.
+    pub(crate) fn check(&self, path: &str) -> Result<()> {
+        let invalid = |key: &str, wanted: &str, value: f64| {
+            Err(Error::config(
+                format!("{path}{key}"),
+                format!("must be {wanted}, is {value}"),
+            ))
+        };
+        for (key, value) in [
+            ("lr", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("eps", self.eps),
+            ("momentum", self.momentum),
+        ] {
+            if let Some(value) = value.filter(|value| !(0.0..f64::INFINITY).contains(value)) {
+                return invalid(key, "a finite number, at least 0", value);
+            }
+        }
+        let (first, second) = self.betas.unzip();
+        for (key, value) in [("betas[0]", first), ("betas[1]", second)] {
+            if let Some(value) = value.filter(|value| !(0.0..1.0).contains(value)) {
+                return invalid(key, "at least 0 and less than 1", value);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Named parameters that are optimized with the same options.
 ///
 /// ```
@@ -47,8 +116,7 @@ pub struct GroupOptions {
 ///
 /// let variables = VarStore::new(Device::Cpu);
 /// let weight = variables.root().ones("weight", &[3]);
-/// let mut options = GroupOptions::default();
-/// options.learning_rate = Some(1e-2);
+/// let options = GroupOptions::new().learning_rate(1e-2);
 /// let mut optimizer = AdamW::new(1e-4);
 /// optimizer.add_group(ParamGroup::new("new layers", vec![("weight".into(), weight)]).options(options))?;
 /// // What the group left open is the optimizer's.
@@ -59,6 +127,7 @@ pub struct GroupOptions {
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ParamGroup {
     /// A name for messages and for finding the group again.
     pub name: String,
@@ -107,19 +176,12 @@ impl ParamGroup {
 /// assert_eq!(groups[1].options.weight_decay, Some(0.0));
 /// ```
 pub fn param_groups(variables: &VarStore, no_decay: &[&str]) -> Vec<ParamGroup> {
-    let mut named: Vec<_> = variables
-        .variables()
+    let (spared, decayed): (Vec<_>, Vec<_>) = state_dict(variables)
         .into_iter()
         .filter(|(_, tensor)| tensor.requires_grad())
-        .collect();
-    named.sort_by(|a, b| a.0.cmp(&b.0));
-    let (spared, decayed): (Vec<_>, Vec<_>) = named
-        .into_iter()
         .partition(|(name, _)| no_decay.iter().any(|part| name.contains(part)));
-    let spared = ParamGroup::new("no_decay", spared).options(GroupOptions {
-        weight_decay: Some(0.0),
-        ..GroupOptions::default()
-    });
+    let undecayed = GroupOptions::new().weight_decay(0.0);
+    let spared = ParamGroup::new("no_decay", spared).options(undecayed);
     [ParamGroup::new("decay", decayed), spared]
         .into_iter()
         .filter(|group| !group.parameters.is_empty())

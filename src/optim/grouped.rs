@@ -63,6 +63,22 @@ impl Grouped {
         }
     }
 
+    /// Before any parameter changes.
+    fn check_gradients(&self) -> Result<()> {
+        for group in &self.groups {
+            for (name, parameter) in &group.parameters {
+                let gradient = parameter.f_grad()?;
+                if gradient.defined() && gradient.is_sparse() {
+                    let field = format!("optimizer step, group `{}`, `{name}`", group.name);
+                    let reason = "has a sparse gradient, which this optimizer does not support; \
+                                  make its embedding with `sparse: false`";
+                    return Err(Error::config(field, reason));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Every parameter's name, itself and its memory.
     fn remembered(&self) -> impl Iterator<Item = (&str, &Tensor, Option<&Memory>)> {
         let memories = self.kept.iter().flat_map(|(_, memories)| memories);
@@ -140,6 +156,7 @@ impl Optimizer for Grouped {
             ));
         }
         let _guard = no_grad_guard();
+        self.check_gradients()?;
         for (group, (hyper, memories)) in self.groups.iter_mut().zip(&mut self.kept) {
             let hyper = Hyper {
                 learning_rate: hyper.learning_rate * learning_rate_factor,
@@ -167,17 +184,18 @@ impl Optimizer for Grouped {
         Ok(())
     }
 
-    fn state(&self) -> BTreeMap<String, Tensor> {
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let _guard = no_grad_guard();
         let mut state = BTreeMap::new();
         for (name, _, memory) in self.remembered() {
             let Some(memory) = memory else { continue };
             let steps = i64::try_from(memory.steps).unwrap_or(i64::MAX);
             state.insert(format!("{name}.{STEP}"), Tensor::from(steps));
             for (quantity, buffer) in self.rule.quantities.iter().zip(&memory.buffers) {
-                state.insert(format!("{name}.{quantity}"), buffer.shallow_clone());
+                state.insert(format!("{name}.{quantity}"), copy(buffer)?);
             }
         }
-        state
+        Ok(state)
     }
 
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
@@ -248,6 +266,12 @@ fn fresh(parameter: &Tensor, rule: Rule) -> Result<Memory> {
         steps: 0,
         buffers: buffers.collect::<std::result::Result<_, _>>()?,
     })
+}
+
+fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
 }
 
 fn find<'a>(

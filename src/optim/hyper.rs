@@ -1,6 +1,6 @@
 //! The numbers a group is optimized with, after defaults and checks.
 
-use crate::{Error, Result};
+use crate::Result;
 
 use super::{GroupOptions, ParamGroup};
 
@@ -40,6 +40,7 @@ pub(super) fn resolve(
         eps: pick("eps", own.eps, defaults.eps),
         momentum: pick("momentum", own.momentum, defaults.momentum),
     };
+    options.check(&format!("optimizer group `{}`: ", group.name))?;
     let hyper = Hyper {
         learning_rate: options.learning_rate.unwrap_or_default(),
         weight_decay: options.weight_decay.unwrap_or_default(),
@@ -47,34 +48,7 @@ pub(super) fn resolve(
         eps: options.eps.unwrap_or_default(),
         momentum: options.momentum.unwrap_or_default(),
     };
-    for (option, value) in [
-        ("lr", hyper.learning_rate),
-        ("weight_decay", hyper.weight_decay),
-        ("eps", hyper.eps),
-        ("momentum", hyper.momentum),
-    ] {
-        if !(value.is_finite() && value >= 0.0) {
-            return Err(invalid(
-                group,
-                option,
-                "a finite number of at least 0",
-                value,
-            ));
-        }
-    }
-    for (option, value) in [("betas[0]", hyper.betas.0), ("betas[1]", hyper.betas.1)] {
-        if !(0.0..1.0).contains(&value) {
-            return Err(invalid(group, option, "at least 0 and less than 1", value));
-        }
-    }
     Ok((options, hyper))
-}
-
-fn invalid(group: &ParamGroup, option: &str, expected: &str, got: f64) -> Error {
-    Error::config(
-        format!("optimizer group `{}`: {option}", group.name),
-        format!("must be {expected}, got {got}"),
-    )
 }
 
 fn warn_if_unused(group: &ParamGroup, option: &str, unused: bool) {

@@ -116,9 +116,12 @@ pub trait Optimizer {
 
     /// What the optimizer remembers between steps, by `parameter.quantity`.
     ///
-    /// The tensors are the optimizer's own: the next step changes them, so save or copy
-    /// them before it. Parameters that have had no step yet are not mentioned.
-    fn state(&self) -> BTreeMap<String, Tensor>;
+    /// The tensors are copies, which later steps leave alone. Parameters that have had no
+    /// step yet are not mentioned.
+    ///
+    /// # Errors
+    /// When there is no memory for the copies.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>>;
 
     /// Puts back a copy of what [`state`](Self::state) gave, after the groups were
     /// added. Parameters that it does not mention start afresh.
@@ -151,7 +154,7 @@ macro_rules! forward_optimizer {
             $inner.step(learning_rate_factor)
         }
 
-        fn state(&self) -> std::collections::BTreeMap<String, tch::Tensor> {
+        fn state(&self) -> $crate::Result<std::collections::BTreeMap<String, tch::Tensor>> {
             let $this = self;
             $inner.state()
         }

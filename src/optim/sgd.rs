@@ -1,5 +1,6 @@
 //! Stochastic gradient descent.
 
+use crate::scalar::ScalarOps;
 use crate::Result;
 
 use super::grouped::{Grouped, Memory, Rule};
@@ -85,12 +86,12 @@ fn update(
 ) -> Result<()> {
     let mut direction = gradient.shallow_clone();
     if hyper.weight_decay != 0.0 {
-        direction = direction.f_add(&parameter.f_mul_scalar(hyper.weight_decay)?)?;
+        direction = direction.f_add(&parameter.times(hyper.weight_decay)?)?;
     }
     if let Some(buffer) = memory.and_then(|memory| memory.buffers.first_mut()) {
-        let _ = buffer.f_mul_scalar_(hyper.momentum)?;
+        buffer.times_(hyper.momentum)?;
         direction = buffer.f_add_(&direction)?;
     }
-    let _ = parameter.f_add_(&direction.f_mul_scalar(-hyper.learning_rate)?)?;
+    let _ = parameter.f_add_(&direction.times(-hyper.learning_rate)?)?;
     Ok(())
 }

@@ -7,6 +7,7 @@
 use tch::Tensor;
 
 use crate::losses::Temperature;
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// Keeps the weight finite whatever the largest probability is.
@@ -72,17 +73,17 @@ pub fn flsw(
         }
         let direction = |logits: &Tensor| -> Result<Tensor> {
             let logits = logits.f_detach()?;
-            let length = logits.f_norm_scalaropt_dim(2.0, [-1i64].as_slice(), true)?;
-            Ok(logits.f_div(&length.f_add_scalar(eps)?)?)
+            let length = logits.length()?;
+            Ok(logits.f_div(&length.plus(eps)?)?)
         };
         let weights = direction(student)?
             .f_mul(&direction(teacher)?)?
             .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
             .f_neg()?
-            .f_add_scalar(1.0)?
+            .plus(1.0)?
             // Rounding can leave it just below 0, where a power may not exist.
-            .f_clamp_min(0.0)?
-            .f_pow_tensor_scalar(gamma)?;
+            .at_least(0.0)?
+            .power(gamma)?;
         around(base, beta, &weights)
     }
 }
@@ -128,7 +129,7 @@ pub fn cwsm(
             .f_detach()?
             .f_softmax(-1, None)?
             .f_amax([-1i64].as_slice(), false)?
-            .f_add_scalar(CONFIDENCE_EPSILON)?
+            .plus(CONFIDENCE_EPSILON)?
             .f_reciprocal()?;
         around(base, beta, &weights)
     }
@@ -138,7 +139,7 @@ fn around(base: f64, beta: f64, weights: &Tensor) -> Result<Temperature> {
     let values = weights
         .f_mean(None)?
         .f_sub(weights)?
-        .f_mul_scalar(beta)?
-        .f_add_scalar(base)?;
+        .times(beta)?
+        .plus(base)?;
     Ok(Temperature::Each(values))
 }

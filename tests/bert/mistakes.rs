@@ -142,8 +142,8 @@ fn configurations_that_cannot_work() {
             "position_embedding_type `relative_key`",
         ),
         (r#"{"is_decoder": true}"#, "is_decoder is not supported yet"),
-        (r#"{"hidden_size": 768"#, "JSON text: EOF"),
-        (r#"{} {}"#, "JSON text: trailing characters"),
+        (r#"{"hidden_size": 768"#, "JSON text: the JSON is cut short"),
+        (r#"{} {}"#, "JSON text: not valid JSON: trailing characters"),
     ];
     for (text, expected) in cases {
         let error = BertConfig::from_json_str(text).unwrap_err().to_string();

@@ -504,7 +504,7 @@ impl Optimizer for Recording {
         self.rates.borrow_mut().push(rates);
         self.inner.step(factor)
     }
-    fn state(&self) -> BTreeMap<String, Tensor> {
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         self.inner.state()
     }
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {

@@ -109,9 +109,14 @@ impl LayerCosts {
         let cells = self.losses.iter().zip(&plan.flow);
         let moved = cells
             .filter(|&(_, &flow)| flow > 0.0)
-            .map(|(loss, &flow)| Ok(number(loss)?.f_mul_scalar(flow)?))
+            .map(|(loss, &flow)| Ok((number(loss)?, flow)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Tensor::f_stack(&moved, 0)?.f_sum(None)?)
+        let (losses, flows): (Vec<_>, Vec<_>) = moved.into_iter().unzip();
+        let losses = Tensor::f_stack(&losses, 0)?;
+        let flows = Tensor::f_from_slice(&flows)?
+            .f_to_device(losses.device())?
+            .f_to_kind(losses.f_kind()?)?;
+        Ok(losses.f_mul(&flows)?.f_sum(None)?)
     }
 }
 

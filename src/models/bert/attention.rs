@@ -5,6 +5,7 @@ use tch::{nn, Tensor};
 use super::mask::in_kind;
 use super::BertConfig;
 use crate::models::layers::{dropout, LayerNorm, Linear};
+use crate::scalar::ScalarOps;
 use crate::Result;
 
 /// Self-attention, its output layer, and the residual connection around both
@@ -57,10 +58,7 @@ impl Attention {
             .transpose()?;
         let (context, probabilities) = if probabilities {
             let scores = query.f_matmul(&key.f_transpose(2, 3)?)?;
-            // A tensor, not a scalar: tch panics when an operation with a scalar fails, as
-            // this one does where memory runs out.
-            let scale = Tensor::from((self.head_size as f64).sqrt());
-            let mut scores = scores.f_div(&scale)?;
+            let mut scores = scores.over((self.head_size as f64).sqrt())?;
             if let Some(mask) = &mask {
                 scores = scores.f_add(mask)?;
             }

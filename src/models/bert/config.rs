@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::config::json;
 use crate::models::Activation;
 use crate::{Error, Result};
 
@@ -135,9 +136,7 @@ impl BertConfig {
     /// [`Error::Io`] when the file cannot be read, otherwise those of
     /// [`from_json_str`](Self::from_json_str).
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
-        Self::parse(&text, path.display().to_string())
+        json::from_file::<Self>(path.as_ref())?.checked()
     }
 
     /// Reads the text of a `config.json`.
@@ -146,28 +145,13 @@ impl BertConfig {
     /// [`Error::Json`] for text that is cut short and for values of a wrong type,
     /// [`Error::Config`] or [`Error::Unsupported`] for values that cannot work.
     pub fn from_json_str(text: &str) -> Result<Self> {
-        Self::parse(text, "JSON text".to_owned())
+        json::from_str::<Self>(text)?.checked()
     }
 
-    fn parse(text: &str, place: String) -> Result<Self> {
-        let mut json = serde_json::Deserializer::from_str(text);
-        let parsed = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| (error.path().to_string(), error.into_inner()))
-            .and_then(|config: Self| match json.end() {
-                Ok(()) => Ok(config),
-                Err(error) => Err((".".to_owned(), error)),
-            });
-        let config = parsed.map_err(|(key, source)| Error::Json {
-            place,
-            // The path means nothing where the text itself breaks off.
-            reason: match key.as_str() {
-                key if source.is_data() && key != "." => format!("{key}: {source}"),
-                _ => source.to_string(),
-            },
-            source,
-        })?;
-        config.validate()?;
-        if let (Some(number), Some(labels)) = (config.num_labels, &config.id2label) {
+    /// As it was read, if it can work.
+    fn checked(self) -> Result<Self> {
+        self.validate()?;
+        if let (Some(number), Some(labels)) = (self.num_labels, &self.id2label) {
             if number != labels.len() as i64 {
                 log::warn!(
                     "num_labels is {number}, but id2label names {}; id2label counts",
@@ -175,7 +159,7 @@ impl BertConfig {
                 );
             }
         }
-        Ok(config)
+        Ok(self)
     }
 
     /// Checks that a model of this shape can be built.

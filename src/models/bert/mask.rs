@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// The lowest finite number of a kind.
@@ -31,10 +32,7 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Result<Tensor> {
         _ => mask.f_unsqueeze(1)?.f_unsqueeze(1)?,
     };
     // (1 − mask) · lowest
-    Ok(mask
-        .f_neg()?
-        .f_add_scalar(1.0)?
-        .f_mul_scalar(lowest(kind)?)?)
+    Ok(mask.f_neg()?.plus(1.0)?.times(lowest(kind)?)?)
 }
 
 /// The mask in the kind of the scores, which autocast may have lowered. A plain
@@ -46,7 +44,7 @@ pub(super) fn in_kind(mask: &Tensor, kind: Kind) -> Result<Tensor> {
     }
     let floor = lowest(kind)?;
     if floor > lowest(now)? {
-        return Ok(mask.f_clamp_min(floor)?.f_to_kind(kind)?);
+        return Ok(mask.at_least(floor)?.f_to_kind(kind)?);
     }
     Ok(mask.f_to_kind(kind)?)
 }

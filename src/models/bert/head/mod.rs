@@ -39,7 +39,7 @@ use crate::Result;
 ///
 ///     fn forward(&self, encoded: BertOutput, _: &BertInputs, _: bool) -> Result<Tensor> {
 ///         let mean = encoded.last_hidden_state.f_mean_dim(1, false, None)?;
-///         Ok(mean.f_norm_scalaropt_dim(2, -1, false)?)
+///         Ok(mean.f_square()?.f_sum_dim_intlist(-1, false, None)?.f_sqrt()?)
 ///     }
 /// }
 ///

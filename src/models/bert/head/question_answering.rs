@@ -6,6 +6,7 @@ use super::loss::{check_shape, cross_entropy, integers};
 use super::Head;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
 use crate::models::layers::Linear;
+use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
 /// A linear layer that scores every position twice.
@@ -71,7 +72,7 @@ impl Head for QuestionAnswering {
             (Some(start), Some(end)) => {
                 let start = position_loss(&start_logits, start, "start_positions")?;
                 let end = position_loss(&end_logits, end, "end_positions")?;
-                Some(start.f_add(&end)?.f_div_scalar(2.0)?)
+                Some(start.f_add(&end)?.over(2.0)?)
             }
             (None, None) => None,
             (Some(_), None) => return Err(needed("end_positions", "start_positions")),
@@ -98,7 +99,7 @@ fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tens
         _ => positions.shallow_clone(),
     };
     check_shape(&positions, &[batch], what)?;
-    let positions = integers(&positions, what)?.f_clamp(0, length)?;
+    let positions = integers(&positions, what)?.at_least(0)?.at_most(length)?;
     cross_entropy(logits, &positions, what, length)
 }
 

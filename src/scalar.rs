@@ -1,0 +1,301 @@
+//! Tensors and numbers.
+//!
+//! When an operation of tch that takes a `Scalar` fails, it panics instead of returning the
+//! error, whatever its name begins with: the `Scalar` is dropped while libtorch's error is
+//! still pending, and its `Drop` takes that error for its own. Operations between tensors
+//! do return their errors, so here a number becomes a tensor first.
+
+use tch::kind::Element;
+use tch::{TchError, Tensor};
+
+type Result<T> = std::result::Result<T, TchError>;
+
+/// Operations with a number, which never panic and whose results have the tensor's kind (an
+/// `i64` leaves integers what they are, an `f64` makes them floating point).
+///
+/// The number is a tensor without dimensions on the CPU, which libtorch takes beside a
+/// tensor on any device.
+pub(crate) trait ScalarOps {
+    /// `self + number`
+    fn plus<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// `self − number`
+    fn minus<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// `self · number`
+    fn times<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// `self / number`
+    fn over<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// `selfᵉ`
+    fn power(&self, exponent: f64) -> Result<Tensor>;
+    /// The Euclidean norm over the last dimension, which stays as 1.
+    fn length(&self) -> Result<Tensor>;
+    /// The larger of both; NaN stays NaN.
+    fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// The smaller of both; NaN stays NaN.
+    fn at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// Where `self < number`
+    fn is_below<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// Where `self ≤ number`
+    fn is_at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// Where `self > number`
+    fn is_above<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// Where `self ≠ number`
+    fn is_not<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    /// `number` where `mask` is true, `self` elsewhere.
+    fn filled<N: Element>(&self, mask: &Tensor, number: N) -> Result<Tensor>;
+    /// [`plus`](Self::plus) in place.
+    fn plus_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
+    /// [`times`](Self::times) in place.
+    fn times_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
+    /// [`over`](Self::over) in place.
+    fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
+    /// `self + weight · (end − self)` in place.
+    fn lerp_to_(&mut self, end: &Tensor, weight: f64) -> Result<()>;
+}
+
+impl ScalarOps for Tensor {
+    fn plus<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_add)
+    }
+
+    fn minus<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_sub)
+    }
+
+    fn times<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_mul)
+    }
+
+    fn over<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_div)
+    }
+
+    fn power(&self, exponent: f64) -> Result<Tensor> {
+        // libtorch's power of a number multiplies here, its power of a tensor does not.
+        if exponent == 2.0 {
+            return self.f_square();
+        }
+        with(self, exponent, |tensor, exponent| {
+            tensor.f_pow(&exponent.f_to_device(tensor.device())?)
+        })
+    }
+
+    fn length(&self) -> Result<Tensor> {
+        // Only here does libtorch take the order of the norm as a plain number.
+        Tensor::f_pairwise_distance(self, &tensor(0.0)?, 2.0, 0.0, true)
+    }
+
+    fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        self.filled(&self.is_below(number)?, number)
+    }
+
+    fn at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        self.filled(&self.is_above(number)?, number)
+    }
+
+    fn is_below<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_lt_tensor)
+    }
+
+    fn is_at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_le_tensor)
+    }
+
+    fn is_above<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_gt_tensor)
+    }
+
+    fn is_not<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+        with(self, number, Tensor::f_ne_tensor)
+    }
+
+    fn filled<N: Element>(&self, mask: &Tensor, number: N) -> Result<Tensor> {
+        self.f_masked_fill_tensor(mask, &tensor(number)?)
+    }
+
+    fn plus_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
+        with_(self, number, Tensor::f_add_)
+    }
+
+    fn times_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
+        with_(self, number, Tensor::f_mul_)
+    }
+
+    fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
+        with_(self, number, Tensor::f_div_)
+    }
+
+    fn lerp_to_(&mut self, end: &Tensor, weight: f64) -> Result<()> {
+        // This one wants the weight in the same kind.
+        let weight = tensor(weight)?.f_to_kind(self.f_kind()?)?;
+        self.f_lerp_tensor_(end, &weight).map(drop)
+    }
+}
+
+/// Doubles stay doubles, which libtorch rounds where it computes, as it does a `Scalar`.
+fn tensor<N: Element>(number: N) -> Result<Tensor> {
+    Tensor::f_from_slice(&[number])?.f_reshape([0i64; 0])
+}
+
+/// A tensor without dimensions gives way to the kind of another that has dimensions, but
+/// not to that of another without: there the double would win. So the tensor gets one.
+fn with<N: Element>(
+    left: &Tensor,
+    number: N,
+    operation: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
+    let number = tensor(number)?;
+    if left.dim() > 0 {
+        return operation(left, &number);
+    }
+    operation(&left.f_unsqueeze(0)?, &number)?.f_squeeze_dim(0)
+}
+
+/// As [`with`], into the tensor itself.
+fn with_<N: Element>(
+    left: &mut Tensor,
+    number: N,
+    operation: impl Fn(&mut Tensor, &Tensor) -> Result<Tensor>,
+) -> Result<()> {
+    let number = tensor(number)?;
+    if left.dim() > 0 {
+        return operation(left, &number).map(drop);
+    }
+    operation(&mut left.f_unsqueeze(0)?, &number).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    fn samples(kind: Kind) -> [Tensor; 2] {
+        let many = Tensor::from_slice(&[-2.0, -0.3, 0.0, 0.1, 0.7, 3.0]).to_kind(kind);
+        [many.get(4), many]
+    }
+
+    /// Bit by bit, NaN included.
+    fn assert_same(what: &str, got: &Tensor, expected: &Tensor) {
+        assert_eq!(got.kind(), expected.kind(), "{what}");
+        assert_eq!(got.size(), expected.size(), "{what}");
+        let equal = got.eq_tensor(expected);
+        let both_nan = got.isnan().logical_and(&expected.isnan());
+        let same = equal.logical_or(&both_nan).all();
+        assert!(
+            bool::try_from(same).unwrap(),
+            "{what}: {got:?} {expected:?}"
+        );
+    }
+
+    #[test]
+    fn the_same_as_operations_of_libtorch_with_a_scalar() {
+        for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
+            for x in samples(kind) {
+                // No power of two: it is rounded in every kind.
+                let n = 0.1;
+                let same = |what: &str, got: Result<Tensor>, expected: Tensor| {
+                    assert_same(&format!("{what}, {kind:?}"), &got.unwrap(), &expected);
+                };
+                same("plus", x.plus(n), x.g_add_scalar(n));
+                same("minus", x.minus(n), x.g_sub_scalar(n));
+                same("times", x.times(n), x.g_mul_scalar(n));
+                same("over", x.over(n), x.g_div_scalar(n));
+                same("power 2", x.power(2.0), x.pow_tensor_scalar(2.0));
+                same("power 1", x.power(1.0), x.pow_tensor_scalar(1.0));
+                same("at_least", x.at_least(n), x.clamp_min(n));
+                same("at_most", x.at_most(n), x.clamp_max(n));
+                same("is_below", x.is_below(n), x.lt(n));
+                same("is_at_most", x.is_at_most(n), x.le(n));
+                same("is_above", x.is_above(n), x.gt(n));
+                same("is_not", x.is_not(n), x.ne(n));
+                let mask = x.lt(0.5);
+                same("filled", x.filled(&mask, n), x.masked_fill(&mask, n));
+            }
+        }
+    }
+
+    #[test]
+    fn the_same_in_place() {
+        for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
+            for x in samples(kind) {
+                let n = 0.1;
+                let (mut plus, mut times, mut over) = (x.copy(), x.copy(), x.copy());
+                plus.plus_(n).unwrap();
+                assert_same("plus_", &plus, &x.g_add_scalar(n));
+                times.times_(n).unwrap();
+                assert_same("times_", &times, &x.g_mul_scalar(n));
+                over.over_(n).unwrap();
+                assert_same("over_", &over, &x.g_div_scalar(n));
+            }
+        }
+        for kind in [Kind::Float, Kind::Double] {
+            for x in samples(kind) {
+                let (end, mut copy) = (x.cos(), x.copy());
+                copy.lerp_to_(&end, 0.1).unwrap();
+                assert_same("lerp_to_", &copy, &x.lerp(&end, 0.1));
+            }
+        }
+    }
+
+    #[test]
+    fn length_is_the_norm() {
+        // The square of 300 is more than a `Half` can hold.
+        let x = Tensor::from_slice(&[3.0, -4.0, 0.0, 0.0, 300.0, 400.0]).view([3, 2]);
+        for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
+            let length = x.to_kind(kind).length().unwrap();
+            let expected = Tensor::from_slice(&[5.0, 0.0, 500.0]).view([3, 1]);
+            assert_same("length", &length, &expected.to_kind(kind));
+        }
+    }
+
+    #[test]
+    fn integers_stay_integers() {
+        let whole = Tensor::from_slice(&[-1i64, i64::MAX]);
+        assert_same("plus", &whole.plus(3).unwrap(), &whole.g_add_scalar(3));
+        assert_same("at_most", &whole.at_most(5).unwrap(), &whole.clamp_max(5));
+        assert_same("at_least", &whole.at_least(0).unwrap(), &whole.clamp_min(0));
+    }
+
+    #[test]
+    fn nan_stays() {
+        let nan = Tensor::from_slice(&[f32::NAN]);
+        for clamped in [nan.at_least(0.0), nan.at_most(0.0)] {
+            assert!(clamped.unwrap().double_value(&[0]).is_nan());
+        }
+    }
+
+    #[test]
+    fn gradients_pass_through() {
+        for shape in [&[][..], &[1]] {
+            let x = Tensor::from(3f32).reshape(shape).set_requires_grad(true);
+            let y = x.times(4.0).unwrap().minus(1.0).unwrap().over(8.0).unwrap();
+            y.sum(None).backward();
+            assert_eq!(x.grad().double_value(&[]), 0.5);
+            assert_eq!(x.grad().size(), shape);
+        }
+    }
+
+    #[test]
+    fn what_fails_is_an_error_and_no_panic() {
+        // A variable may not be changed in place while gradients are kept.
+        let mut variable = Tensor::from_slice(&[1f32]).set_requires_grad(true);
+        let whole = Tensor::from_slice(&[1i64]);
+        let three = Tensor::from_slice(&[1f32, 2.0, 3.0]);
+        let mask = Tensor::from_slice(&[true, false]);
+        let complex = three.to_kind(Kind::ComplexFloat);
+        for (what, failed) in [
+            ("plus_", variable.plus_(1.0)),
+            ("times_", variable.times_(1.0)),
+            ("over_", variable.over_(1.0)),
+            ("over_, whole", whole.shallow_clone().over_(0.3)),
+            ("lerp_to_", three.copy().lerp_to_(&mask, 0.1)),
+            ("filled", three.filled(&mask, 0.0).map(drop)),
+            ("is_below", complex.is_below(0.0).map(drop)),
+            ("at_least", complex.at_least(0.0).map(drop)),
+            ("at_most", complex.at_most(0.0).map(drop)),
+        ] {
+            assert!(failed.is_err(), "{what}");
+        }
+        // Nothing is left pending for the next operation to trip over.
+        assert_eq!(three.times(2.0).unwrap().double_value(&[2]), 6.0);
+    }
+}
