@@ -70,8 +70,8 @@ use crate::Result;
 ///     }
 ///
 ///     // It remembers nothing.
-///     fn state(&self) -> BTreeMap<String, Tensor> {
-///         BTreeMap::new()
+///     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+///         Ok(BTreeMap::new())
 ///     }
 ///
 ///     fn load_state(&mut self, _state: &BTreeMap<String, Tensor>) -> Result<()> {
