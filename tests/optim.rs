@@ -282,6 +282,9 @@ fn a_sparse_gradient_is_an_error_and_nothing_changes() {
             .unwrap();
         let rows = Tensor::embedding(&table, &Tensor::from_slice(&[0i64, 2]), -1, false, true);
         (rows.sum(None) + dense.sum(None)).backward();
+        // Clipping comes first in a training, and must not hide the error.
+        let norm = clip_grad_norm([&dense, &table], 1.0).unwrap();
+        assert!((norm.double_value(&[]) - 6f64.sqrt()).abs() < 1e-6);
         let error = optimizer.step(1.0).unwrap_err();
         assert!(matches!(error, Error::Config { .. }), "{error:?}");
         assert_eq!(

@@ -111,7 +111,8 @@ pub trait Optimizer {
     /// Changes every parameter that has a gradient.
     ///
     /// # Errors
-    /// When the factor is not a finite number, or libtorch refuses.
+    /// When the factor is not a finite number, or libtorch refuses. The optimizers of this
+    /// crate refuse a sparse gradient, before any parameter changes.
     fn step(&mut self, learning_rate_factor: f64) -> Result<()>;
 
     /// What the optimizer remembers between steps, by `parameter.quantity`.
