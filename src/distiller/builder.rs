@@ -5,6 +5,29 @@ use tch::nn::VarStore;
 use crate::{DistillationConfig, Error, Presets, Result, TrainingConfig};
 
 /// Describes a distiller: its models `M`, and the settings that all distillers have.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Tensor};
+/// use textbrewer::{
+///     from_fn, AdaptorOutput, DistillationConfig, GeneralDistiller, Presets, TrainingConfig,
+/// };
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.narrow(-1, 0, 2)));
+///
+/// let builder = |loss: &str| {
+///     GeneralDistiller::builder(&teacher, &student, &variables)
+///         .train_config(TrainingConfig::default().device(Device::Cpu))
+///         .distill_config(DistillationConfig::default().kd_loss_type(loss))
+///         .presets(Presets::default().kd_loss("mine", textbrewer::losses::kd_ce))
+///         .adaptor(|_, logits| Ok(AdaptorOutput::new().logits(logits)))
+/// };
+/// assert!(builder("mine").build().is_ok());
+/// let error = builder("yours").build().unwrap_err();
+/// assert!(error.to_string().contains("unknown KD loss `yours`"));
+/// ```
 #[derive(Debug)]
 pub struct DistillerBuilder<M> {
     pub(super) models: M,

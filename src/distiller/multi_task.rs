@@ -154,6 +154,27 @@ impl<B, S: ?Sized> fmt::Debug for MultiTaskDistiller<'_, B, S> {
 type StudentAdaptor<'a, B, O> = Box<dyn Fn(&B, &O) -> Result<AdaptorOutput> + 'a>;
 
 /// One task of a [`MultiTaskDistiller`]: its teachers and adaptors.
+///
+/// Two teachers of one task, and what the student's output means for it:
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Tensor};
+/// use textbrewer::distiller::{Ensemble, Task};
+/// use textbrewer::{from_fn, AdaptorOutput, MultiTaskDistiller, TrainingConfig};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 2, 2, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let teacher = |factor: f64| from_fn(move |batch: &Tensor, _| Ok(batch * factor));
+/// let task = Task::new()
+///     .teacher(teacher(1.0), |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .teacher(teacher(2.0), |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .ensemble(Ensemble::Weighted(vec![1.0, 3.0]))
+///     .student_adaptor(|_, logits: &Tensor| Ok(AdaptorOutput::new().logits(logits)));
+/// let builder = MultiTaskDistiller::builder(&student, &variables)
+///     .train_config(TrainingConfig::default().device(Device::Cpu));
+/// assert!(builder.task("scaling", task).build().is_ok());
+/// ```
 pub struct Task<'a, B, O> {
     teachers: Vec<Teacher<'a, B>>,
     ensemble: Ensemble,
@@ -215,6 +236,21 @@ impl<B, O> fmt::Debug for Task<'_, B, O> {
 }
 
 /// The models of a [`MultiTaskDistiller`].
+///
+/// It is seen only as the type of a builder:
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::distiller::{DistillerBuilder, ManyTasks};
+/// use textbrewer::{from_fn, MultiTaskDistiller};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
+/// let builder: DistillerBuilder<ManyTasks<'_, Tensor, _>> =
+///     MultiTaskDistiller::builder(&student, &variables);
+/// // There is no task yet.
+/// assert!(builder.build().is_err());
+/// ```
 pub struct ManyTasks<'a, B, S: Model<B> + ?Sized> {
     tasks: Vec<(String, Task<'a, B, S::Output>)>,
     model: &'a S,

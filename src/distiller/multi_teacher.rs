@@ -109,6 +109,21 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTeacherDistiller<'_, B, S> {
 }
 
 /// The models of a [`MultiTeacherDistiller`].
+///
+/// It is seen only as the type of a builder:
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::distiller::{DistillerBuilder, ManyTeachers};
+/// use textbrewer::{from_fn, MultiTeacherDistiller};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
+/// let builder: DistillerBuilder<ManyTeachers<'_, Tensor, _>> =
+///     MultiTeacherDistiller::builder(&student, &variables);
+/// // There is no teacher yet.
+/// assert!(builder.build().is_err());
+/// ```
 pub struct ManyTeachers<'a, B, S: ?Sized> {
     teachers: Vec<Teacher<'a, B>>,
     ensemble: Ensemble,

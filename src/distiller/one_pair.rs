@@ -11,6 +11,35 @@ use super::{DistillerBuilder, Pair, Student, Teacher, TeacherCache};
 use crate::{AdaptorOutput, DistillationConfig, Error, Model, Presets, Result, TrainingConfig};
 
 /// What a distiller of one teacher and one student is made of, checked.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Tensor};
+/// use textbrewer::distiller::{DistillerBuilder, Parts};
+/// use textbrewer::{from_fn, AdaptorOutput, Error, Result, TrainingConfig};
+///
+/// /// The beginning of a distiller of one's own; see [`Distiller`](textbrewer::Distiller).
+/// #[derive(Debug)]
+/// struct Mine<'a, B, S>(Parts<'a, B, S>);
+///
+/// impl<'a, B, S> TryFrom<Parts<'a, B, S>> for Mine<'a, B, S> {
+///     type Error = Error;
+///
+///     fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
+///         Ok(Mine(parts))
+///     }
+/// }
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 2, 2, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
+/// let mine: Mine<Tensor, _> = DistillerBuilder::new(&teacher, &student, &variables)
+///     .train_config(TrainingConfig::default().device(Device::Cpu))
+///     .adaptor(|_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .build()?;
+/// assert_eq!(mine.0.pair.variables().len(), 2);
+/// # Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Parts<'a, B, S: ?Sized> {
@@ -27,6 +56,21 @@ pub struct Parts<'a, B, S: ?Sized> {
 type Adaptor<'a, B, O> = Box<dyn Fn(&B, &O) -> Result<AdaptorOutput> + 'a>;
 
 /// The models of a distiller `D` of one teacher and one student.
+///
+/// It is seen only as the type of a builder:
+///
+/// ```
+/// use tch::{nn::VarStore, Device, Tensor};
+/// use textbrewer::distiller::{DistillerBuilder, OnePair};
+/// use textbrewer::{from_fn, GeneralDistiller};
+///
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
+/// let builder: DistillerBuilder<OnePair<'_, Tensor, _, _, GeneralDistiller<'_, Tensor, _>>> =
+///     GeneralDistiller::builder(&model, &model, &variables);
+/// // Neither model has an adaptor yet.
+/// assert!(builder.build().is_err());
+/// ```
 pub struct OnePair<'a, B, T: Model<B>, S: Model<B> + ?Sized, D> {
     teacher: T,
     student: &'a S,

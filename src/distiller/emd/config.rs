@@ -47,6 +47,15 @@ pub struct EmdConfig {
 }
 
 /// How much each layer has to give or to take.
+///
+/// ```
+/// use textbrewer::distiller::LayerWeights;
+///
+/// let weights: LayerWeights = serde_json::from_str(r#"{"reestimated": {"temperature": 2.0}}"#)?;
+/// assert_eq!(weights, LayerWeights::Reestimated { temperature: 2.0 });
+/// assert_eq!(serde_json::to_string(&LayerWeights::default())?, r#""uniform""#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
