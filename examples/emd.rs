@@ -47,6 +47,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
+    // Models this small are faster without threads that wait for each other.
+    tch::set_num_threads(1);
     let emd_config = emd_config(&options);
     // Mistakes are told of now and not after the teacher's training.
     emd_config.validate()?;

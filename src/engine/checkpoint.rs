@@ -72,6 +72,8 @@ pub struct CheckpointInfo {
     pub path: PathBuf,
     /// The losses of the last batch, by the name under which they are logged, unweighted.
     pub losses: BTreeMap<String, f64>,
+    /// The means of the losses of all batches since the checkpoint before.
+    pub mean_losses: BTreeMap<String, f64>,
 }
 
 /// Makes the folder and tries that files can be written there, so that a wrong path ends a

@@ -13,6 +13,8 @@ use crate::{Error, LossReport, Result};
 pub(super) struct PendingLosses {
     steps: Vec<PendingStep>,
     latest: BTreeMap<String, f64>,
+    /// Sum and number of the values since the last [`take_means`](Self::take_means).
+    sums: BTreeMap<String, (f64, u64)>,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,13 @@ impl PendingLosses {
         &self.latest
     }
 
+    /// The means of what was read since this was last called, by name.
+    pub(super) fn take_means(&mut self) -> BTreeMap<String, f64> {
+        let sums = std::mem::take(&mut self.sums).into_iter();
+        sums.map(|(name, (sum, count))| (name, sum / count as f64))
+            .collect()
+    }
+
     /// Reads all values at once, hands them to the sinks, and fails at the first that is
     /// not finite.
     ///
@@ -73,6 +82,11 @@ impl PendingLosses {
                 log_to(sinks, name, *value, step.forward_step);
             }
             first_bad = first_bad.and(check_finite(&named, step.forward_step));
+            for (name, value) in &named {
+                let (sum, count) = self.sums.entry((*name).clone()).or_default();
+                *sum += value;
+                *count += 1;
+            }
             self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
         }
         // The values around the first bad one explain it, so they are logged before it is told.

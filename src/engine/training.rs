@@ -195,6 +195,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             epoch: epoch + 1,
             path,
             losses: self.pending.latest().clone(),
+            mean_losses: self.pending.take_means(),
         };
         let student = self.distiller.student();
         let callbacks = &mut self.callbacks;

@@ -159,3 +159,32 @@ impl LogSink for Flushed {
         Ok(())
     }
 }
+
+#[test]
+fn a_callback_is_told_the_means_since_the_checkpoint_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let calls = Cell::new(0.0);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()).ckpt_epoch_frequency(1))
+        .adaptor(|_, output| {
+            calls.set(calls.get() + 1.0);
+            let loss = output.logits.sum(tch::Kind::Float) * 0.0 + calls.get();
+            Ok(AdaptorOutput::new().losses(&loss))
+        })
+        .build()
+        .unwrap();
+    let mut told = Vec::new();
+    trainer
+        .train(&mut loader(4))
+        .optimizer(Sgd::new(0.1))
+        .callback(|_, info| {
+            told.push((info.losses["total_loss"], info.mean_losses["total_loss"]));
+            Ok(())
+        })
+        .epochs(2)
+        .run()
+        .unwrap();
+    // Losses 1 to 4, then 5 to 8.
+    assert_eq!(told, [(4.0, 2.5), (8.0, 6.5)]);
+}
