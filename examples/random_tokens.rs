@@ -3,6 +3,7 @@
 //!
 //! `cargo run --release --example random_tokens -- --help` explains the options.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -71,6 +72,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut evaluation = random_examples(&options)?;
     let steps = options.epochs * loader.num_batches().unwrap_or_default() as u64;
 
+    println!(
+        "Teacher and labels are random, so an accuracy of about 50 % is all there is to learn;"
+    );
+    println!("what distillation does shows in the losses.\n");
+    let mut first_losses = BTreeMap::new();
     let mut distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
         .train_config(train_config)
         .distill_config(distill_config)
@@ -90,6 +96,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .optimizer(AdamW::new(options.learning_rate))
         .schedule(linear_with_warmup(steps / 10, steps))
         .callback(|student, info| {
+            if first_losses.is_empty() {
+                first_losses = info.mean_losses.clone();
+            }
             let accuracy = accuracy(student, &mut evaluation, device)?;
             println!(
                 "step {:>4}  accuracy {:.1} %",
@@ -103,7 +112,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     print_gains(
         (&teacher, &teacher_vars),
         (&student, &student_vars),
-        &summary,
+        (&first_losses, &summary),
         &mut evaluation,
         device,
     )?;
@@ -192,7 +201,7 @@ fn accuracy(
 fn print_gains(
     (teacher, teacher_vars): (&BertForSequenceClassification, &VarStore),
     (student, student_vars): (&BertForSequenceClassification, &VarStore),
-    summary: &TrainSummary,
+    (first_losses, summary): (&BTreeMap<String, f64>, &TrainSummary),
     loader: &mut dyn DataLoader<Batch = BertInputs>,
     device: Device,
 ) -> textbrewer::Result<()> {
@@ -233,9 +242,13 @@ fn print_gains(
             teacher.1 / student.1
         );
     }
-    println!("\nLast losses (unweighted)");
+    println!(
+        "\n{:<44}{:>12}{:>12}",
+        "Losses (unweighted)", "first epoch", "last batch"
+    );
     for (name, value) in &summary.losses {
-        println!("  {name:<44}{value:>12.6}");
+        let first = first_losses.get(name).copied().unwrap_or(f64::NAN);
+        println!("  {name:<42}{first:>12.6}{value:>12.6}");
     }
     if let Some(path) = summary.checkpoints.last() {
         println!("\nThe student is saved in {}", path.display());

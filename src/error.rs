@@ -113,7 +113,8 @@ pub enum Error {
 
     /// A match names a layer that the adaptor did not return.
     #[error(
-        "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned {len}"
+        "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned \
+         {len}{}", if *len == 0 { " (was the model told to output them?)" } else { "" }
     )]
     #[non_exhaustive]
     LayerOutOfRange {

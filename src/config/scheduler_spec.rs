@@ -42,7 +42,7 @@ impl Arguments {
 
 /// A schedule by its name, with its arguments.
 ///
-/// In JSON it is `"cwsm"` when there are no arguments, `["flsw", 1, 2]` or
+/// In JSON it is `"constant"` when there are no arguments, `["flsw", 1, 2]` or
 /// `["flsw", {"beta": 1, "gamma": 2}]`.
 ///
 /// ```

@@ -99,7 +99,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         }
     }
 
-    /// How often to go over the loader, whose length must be known.
+    /// How often to go over the loader, whose length must be known. Of this and
+    /// [`steps`](Self::steps) the last one called counts.
     pub fn epochs(mut self, epochs: u64) -> Self {
         self.length = Some(RequestedLength::Epochs(epochs));
         self
@@ -276,6 +277,12 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         if !groups_given {
             let no_decay: Vec<&str> = self.no_decay.iter().map(String::as_str).collect();
             let groups = param_groups(self.distiller.variables(), &no_decay);
+            for part in &no_decay {
+                let mut parameters = groups.iter().flat_map(|group| &group.parameters);
+                if !parameters.any(|(name, _)| name.contains(part)) {
+                    log::warn!("no_decay: no variable of the student has `{part}` in its name");
+                }
+            }
             if groups.is_empty() {
                 return Err(Error::config("student", "it has no trainable variable"));
             }

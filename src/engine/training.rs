@@ -151,8 +151,25 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         scaled.f_backward().context(context)
     }
 
+    /// The variables of another model get no gradient, and training would change nothing.
+    fn check_gradients(&self) -> Result<()> {
+        let variables = self.distiller.variables().trainable_variables();
+        if variables.iter().any(|variable| variable.grad().defined()) {
+            return Ok(());
+        }
+        let reason = format!(
+            "the loss reaches none of the {} variables that were given with the student; is \
+             this the student's own VarStore?",
+            variables.len()
+        );
+        Err(Error::config("student", reason))
+    }
+
     /// One optimizer step.
     fn update(&mut self) -> Result<()> {
+        if self.summary.global_steps == 0 {
+            self.check_gradients()?;
+        }
         if let Some(max_norm) = self.max_grad_norm {
             let mut clipped = self.distiller.variables().trainable_variables();
             if self.distiller.config().clip_projections {

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle};
+use indicatif::{
+    HumanDuration, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle,
+};
 
 /// A line on the terminal with epoch, step, loss, steps per second and the time left.
 ///
@@ -73,7 +75,7 @@ impl Progress {
 
 fn style(total_known: bool) -> ProgressStyle {
     let template = if total_known {
-        "{prefix}  {bar:24} {pos}/{len}  {msg}  {rate} steps/s  ETA {eta}"
+        "{prefix}  {bar:24} {pos}/{len}  {msg}  {rate} steps/s  {eta}"
     } else {
         "{prefix}  {spinner} step {pos}  {msg}  {rate} steps/s"
     };
@@ -81,9 +83,18 @@ fn style(total_known: bool) -> ProgressStyle {
         // Nobody can be told when the terminal does not take it.
         let _ = write!(out, "{:.2}", state.per_sec());
     };
+    let eta = |state: &ProgressState, out: &mut dyn Write| {
+        let left = HumanDuration(state.eta());
+        let _ = match (state.is_finished(), state.pos()) {
+            (true, _) => write!(out, "took {:#}", HumanDuration(state.elapsed())),
+            (false, 0) => write!(out, "ETA --"),
+            _ => write!(out, "ETA {left:#}"),
+        };
+    };
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .with_key("rate", rate)
+        .with_key("eta", eta)
 }
 
 /// Four digits after the point, unless that shows nothing or too much.
@@ -164,11 +175,14 @@ mod tests {
         let progress = terminal.progress(Some(10));
         progress.step(2, 5);
         progress.loss(0.25);
-        progress.finish();
+        progress.bar.tick();
         let line = terminal.line();
         assert!(line.starts_with("epoch 2  ████████████"), "{line}");
         assert!(line.contains(" 5/10  loss 0.2500  "), "{line}");
         assert!(line.contains(" steps/s  ETA "), "{line}");
+        progress.finish();
+        let line = terminal.line();
+        assert!(line.contains(" steps/s  took "), "{line}");
     }
 
     #[test]

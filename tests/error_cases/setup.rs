@@ -4,11 +4,13 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use textbrewer::optim::{param_groups, Optimizer};
 use textbrewer::{
-    AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, IntermediateMatch,
-    ProjectionSpec, Sgd,
+    AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, GeneralDistiller,
+    IntermediateMatch, ProjectionSpec, Sgd,
 };
 
-use crate::common::tiny::{batch, config, first_line, general, loader, numbers, square, Net};
+use crate::common::tiny::{
+    adapt, batch, config, first_line, general, loader, numbers, square, Net,
+};
 
 /// Runs a trainer of a small student after `$describe` has said how.
 macro_rules! trained {
@@ -209,4 +211,23 @@ fn what_would_have_no_effect_is_refused() {
         first_line(run.epochs(1).max_grad_norm(f64::NAN).run()),
         "max_grad_norm: must be a number, is NaN"
     );
+}
+
+#[test]
+fn the_variables_of_another_model_are_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+    let mut distiller = GeneralDistiller::builder(&teacher, &student, &teacher.variables)
+        .train_config(config(folder.path()))
+        .adaptor(adapt)
+        .build()
+        .unwrap();
+    let mut batches = loader(2);
+    let run = distiller.train(&mut batches).optimizer(AdamW::new(0.1));
+    assert_eq!(
+        first_line(run.epochs(1).run()),
+        "student: the loss reaches none of the 10 variables that were given with the student; \
+         is this the student's own VarStore?"
+    );
+    assert!(!folder.path().join("gs2.safetensors").exists());
 }
