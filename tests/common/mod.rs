@@ -20,6 +20,26 @@ pub fn golden_dir() -> PathBuf {
     }
 }
 
+/// A file or folder of the golden vectors. Another folder of vectors need not have them all:
+/// what it lacks is told, and none at all is a failure.
+pub fn golden(name: &str) -> Option<PathBuf> {
+    const ALL: [&str; 4] = [
+        "losses.json",
+        "functions.json",
+        "parameters.json",
+        "trainings",
+    ];
+    let folder = golden_dir();
+    let has = |name: &&str| folder.join(name).exists();
+    assert!(ALL.iter().any(has), "{}: no case", folder.display());
+    let is_copy = std::env::var_os("TEXTBREWER_GOLDEN_DIR").is_none();
+    if is_copy || has(&name) {
+        return Some(folder.join(name));
+    }
+    println!("no {name} in {}", folder.display());
+    None
+}
+
 /// A JSON file of the golden vectors.
 pub fn read_json(path: &Path) -> serde_json::Value {
     let text =
