@@ -154,8 +154,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     /// The variables of another model get no gradient, and training would change nothing.
     fn check_gradients(&self) -> Result<()> {
         let variables = self.distiller.variables().trainable_variables();
-        if variables.iter().any(|variable| variable.grad().defined()) {
-            return Ok(());
+        for variable in &variables {
+            if variable.f_grad()?.defined() {
+                return Ok(());
+            }
         }
         let reason = format!(
             "the loss reaches none of the {} variables that were given with the student; is \
