@@ -8,7 +8,12 @@ fn main() {
     let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
         return;
     };
-    let include = Path::new(&folder).join("../include");
+    // Where the build.rs of textbrewer looks for them too.
+    let beside = Path::new(&folder).join("../include");
+    let include = match std::env::var("LIBTORCH_INCLUDE") {
+        Ok(other) if !beside.join("ATen").exists() => Path::new(&other).join("include"),
+        _ => beside,
+    };
     let abi = std::env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".into());
     cc::Build::new()
         .cpp(true)
