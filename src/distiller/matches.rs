@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 
 use super::LossReport;
 use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
+use crate::losses::at_least_float32;
 use crate::optim::ParamGroup;
 use crate::{
     weights, AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
@@ -178,7 +179,7 @@ impl Match {
             let position = if index < 0 { index + len as i64 } else { index };
             let position = usize::try_from(position).ok();
             match position.and_then(|position| available.get(position)) {
-                Some(layer) if layer.defined() => Ok(layer.shallow_clone()),
+                Some(layer) if layer.defined() => at_least_float32(layer),
                 Some(_) => Err(Error::LayerNotKept {
                     side,
                     feature: feature.clone(),
