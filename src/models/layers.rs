@@ -24,7 +24,7 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
-        if let Some(output) = native::fused_linear(input, &self.weight, &self.bias, false)? {
+        if let Some(output) = native::linear(input, &self.weight, &self.bias, false)? {
             return Ok(output);
         }
         Ok(input.f_linear(&self.weight, Some(&self.bias))?)
@@ -33,8 +33,8 @@ impl Linear {
     /// The activation of [`forward`](Self::forward), in one pass where there is a kernel for it.
     pub(crate) fn forward_activated(&self, input: &Tensor, by: Activation) -> Result<Tensor> {
         if by == Activation::Gelu {
-            let fused = native::fused_linear(input, &self.weight, &self.bias, true)?;
-            if let Some(output) = fused {
+            let output = native::linear(input, &self.weight, &self.bias, true)?;
+            if let Some(output) = output {
                 return Ok(output);
             }
         }
@@ -64,6 +64,23 @@ impl LayerNorm {
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
         let (weight, bias) = (Some(&self.weight), Some(&self.bias));
         Ok(input.f_layer_norm([self.size], weight, bias, self.eps, true)?)
+    }
+
+    /// `LayerNorm(residual + dropout(input))`.
+    pub(crate) fn forward_residual(
+        &self,
+        input: Tensor,
+        residual: &Tensor,
+        probability: f64,
+        train: bool,
+    ) -> Result<Tensor> {
+        if train && probability > 0.0 && native::supports(&input)? {
+            let weights = [&self.weight, &self.bias];
+            let (eps, dropout) = (self.eps, probability);
+            let output = native::residual_norm(&input, residual, weights, eps, dropout)?;
+            return Ok(output);
+        }
+        self.forward(&dropout(input, probability, train)?.f_add(residual)?)
     }
 }
 

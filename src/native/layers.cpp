@@ -10,8 +10,11 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_softmax.h>
 #include <ATen/ops/_softmax_backward_data.h>
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/matmul.h>
+#include <ATen/ops/native_layer_norm.h>
+#include <ATen/ops/native_layer_norm_backward.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <cmath>
@@ -97,22 +100,36 @@ struct Dropout : torch::autograd::Function<Dropout> {
   }
 };
 
-// softmax(q kᵀ / √size + mask) v, with a dropout on the softmax. Of the matrices of
-// length by length one is kept for the backward pass.
+// Every head's softmax(q kᵀ / √size + mask) v, with a dropout on the softmax. States are
+// [batch * length, hidden]. Of the matrices of length by length one is kept for the backward
+// pass.
 struct Attention : torch::autograd::Function<Attention> {
+  // [batch * length, hidden] to [batch, heads, length, size], in one piece.
+  static at::Tensor split(const at::Tensor& states, int64_t batch, int64_t heads) {
+    const auto length = states.size(0) / batch;
+    const auto size = states.size(1) / heads;
+    return states.reshape({batch, length, heads, size}).transpose(1, 2).contiguous();
+  }
+
+  static at::Tensor joined(const at::Tensor& states) {
+    const auto hidden = states.size(1) * states.size(3);
+    return states.transpose(1, 2).reshape({states.size(0) * states.size(2), hidden});
+  }
+
   static at::Tensor forward(
       AutogradContext* context,
-      const at::Tensor& given_query,
-      const at::Tensor& given_key,
-      const at::Tensor& given_value,
+      const at::Tensor& flat_query,
+      const at::Tensor& flat_key,
+      const at::Tensor& flat_value,
       const std::optional<at::Tensor>& mask,
+      int64_t batch,
+      int64_t heads,
       double p) {
     // The operands have one kind already.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-    // Copied once here, or by each product.
-    const auto query = given_query.contiguous();
-    const auto key = given_key.contiguous();
-    const auto value = given_value.contiguous();
+    const auto query = split(flat_query, batch, heads);
+    const auto key = split(flat_key, batch, heads);
+    const auto value = split(flat_value, batch, heads);
     const auto scale = 1.0 / std::sqrt(static_cast<double>(query.size(-1)));
     auto scores = at::matmul(query, key.transpose(-2, -1)).mul_(scale);
     if (mask.has_value()) {
@@ -120,12 +137,12 @@ struct Attention : torch::autograd::Function<Attention> {
     }
     const auto probabilities = at::_softmax(scores, -1, false);
     scores.reset();
-    const auto seed = p > 0.0 ? next_seed() : 0;
+    const auto seed = next_seed();
     context->saved_data["p"] = p;
     context->saved_data["seed"] = seed;
     context->saved_data["scale"] = scale;
     context->save_for_backward({query, key, value, probabilities});
-    return at::matmul(p > 0.0 ? dropped(probabilities, p, seed) : probabilities, value);
+    return joined(at::matmul(dropped(probabilities, p, seed), value));
   }
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
@@ -136,32 +153,85 @@ struct Attention : torch::autograd::Function<Attention> {
     const auto p = context->saved_data["p"].toDouble();
     const auto seed = context->saved_data["seed"].toInt();
     const auto scale = context->saved_data["scale"].toDouble();
-    const auto gradient = gradients[0].contiguous();
+    const auto gradient = split(gradients[0], query.size(0), query.size(1));
 
-    auto of_value = [&] {
-      const auto weights = p > 0.0 ? dropped(probabilities, p, seed) : probabilities;
+    const auto of_value = [&] {
+      const auto weights = dropped(probabilities, p, seed);
       return at::matmul(weights.transpose(-2, -1), gradient);
     }();
-    auto of_scores = [&] {
-      auto of_weights = at::matmul(gradient, value.transpose(-2, -1));
-      if (p > 0.0) {
-        of_weights = dropped(of_weights, p, seed);
-      }
+    const auto of_scores = [&] {
+      const auto of_weights =
+          dropped(at::matmul(gradient, value.transpose(-2, -1)), p, seed);
       return at::_softmax_backward_data(
-          of_weights, probabilities, -1, probabilities.scalar_type());
+                 of_weights, probabilities, -1, probabilities.scalar_type())
+          .mul_(scale);
     }();
-    of_scores.mul_(scale);
     return {
-        at::matmul(of_scores, key),
-        at::matmul(of_scores.transpose(-2, -1), query),
-        of_value,
+        joined(at::matmul(of_scores, key)),
+        joined(at::matmul(of_scores.transpose(-2, -1), query)),
+        joined(of_value),
+        at::Tensor(),
+        at::Tensor(),
+        at::Tensor(),
+        at::Tensor()};
+  }
+};
+
+// LayerNorm(residual + dropout(input)). What was dropped is not kept.
+struct ResidualNorm : torch::autograd::Function<ResidualNorm> {
+  static at::Tensor forward(
+      AutogradContext* context,
+      const at::Tensor& input,
+      const at::Tensor& residual,
+      const at::Tensor& weight,
+      const at::Tensor& bias,
+      double eps,
+      double p) {
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    const auto seed = next_seed();
+    auto sum = dropped(input, p, seed);
+    // The kinds differ under autocast; the wider one is that of the sum.
+    sum = sum.scalar_type() == residual.scalar_type() ? sum.add_(residual)
+                                                      : at::add(sum, residual);
+    const auto [output, mean, deviation] =
+        at::native_layer_norm(sum, weight.sizes(), weight, bias, eps);
+    context->saved_data["p"] = p;
+    context->saved_data["seed"] = seed;
+    context->saved_data["kind"] = static_cast<int64_t>(input.scalar_type());
+    context->saved_data["residual"] = static_cast<int64_t>(residual.scalar_type());
+    context->save_for_backward({sum, mean, deviation, weight, bias});
+    return output;
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    check_once();
+    const auto saved = context->get_saved_variables();
+    const auto p = context->saved_data["p"].toDouble();
+    const auto seed = context->saved_data["seed"].toInt();
+    const auto kind = static_cast<at::ScalarType>(context->saved_data["kind"].toInt());
+    const auto residual =
+        static_cast<at::ScalarType>(context->saved_data["residual"].toInt());
+    const auto [of_sum, of_weight, of_bias] = at::native_layer_norm_backward(
+        gradients[0].contiguous(),
+        saved[0],
+        saved[3].sizes(),
+        saved[1],
+        saved[2],
+        saved[3],
+        saved[4],
+        {true, true, true});
+    return {
+        dropped(of_sum, p, seed).to(kind),
+        of_sum.to(residual),
+        of_weight,
+        of_bias,
         at::Tensor(),
         at::Tensor()};
   }
 };
 
 // oneDNN's product with bias and activation in one pass, where this libtorch has it.
-using FusedLinear = at::Tensor(
+using LinearKernel = at::Tensor(
     const at::Tensor&,
     const at::Tensor&,
     const std::optional<at::Tensor>&,
@@ -169,23 +239,74 @@ using FusedLinear = at::Tensor(
     c10::List<std::optional<at::Scalar>>,
     std::optional<std::string_view>);
 
-std::optional<c10::TypedOperatorHandle<FusedLinear>> fused_linear() {
-  const auto handle =
-      c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
-  if (!handle.has_value()) {
-    return std::nullopt;
-  }
-  return handle->typed<FusedLinear>();
+const std::optional<c10::TypedOperatorHandle<LinearKernel>>& linear_kernel() {
+  static const auto kernel = [] {
+    const auto handle =
+        c10::Dispatcher::singleton().findSchema({"mkldnn::_linear_pointwise", ""});
+    return handle.has_value() ? std::make_optional(handle->typed<LinearKernel>())
+                              : std::nullopt;
+  }();
+  return kernel;
 }
 
-// The kernel has no gradient, works in the kind of its operands, and pays off for products
-// that take longer than its preparation.
-bool fused_linear_fits(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor product(
+    const at::Tensor& input,
+    const at::Tensor& weight,
+    const std::optional<at::Tensor>& bias,
+    bool gelu) {
+  const at::AutoDispatchBelowAutograd no_gradient;
+  return linear_kernel()->call(
+      input,
+      weight,
+      bias,
+      gelu ? "gelu" : "none",
+      c10::List<std::optional<at::Scalar>>(),
+      "none");
+}
+
+// x Wᵀ + b, all three products by oneDNN.
+struct Linear : torch::autograd::Function<Linear> {
+  static at::Tensor forward(
+      AutogradContext* context,
+      const at::Tensor& input,
+      const at::Tensor& weight,
+      const at::Tensor& bias) {
+    context->save_for_backward({input, weight});
+    return product(input, weight, bias, false);
+  }
+
+  static variable_list backward(AutogradContext* context, variable_list gradients) {
+    check_once();
+    const auto saved = context->get_saved_variables();
+    const auto &input = saved[0], &weight = saved[1];
+    const auto gradient = gradients[0].contiguous();
+    variable_list of(3);
+    if (context->needs_input_grad(0)) {
+      of[0] = product(gradient, weight.t(), std::nullopt, false);
+    }
+    if (context->needs_input_grad(1)) {
+      of[1] = product(gradient.t(), input.t(), std::nullopt, false);
+    }
+    if (context->needs_input_grad(2)) {
+      of[2] = gradient.sum(0);
+    }
+    return of;
+  }
+};
+
+bool wants_gradient(const at::Tensor& tensor) {
+  return at::GradMode::is_enabled() && tensor.requires_grad();
+}
+
+// The kernel works in the kind of its operands, and pays off for products that take longer
+// than its preparation.
+bool suits_kernel(const at::Tensor& input, const at::Tensor& weight, const at::Tensor& bias) {
   const auto kind = input.scalar_type();
-  const bool wants_gradient = at::GradMode::is_enabled() &&
-      (input.requires_grad() || weight.requires_grad() || bias.requires_grad());
+  // Under autocast the product is to be in a lower kind.
   const bool lowered = kind != at::kBFloat16 && at::autocast::is_autocast_enabled(at::kCPU);
-  return !wants_gradient && !lowered && input.device().is_cpu() &&
+  return linear_kernel().has_value() && !lowered && input.device().is_cpu() &&
+      input.dim() == 2 && weight.dim() == 2 && bias.dim() == 1 &&
+      input.size(1) == weight.size(1) && bias.size(0) == weight.size(0) &&
       (kind == at::kFloat || kind == at::kBFloat16) && weight.scalar_type() == kind &&
       bias.scalar_type() == kind && input.numel() * weight.size(0) >= (int64_t(1) << 26);
 }
@@ -204,33 +325,49 @@ char* textbrewer_attention(
     const at::Tensor* key,
     const at::Tensor* value,
     const at::Tensor* mask,
+    int64_t batch,
+    int64_t heads,
     double p,
     at::Tensor** output) {
   return guarded([&] {
     const auto optional = mask == nullptr ? std::nullopt : std::optional<at::Tensor>(*mask);
-    *output = new at::Tensor(Attention::apply(*query, *key, *value, optional, p));
+    *output = new at::Tensor(
+        Attention::apply(*query, *key, *value, optional, batch, heads, p));
   });
 }
 
-// Null for the output where the kernel is not to be had, or does not pay off.
-char* textbrewer_fused_linear(
+char* textbrewer_residual_norm(
+    const at::Tensor* input,
+    const at::Tensor* residual,
+    const at::Tensor* weight,
+    const at::Tensor* bias,
+    double eps,
+    double p,
+    at::Tensor** output) {
+  return guarded([&] {
+    *output = new at::Tensor(
+        ResidualNorm::apply(*input, *residual, *weight, *bias, eps, p));
+  });
+}
+
+// `gelu`: without a gradient only. Null for the output where the kernel is not to be had, or
+// does not pay off.
+char* textbrewer_linear(
     const at::Tensor* input,
     const at::Tensor* weight,
     const at::Tensor* bias,
     bool gelu,
     at::Tensor** output) {
   return guarded([&] {
-    static const auto apply = fused_linear();
-    if (apply.has_value() && fused_linear_fits(*input, *weight, *bias)) {
-      const at::AutoDispatchBelowAutograd no_gradient;
-      *output = new at::Tensor(
-          apply->call(
-          *input,
-          *weight,
-          *bias,
-          gelu ? "gelu" : "none",
-          c10::List<std::optional<at::Scalar>>(),
-          "none"));
+    if (!suits_kernel(*input, *weight, *bias)) {
+      return;
+    }
+    const bool trains =
+        wants_gradient(*input) || wants_gradient(*weight) || wants_gradient(*bias);
+    if (!trains) {
+      *output = new at::Tensor(product(*input, *weight, *bias, gelu));
+    } else if (!gelu) {
+      *output = new at::Tensor(Linear::apply(*input, *weight, *bias));
     }
   });
 }

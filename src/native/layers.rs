@@ -21,10 +21,21 @@ extern "C" {
         key: *const C_tensor,
         value: *const C_tensor,
         mask: *const C_tensor,
+        batch: i64,
+        heads: i64,
         probability: f64,
         output: *mut *mut C_tensor,
     ) -> *mut c_char;
-    fn textbrewer_fused_linear(
+    fn textbrewer_residual_norm(
+        input: *const C_tensor,
+        residual: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        eps: f64,
+        probability: f64,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn textbrewer_linear(
         input: *const C_tensor,
         weight: *const C_tensor,
         bias: *const C_tensor,
@@ -47,22 +58,19 @@ pub(crate) fn dropout(input: &Tensor, probability: f64) -> Result<Tensor> {
     let mut output = ptr::null_mut();
     // SAFETY: the tensor outlives the call, and a returned one is given to its owner once.
     unsafe {
-        checked(textbrewer_dropout(
-            input.as_ptr(),
-            probability,
-            &mut output,
-        ))?;
+        checked(textbrewer_dropout(input.as_ptr(), probability, &mut output))?;
         Ok(Tensor::from_ptr(output))
     }
 }
 
-/// `softmax(q kᵀ / √size + mask) v`, with a dropout on the softmax. All operands have one
-/// kind; the mask broadcasts and gets no gradient.
+/// Every head's `softmax(q kᵀ / √size + mask) v`, with a dropout on the softmax, of states
+/// `[batch · length, hidden]`. All operands have one kind; the mask broadcasts over
+/// `[batch, heads, length, length]` and gets no gradient.
 pub(crate) fn attention(
-    query: &Tensor,
-    key: &Tensor,
-    value: &Tensor,
+    [query, key, value]: [&Tensor; 3],
     mask: Option<&Tensor>,
+    batch: i64,
+    heads: i64,
     dropout: f64,
 ) -> Result<Tensor> {
     let mut output = ptr::null_mut();
@@ -73,6 +81,8 @@ pub(crate) fn attention(
             key.as_ptr(),
             value.as_ptr(),
             mask.map_or(ptr::null(), Tensor::as_ptr),
+            batch,
+            heads,
             dropout,
             &mut output,
         ))?;
@@ -80,10 +90,34 @@ pub(crate) fn attention(
     }
 }
 
-/// `x Wᵀ + b`, and its GELU if asked for, in oneDNN's one kernel for both; none where there
-/// is no such kernel for these operands, a gradient is wanted, or the product is so small
-/// that it does not pay off.
-pub(crate) fn fused_linear(
+/// `LayerNorm(residual + dropout(input))` over the last dimension.
+pub(crate) fn residual_norm(
+    input: &Tensor,
+    residual: &Tensor,
+    [weight, bias]: [&Tensor; 2],
+    eps: f64,
+    dropout: f64,
+) -> Result<Tensor> {
+    let mut output = ptr::null_mut();
+    // SAFETY: as above.
+    unsafe {
+        checked(textbrewer_residual_norm(
+            input.as_ptr(),
+            residual.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            eps,
+            dropout,
+            &mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+/// `x Wᵀ + b` of a matrix x, and its GELU if asked for, by oneDNN; none where that has no
+/// kernel for these operands, a GELU's gradient is wanted, or the product is so small that
+/// it does not pay off.
+pub(crate) fn linear(
     input: &Tensor,
     weight: &Tensor,
     bias: &Tensor,
@@ -92,7 +126,7 @@ pub(crate) fn fused_linear(
     let mut output = ptr::null_mut();
     // SAFETY: as above; null is not a tensor.
     unsafe {
-        checked(textbrewer_fused_linear(
+        checked(textbrewer_linear(
             input.as_ptr(),
             weight.as_ptr(),
             bias.as_ptr(),

@@ -43,59 +43,82 @@ impl Attention {
         })
     }
 
-    /// The new hidden states, and the probabilities if they are asked for.
+    /// The new hidden states, and the probabilities if they are asked for. Hidden states are
+    /// `[batch · length, hidden]`.
     pub(super) fn forward(
         &self,
         hidden: &Tensor,
+        batch: i64,
         mask: Option<&Tensor>,
         probabilities: bool,
         train: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let (batch, length, _) = hidden.size3()?;
-        let split = |states: Tensor| self.split(&states, batch, length);
-        let query = split(self.query.forward(hidden)?)?;
-        let key = split(self.key.forward(hidden)?)?;
-        let value = split(self.value.forward(hidden)?)?;
+        let query = self.query.forward(hidden)?;
+        let key = self.key.forward(hidden)?;
+        let value = self.value.forward(hidden)?;
         let mask = mask
             .map(|mask| in_kind(mask, query.f_kind()?))
             .transpose()?;
+        let dropout = if train { self.attention_dropout } else { 0.0 };
         let (context, probabilities) = if probabilities {
-            let scores = query.f_matmul(&key.f_transpose(2, 3)?)?;
-            let mut scores = scores.over((self.head_size as f64).sqrt())?;
-            if let Some(mask) = &mask {
-                scores = scores.f_add(mask)?;
-            }
-            let probabilities = scores.f_softmax(-1, None)?;
-            let probabilities = dropout(probabilities, self.attention_dropout, train)?;
-            (probabilities.f_matmul(&value)?, Some(probabilities))
-        } else if train && self.attention_dropout > 0.0 && native::supports(&query)? {
+            let (context, probabilities) =
+                self.shown([&query, &key, &value], batch, mask.as_ref(), dropout)?;
+            (context, Some(probabilities))
+        } else if dropout > 0.0 && native::supports(&query)? {
             // libtorch's own has no kernel with dropout on the CPU.
-            let (mask, dropout) = (mask.as_ref(), self.attention_dropout);
-            let context = native::attention(&query, &key, &value, mask, dropout)?;
+            let (operands, mask) = ([&query, &key, &value], mask.as_ref());
+            let context = native::attention(operands, mask, batch, self.heads, dropout)?;
             (context, None)
         } else {
-            let dropout = if train { self.attention_dropout } else { 0.0 };
             let context = Tensor::f_scaled_dot_product_attention(
-                &query,
-                &key,
-                &value,
+                &self.split(&query, batch)?,
+                &self.split(&key, batch)?,
+                &self.split(&value, batch)?,
                 mask.as_ref(),
                 dropout,
                 false,
                 None,
                 false,
             )?;
-            (context, None)
+            (self.join(&context)?, None)
         };
-        let context = context.f_transpose(1, 2)?.f_flatten(2, 3)?;
-        let output = dropout(self.output.forward(&context)?, self.hidden_dropout, train)?;
-        let output = self.norm.forward(&output.f_add(hidden)?)?;
+        let output = self.output.forward(&context)?;
+        let output = self
+            .norm
+            .forward_residual(output, hidden, self.hidden_dropout, train)?;
         Ok((output, probabilities))
     }
 
-    /// `[batch, length, hidden]` to `[batch, heads, length, head size]`.
-    fn split(&self, states: &Tensor, batch: i64, length: i64) -> Result<Tensor> {
-        let shape = [batch, length, self.heads, self.head_size];
+    /// The attention's result, and the probabilities, which no fused kernel writes down.
+    fn shown(
+        &self,
+        [query, key, value]: [&Tensor; 3],
+        batch: i64,
+        mask: Option<&Tensor>,
+        probability: f64,
+    ) -> Result<(Tensor, Tensor)> {
+        let query = self.split(query, batch)?;
+        let key = self.split(key, batch)?;
+        let scores = query.f_matmul(&key.f_transpose(2, 3)?)?;
+        let mut scores = scores.over((self.head_size as f64).sqrt())?;
+        if let Some(mask) = mask {
+            scores = scores.f_add(mask)?;
+        }
+        let probabilities = scores.f_softmax(-1, None)?;
+        let probabilities = dropout(probabilities, probability, true)?;
+        let context = probabilities.f_matmul(&self.split(value, batch)?)?;
+        Ok((self.join(&context)?, probabilities))
+    }
+
+    /// `[batch · length, hidden]` to `[batch, heads, length, head size]`.
+    fn split(&self, states: &Tensor, batch: i64) -> Result<Tensor> {
+        let shape = [batch, -1, self.heads, self.head_size];
         Ok(states.f_view(shape)?.f_transpose(1, 2)?)
+    }
+
+    /// The reverse of [`split`](Self::split).
+    fn join(&self, states: &Tensor) -> Result<Tensor> {
+        let hidden = self.heads * self.head_size;
+        Ok(states.f_transpose(1, 2)?.f_reshape([-1, hidden])?)
     }
 }

@@ -4,9 +4,9 @@ use tch::{nn, Tensor};
 
 use super::attention::Attention;
 use super::{BertConfig, BertOutput, BertOutputs};
-use crate::models::layers::{dropout, LayerNorm, Linear};
+use crate::models::layers::{LayerNorm, Linear};
 use crate::models::Activation;
-use crate::Result;
+use crate::{Error, Result};
 
 /// Attention, and a feed-forward block with a residual connection around it.
 #[derive(Debug)]
@@ -37,17 +37,21 @@ impl Layer {
     fn forward(
         &self,
         hidden: &Tensor,
+        batch: i64,
         mask: Option<&Tensor>,
         probabilities: bool,
         train: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let (attended, probabilities) =
-            self.attention.forward(hidden, mask, probabilities, train)?;
+            self.attention
+                .forward(hidden, batch, mask, probabilities, train)?;
         let wide = self
             .intermediate
             .forward_activated(&attended, self.activation)?;
-        let output = dropout(self.output.forward(&wide)?, self.dropout, train)?;
-        let output = self.norm.forward(&output.f_add(&attended)?)?;
+        let output = self.output.forward(&wide)?;
+        let output = self
+            .norm
+            .forward_residual(output, &attended, self.dropout, train)?;
         Ok((output, probabilities))
     }
 }
@@ -74,31 +78,35 @@ impl Encoder {
         train: bool,
     ) -> Result<BertOutput> {
         let len = self.layers.len();
-        let mut hidden = embedded;
+        let (batch, length, size) = embedded.size3()?;
+        let restored = |flat: &Tensor| flat.f_view([batch, length, size]);
+        // The layers work on matrices: fewer changes of shape, each of which is an operation.
+        let mut hidden = embedded.f_view([-1, size])?;
         let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
         let keep = |states: &mut Vec<Tensor>, hidden: &Tensor| {
             if outputs.hidden_states.is_none() {
-                return;
+                return Ok::<_, Error>(());
             }
             let is_kept = outputs.hidden_states.contains(states.len(), len + 1);
             states.push(if is_kept {
-                hidden.shallow_clone()
+                restored(hidden)?
             } else {
                 Tensor::new()
             });
+            Ok(())
         };
         for (index, layer) in self.layers.iter().enumerate() {
-            keep(&mut hidden_states, &hidden);
+            keep(&mut hidden_states, &hidden)?;
             let is_shown = outputs.attentions.contains(index, len);
-            let (next, probabilities) = layer.forward(&hidden, mask, is_shown, train)?;
+            let (next, probabilities) = layer.forward(&hidden, batch, mask, is_shown, train)?;
             hidden = next;
             if !outputs.attentions.is_none() {
                 attentions.push(probabilities.unwrap_or_else(Tensor::new));
             }
         }
-        keep(&mut hidden_states, &hidden);
+        keep(&mut hidden_states, &hidden)?;
         Ok(BertOutput {
-            last_hidden_state: hidden,
+            last_hidden_state: restored(&hidden)?,
             pooler_output: None,
             hidden_states,
             attentions,
