@@ -4,6 +4,7 @@
 
 mod adaptor;
 pub mod augment;
+pub mod backend;
 mod batch;
 pub mod config;
 pub mod data;

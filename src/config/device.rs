@@ -6,7 +6,7 @@ use tch::{Cuda, Device};
 use crate::Error;
 
 /// The name PyTorch gives a device.
-pub(super) fn name(device: Device) -> String {
+pub(crate) fn name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu".to_owned(),
         Device::Cuda(index) => format!("cuda:{index}"),
@@ -47,27 +47,34 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 
 /// That the machine has the device.
 pub(super) fn check(device: Device) -> crate::Result<()> {
+    match absent(device) {
+        None => Ok(()),
+        Some(reason) => Err(Error::config(
+            "device",
+            format!(
+                "{reason}; choose another, or leave the key out to get CUDA where there is one \
+                 and the CPU otherwise"
+            ),
+        )),
+    }
+}
+
+/// Why the device cannot be used, if it cannot.
+pub(crate) fn absent(device: Device) -> Option<String> {
     let reason = match device {
-        Device::Cpu => return Ok(()),
+        Device::Cpu => return None,
         Device::Cuda(index) => {
             let count = usize::try_from(Cuda::device_count()).unwrap_or(0);
             if Cuda::is_available() && index < count {
-                return Ok(());
+                return None;
             }
             format!("libtorch finds {count} CUDA device(s) here")
         }
-        Device::Mps if tch::utils::has_mps() => return Ok(()),
-        Device::Vulkan if tch::utils::has_vulkan() => return Ok(()),
+        Device::Mps if tch::utils::has_mps() => return None,
+        Device::Vulkan if tch::utils::has_vulkan() => return None,
         Device::Mps | Device::Vulkan => "this libtorch does not find it here".to_owned(),
     };
-    Err(Error::config(
-        "device",
-        format!(
-            "`{}` is not there: {reason}; choose another, or leave the key out to get CUDA \
-             where there is one and the CPU otherwise",
-            name(device)
-        ),
-    ))
+    Some(format!("`{}` is not there: {reason}", name(device)))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! is there with its default. Making one has no side effects, and nothing is checked
 //! until `validate` (a distiller's `build` calls it), so keys may be set in any order.
 
-mod device;
+pub(crate) mod device;
 mod distillation;
 pub(crate) mod json;
 mod layer_map;

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod autocast;
+pub(crate) mod backend;
 pub(crate) mod layers;
 pub(crate) mod optim;
 
@@ -12,7 +13,8 @@ pub(crate) use autocast::Autocast;
 
 use std::ffi::{c_char, c_int, CStr};
 
-use tch::{Device, TchError};
+use tch::{Device, TchError, Tensor};
+use torch_sys::C_tensor;
 
 use crate::{Error, Result};
 
@@ -31,6 +33,12 @@ unsafe fn checked(message: *mut c_char) -> std::result::Result<(), TchError> {
     let text = CStr::from_ptr(message).to_string_lossy().into_owned();
     textbrewer_free_message(message);
     Err(TchError::Torch(text))
+}
+
+/// # Safety
+/// The pointer is null or to a tensor made with `new` that nobody else owns.
+unsafe fn owned(tensor: *mut C_tensor) -> Option<Tensor> {
+    (!tensor.is_null()).then(|| Tensor::from_ptr(tensor))
 }
 
 /// tch's own number of a device.

@@ -9,7 +9,7 @@ use torch_sys::C_tensor;
 use crate::error::Context;
 use crate::Result;
 
-use super::checked;
+use super::{checked, owned};
 
 /// How a step changes a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,10 +234,4 @@ pub(crate) fn update_scale(
         ))
     }
     .context(|| "loss scaling".into())
-}
-
-/// # Safety
-/// The pointer is null or to a tensor made with `new` that nobody else owns.
-unsafe fn owned(tensor: *mut C_tensor) -> Option<Tensor> {
-    (!tensor.is_null()).then(|| Tensor::from_ptr(tensor))
 }
