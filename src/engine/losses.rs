@@ -100,7 +100,8 @@ fn kept(loss: &Tensor, device: Device) -> Result<Tensor> {
     Ok(loss.f_detach()?.f_reshape([0i64; 0])?.f_to_device(device)?)
 }
 
-fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
+/// Gives a number to every sink; one that fails is told of and dropped.
+pub(super) fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
     let tag = format!("scalar/{name}");
     keep_working(sinks, |sink| sink.scalar(&tag, value, step));
 }
