@@ -5,6 +5,7 @@ use tch::{nn, Tensor};
 use super::mask::in_kind;
 use super::BertConfig;
 use crate::models::layers::{dropout, LayerNorm, Linear};
+use crate::native::layers as native;
 use crate::scalar::ScalarOps;
 use crate::Result;
 
@@ -50,9 +51,11 @@ impl Attention {
         probabilities: bool,
         train: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let query = self.split(&self.query.forward(hidden)?)?;
-        let key = self.split(&self.key.forward(hidden)?)?;
-        let value = self.split(&self.value.forward(hidden)?)?;
+        let (batch, length, _) = hidden.size3()?;
+        let split = |states: Tensor| self.split(&states, batch, length);
+        let query = split(self.query.forward(hidden)?)?;
+        let key = split(self.key.forward(hidden)?)?;
+        let value = split(self.value.forward(hidden)?)?;
         let mask = mask
             .map(|mask| in_kind(mask, query.f_kind()?))
             .transpose()?;
@@ -65,6 +68,11 @@ impl Attention {
             let probabilities = scores.f_softmax(-1, None)?;
             let probabilities = dropout(probabilities, self.attention_dropout, train)?;
             (probabilities.f_matmul(&value)?, Some(probabilities))
+        } else if train && self.attention_dropout > 0.0 && native::supports(&query)? {
+            // libtorch's own has no kernel with dropout on the CPU.
+            let (mask, dropout) = (mask.as_ref(), self.attention_dropout);
+            let context = native::attention(&query, &key, &value, mask, dropout)?;
+            (context, None)
         } else {
             let dropout = if train { self.attention_dropout } else { 0.0 };
             let context = Tensor::f_scaled_dot_product_attention(
@@ -86,8 +94,8 @@ impl Attention {
     }
 
     /// `[batch, length, hidden]` to `[batch, heads, length, head size]`.
-    fn split(&self, states: &Tensor) -> Result<Tensor> {
-        let shape = [self.heads, self.head_size];
-        Ok(states.f_unflatten(-1, shape)?.f_transpose(1, 2)?)
+    fn split(&self, states: &Tensor, batch: i64, length: i64) -> Result<Tensor> {
+        let shape = [batch, length, self.heads, self.head_size];
+        Ok(states.f_view(shape)?.f_transpose(1, 2)?)
     }
 }
