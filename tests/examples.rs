@@ -220,3 +220,14 @@ fn bench_step_refuses_a_precision_that_it_does_not_know() {
     assert!(refused.err.contains("fp8"), "{}", refused.err);
     assert!(refused.err.contains("bf16"), "{}", refused.err);
 }
+
+#[test]
+fn bench_step_has_the_small_student_for_the_large_shape_only() {
+    let refused = run("bench_step", "--shape tiny --steps 1 --student small");
+    assert_eq!(refused.code, Some(1), "{}", refused.out);
+    assert!(
+        refused.err.contains("--shape random_tokens"),
+        "{}",
+        refused.err
+    );
+}

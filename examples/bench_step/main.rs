@@ -21,7 +21,7 @@ use textbrewer::{
     VecLoader,
 };
 
-use shape::Shape;
+use shape::{Shape, Student};
 use timed::Timed;
 
 /// Measures training steps, and prints the result as JSON in the last line.
@@ -30,6 +30,9 @@ struct Options {
     /// Which models and data.
     #[arg(long, value_enum)]
     shape: Shape,
+    /// Which student.
+    #[arg(long, value_enum, default_value_t = Student::Wide)]
+    student: Student,
     /// How many steps are measured.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
@@ -71,6 +74,9 @@ impl Options {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
+    if options.shape == Shape::Tiny && options.student == Student::Small {
+        return Err("--student small: is for `--shape random_tokens`".into());
+    }
     if let Some(threads) = options.threads.or(options.shape.threads()) {
         tch::set_num_threads(threads);
     }
@@ -85,7 +91,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
     let teacher = options.shape.teacher(&teacher_vars)?;
-    let student = options.shape.student(&student_vars)?;
+    let student = options.shape.student(&student_vars, options.student)?;
     let batches = options.shape.batches(options.batch, options.length)?;
     let batches_per_epoch = batches.len() as u64;
     let mut loader = VecLoader::new(batches)?;
@@ -95,7 +101,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .distill_config(
             DistillationConfig::default()
                 .temperature(8.0)
-                .intermediate_matches(options.shape.matches())
+                .intermediate_matches(options.shape.matches(options.student))
                 .is_caching_logits(options.cache)
                 .cache_features(options.cache),
         )

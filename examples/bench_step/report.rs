@@ -58,6 +58,7 @@ pub fn line<D: Distiller>(
     let cache_mb = summary.cache_bytes.map(|bytes| bytes as f64 / 1048576.0);
     for (key, value) in [
         ("shape", json!(options.shape.name())),
+        ("student", json!(options.student.name())),
         ("device", json!(options.device)),
         ("threads", json!(tch::get_num_threads())),
         ("precision", json!(options.precision)),

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
-use textbrewer::{DistillationConfig, IntermediateMatch, Result, Side};
+use textbrewer::{DistillationConfig, IntermediateMatch, ProjectionSpec, Result, Side};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,6 +14,25 @@ pub enum Shape {
     RandomTokens,
     /// Four layers into two, hidden 64, 8 × 16 tokens.
     Tiny,
+}
+
+/// Which student, in place of the shape's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Student {
+    /// As wide as the teacher: 3 layers of BERT-base, or 2 of `tiny`.
+    Wide,
+    /// 4 layers, hidden 312, intermediate 1,200, 12 heads, with linear projections to the
+    /// teacher's width; for `random_tokens`.
+    Small,
+}
+
+impl Student {
+    pub fn name(self) -> &'static str {
+        match self {
+            Student::Wide => "wide",
+            Student::Small => "small",
+        }
+    }
 }
 
 impl Shape {
@@ -35,40 +54,60 @@ impl Shape {
 
     pub fn teacher(self, variables: &VarStore) -> Result<BertForSequenceClassification> {
         let layers = if self == Shape::Tiny { 4 } else { 12 };
-        self.bert(variables, layers, Side::Teacher)
+        self.bert(variables, self.config(layers), Side::Teacher)
     }
 
-    pub fn student(self, variables: &VarStore) -> Result<BertForSequenceClassification> {
-        let layers = if self == Shape::Tiny { 2 } else { 3 };
-        self.bert(variables, layers, Side::Student)
-    }
-
-    fn bert(
+    pub fn student(
         self,
         variables: &VarStore,
-        layers: i64,
-        side: Side,
+        student: Student,
     ) -> Result<BertForSequenceClassification> {
+        let config = match student {
+            Student::Wide => self.config(if self == Shape::Tiny { 2 } else { 3 }),
+            Student::Small => self
+                .config(4)
+                .hidden_size(312)
+                .intermediate_size(1_200)
+                .num_attention_heads(12),
+        };
+        self.bert(variables, config, Side::Student)
+    }
+
+    fn config(self, layers: i64) -> BertConfig {
         // The default is BERT-base, with dropout 0.1.
         let config = BertConfig::default()
             .num_hidden_layers(layers)
             .num_labels(2);
-        let config = match self {
+        match self {
             Shape::RandomTokens => config,
             Shape::Tiny => config
                 .vocab_size(1_000)
                 .hidden_size(64)
                 .num_attention_heads(2)
                 .intermediate_size(128),
-        };
+        }
+    }
+
+    fn bert(
+        self,
+        variables: &VarStore,
+        config: BertConfig,
+        side: Side,
+    ) -> Result<BertForSequenceClassification> {
         let model = BertForSequenceClassification::new(&variables.root(), &config)?;
-        let config = DistillationConfig::default().intermediate_matches(self.matches());
+        // Projections ask for no other layers.
+        let matches = self.matches(Student::Wide);
+        let config = DistillationConfig::default().intermediate_matches(matches);
         Ok(model.output_hidden_states(config.layers(side, "hidden")))
     }
 
-    pub fn matches(self) -> Vec<IntermediateMatch> {
-        let hidden = |teacher: i64, student: i64| {
-            IntermediateMatch::hidden(teacher, student).loss("hidden_mse")
+    pub fn matches(self, student: Student) -> Vec<IntermediateMatch> {
+        let hidden = |teacher: i64, of_student: i64| {
+            let matched = IntermediateMatch::hidden(teacher, of_student).loss("hidden_mse");
+            match student {
+                Student::Wide => matched,
+                Student::Small => matched.proj(ProjectionSpec::linear(312, 768)),
+            }
         };
         let nst = |teacher: i64, student: i64| {
             IntermediateMatch::hidden([teacher, teacher], [student, student]).loss("nst")

@@ -104,7 +104,8 @@ fn kept(loss: &Tensor, device: Device) -> Result<Tensor> {
     })
 }
 
-fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
+/// Gives a number to every sink; one that fails is told of and dropped.
+pub(super) fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
     let tag = format!("scalar/{name}");
     keep_working(sinks, |sink| sink.scalar(&tag, value, step));
 }

@@ -10,11 +10,12 @@ use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
 use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
 use super::TrainSummary;
+use crate::config::Precision;
 use crate::distiller::{check_training, TeacherCache};
 use crate::logging::{LogSink, Progress, TensorBoardSink};
-use crate::optim::{param_groups, Optimizer, ParamGroup};
+use crate::optim::{param_groups, LossScaling, Optimizer, ParamGroup};
 use crate::schedule::LrSchedule;
-use crate::{Batch, DataLoader, Distiller, Error, Result};
+use crate::{Batch, DataLoader, Distiller, Error, Result, Side};
 
 /// The description of a training run; [`run`](Run::run) carries it out.
 ///
@@ -65,6 +66,7 @@ pub struct Run<'a, D: Distiller + ?Sized> {
     no_decay: Vec<String>,
     schedule: Option<Box<dyn LrSchedule + 'a>>,
     max_grad_norm: Option<f64>,
+    loss_scaling: Option<LossScaling>,
     callbacks: Vec<Callback<'a, D::Student>>,
     postprocessor: Option<Postprocessor<'a, D::Batch>>,
     sinks: Vec<Box<dyn LogSink + 'a>>,
@@ -91,6 +93,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             no_decay: Vec::new(),
             schedule: None,
             max_grad_norm: None,
+            loss_scaling: None,
             callbacks: Vec::new(),
             postprocessor: None,
             sinks: Vec::new(),
@@ -136,6 +139,51 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// Scales the student's gradients down to this norm; 0 or less does not clip.
     pub fn max_grad_norm(mut self, norm: f64) -> Self {
         self.max_grad_norm = (norm > 0.0 || norm.is_nan()).then_some(norm);
+        self
+    }
+
+    /// Scales the loss, so that small gradients do not vanish where the student computes in
+    /// `fp16`. Without this call [`LossScaling::new`] is used when the configuration's
+    /// precision of the student is `fp16`, and nothing otherwise.
+    ///
+    /// A step whose gradients are infinite or NaN changes neither parameters nor the
+    /// optimizer, and counts all the same: schedules go on, and checkpoints come as planned.
+    /// Logged losses are not scaled; the scale is logged as `scalar/loss_scale` when they are
+    /// read. A *loss* that is infinite or NaN ends the run with or without scaling: it comes
+    /// from the forward pass, which no scale changes.
+    ///
+    /// ```
+    /// use textbrewer::optim::LossScaling;
+    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use textbrewer::{
+    /// #     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, MemorySink, TrainingConfig,
+    /// #     VecLoader,
+    /// # };
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .build()?;
+    /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
+    /// # let mut loader = VecLoader::new(vec![batch(), batch()])?;
+    /// # let log = MemorySink::new();
+    ///
+    /// trainer // or any other distiller
+    ///     .train(&mut loader)
+    ///     .epochs(1)
+    ///     .optimizer(AdamW::new(1e-3))
+    ///     .loss_scaling(LossScaling::new().initial_scale(1024.0))
+    ///     .log_sink(log.clone())
+    ///     .run()?;
+    /// assert_eq!(log.curve("scalar/loss_scale"), [(1, 1024.0)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loss_scaling(mut self, scaling: LossScaling) -> Self {
+        self.loss_scaling = Some(scaling);
         self
     }
 
@@ -198,6 +246,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let plan = self.plan()?;
         checkpoint::prepare(&self.distiller.config().output_dir)?;
         let optimizer = self.ready_optimizer()?;
+        let scaling = self.ready_scaling(optimizer.as_ref())?;
         let cache = self.distiller.teacher_cache().cloned();
         let feed = feed(self.loader, self.postprocessor, cache.as_ref(), self.seed)?;
         let mut summary = TrainSummary::default();
@@ -216,6 +265,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             optimizer,
             schedule: self.schedule,
             max_grad_norm: self.max_grad_norm,
+            scaling,
             callbacks: self.callbacks,
             sinks: self.sinks,
             progress,
@@ -309,6 +359,28 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         Ok(optimizer)
     }
 
+    fn ready_scaling(&mut self, optimizer: &dyn Optimizer) -> Result<Option<LossScaling>> {
+        let is_needed = self.distiller.config().precision_of(Side::Student) == Precision::Fp16;
+        let scaling = self.loss_scaling.take();
+        let scaling = scaling.or_else(|| is_needed.then(LossScaling::new));
+        if scaling.is_some() && self.max_grad_norm.is_some() && !self.optimizes_all(optimizer) {
+            // The optimizer's gradients are scaled back, so others would rule the norm.
+            let reason = "with loss scaling, every variable of the student that gets gradients \
+                          must be in a group of the optimizer; add the others, or freeze them \
+                          with `set_requires_grad(false)`";
+            return Err(Error::config("max_grad_norm", reason));
+        }
+        Ok(scaling)
+    }
+
+    fn optimizes_all(&self, optimizer: &dyn Optimizer) -> bool {
+        let optimized = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+        let addresses: HashSet<_> = optimized.filter_map(address).collect();
+        let variables = self.distiller.variables().trainable_variables();
+        let mut with_gradients = variables.iter().filter(|tensor| tensor.requires_grad());
+        with_gradients.all(|tensor| address(tensor).is_none_or(|a| addresses.contains(&a)))
+    }
+
     fn optimizes_student(&self, optimizer: &dyn Optimizer) -> bool {
         let variables = self.distiller.variables().trainable_variables();
         let addresses: HashSet<_> = variables.iter().filter_map(address).collect();
@@ -377,6 +449,7 @@ impl<D: Distiller + ?Sized> fmt::Debug for Run<'_, D> {
             .field("length", &self.length)
             .field("no_decay", &self.no_decay)
             .field("max_grad_norm", &self.max_grad_norm)
+            .field("loss_scaling", &self.loss_scaling)
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,15 @@
 //! The loop itself.
 
+use tch::Tensor;
+
 use super::checkpoint::{self, CheckpointInfo, Flow};
-use super::losses::PendingLosses;
+use super::losses::{log_to, PendingLosses};
 use super::plan::Plan;
 use super::TrainSummary;
 use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
-use crate::optim::{clip_grad_norm, Optimizer};
+use crate::optim::{clip_grad_norm, LossScaling, Optimizer, ParamGroup};
 use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
 use crate::{Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
@@ -24,6 +26,7 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) optimizer: Box<dyn Optimizer + 'a>,
     pub(super) schedule: Option<Box<dyn LrSchedule + 'a>>,
     pub(super) max_grad_norm: Option<f64>,
+    pub(super) scaling: Option<LossScaling>,
     pub(super) callbacks: Vec<Callback<'a, D::Student>>,
     pub(super) sinks: Vec<Box<dyn LogSink + 'a>>,
     pub(super) progress: Progress,
@@ -144,9 +147,13 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             return Err(Error::config("student", reason));
         }
         let divisor = self.plan.divisor(counted);
-        let scaled = match divisor {
+        let mean = match divisor {
             1 => total,
             _ => total.over(divisor as f64)?,
+        };
+        let scaled = match &mut self.scaling {
+            Some(scaling) => scaling.scale(&mean)?,
+            None => mean,
         };
         scaled.f_backward().context(context)
     }
@@ -167,11 +174,12 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Err(Error::config("student", reason))
     }
 
-    /// One optimizer step.
+    /// One optimizer step. It counts even if loss scaling makes the optimizer skip it.
     fn update(&mut self) -> Result<()> {
         if self.summary.global_steps == 0 {
             self.check_gradients()?;
         }
+        let found_infinity = self.unscale()?;
         if let Some(max_norm) = self.max_grad_norm {
             let mut clipped = self.distiller.variables().trainable_variables();
             if self.distiller.config().clip_projections {
@@ -186,16 +194,51 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .schedule
             .as_ref()
             .map_or(1.0, |schedule| schedule.factor(steps_done));
-        self.optimizer.step(factor)?;
+        match (&mut self.scaling, &found_infinity) {
+            (Some(scaling), Some(found_infinity)) => {
+                self.optimizer.step_unless(factor, found_infinity)?;
+                scaling.update(found_infinity)?;
+            }
+            _ => self.optimizer.step(factor)?,
+        }
         self.optimizer.zero_grad()?;
         self.summary.global_steps += 1;
         Ok(())
     }
 
+    /// Takes the scale of the loss out of the gradients; whether one is infinite stays on the
+    /// device.
+    fn unscale(&self) -> Result<Option<Tensor>> {
+        let parameters = self.optimizer.groups().iter().flat_map(ParamGroup::tensors);
+        let scaling = self.scaling.as_ref();
+        scaling
+            .map(|scaling| scaling.unscale(parameters))
+            .transpose()
+    }
+
+    /// Reads the losses since the last time, and the scale as it is now.
     fn read_losses(&mut self) -> Result<()> {
+        self.read_loss_scale()?;
         self.pending.flush(&mut self.sinks)?;
         if let Some(total) = self.pending.latest().get(crate::distiller::TOTAL_LOSS) {
             self.progress.loss(*total);
+        }
+        Ok(())
+    }
+
+    fn read_loss_scale(&mut self) -> Result<()> {
+        let Some(scaling) = &self.scaling else {
+            return Ok(());
+        };
+        if self.pending.len() == 0 {
+            return Ok(());
+        }
+        let scale = scaling.state()?.scale;
+        let last = self.forward_step.saturating_sub(1);
+        log_to(&mut self.sinks, "loss_scale", scale, last);
+        // Below this its inverse is infinite, and no step can be done again.
+        if scale < f64::from(f32::MIN_POSITIVE) {
+            return Err(Error::config("loss scaling", VANISHED));
         }
         Ok(())
     }
@@ -237,6 +280,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(flow)
     }
 }
+
+const VANISHED: &str = "the scale has fallen to almost 0, as every step had an infinite or NaN \
+                        gradient and was skipped; look for what has no gradient there, such as \
+                        `sqrt` or `norm` at 0, or train in `bf16` or `float32`";
 
 /// Tells an error of the user's function from one of the loader.
 #[derive(Debug, thiserror::Error)]

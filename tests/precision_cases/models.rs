@@ -1,0 +1,201 @@
+//! The models see autocast, adaptors and losses do not.
+
+use std::cell::RefCell;
+
+use tch::{Kind, Tensor};
+use textbrewer::config::Precision;
+use textbrewer::{
+    from_fn, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model,
+    ProjectionSpec, Result, StepInfo,
+};
+use Precision::{Bf16, Float32, Fp16};
+
+use crate::common::tiny::{adapt, batch, config, losses_of, Net, Output};
+use crate::common::{close, elements};
+use crate::product;
+
+/// What an adaptor got of a model.
+struct Seen {
+    logits: Tensor,
+    hidden: Tensor,
+}
+
+/// `ce` at temperature 4 for two classes: −Σ softmax(t/τ) log softmax(s/τ), the mean of the rows.
+fn ce(student: &[f64], teacher: &[f64]) -> f64 {
+    let log_softmax = |row: &[f64]| {
+        let scaled = [row[0] / 4.0, row[1] / 4.0];
+        let sum = (scaled[0].exp() + scaled[1].exp()).ln();
+        scaled.map(|z| z - sum)
+    };
+    let rows = student.chunks(2).zip(teacher.chunks(2));
+    let losses = rows.map(|(student, teacher)| {
+        let (student, teacher) = (log_softmax(student), log_softmax(teacher));
+        -(teacher[0].exp() * student[0] + teacher[1].exp() * student[1])
+    });
+    losses.sum::<f64>() / (student.len() / 2) as f64
+}
+
+fn mean_square(left: &[f64], right: &[f64]) -> f64 {
+    let squares = left.iter().zip(right).map(|(a, b)| (a - b).powi(2));
+    squares.sum::<f64>() / left.len() as f64
+}
+
+#[test]
+fn each_model_computes_in_its_precision_and_the_losses_in_float32() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut distillation_losses = Vec::new();
+    for (student_precision, teacher_precision) in [
+        (Float32, Float32),
+        (Float32, Bf16),
+        (Bf16, Float32),
+        (Bf16, Bf16),
+        (Fp16, Bf16),
+    ] {
+        let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+        let inside = |net, precision: Precision| {
+            let net: &Net = net;
+            from_fn(move |batch: &Tensor, train| {
+                assert_eq!(product(), precision.kind(), "in a model");
+                net.forward(batch, train)
+            })
+        };
+        let student_model = inside(&student, student_precision);
+        let seen: [RefCell<Option<Seen>>; 2] = Default::default();
+        let recorded = |side: usize| {
+            let seen = &seen[side];
+            move |batch: &Tensor, output: &Output| {
+                assert_eq!(product(), Kind::Float, "in an adaptor");
+                seen.replace(Some(Seen {
+                    logits: output.logits.shallow_clone(),
+                    hidden: output.hidden[1].shallow_clone(),
+                }));
+                Ok(adapt(batch, output)?.losses(&output.logits))
+            }
+        };
+        let mut distiller = GeneralDistiller::builder(
+            inside(&teacher, teacher_precision),
+            &student_model,
+            &student.variables,
+        )
+        .train_config(
+            config(folder.path())
+                .precision(student_precision)
+                .teacher_precision(teacher_precision),
+        )
+        .distill_config(
+            DistillationConfig::default()
+                .hard_label_weight(1.0)
+                .intermediate_matches([IntermediateMatch::hidden(1, 1)]),
+        )
+        .student_adaptor(recorded(0))
+        .teacher_adaptor(recorded(1))
+        .build()
+        .unwrap();
+
+        let step = StepInfo::new(0, 0, 1, 1);
+        let report = distiller.train_on_batch(&batch(0), &step).unwrap();
+        assert_eq!(product(), Kind::Float, "after the step");
+        let [student, teacher] = [0, 1].map(|side| seen[side].take().unwrap());
+        for (seen, precision) in [(&student, student_precision), (&teacher, teacher_precision)] {
+            assert_eq!(seen.logits.kind(), precision.kind());
+            assert_eq!(seen.hidden.kind(), precision.kind());
+        }
+        // Doubles of what the models said: these numbers are exact.
+        let [s, t] = [&student.logits, &teacher.logits].map(elements);
+        let [hidden_s, hidden_t] = [&student.hidden, &teacher.hidden].map(elements);
+        let expected = [
+            ce(&s, &t),
+            mean_square(&hidden_s, &hidden_t),
+            s.iter().sum::<f64>() / s.len() as f64,
+        ];
+        assert_eq!(report.terms().len(), expected.len());
+        for (term, expected) in report.terms().iter().zip(expected) {
+            let loss = term.loss.double_value(&[]);
+            assert_eq!(term.loss.kind(), Kind::Float, "{}", term.name);
+            assert!(close(loss, expected), "{}: {loss}, {expected}", term.name);
+        }
+        assert_eq!(report.total().unwrap().kind(), Kind::Float);
+        distillation_losses.push(expected[1]);
+    }
+    // Were the numbers of all precisions alike, the formulas would have shown nothing.
+    distillation_losses.sort_by(f64::total_cmp);
+    assert!(distillation_losses
+        .windows(2)
+        .all(|pair| !close(pair[0], pair[1])));
+}
+
+#[test]
+fn projections_are_in_float32_with_all_their_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
+    let matched = IntermediateMatch::hidden(1, 1).proj(ProjectionSpec::linear(4, 5));
+    let mut distiller = crate::common::tiny::general(
+        &teacher,
+        &student,
+        config(folder.path()).precision(Bf16),
+        DistillationConfig::default().intermediate_matches([matched]),
+    )
+    .unwrap();
+    let step = StepInfo::new(0, 0, 1, 1);
+    let report = distiller.train_on_batch(&batch(0), &step).unwrap();
+    report.total().unwrap().backward();
+    let groups = distiller.extra_groups();
+    let projections = groups.iter().flat_map(|group| &group.parameters);
+    let student = student.variables.variables();
+    for (name, tensor) in projections.map(|(n, t)| (n, t)).chain(student.iter()) {
+        assert_eq!(tensor.kind(), Kind::Float, "{name}");
+        assert_eq!(tensor.grad().kind(), Kind::Float, "{name}");
+        assert!(
+            tensor.grad().abs().sum(Kind::Double).double_value(&[]) > 0.0,
+            "{name}"
+        );
+    }
+}
+
+/// Autocast rounds weights to 16 bits on their way into a product, so weights that are rounded
+/// already give the same, to the last bit.
+#[test]
+fn a_teacher_held_in_bf16_says_what_one_rounded_on_the_way_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |teacher: &Net, precision| {
+        let student = Net::new(2, 4, 0.2);
+        let mut distiller = crate::common::tiny::general(
+            teacher,
+            &student,
+            config(folder.path()).teacher_precision(precision),
+            DistillationConfig::default().intermediate_matches([IntermediateMatch::hidden(1, 1)]),
+        )
+        .unwrap();
+        losses_of(&mut distiller, &batch(0))
+    };
+    let teacher = Net::new(4, 4, 0.1);
+    let mut held = Net::new(4, 4, 0.1);
+    held.variables.bfloat16();
+    assert_eq!(losses(&held, Bf16), losses(&teacher, Bf16));
+    assert_ne!(losses(&held, Bf16), losses(&teacher, Float32));
+}
+
+#[test]
+fn a_model_that_fails_or_panics_leaves_no_autocast_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+    for panics in [false, true] {
+        let failing = from_fn(move |_: &Tensor, _| -> Result<Output> {
+            assert_eq!(product(), Kind::BFloat16);
+            assert!(!panics, "on purpose");
+            Err(textbrewer::Error::other("on purpose"))
+        });
+        let mut distiller = GeneralDistiller::builder(&teacher, &failing, &student.variables)
+            .train_config(config(folder.path()).precision(Bf16))
+            .distill_config(DistillationConfig::default())
+            .adaptor(adapt)
+            .build()
+            .unwrap();
+        let step = StepInfo::new(0, 0, 1, 1);
+        let run = std::panic::AssertUnwindSafe(|| {
+            distiller.train_on_batch(&batch(0), &step).unwrap();
+        });
+        assert!(std::panic::catch_unwind(run).is_err());
+        assert_eq!(product(), Kind::Float);
+    }
+}
