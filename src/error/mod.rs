@@ -5,7 +5,7 @@ mod make;
 mod shown;
 
 pub(crate) use context::Context;
-use shown::cut;
+use shown::paragraph;
 pub(crate) use shown::{shortened, shown};
 
 use std::fmt;
@@ -84,7 +84,7 @@ impl fmt::Display for Side {
 #[non_exhaustive]
 pub enum Error {
     /// A configuration, or an argument of a builder, has a value that cannot work.
-    #[error("{}: {}", shown(field), cut(reason, 2000))]
+    #[error("{}: {}", shown(field), paragraph(reason, 2000))]
     #[non_exhaustive]
     Config {
         /// The key, or the path to it (`intermediate_matches[1].loss`).

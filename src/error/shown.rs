@@ -17,8 +17,16 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 /// The same with room for about `longest` bytes; the middle is left out, since what a
 /// parser says stands around the text that it quotes.
 pub(crate) fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
-    let text = cut(text, longest);
-    let hides = |c: char| c.is_control() || is_direction(c);
+    escaped(cut(text, longest), |c| c.is_control())
+}
+
+/// As [`shortened`], for text that may have several lines.
+pub(super) fn paragraph(text: &str, longest: usize) -> Cow<'_, str> {
+    escaped(cut(text, longest), |c| c.is_control() && c != '\n')
+}
+
+fn escaped(text: Cow<'_, str>, is_odd: impl Fn(char) -> bool) -> Cow<'_, str> {
+    let hides = |c: char| is_odd(c) || is_direction(c);
     if !text.chars().any(hides) {
         return text;
     }
@@ -33,7 +41,7 @@ pub(crate) fn shortened(text: &str, longest: usize) -> Cow<'_, str> {
 }
 
 /// The text without its middle where it is longer than `longest` bytes.
-pub(crate) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
+fn cut(text: &str, longest: usize) -> Cow<'_, str> {
     if text.len() <= longest {
         return Cow::Borrowed(text);
     }
