@@ -27,7 +27,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, String> {
     for (name, info) in &tensors {
         // A zero hides the overflow of the sizes around it, which libtorch multiplies too.
         let sizes = info.shape.iter().filter(|size| **size > 0);
-        let mut product = Some(info.dtype.bitsize() as i64);
+        let mut product = Some((info.dtype.bitsize() / 8).max(1) as i64);
         for size in sizes {
             let size = i64::try_from(*size).ok();
             product = product.and_then(|product| product.checked_mul(size?));
