@@ -47,11 +47,7 @@ pub(crate) fn dropout(input: &Tensor, probability: f64) -> Result<Tensor> {
     let mut output = ptr::null_mut();
     // SAFETY: the tensor outlives the call, and a returned one is given to its owner once.
     unsafe {
-        checked(textbrewer_dropout(
-            input.as_ptr(),
-            probability,
-            &mut output,
-        ))?;
+        checked(textbrewer_dropout(input.as_ptr(), probability, &mut output))?;
         Ok(Tensor::from_ptr(output))
     }
 }
