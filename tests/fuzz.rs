@@ -183,7 +183,7 @@ fn files_of_weights() {
         std::fs::write(&path, input).unwrap();
         let tensors = read(&path);
         // What the two readers say of one file is the same.
-        assert_eq!(read_metadata(&path).is_err() && tensors.is_ok(), false);
+        assert!(read_metadata(&path).is_ok() || tensors.is_err());
         let loaded = load_file(&variables, &path, &options);
         let transferred = Transfer::layers([0])
             .base_prefix("bert")

@@ -177,7 +177,7 @@ impl WeightsFile {
         }
         let convert = || match kind {
             // Any byte but 0 is true; libtorch expects only 0 and 1 in memory.
-            Kind::Bool => Tensor::f_from_data_size(&bytes, &size, Kind::Uint8)?.is_not(0u8),
+            Kind::Bool => Tensor::f_from_data_size(&bytes, &size, Kind::Uint8)?.is_not(0i64),
             kind => Tensor::f_from_data_size(&bytes, &size, kind),
         };
         convert().context(|| format!("{}: tensor `{}`", self.path.display(), shown(name)))

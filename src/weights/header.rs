@@ -23,7 +23,7 @@ const MAX_DIMENSIONS: usize = 64;
 pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, String> {
     let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let mut tensors: Vec<(String, TensorInfo)> = header.tensors.into_iter().collect();
-    tensors.sort_by(|(_, a), (_, b)| a.data_offsets.cmp(&b.data_offsets));
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
     for (name, info) in &tensors {
         // A zero hides the overflow of the sizes around it, which libtorch multiplies too.
         let sizes = info.shape.iter().filter(|size| **size > 0);
