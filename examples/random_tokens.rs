@@ -106,6 +106,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .epochs(options.epochs)
         .optimizer(AdamW::new(options.learning_rate))
         .schedule(linear_with_warmup(steps / 10, steps))
+        // The folder is this example's; running it again writes the same files.
+        .overwrite(true)
         .callback(|student, info| {
             if first_losses.is_empty() {
                 first_losses = info.mean_losses.clone();

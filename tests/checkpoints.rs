@@ -186,6 +186,7 @@ fn a_file_of_an_earlier_run_is_replaced_by_a_whole_one() {
         .train(&mut loader(2))
         .optimizer(Sgd::new(0.1))
         .epochs(1)
+        .overwrite(true)
         .run()
         .unwrap();
     let other = Net::new(2, 4, 0.9);

@@ -371,7 +371,7 @@ fn group_options() -> impl Strategy<Value = GroupOptions> {
 }
 
 fn projection() -> impl Strategy<Value = Option<ProjectionSpec>> {
-    let size = || 1..i64::MAX;
+    let size = || 1..4096i64;
     option::of((text(), size(), size(), group_options()).prop_map(
         |(name, dim_in, dim_out, options)| {
             ProjectionSpec::new(name, dim_in, dim_out).options(options)

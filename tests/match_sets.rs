@@ -256,14 +256,14 @@ proptest! {
         let uniform = LayerMap::uniform(teacher, student).unwrap();
         check(&uniform, teacher, student)?;
         prop_assert_eq!(uniform.pairs().len(), student);
-        prop_assert_eq!(uniform.pairs().last(), Some(&(teacher, student)));
+        prop_assert_eq!(uniform.pairs().last().copied(), Some((teacher, student)));
 
         let last = LayerMap::last(teacher, student, n);
         prop_assert_eq!(last.is_ok(), n <= teacher.min(student));
         if let Ok(last) = last {
             check(&last, teacher, student)?;
             prop_assert_eq!(last.pairs().len(), n);
-            prop_assert_eq!(last.pairs().last(), Some(&(teacher, student)));
+            prop_assert_eq!(last.pairs().last().copied(), Some((teacher, student)));
         }
         let skip = LayerMap::skip(teacher, student, n);
         prop_assert_eq!(skip.is_ok(), n * student <= teacher);

@@ -116,6 +116,8 @@ impl Workshop<'_> {
             .no_decay(["bias", "LayerNorm.weight"])
             .schedule(linear_with_warmup(steps / 10, steps))
             .max_grad_norm(1.0)
+            // The folder is this example's; running it again writes the same files.
+            .overwrite(true)
             .callback(|model, checkpoint| {
                 let start = Instant::now();
                 let accuracy = accuracy(model, &mut dev, self.config.device)?;

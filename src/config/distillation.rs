@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::projection_spec::MOST_ELEMENTS;
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_not_empty, is_false, json, match_list, or_null, write_aligned,
+    check_finite, check_name, is_false, json, match_list, or_null, write_aligned,
     IntermediateMatch, LayerSelection, Precision, SchedulerSpec,
 };
 use crate::{Error, Side};
@@ -288,7 +289,7 @@ impl DistillationConfig {
         }
         check_finite("hard_label_weight", self.hard_label_weight)?;
         check_finite("kd_loss_weight", self.kd_loss_weight)?;
-        check_not_empty("kd_loss_type", &self.kd_loss_type, "the name of a KD loss")?;
+        check_name("kd_loss_type", &self.kd_loss_type, "the name of a KD loss")?;
         for (key, scheduler) in self.schedulers() {
             if let Some(scheduler) = scheduler {
                 scheduler.check(key)?;
@@ -297,6 +298,7 @@ impl DistillationConfig {
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             item.check(&format!("intermediate_matches[{i}]"))?;
         }
+        self.check_amount()?;
         let unused = [
             ("cache_features", self.cache_features),
             ("cache_dtype", self.cache_dtype.is_some()),
@@ -306,6 +308,27 @@ impl DistillationConfig {
             if is_set && !self.is_caching_logits {
                 return Err(Error::config(key, "needs `is_caching_logits` = true"));
             }
+        }
+        Ok(())
+    }
+
+    /// Each match is within its limits; all of them together may still be too much.
+    fn check_amount(&self) -> crate::Result<()> {
+        let matches = &self.intermediate_matches;
+        if matches.len() > match_list::MOST_MATCHES {
+            return Err(Error::config(
+                "intermediate_matches",
+                match_list::too_many(),
+            ));
+        }
+        let sizes = matches.iter().filter_map(|item| item.proj.as_ref());
+        let elements = sizes.fold(0u64, |sum, proj| sum.saturating_add(proj.elements()));
+        if elements > MOST_ELEMENTS {
+            let reason = format!(
+                "the projections have {elements} numbers together, more than the \
+                 {MOST_ELEMENTS} allowed; are their sizes those of hidden states?"
+            );
+            return Err(Error::config("intermediate_matches", reason));
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! Reading and writing JSON with errors that say where.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -11,11 +12,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_path_to_error::Track;
 
+use crate::error::shown;
 use crate::Error;
 
+/// No configuration is larger, and a stranger's file may be endless.
+const LARGEST: u64 = 16 << 20;
+
 pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
-    let text = fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+    let failed = |source| Error::io(path, source);
+    let mut text = String::new();
+    let file = open_regular(path).map_err(failed)?;
+    let read = file.take(LARGEST + 1).read_to_string(&mut text);
+    if read.map_err(failed)? as u64 > LARGEST {
+        let reason = format!("is larger than {LARGEST} bytes, so it is no configuration");
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
+    }
     from_text(&text, &path.display().to_string())
+}
+
+/// Opens an ordinary file. A pipe would wait for a writer for ever, and a device never ends.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let about = std::fs::metadata(path)?;
+    if about.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !about.is_file() {
+        let reason = "is a pipe or a device; give an ordinary file";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    }
+    File::open(path)
 }
 
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
@@ -77,7 +102,7 @@ fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
 fn explain(path: &serde_path_to_error::Path, error: &serde_json::Error, text: &str) -> String {
     // Where the text ends inside a key, that last part of the path is unknown.
     let path = path.to_string();
-    let path = path.trim_end_matches(['.', '?']);
+    let path = shown(path.trim_end_matches(['.', '?']));
     let known = !path.is_empty();
     match error.classify() {
         Category::Eof if text.trim().is_empty() => {

@@ -8,6 +8,13 @@ use serde::Deserialize;
 
 use super::{match_sets, IntermediateMatch};
 
+/// More than any two models have layers to match.
+pub(super) const MOST_MATCHES: usize = 10_000;
+
+pub(super) fn too_many() -> String {
+    format!("more than {MOST_MATCHES} matches; list those of the layers that the models have")
+}
+
 /// A list of objects and of names of match sets, or one name; `null` is an empty list.
 pub(super) fn matches<'de, D: Deserializer<'de>>(
     deserializer: D,
@@ -33,6 +40,10 @@ pub(super) fn matches<'de, D: Deserializer<'de>>(
             let mut matches = Vec::new();
             while let Some(Item(items)) = list.next_element()? {
                 matches.extend(items);
+                // A short name stands for many matches.
+                if matches.len() > MOST_MATCHES {
+                    return Err(de::Error::custom(too_many()));
+                }
             }
             Ok(matches)
         }

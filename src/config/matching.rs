@@ -4,8 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{check_finite, check_not_empty, Layers, ProjectionSpec};
+use super::{check_finite, check_name, Layers, ProjectionSpec};
 use crate::Error;
+
+/// No loss compares more layers of a model with each other.
+const MOST_LAYERS: usize = 1024;
 
 /// One term of the loss: layers of the student imitate layers of the teacher.
 ///
@@ -126,11 +129,17 @@ impl IntermediateMatch {
             ("layer_T", &self.layer_teacher),
             ("layer_S", &self.layer_student),
         ] {
-            if layers.as_slice().is_empty() {
-                return Err(Error::config(
-                    format!("{path}.{key}"),
-                    "the list of layers must not be empty",
-                ));
+            let place = || format!("{path}.{key}");
+            match layers.as_slice().len() {
+                0 => {
+                    let reason = "the list of layers must not be empty";
+                    return Err(Error::config(place(), reason));
+                }
+                1..=MOST_LAYERS => {}
+                count => {
+                    let reason = format!("{count} layers are more than the {MOST_LAYERS} allowed");
+                    return Err(Error::config(place(), reason));
+                }
             }
         }
         match (&self.layer_teacher, &self.layer_student) {
@@ -147,8 +156,8 @@ impl IntermediateMatch {
             }
         }
         let feature = "`hidden`, `attention` or the name of a feature that the adaptors return";
-        check_not_empty(format!("{path}.feature"), &self.feature, feature)?;
-        check_not_empty(
+        check_name(format!("{path}.feature"), &self.feature, feature)?;
+        check_name(
             format!("{path}.loss"),
             &self.loss,
             "the name of a match loss",

@@ -66,12 +66,15 @@ fn check_finite(key: impl fmt::Display, value: f64) -> Result<()> {
     ))
 }
 
-fn check_not_empty(key: impl fmt::Display, value: &str, wanted: &str) -> Result<()> {
-    if !value.is_empty() {
-        return Ok(());
-    }
-    Err(Error::config(
-        key.to_string(),
-        format!("must not be empty; give {wanted}"),
-    ))
+/// The longest name of a loss, a schedule, a projection or a feature: names are repeated in
+/// every message and in the tags of the logs.
+const LONGEST_NAME: usize = 1000;
+
+fn check_name(key: impl fmt::Display, value: &str, wanted: &str) -> Result<()> {
+    let reason = match value.len() {
+        0 => format!("must not be empty; give {wanted}"),
+        1..=LONGEST_NAME => return Ok(()),
+        length => format!("{length} bytes are too long for a name; give {wanted}"),
+    };
+    Err(Error::config(key.to_string(), reason))
 }

@@ -6,9 +6,14 @@ use serde::de::{self, Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::{check_not_empty, json};
+use super::{check_name, json};
 use crate::optim::GroupOptions;
 use crate::Error;
+
+/// The most numbers that the matrices of all projections of a configuration may have
+/// together, 4 GiB in `float32`. They are made before a model was asked for its sizes, so a
+/// configuration from a stranger could ask for any amount of memory.
+pub(super) const MOST_ELEMENTS: u64 = 1 << 30;
 
 /// A trained layer that brings the student's features to the teacher's size.
 ///
@@ -97,8 +102,8 @@ impl ProjectionSpec {
         self
     }
 
-    pub(super) fn check(&self, path: &str) -> crate::Result<()> {
-        check_not_empty(format!("{path}[0]"), &self.name, "the name of a projection")?;
+    pub(crate) fn check(&self, path: &str) -> crate::Result<()> {
+        check_name(format!("{path}[0]"), &self.name, "the name of a projection")?;
         for (i, dim) in [(1, self.dim_in), (2, self.dim_out)] {
             if dim < 1 {
                 return Err(Error::config(
@@ -107,7 +112,20 @@ impl ProjectionSpec {
                 ));
             }
         }
+        if self.elements() > MOST_ELEMENTS {
+            let reason = format!(
+                "{} × {} numbers are more than the {MOST_ELEMENTS} that projections may have",
+                self.dim_in, self.dim_out
+            );
+            return Err(Error::config(path, reason));
+        }
         self.options.check(&format!("{path}[3]."))
+    }
+
+    /// How many numbers the matrix has; as many as can be counted if there are more.
+    pub(super) fn elements(&self) -> u64 {
+        let size = |dim: i64| u64::try_from(dim).unwrap_or(0);
+        size(self.dim_in).saturating_mul(size(self.dim_out))
     }
 }
 

@@ -7,7 +7,7 @@ use serde::de::{self, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
-use super::{check_finite, check_not_empty, json};
+use super::{check_finite, check_name, json};
 use crate::Error;
 
 /// The arguments of a schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
@@ -99,7 +99,7 @@ impl SchedulerSpec {
     }
 
     pub(super) fn check(&self, key: &str) -> crate::Result<()> {
-        check_not_empty(key, &self.name, "the name of a schedule, or \"none\"")?;
+        check_name(key, &self.name, "the name of a schedule, or \"none\"")?;
         if self.is_none() {
             return Err(Error::config(
                 key,

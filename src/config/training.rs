@@ -88,6 +88,9 @@ fn is_float32(precision: &Precision) -> bool {
     *precision == Precision::Float32
 }
 
+/// Linux's limit; paths are repeated in messages.
+const LONGEST_PATH: usize = 4096;
+
 const DEFAULT_LOG_INTERVAL: Option<u64> = Some(20);
 
 fn is_default_log_interval(interval: &Option<u64>) -> bool {
@@ -119,6 +122,9 @@ impl Default for TrainingConfig {
 
 impl TrainingConfig {
     /// Reads a file in TextBrewer's JSON.
+    ///
+    /// `log_dir` and `output_dir` are taken as they stand, wherever they lead: set them anew
+    /// in a configuration from a stranger.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, or
@@ -303,8 +309,13 @@ impl TrainingConfig {
             ("log_dir", self.log_dir.as_deref()),
             ("output_dir", Some(self.output_dir.as_path())),
         ] {
-            if folder.is_some_and(|folder| folder.as_os_str().is_empty()) {
-                return Err(Error::config(key, "must not be empty; give a folder"));
+            match folder.map_or(1, |folder| folder.as_os_str().len()) {
+                0 => return Err(Error::config(key, "must not be empty; give a folder")),
+                1..=LONGEST_PATH => {}
+                length => {
+                    let reason = format!("{length} bytes are too long for the name of a folder");
+                    return Err(Error::config(key, reason));
+                }
             }
         }
         if self.fp16 && self.precision != Precision::Float32 {

@@ -1,6 +1,7 @@
 //! The loop that drives every distiller.
 
 mod checkpoint;
+mod existing;
 mod losses;
 mod plan;
 mod run;

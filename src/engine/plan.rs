@@ -121,6 +121,18 @@ impl Plan {
         }
     }
 
+    /// Whether the student is saved after this optimizer step (counted from 1).
+    pub(crate) fn saves_at(&self, global_step: u64) -> bool {
+        let epoch = match self.length {
+            Length::Epochs { batches, .. } => {
+                let per_epoch = self.steps_per_epoch(batches).max(1);
+                global_step.saturating_sub(1) / per_epoch
+            }
+            Length::Steps(_) => 0,
+        };
+        (1..=self.total_steps()).contains(&global_step) && self.saves_after(global_step, epoch)
+    }
+
     fn steps_per_epoch(&self, batches: u64) -> u64 {
         if self.step_on_remainder {
             batches.div_ceil(self.accumulation)
@@ -157,6 +169,8 @@ mod tests {
         )
         .unwrap();
         assert_eq!(saved(&plan, 2, 10), [2, 5, 7, 10, 12, 15, 17, 20]);
+        let at: Vec<_> = (0..30).filter(|step| plan.saves_at(*step)).collect();
+        assert_eq!(at, saved(&plan, 2, 10));
 
         // Every second epoch, and the last in any case.
         let config = TrainingConfig::default().ckpt_epoch_frequency(2);
@@ -190,6 +204,7 @@ mod tests {
         let config = TrainingConfig::default().ckpt_steps(3);
         let plan = Plan::new(&config, Length::Steps(7)).unwrap();
         assert_eq!(saved(&plan, 1, 7), [3, 6, 7]);
+        assert!(plan.saves_at(7) && !plan.saves_at(9) && !plan.saves_at(0));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt;
 use tch::Tensor;
 
 use super::checkpoint::{self, CheckpointInfo, Flow};
+use super::existing;
 use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
 use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
@@ -72,6 +73,7 @@ pub struct Run<'a, D: Distiller + ?Sized> {
     sinks: Vec<Box<dyn LogSink + 'a>>,
     progress: bool,
     seed: u64,
+    overwrites: bool,
 }
 
 type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
@@ -99,6 +101,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             sinks: Vec::new(),
             progress: true,
             seed: 0,
+            overwrites: false,
         }
     }
 
@@ -226,6 +229,14 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
+    /// Whether checkpoints of the same steps that are in `output_dir` from an earlier program
+    /// are overwritten. By default they are not: a run that would do it is refused at its
+    /// start. Several runs of one program always go on with its own files.
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.overwrites = overwrite;
+        self
+    }
+
     /// Whether to show a progress bar on a terminal; it does by default.
     pub fn progress(mut self, show: bool) -> Self {
         self.progress = show;
@@ -236,7 +247,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     ///
     /// # Errors
     /// A missing optimizer or length, a configuration that cannot work, folders that cannot
-    /// be written, and whatever goes wrong in the loader, the distiller, a callback or
+    /// be written, checkpoints of an earlier run that would be
+    /// [overwritten](Self::overwrite), and whatever goes wrong in the loader, the distiller, a callback or
     /// libtorch. Checkpoints written before an error stay whole.
     pub fn run(mut self) -> Result<TrainSummary> {
         check_training(self.distiller.config(), self.distiller.variables())?;
@@ -245,6 +257,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         }
         let plan = self.plan()?;
         checkpoint::prepare(&self.distiller.config().output_dir)?;
+        if !self.overwrites {
+            existing::check(&self.distiller.config().output_dir, &plan)?;
+        }
         let optimizer = self.ready_optimizer()?;
         let scaling = self.ready_scaling(optimizer.as_ref())?;
         let cache = self.distiller.teacher_cache().cloned();

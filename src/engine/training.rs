@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::checkpoint::{self, CheckpointInfo, Flow};
+use super::existing;
 use super::losses::{log_to, PendingLosses};
 use super::plan::Plan;
 use super::TrainSummary;
@@ -250,6 +251,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.summary.global_steps;
         let folder = &self.distiller.config().output_dir;
         let path = checkpoint::save(folder, step, self.distiller.variables())?;
+        existing::note(&path);
         log::info!("saved {} in epoch {}", path.display(), epoch + 1);
         self.summary.checkpoints.push(path.clone());
         let info = CheckpointInfo {

@@ -2,8 +2,11 @@
 
 mod context;
 mod make;
+mod shown;
 
 pub(crate) use context::Context;
+use shown::paragraph;
+pub(crate) use shown::{shortened, shown};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -81,7 +84,7 @@ impl fmt::Display for Side {
 #[non_exhaustive]
 pub enum Error {
     /// A configuration, or an argument of a builder, has a value that cannot work.
-    #[error("{field}: {reason}")]
+    #[error("{}: {}", shown(field), paragraph(reason, 2000))]
     #[non_exhaustive]
     Config {
         /// The key, or the path to it (`intermediate_matches[1].loss`).
@@ -91,7 +94,7 @@ pub enum Error {
     },
 
     /// A loss, projection or schedule was asked for under a name nobody registered.
-    #[error("{field}: unknown {kind} `{name}`; known: {}", known.join(", "))]
+    #[error("{}: unknown {kind} `{}`; known: {}", shown(field), shown(name), known.join(", "))]
     #[non_exhaustive]
     UnknownPreset {
         /// The key that holds the name.
@@ -219,7 +222,7 @@ pub enum Error {
     },
 
     /// A JSON text is cut short, or does not say what it should.
-    #[error("{place}: {reason}")]
+    #[error("{place}: {}", shortened(reason, 3000))]
     #[non_exhaustive]
     Json {
         /// The file, or `JSON text`.
@@ -231,7 +234,7 @@ pub enum Error {
     },
 
     /// A file of weights is damaged or is not what its name says.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", path.display(), shortened(reason, 2000))]
     #[non_exhaustive]
     WeightsFile {
         /// The file.
@@ -243,13 +246,13 @@ pub enum Error {
     /// Weights do not fit the model they were to be loaded into. Nothing was loaded.
     #[error(
         "{origin} does not fit the model; nothing was loaded. {} difference(s):\n  {}",
-        differences.len(), differences.join("\n  ")
+        differences.len(), shown::lines(differences)
     )]
     #[non_exhaustive]
     WeightsMismatch {
         /// Where the weights come from: a file, or a model.
         origin: String,
-        /// Every name, shape and dtype that differs.
+        /// Every name, shape and dtype that differs; the message shows the first 40.
         differences: Vec<String>,
     },
 
@@ -296,7 +299,7 @@ pub enum Error {
     },
 
     /// Something that TextBrewer has and this version of the crate has not.
-    #[error("{feature} is not supported yet: {remedy}")]
+    #[error("{} is not supported yet: {remedy}", shown(feature))]
     #[non_exhaustive]
     Unsupported {
         /// What was asked for.

@@ -6,9 +6,10 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::Tensor;
 
+use super::file::Described;
 use super::names::{is_position_ids, modern, toggle_prefix};
-use super::{read, state_dict, Names};
-use crate::error::Context;
+use super::{state_dict, Names, WeightsFile};
+use crate::error::{shown, Context};
 use crate::{Error, Result};
 
 /// What may differ between a file of weights and the model.
@@ -116,7 +117,7 @@ pub struct LoadReport {
 /// Copies the weights of a safetensors file into `variables`; see [`load_into`].
 ///
 /// # Errors
-/// Those of [`read`] and of [`load_into`].
+/// Those of [`read`](super::read) and of [`load_into`].
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -137,9 +138,21 @@ pub fn load_file(
     path: impl AsRef<Path>,
     options: &LoadOptions,
 ) -> Result<LoadReport> {
-    let path = path.as_ref();
-    let tensors = read(path)?;
-    load_into(variables, &tensors, &path.display().to_string(), options)
+    load_opened(variables, &mut WeightsFile::open(path.as_ref())?, options)
+}
+
+/// Of the file only the tensors that fit a variable are read, so that no more memory is
+/// needed than the model has.
+pub(crate) fn load_opened(
+    variables: &VarStore,
+    file: &mut WeightsFile,
+    options: &LoadOptions,
+) -> Result<LoadReport> {
+    let origin = file.path().display().to_string();
+    let described = file.described()?;
+    load(variables, &described, &origin, options, |name| {
+        file.tensor(name)
+    })
 }
 
 /// Copies `tensors` into `variables`, once every name, shape and dtype was found to fit.
@@ -172,8 +185,28 @@ pub fn load_into(
     origin: &str,
     options: &LoadOptions,
 ) -> Result<LoadReport> {
+    let described = tensors.iter().map(|(name, tensor)| {
+        let kind = tensor.f_kind().context(|| format!("`{}`", shown(name)))?;
+        let size = tensor.size();
+        Ok((name.clone(), Described { size, kind }))
+    });
+    let described = described.collect::<Result<_>>()?;
+    load(variables, &described, origin, options, |name| {
+        let tensor = tensors.get(name).map(Tensor::shallow_clone);
+        tensor.ok_or_else(|| Error::other(format!("no tensor `{}`", shown(name))))
+    })
+}
+
+/// `tensor_named` gives the tensors that were `described`.
+fn load(
+    variables: &VarStore,
+    described: &BTreeMap<String, Described>,
+    origin: &str,
+    options: &LoadOptions,
+    mut tensor_named: impl FnMut(&str) -> Result<Tensor>,
+) -> Result<LoadReport> {
     let state = state_dict(variables);
-    let pairing = Pairing::new(&state, tensors, options.base_prefix.as_deref());
+    let pairing = Pairing::new(&state, described, options.base_prefix.as_deref());
     let differences = pairing.differences(options)?;
     if !differences.is_empty() {
         return Err(Error::WeightsMismatch {
@@ -181,11 +214,14 @@ pub fn load_into(
             differences,
         });
     }
+    // All are read before any is written: a file that fails half way changes nothing.
+    let tensors = pairing.pairs.iter().map(|pair| tensor_named(pair.source));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let _no_grad = tch::no_grad_guard();
-    for pair in &pairing.pairs {
+    for (pair, tensor) in pairing.pairs.iter().zip(tensors) {
         let mut variable = pair.variable.shallow_clone();
         variable
-            .f_copy_(pair.tensor)
+            .f_copy_(&tensor)
             .context(|| format!("loading `{}` from {origin}", pair.name))?;
     }
     let loaded = pairing.pairs.iter().map(|pair| pair.name.to_owned());
@@ -199,9 +235,9 @@ pub fn load_into(
 struct Pair<'a> {
     name: &'a str,
     variable: &'a Tensor,
-    /// The name in the file, for messages.
+    /// The name in the file.
     source: &'a str,
-    tensor: &'a Tensor,
+    described: &'a Described,
 }
 
 /// From a name in the file to the variable's, if the rule has one.
@@ -217,14 +253,14 @@ struct Pairing<'a> {
 impl<'a> Pairing<'a> {
     fn new(
         state: &'a [(String, Tensor)],
-        tensors: &'a BTreeMap<String, Tensor>,
+        described: &'a BTreeMap<String, Described>,
         base: Option<&str>,
     ) -> Self {
         let mut free: BTreeMap<&str, &Tensor> = BTreeMap::new();
         for (name, tensor) in state {
             free.insert(name, tensor);
         }
-        let mut left: BTreeSet<&str> = tensors.keys().map(String::as_str).collect();
+        let mut left: BTreeSet<&str> = described.keys().map(String::as_str).collect();
         let mut pairs = Vec::new();
         // Exact names come first, so that a looser rule never takes a variable away from
         // the weight that bears its name.
@@ -233,7 +269,7 @@ impl<'a> Pairing<'a> {
             modern(name).and_then(|name| toggled(&name))
         }];
         for rule in rules {
-            for (source, tensor) in tensors {
+            for (source, described) in described {
                 if !left.contains(source.as_str()) {
                     continue;
                 }
@@ -244,7 +280,7 @@ impl<'a> Pairing<'a> {
                         name,
                         variable,
                         source,
-                        tensor,
+                        described,
                     });
                 }
             }
@@ -265,16 +301,16 @@ impl<'a> Pairing<'a> {
             let title = if name == source {
                 format!("`{name}`")
             } else {
-                format!("`{name}` (in the file `{source}`)")
+                format!("`{name}` (in the file `{}`)", shown(source))
             };
-            let (model, file) = (pair.variable.size(), pair.tensor.size());
-            if model != file {
+            let (model, file) = (pair.variable.size(), &pair.described.size);
+            if model != *file {
                 differences.push(format!(
                     "{title}: shape {file:?}, the model expects {model:?}"
                 ));
             }
             let model = pair.variable.f_kind().context(|| title.clone())?;
-            let file = pair.tensor.f_kind().context(|| title.clone())?;
+            let file = pair.described.kind;
             if model != file && !options.convert_dtype {
                 differences.push(format!(
                     "{title}: dtype {file:?}, the model expects {model:?}; \
@@ -290,7 +326,8 @@ impl<'a> Pairing<'a> {
         for name in &self.unexpected {
             if !options.ignore_unexpected.contains(name) {
                 differences.push(format!(
-                    "`{name}`: unexpected, the model has no such weight"
+                    "`{}`: unexpected, the model has no such weight",
+                    shown(name)
                 ));
             }
         }

@@ -6,6 +6,8 @@
 
 mod atomic;
 mod dtype;
+mod file;
+mod header;
 mod layer_pattern;
 mod load;
 mod names;
@@ -16,6 +18,8 @@ mod transfer_source;
 mod write;
 
 pub(crate) use atomic::write_atomically;
+pub(crate) use file::WeightsFile;
+pub(crate) use load::load_opened;
 pub use load::{load_file, load_into, LoadOptions, LoadReport};
 pub use names::Names;
 pub use read::{read, read_metadata};

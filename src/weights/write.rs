@@ -10,11 +10,9 @@ use tch::{Device, Tensor};
 
 use super::atomic::write_atomically;
 use super::dtype::to_dtype;
+use super::header::METADATA;
 use crate::error::Context;
 use crate::{Error, Result};
-
-/// The header's key for metadata; no tensor can have this name.
-const METADATA: &str = "__metadata__";
 
 /// Writes tensors to a safetensors file, whole or not at all.
 ///

@@ -32,6 +32,7 @@ fn with_nan(folder: &Path, log_interval: Option<u64>, seen: &MemorySink) -> Resu
         .train(&mut loader(4))
         .optimizer(Sgd::new(0.1))
         .log_sink(seen.clone())
+        .overwrite(true)
         .steps(6)
         .run()
 }

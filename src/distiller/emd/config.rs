@@ -183,6 +183,9 @@ impl EmdConfig {
                 "would never be trained, because hidden_weight is 0",
             ));
         }
+        if let Some(projection) = &self.hidden_projection {
+            projection.check("hidden_projection")?;
+        }
         match self.layer_weights {
             LayerWeights::Reestimated { temperature }
                 if !(temperature.is_finite() && temperature > 0.0) =>

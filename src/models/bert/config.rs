@@ -10,6 +10,18 @@ use crate::config::json;
 use crate::models::Activation;
 use crate::{Error, Result};
 
+/// Limits on what a configuration can ask for, far above any BERT: a file from a stranger
+/// could name any number, and the memory is asked for before weights are read.
+const MOST_LAYERS: i64 = 4096;
+const MOST_LABELS: i64 = 1 << 24;
+const MOST_NUMBERS: u128 = 1 << 34;
+/// Numbers that a model may have beyond what its file tells, 64 MiB in `float32`.
+const SLACK: u128 = 1 << 24;
+
+fn size(size: i64) -> u128 {
+    u128::try_from(size).unwrap_or(0)
+}
+
 /// What a sequence classifier learns; it decides the loss.
 ///
 /// ```
@@ -182,6 +194,24 @@ impl BertConfig {
                 return Err(Error::config(key, format!("{size} must be at least 1")));
             }
         }
+        for (key, size, most) in [
+            ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
+            ("num_labels", self.label_count(), MOST_LABELS),
+        ] {
+            if size > most {
+                let reason = format!("{size} is more than the {most} that a BERT may have here");
+                return Err(Error::config(key, reason));
+            }
+        }
+        let numbers = self.numbers();
+        if numbers > MOST_NUMBERS {
+            let (key, size) = self.largest();
+            let reason = format!(
+                "{size} and the other sizes make a model of {numbers} numbers, more than the \
+                 {MOST_NUMBERS} that a BERT may have here"
+            );
+            return Err(Error::config(key, reason));
+        }
         if self.hidden_size % self.num_attention_heads != 0 {
             let reason = format!(
                 "{} is no multiple of num_attention_heads, {}",
@@ -215,6 +245,75 @@ impl BertConfig {
             }
         }
         self.validate_kind()
+    }
+
+    /// How many numbers a model of this shape has, about: embeddings, layers and labels.
+    /// As many as can be counted if there are more.
+    fn numbers(&self) -> u128 {
+        let labels = size(self.label_count()).saturating_mul(size(self.hidden_size));
+        self.core_numbers().saturating_add(labels)
+    }
+
+    /// How many numbers are in the embeddings and the layers.
+    pub(super) fn core_numbers(&self) -> u128 {
+        let (hidden, wide) = (size(self.hidden_size), size(self.intermediate_size));
+        let times = |a: u128, b: u128| a.saturating_mul(b);
+        let sum = |parts: &[u128]| parts.iter().fold(0u128, |a, b| a.saturating_add(*b));
+        let tables = [
+            self.vocab_size,
+            self.max_position_embeddings,
+            self.type_vocab_size,
+        ];
+        let rows = sum(&tables.map(size));
+        // Four square matrices, two to the width of the block and back, biases, two norms.
+        let square = times(4, times(hidden, hidden));
+        let layer = sum(&[
+            square,
+            times(times(2, hidden), wide),
+            times(9, hidden),
+            wide,
+        ]);
+        let layers = times(size(self.num_hidden_layers), layer);
+        sum(&[times(rows, hidden), times(2, hidden), layers])
+    }
+
+    /// The key of the largest size, to be told of.
+    fn largest(&self) -> (&'static str, i64) {
+        let sizes = [
+            ("hidden_size", self.hidden_size),
+            ("vocab_size", self.vocab_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        let largest = sizes.into_iter().max_by_key(|(_, size)| *size);
+        largest.unwrap_or(("hidden_size", self.hidden_size))
+    }
+
+    /// That a file with this many numbers can hold the weights, before memory is asked for.
+    /// It is a rough check: what exactly differs is said when names and shapes are compared.
+    pub(super) fn check_against_file(&self, in_file: u128, path: &Path) -> Result<()> {
+        let allowed = in_file.saturating_mul(2).saturating_add(SLACK);
+        let core = self.core_numbers();
+        if core > allowed {
+            let reason = format!(
+                "has {in_file} numbers, but the configuration describes a model of {core}; are \
+                 they of one model?"
+            );
+            let path = path.to_path_buf();
+            return Err(Error::WeightsFile { path, reason });
+        }
+        // A head may be missing from the file, so only the configuration tells its size.
+        let labels = size(self.label_count()).saturating_mul(size(self.hidden_size));
+        if labels > allowed {
+            let reason = format!(
+                "{} labels would need a head larger than all of {}",
+                self.label_count(),
+                path.display()
+            );
+            return Err(Error::config("num_labels", reason));
+        }
+        Ok(())
     }
 
     /// Checks what other models that share these keys may have, and this one lacks.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 
 use super::{Bert, BertConfig, Head};
-use crate::weights::{self, LoadOptions, LoadReport, Names};
+use crate::weights::{self, LoadOptions, LoadReport, Names, WeightsFile};
 use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
@@ -98,14 +98,16 @@ impl<H: Head> Bert<H> {
             let reason = "must be empty: a pretrained model needs a VarStore of its own";
             return Err(Error::config("variables", reason));
         }
-        let path = weights_file(folder)?;
+        config.validate()?;
+        let mut file = WeightsFile::open(&weights_file(folder)?)?;
+        config.check_against_file(file.numbers(), file.path())?;
         let model = Self::new(&variables.root(), config)?;
         let options = LoadOptions::new()
             .convert_dtype(true)
             .ignore_missing(Names::not_starting_with(CORE))
             .ignore_unexpected(unexpected)
             .base_prefix("bert");
-        let report = weights::load_file(variables, path, &options)?;
+        let report = weights::load_opened(variables, &mut file, &options)?;
         Ok((model, report))
     }
 

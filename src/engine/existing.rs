@@ -1,0 +1,83 @@
+//! What an earlier run left in the folder of the checkpoints.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::plan::Plan;
+use crate::{Error, Result};
+
+/// What runs of this process have written. A program that trains in several runs goes on with
+/// its own files; what must not be lost is what was there when it was started.
+static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+/// Notes a checkpoint that was just written.
+pub(super) fn note(path: &Path) {
+    // The same file has many names, and the working directory may change.
+    if let Ok(path) = path.canonicalize() {
+        let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+        written.insert(path);
+    }
+}
+
+fn is_ours(path: &Path) -> bool {
+    let written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
+    path.canonicalize()
+        .is_ok_and(|path| written.contains(&path))
+}
+
+/// That no file is there which a run of this plan would write, but those that this process
+/// wrote itself. Checkpoints of other steps are left alone, and are no obstacle.
+pub(super) fn check(folder: &Path, plan: &Plan) -> Result<()> {
+    let failed = |source| Error::io(folder, source);
+    let mut first: Option<(u64, PathBuf)> = None;
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let step = entry.file_name().to_str().and_then(step_of);
+        let Some(step) = step.filter(|step| plan.saves_at(*step)) else {
+            continue;
+        };
+        let is_first = first.as_ref().is_none_or(|(first, _)| step < *first);
+        if is_first && !is_ours(&entry.path()) {
+            first = Some((step, entry.path()));
+        }
+    }
+    match first {
+        None => Ok(()),
+        Some((_, path)) => {
+            let reason = format!(
+                "{} is there, of an earlier run, and would be overwritten; choose another \
+                 folder, or ask for it with `overwrite(true)`",
+                path.display()
+            );
+            Err(Error::config("output_dir", reason))
+        }
+    }
+}
+
+/// The step whose checkpoint has this name.
+fn step_of(name: &str) -> Option<u64> {
+    let digits = name.strip_prefix("gs")?.strip_suffix(".safetensors")?;
+    let step = digits.parse().ok()?;
+    // `gs01` is not a name that a run gives.
+    (format!("{step}") == digits).then_some(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_checkpoints() {
+        assert_eq!(step_of("gs12.safetensors"), Some(12));
+        for other in [
+            "gs.safetensors",
+            "gs01.safetensors",
+            "gs+1.safetensors",
+            "gs1.bin",
+            "1",
+        ] {
+            assert_eq!(step_of(other), None, "{other}");
+        }
+    }
+}

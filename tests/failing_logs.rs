@@ -1,0 +1,169 @@
+//! A log that cannot be written costs one warning and not the training.
+
+mod common;
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+use common::tiny::{config, files, loader, square, Net};
+use textbrewer::{
+    BasicTrainer, Distiller, Error, LogSink, MemorySink, Result, Sgd, TrainSummary, TrainingConfig,
+};
+
+/// Every warning of the process; tests tell theirs by what stands in them.
+struct Warnings(Mutex<Vec<String>>);
+
+static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
+
+impl log::Log for Warnings {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// The warnings in which `part` stands.
+fn warnings_with(part: &str) -> Vec<String> {
+    let all = WARNINGS.0.lock().unwrap();
+    all.iter()
+        .filter(|text| text.contains(part))
+        .cloned()
+        .collect()
+}
+
+fn listen() {
+    // The tests of this file share one logger; the first sets it.
+    let _ = log::set_logger(&WARNINGS);
+    log::set_max_level(log::LevelFilter::Warn);
+}
+
+/// Sixty steps with twelve checkpoints, after each of which `then` is called.
+fn train(
+    train_config: TrainingConfig,
+    sink: impl LogSink,
+    mut then: impl FnMut(),
+) -> Result<TrainSummary> {
+    let student = Net::new(2, 4, 0.2);
+    let mut batches = loader(5);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(train_config.log_interval(1))
+        .adaptor(square)
+        .build()?;
+    let run = trainer.train(&mut batches).optimizer(Sgd::new(0.01));
+    run.epochs(12)
+        .log_sink(sink)
+        .callback(|_, _| {
+            then();
+            Ok(())
+        })
+        .run()
+}
+
+/// Writes lines to a file.
+struct Lines {
+    file: File,
+    attempts: Cell<u32>,
+}
+
+impl LogSink for &Lines {
+    fn scalar(&mut self, tag: &str, value: f64, step: u64) -> Result<()> {
+        self.attempts.set(self.attempts.get() + 1);
+        let written = writeln!(&self.file, "{tag} {value} {step}");
+        written.map_err(|error| Error::other(format!("device that is full: {error}")))
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_device_is_told_of_once_and_not_tried_again() {
+    listen();
+    let folder = tempfile::tempdir().unwrap();
+    let full = Lines {
+        file: File::options().write(true).open("/dev/full").unwrap(),
+        attempts: Cell::new(0),
+    };
+    let summary = train(config(folder.path()), &full, || {}).unwrap();
+    assert_eq!(summary.global_steps, 60);
+    assert_eq!(full.attempts.get(), 1);
+    let told = warnings_with("device that is full");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].ends_with("; training goes on without this log"),
+        "{told:?}"
+    );
+}
+
+#[test]
+fn a_log_folder_that_is_deleted_in_the_middle_does_not_end_the_run() {
+    listen();
+    let folder = tempfile::tempdir().unwrap();
+    let logs = folder.path().join("logs-that-go-away");
+    let memory = MemorySink::new();
+    let train_config = config(&folder.path().join("models")).log_dir(&logs);
+    let summary = train(train_config, memory.clone(), || {
+        // The first time it is there.
+        let _ = std::fs::remove_dir_all(&logs);
+    })
+    .unwrap();
+    assert_eq!(summary.global_steps, 60);
+    assert_eq!(memory.curve("scalar/total_loss").len(), 60);
+    assert!(!logs.exists());
+    assert!(warnings_with("logs-that-go-away").len() <= 1);
+}
+
+/// The child of the next test: its files may not grow beyond some kilobytes.
+#[test]
+fn child_with_small_files() {
+    let Some(folder) = std::env::var_os("TEXTBREWER_SMALL_FILES") else {
+        return;
+    };
+    listen();
+    let folder = Path::new(&folder);
+    let logs = folder.join("logs-that-are-full");
+    let memory = MemorySink::new();
+    let train_config = config(&folder.join("models")).log_dir(&logs);
+    let summary = train(train_config, memory.clone(), || {}).unwrap();
+    assert_eq!((summary.global_steps, summary.checkpoints.len()), (60, 12));
+    assert_eq!(memory.curve("scalar/total_loss").len(), 60);
+    let told = warnings_with("logs-that-are-full");
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(
+        told[0].contains("training goes on without this log"),
+        "{told:?}"
+    );
+    std::fs::write(folder.join("done"), "").unwrap();
+}
+
+/// The system refuses to let a file grow, as on a full disk: with an error in the middle of a
+/// record.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_event_file_that_cannot_grow_does_not_end_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    // The signal that would end the process is ignored; the write fails instead.
+    let script = "trap '' XFSZ; ulimit -f 2; exec \"$0\" --exact child_with_small_files";
+    let output = std::process::Command::new("bash")
+        .args(["-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("TEXTBREWER_SMALL_FILES", folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(folder.path().join("done").exists(), "{said}");
+    assert_eq!(files(&folder.path().join("models")).len(), 12);
+}

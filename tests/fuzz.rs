@@ -1,0 +1,243 @@
+//! Every parser of files, given files that were mutated at random: none panics, and none
+//! takes more memory than a few times the file.
+//!
+//! An input depends on the seed and its number alone. `FUZZ_INPUTS` is how many each parser
+//! gets, `FUZZ_SEED` the seed and `FUZZ_FIRST` the first number: a failure names those that
+//! bring it back. Many inputs are for an optimised build:
+//!
+//! ```text
+//! FUZZ_INPUTS=1000000 ./cargow test --release --test fuzz -- --nocapture --test-threads 1
+//! ```
+
+#[path = "fuzz_cases/corpus.rs"]
+mod corpus;
+#[path = "fuzz_cases/mutate.rs"]
+mod mutate;
+
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::time::Instant;
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use tch::nn::VarStore;
+use tch::Device;
+use textbrewer::distiller::{EmdConfig, SharedLosses};
+use textbrewer::models::{BertConfig, BertForSequenceClassification};
+use textbrewer::weights::{load_file, read, read_metadata, save, LoadOptions, Names, Transfer};
+use textbrewer::{DistillationConfig, Error, Presets, Result, TrainingConfig};
+
+use mutate::Mutator;
+
+fn number(name: &str, default: u64) -> u64 {
+    let text = std::env::var(name);
+    text.map_or(default, |text| text.parse().expect(name))
+}
+
+/// Runs a parser on mutations of `corpus`. `parse` says whether it took the input.
+fn fuzz(
+    parser: &str,
+    inputs: u64,
+    mutate: impl Fn(&mut Mutator) -> Vec<u8>,
+    mut parse: impl FnMut(&[u8]) -> Result<()>,
+) {
+    let inputs = number("FUZZ_INPUTS", inputs);
+    let (seed, first) = (number("FUZZ_SEED", 0), number("FUZZ_FIRST", 0));
+    let start = Instant::now();
+    let mut accepted = 0u64;
+    for index in first..first + inputs {
+        let generator = ChaCha8Rng::seed_from_u64(seed.wrapping_mul(0x9e37_79b9) ^ index);
+        let input = mutate(&mut Mutator::new(generator));
+        let outcome = catch_unwind(AssertUnwindSafe(|| match parse(&input) {
+            Ok(()) => true,
+            Err(error) => {
+                check_message(&error);
+                false
+            }
+        }));
+        match outcome {
+            Ok(is_good) => accepted += u64::from(is_good),
+            Err(_) => panic!(
+                "{parser} panics: FUZZ_SEED={seed} FUZZ_FIRST={index} FUZZ_INPUTS=1\n{}",
+                String::from_utf8_lossy(&input)
+            ),
+        }
+    }
+    let rate = inputs as f64 / start.elapsed().as_secs_f64();
+    println!("{parser}: {inputs} inputs, {accepted} accepted, {rate:.0} a second");
+    // Inputs that are all refused, or all taken, would test little.
+    if inputs >= 1000 {
+        assert!(
+            (inputs / 100..inputs).contains(&accepted),
+            "{parser}: {accepted} accepted"
+        );
+    }
+    let peak = peak_memory();
+    assert!(peak < 1 << 30, "{parser}: {} MiB of memory", peak >> 20);
+}
+
+fn check_message(error: &Error) {
+    let message = error.to_string();
+    assert!(
+        !message.is_empty() && message.len() < 20_000,
+        "{} bytes",
+        message.len()
+    );
+    assert!(
+        !message.contains(|c: char| c.is_control() && c != '\n'),
+        "{message:?}"
+    );
+}
+
+/// The most memory that this process had at once, where the system tells it.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.unwrap_or(0) << 10
+}
+
+/// JSON in, JSON out, and in again: the same.
+fn round_trip<T: PartialEq + std::fmt::Debug>(
+    config: &T,
+    to: impl Fn(&T) -> Result<String>,
+    from: impl Fn(&str) -> Result<T>,
+) -> Result<()> {
+    let text = to(config)?;
+    assert_eq!(&from(&text)?, config, "{text}");
+    Ok(())
+}
+
+#[test]
+fn training_configurations() {
+    let mutate = |mutator: &mut Mutator| mutator.json(corpus::TRAINING);
+    fuzz("TrainingConfig", 4000, mutate, |input| {
+        let config = TrainingConfig::from_json_str(&String::from_utf8_lossy(input))?;
+        let _ = config.to_string();
+        round_trip(
+            &config,
+            TrainingConfig::to_json_string,
+            TrainingConfig::from_json_str,
+        )?;
+        config.validate()
+    });
+}
+
+#[test]
+fn distillation_configurations() {
+    let mutate = |mutator: &mut Mutator| mutator.json(corpus::DISTILLATION);
+    let presets = Presets::default();
+    fuzz("DistillationConfig", 4000, mutate, |input| {
+        let config = DistillationConfig::from_json_str(&String::from_utf8_lossy(input))?;
+        let _ = config.to_string();
+        round_trip(
+            &config,
+            DistillationConfig::to_json_string,
+            DistillationConfig::from_json_str,
+        )?;
+        config.validate()?;
+        // What is looked up by name, and the arguments of schedules. Projections take time.
+        let mut config = config;
+        for item in &mut config.intermediate_matches {
+            let _ = item.log_name();
+            item.proj = None;
+        }
+        SharedLosses::new(&config, &presets, Device::Cpu, 2).map(|_| ())
+    });
+}
+
+#[test]
+fn emd_configurations() {
+    let mutate = |mutator: &mut Mutator| mutator.json(corpus::EMD);
+    fuzz("EmdConfig", 4000, mutate, |input| {
+        let config: EmdConfig = serde_json::from_slice(input).map_err(|_| Error::other("JSON"))?;
+        config.validate()
+    });
+}
+
+#[test]
+fn bert_configurations() {
+    let mutate = |mutator: &mut Mutator| mutator.json(corpus::BERT);
+    fuzz("BertConfig", 4000, mutate, |input| {
+        let config = BertConfig::from_json_str(&String::from_utf8_lossy(input))?;
+        let _ = config.label_count();
+        config.validate()
+    });
+}
+
+#[test]
+fn files_of_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("w.safetensors");
+    let files = corpus::weights(folder.path());
+    let variables = VarStore::new(Device::Cpu);
+    let root = variables.root();
+    let _ = (root.sub("encoder").sub("layer").sub(0)).zeros("bias", &[2]);
+    let _ = root.zeros("a", &[2, 3]);
+    let options = LoadOptions::new()
+        .convert_dtype(true)
+        .base_prefix("bert")
+        .ignore_missing(Names::All)
+        .ignore_unexpected(Names::All);
+    let mutate = |mutator: &mut Mutator| mutator.weights(&files);
+    fuzz("safetensors", 1500, mutate, |input| {
+        std::fs::write(&path, input).unwrap();
+        let tensors = read(&path);
+        // What the two readers say of one file is the same.
+        assert!(read_metadata(&path).is_ok() || tensors.is_err());
+        let loaded = load_file(&variables, &path, &options);
+        let transferred = Transfer::layers([0])
+            .base_prefix("bert")
+            .copy_file(&path, &variables);
+        if tensors.is_err() {
+            check_message(&loaded.expect_err("a bad file was loaded"));
+            check_message(&transferred.expect_err("a bad file was copied from"));
+        }
+        let tensors: Vec<_> = tensors?.into_iter().collect();
+        let bytes: usize = tensors
+            .iter()
+            .map(|(_, t)| t.numel() * t.kind().elt_size_in_bytes())
+            .sum();
+        assert!(bytes <= input.len(), "{bytes} bytes of tensors");
+        save(&path, &tensors, &Default::default())?;
+        let again = read(&path)?;
+        assert!(again
+            .into_iter()
+            .zip(&tensors)
+            .all(|((name, tensor), (known, other))| {
+                name == *known && tensor.size() == other.size() && tensor.kind() == other.kind()
+            }));
+        Ok(())
+    });
+}
+
+#[test]
+fn folders() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, weights) = corpus::bert_folder(folder.path());
+    let paths = ["config.json", "model.safetensors"].map(|name| folder.path().join(name));
+    // Both files in one input, the length of the first before it.
+    let mutate = |mutator: &mut Mutator| {
+        let (mut json, mut file) = (config.clone().into_bytes(), weights.clone());
+        match mutator.below(3) {
+            0 => json = mutator.json(&[&config]),
+            1 => file = mutator.weights(std::slice::from_ref(&weights)),
+            _ => {
+                json = mutator.json(&[&config]);
+                file = mutator.weights(std::slice::from_ref(&weights));
+            }
+        }
+        let mut input = (json.len() as u64).to_le_bytes().to_vec();
+        input.append(&mut json);
+        input.append(&mut file);
+        input
+    };
+    fuzz("Hugging Face folder", 300, mutate, |input| {
+        let (length, rest) = input.split_at(8);
+        let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+        let (json, file) = rest.split_at(length);
+        std::fs::write(&paths[0], json).unwrap();
+        std::fs::write(&paths[1], file).unwrap();
+        let variables = VarStore::new(Device::Cpu);
+        BertForSequenceClassification::from_pretrained(&variables, folder.path()).map(|_| ())
+    });
+}

@@ -1,0 +1,139 @@
+//! Hugging Face folders.
+
+use std::path::Path;
+
+use tch::nn::VarStore;
+use tch::Device;
+use textbrewer::models::{BertConfig, BertForSequenceClassification};
+
+use crate::message;
+
+fn tiny() -> BertConfig {
+    BertConfig::default()
+        .vocab_size(10)
+        .hidden_size(4)
+        .num_attention_heads(2)
+        .intermediate_size(4)
+        .num_hidden_layers(1)
+        .max_position_embeddings(4)
+}
+
+/// A folder as `save_pretrained` makes it.
+fn saved(folder: &Path) {
+    let variables = VarStore::new(Device::Cpu);
+    let model = BertForSequenceClassification::new(&variables.root(), &tiny()).unwrap();
+    model.save_pretrained(&variables, folder).unwrap();
+}
+
+fn load(folder: &Path) -> textbrewer::Result<()> {
+    let variables = VarStore::new(Device::Cpu);
+    BertForSequenceClassification::from_pretrained(&variables, folder).map(|_| ())
+}
+
+#[test]
+fn sizes_are_compared_with_the_file_before_memory_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    saved(folder.path());
+    load(folder.path()).unwrap();
+    let path = folder.path().join("config.json");
+    let good: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    for (key, size, expected) in [
+        // 32 GB each, within the limits of a configuration alone.
+        (
+            "vocab_size",
+            2_000_000_000u64,
+            "model.safetensors: has 238 numbers",
+        ),
+        (
+            "max_position_embeddings",
+            2_000_000_000,
+            "model.safetensors: has 238 numbers",
+        ),
+        (
+            "type_vocab_size",
+            2_000_000_000,
+            "model.safetensors: has 238 numbers",
+        ),
+        (
+            "intermediate_size",
+            1_000_000_000,
+            "model.safetensors: has 238 numbers",
+        ),
+        ("hidden_size", 32_768, "model.safetensors: has 238 numbers"),
+        (
+            "num_labels",
+            16_000_000,
+            "num_labels: 16000000 labels would need a head larger",
+        ),
+        ("num_hidden_layers", 4096, "does not fit the model"),
+        (
+            "num_hidden_layers",
+            1 << 60,
+            "num_hidden_layers: 1152921504606846976 is more than",
+        ),
+    ] {
+        let mut config = good.clone();
+        config[key] = size.into();
+        if key == "num_labels" {
+            config.as_object_mut().unwrap().remove("id2label");
+        }
+        std::fs::write(&path, config.to_string()).unwrap();
+        let shown = message(key, load(folder.path()));
+        assert!(shown.contains(expected), "{key}\n{shown}");
+    }
+}
+
+#[test]
+fn an_index_that_points_outside_is_not_followed() {
+    let outside = tempfile::tempdir().unwrap();
+    saved(outside.path());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(
+        outside.path().join("config.json"),
+        folder.path().join("config.json"),
+    )
+    .unwrap();
+    let target = outside.path().join("model.safetensors");
+    let index = format!(r#"{{"weight_map": {{"bert.embeddings.LayerNorm.bias": {target:?}}}}}"#);
+    std::fs::write(folder.path().join("model.safetensors.index.json"), index).unwrap();
+    let shown = message("index", load(folder.path()));
+    assert!(
+        shown.contains("is not there, only model.safetensors.index.json"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn pickles_are_not_run() {
+    let folder = tempfile::tempdir().unwrap();
+    saved(folder.path());
+    // "os.system" as a pickle would call it.
+    let pickle = b"\x80\x02cos\nsystem\nX\x04\x00\x00\x00true\x85R.";
+    std::fs::write(folder.path().join("model.safetensors"), pickle).unwrap();
+    let shown = message("pickle", load(folder.path()));
+    assert!(shown.contains("is a PyTorch pickle"), "{shown}");
+    std::fs::rename(
+        folder.path().join("model.safetensors"),
+        folder.path().join("pytorch_model.bin"),
+    )
+    .unwrap();
+    let shown = message("pickle", load(folder.path()));
+    assert!(
+        shown.contains("pytorch_model.bin, which is not read"),
+        "{shown}"
+    );
+}
+
+/// The cache of Hugging Face's hub is made of links, so they are followed for reading.
+#[cfg(unix)]
+#[test]
+fn folders_of_links_are_read() {
+    let blobs = tempfile::tempdir().unwrap();
+    saved(blobs.path());
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::os::unix::fs::symlink(blobs.path().join(name), folder.path().join(name)).unwrap();
+    }
+    load(folder.path()).unwrap();
+}
