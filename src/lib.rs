@@ -5,6 +5,8 @@
 mod adaptor;
 pub mod augment;
 mod batch;
+#[allow(dead_code, unused_imports)] // until the engine uses it
+pub mod checkpoint;
 pub mod config;
 pub mod data;
 mod display;
