@@ -1,10 +1,60 @@
-//! Lets this package's own binaries, tests and examples find libtorch at run time.
+//! Compiles the native part against libtorch's headers, and lets this package's own
+//! binaries, tests and examples find libtorch at run time.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+const HEADER: &str = "src/native/common.h";
+const SOURCES: [&str; 1] = ["src/native/autocast.cpp"];
+
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    let Ok(folder) = std::env::var("DEP_TCH_LIBTORCH_LIB") else {
+    for file in SOURCES.iter().chain([&HEADER]) {
+        println!("cargo:rerun-if-changed={file}");
+    }
+    // Unset under `doc-only`, where there is no libtorch and nothing links.
+    let Ok(folder) = env::var("DEP_TCH_LIBTORCH_LIB") else {
         return;
     };
+    compile(Path::new(&folder));
     println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
     println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
     println!("cargo:rustc-link-arg=-ltorch");
+}
+
+fn compile(libraries: &Path) {
+    let abi = variable("LIBTORCH_CXX11_ABI").unwrap_or_else(|| "1".to_owned());
+    let mut build = cc::Build::new();
+    build
+        .cpp(true)
+        .pic(true)
+        // Not only in release builds: libtorch's headers are templates throughout.
+        .opt_level(2)
+        .debug(false)
+        .std("c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        .warnings(true)
+        .extra_warnings(true)
+        .flag_if_supported("-Werror");
+    // As system folders, so that only warnings about our own code count.
+    let include = headers(libraries);
+    for folder in [include.join("torch/csrc/api/include"), include] {
+        build.flag("-isystem").flag(folder);
+    }
+    build.files(SOURCES);
+    build.compile("textbrewer_native");
+}
+
+/// Where a libtorch archive, an installed PyTorch or, failing both, the user has them.
+fn headers(libraries: &Path) -> PathBuf {
+    let beside = libraries.join("../include");
+    match variable("LIBTORCH_INCLUDE") {
+        Some(folder) if !beside.join("ATen").exists() => Path::new(&folder).join("include"),
+        _ => beside,
+    }
+}
+
+fn variable(name: &str) -> Option<String> {
+    println!("cargo:rerun-if-env-changed={name}");
+    env::var(name).ok()
 }

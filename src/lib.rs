@@ -18,6 +18,8 @@ mod logits;
 pub mod losses;
 mod model;
 pub mod models;
+#[allow(dead_code, unused_imports)]
+mod native;
 pub mod optim;
 mod presets;
 mod projection;

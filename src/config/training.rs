@@ -6,15 +6,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::{device, is_false, json, or_null, write_aligned};
-use crate::{Error, Result};
+use super::{device, is_false, json, or_null, write_aligned, Precision};
+use crate::{Error, Result, Side};
 
 /// How to train: steps, checkpoints, folders, device.
 ///
-/// The first eleven fields are TextBrewer's. `clip_projections`, `step_on_remainder` and
-/// `log_interval` are this crate's own; their defaults keep TextBrewer's numbers, and
-/// they are written to JSON only when they differ from them, so that TextBrewer can read
-/// what this crate wrote.
+/// The first eleven fields are TextBrewer's. Those from `clip_projections` on are this crate's
+/// own; their defaults keep TextBrewer's numbers, and they are written to JSON only when they
+/// differ from them, so that TextBrewer can read what this crate wrote.
 ///
 /// ```
 /// use textbrewer::TrainingConfig;
@@ -48,9 +47,13 @@ pub struct TrainingConfig {
     /// there is one, else the CPU.
     #[serde(with = "device")]
     pub device: Device,
-    /// Mixed precision. Default false; not supported yet.
+    /// TextBrewer's way to ask for mixed precision: `fp16` with dynamic loss scaling on CUDA,
+    /// `bf16` on the CPU. [`precision`](Self#structfield.precision) is the other way; only
+    /// one of both can be given. Default false.
     pub fp16: bool,
-    /// The kind of mixed precision, ignored unless `fp16` is true. Default `O1`.
+    /// Apex's levels `O0` to `O3`, used only when `fp16` is true: `O0` is `float32`, the
+    /// others mean the same here, weights in `float32` and computation in 16 bits. Default
+    /// `O1`.
     pub fp16_opt_level: String,
     /// Several devices in one process. Default false; not supported yet.
     pub data_parallel: bool,
@@ -71,6 +74,18 @@ pub struct TrainingConfig {
     /// and at the end. Default 20.
     #[serde(skip_serializing_if = "is_default_log_interval")]
     pub log_interval: Option<u64>,
+    /// In what the models compute, their weights and the losses staying in `float32`:
+    /// libtorch's autocast decides operation by operation. `fp16` scales the loss, see
+    /// [`LossScaling`](crate::optim::LossScaling). Default `float32`.
+    #[serde(skip_serializing_if = "is_float32")]
+    pub precision: Precision,
+    /// In what the teachers compute, if not as the student does. Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher_precision: Option<Precision>,
+}
+
+fn is_float32(precision: &Precision) -> bool {
+    *precision == Precision::Float32
 }
 
 const DEFAULT_LOG_INTERVAL: Option<u64> = Some(20);
@@ -96,6 +111,8 @@ impl Default for TrainingConfig {
             clip_projections: false,
             step_on_remainder: false,
             log_interval: DEFAULT_LOG_INTERVAL,
+            precision: Precision::Float32,
+            teacher_precision: None,
         }
     }
 }
@@ -224,6 +241,44 @@ impl TrainingConfig {
         self
     }
 
+    /// Sets [`precision`](Self#structfield.precision).
+    #[must_use]
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
+        self
+    }
+
+    /// Sets [`teacher_precision`](Self#structfield.teacher_precision).
+    #[must_use]
+    pub fn teacher_precision(mut self, precision: impl Into<Option<Precision>>) -> Self {
+        self.teacher_precision = precision.into();
+        self
+    }
+
+    /// In what the model of one side computes, `fp16` taken into account.
+    ///
+    /// ```
+    /// use tch::Device;
+    /// use textbrewer::config::Precision;
+    /// use textbrewer::{Side, TrainingConfig};
+    ///
+    /// let config = TrainingConfig::default().device(Device::Cpu).fp16(true);
+    /// assert_eq!(config.precision_of(Side::Student), Precision::Bf16);
+    /// let config = config.teacher_precision(Precision::Float32);
+    /// assert_eq!(config.precision_of(Side::Teacher), Precision::Float32);
+    /// ```
+    pub fn precision_of(&self, side: Side) -> Precision {
+        let common = match self.device {
+            _ if !self.fp16 || self.fp16_opt_level == "O0" => self.precision,
+            Device::Cpu => Precision::Bf16,
+            _ => Precision::Fp16,
+        };
+        match side {
+            Side::Teacher => self.teacher_precision.unwrap_or(common),
+            Side::Student => common,
+        }
+    }
+
     /// Checks every value, and that the device is there.
     ///
     /// # Errors
@@ -252,12 +307,21 @@ impl TrainingConfig {
                 return Err(Error::config(key, "must not be empty; give a folder"));
             }
         }
+        if self.fp16 && self.precision != Precision::Float32 {
+            let reason = format!(
+                "is true, and `precision` is `{}`; give one of them",
+                self.precision
+            );
+            return Err(Error::config("fp16", reason));
+        }
+        if self.fp16 && !matches!(self.fp16_opt_level.as_str(), "O0" | "O1" | "O2" | "O3") {
+            let reason = format!(
+                "must be one of O0, O1, O2, O3, is `{}`",
+                self.fp16_opt_level
+            );
+            return Err(Error::config("fp16_opt_level", reason));
+        }
         for (used, key, remedy) in [
-            (
-                self.fp16,
-                "`fp16` = true".to_owned(),
-                "set it to false; training then runs in the precision of the models' weights",
-            ),
             (
                 self.data_parallel,
                 "`data_parallel` = true".to_owned(),
@@ -309,6 +373,8 @@ impl fmt::Display for TrainingConfig {
                 ("clip_projections", self.clip_projections.to_string()),
                 ("step_on_remainder", self.step_on_remainder.to_string()),
                 ("log_interval", or_null(self.log_interval)),
+                ("precision", self.precision.to_string()),
+                ("teacher_precision", or_null(self.teacher_precision)),
             ],
         )
     }

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::losses::at_least_float32;
 use crate::scalar::ScalarOps;
 use crate::{AdaptorOutput, Error, Result};
 
@@ -106,6 +107,7 @@ impl Ensemble {
                 let Some(logits) = output.logits.get(index) else {
                     continue;
                 };
+                let logits = at_least_float32(logits)?;
                 if logits.size() != reference.size() {
                     return Err(Error::shape(
                         format!("logits of teacher {teacher}"),
@@ -120,7 +122,7 @@ impl Ensemble {
         Ok(together)
     }
 
-    fn mean(&self, logits: &[&Tensor]) -> Result<Tensor> {
+    fn mean(&self, logits: &[Tensor]) -> Result<Tensor> {
         let count = logits.len() as f64;
         if let [only] = logits {
             return Ok(only.shallow_clone());
@@ -147,7 +149,7 @@ impl Ensemble {
                 let confidence = |z: &Tensor| -> Result<Tensor> {
                     Ok(z.f_softmax(-1, None::<Kind>)?.f_amax(&[-1i64][..], true)?)
                 };
-                let confidences = logits.iter().map(|z| confidence(z));
+                let confidences = logits.iter().map(confidence);
                 let confidences = confidences.collect::<Result<Vec<_>>>()?;
                 let weighted = logits
                     .iter()

@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 
 use super::LossReport;
 use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
+use crate::losses::at_least_float32;
 use crate::optim::ParamGroup;
 use crate::{
     weights, AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
@@ -179,7 +180,6 @@ impl Match {
             usize::try_from(position)
                 .ok()
                 .and_then(|position| available.get(position))
-                .map(Tensor::shallow_clone)
                 .ok_or_else(|| Error::LayerOutOfRange {
                     side,
                     feature: feature.clone(),
@@ -187,6 +187,7 @@ impl Match {
                     len,
                     needed_by: needed_by.clone(),
                 })
+                .and_then(at_least_float32)
         };
         layers.as_slice().iter().map(pick_one).collect()
     }

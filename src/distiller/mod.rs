@@ -12,6 +12,7 @@ mod ensemble;
 mod general;
 mod hard_labels;
 mod matches;
+mod mixed_precision;
 mod multi_task;
 mod multi_teacher;
 mod one_pair;

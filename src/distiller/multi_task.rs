@@ -298,7 +298,8 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTasks<'a, B, S>> {
                 other => other,
             };
             let teachers = Teachers::new(task.teachers, task.ensemble, cache.as_ref(), number)
-                .map_err(at_task)?;
+                .map_err(at_task)?
+                .precision(&self.train_config);
             let matches = &self.distill_config.intermediate_matches;
             for (index, matched) in matches.iter().enumerate() {
                 if matched.teacher >= teachers.len() {
@@ -310,7 +311,7 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTasks<'a, B, S>> {
             let adaptor = task
                 .student_adaptor
                 .ok_or_else(|| at_task(no_adaptor("student")))?;
-            let student = Student::new(model, adaptor, variables);
+            let student = Student::new(model, adaptor, variables).precision(&self.train_config);
             tasks.insert(name, ReadyTask { teachers, student });
         }
         if tasks.is_empty() {

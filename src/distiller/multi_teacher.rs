@@ -183,12 +183,13 @@ impl<'a, B, S: Model<B> + ?Sized> DistillerBuilder<ManyTeachers<'a, B, S>> {
         let cache = TeacherCache::new(&self.distill_config)?;
         let models = self.models;
         let teachers = Teachers::new(models.teachers, models.ensemble, cache.as_ref(), 0)?;
+        let student = models.student.ok_or_else(|| no_adaptor("student"))?;
         let device = self.train_config.device;
         let count = teachers.len();
         Ok(MultiTeacherDistiller {
             losses: SharedLosses::new(&self.distill_config, &self.presets, device, count)?,
-            teachers,
-            student: models.student.ok_or_else(|| no_adaptor("student"))?,
+            teachers: teachers.precision(&self.train_config),
+            student: student.precision(&self.train_config),
             config: self.train_config,
             cache,
         })

@@ -153,8 +153,9 @@ where
             .student_adaptor
             .ok_or_else(|| no_adaptor("student"))?;
         let pair = Pair::new(
-            Teacher::new(models.teacher, teacher_adaptor),
-            Student::new(models.student, student_adaptor, models.variables),
+            Teacher::new(models.teacher, teacher_adaptor).precision(&self.train_config),
+            Student::new(models.student, student_adaptor, models.variables)
+                .precision(&self.train_config),
             TeacherCache::new(&self.distill_config)?,
         );
         D::try_from(Parts {

@@ -4,11 +4,13 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
+use super::mixed_precision::MixedPrecision;
 use super::{CachePlace, StepInfo, Teacher, TeacherCache};
-use crate::{AdaptorOutput, Error, Model, Result, Side};
+use crate::{AdaptorOutput, Error, Model, Result, Side, TrainingConfig};
 
-/// A model and its adaptor in one.
-pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
+/// A model and its adaptor in one. Only the model computes in another precision: what an
+/// adaptor computes may be a loss.
+pub(super) type Adapted<'a, B> = Box<dyn Fn(&B, MixedPrecision) -> Result<AdaptorOutput> + 'a>;
 
 /// A student with its adaptor and its variables.
 ///
@@ -35,6 +37,7 @@ pub(super) type Adapted<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
 /// ```
 pub struct Student<'a, B, S: ?Sized> {
     adapted: Adapted<'a, B>,
+    precision: MixedPrecision,
     model: &'a S,
     variables: &'a VarStore,
 }
@@ -46,7 +49,11 @@ impl<'a, B, S: Model<B> + ?Sized> Student<'a, B, S> {
         F: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
     {
         Student {
-            adapted: Box::new(move |batch| adaptor(batch, &model.forward(batch, true)?)),
+            adapted: Box::new(move |batch, precision| {
+                let output = precision.run(|| model.forward(batch, true))?;
+                adaptor(batch, &output)
+            }),
+            precision: MixedPrecision::default(),
             model,
             variables,
         }
@@ -54,12 +61,19 @@ impl<'a, B, S: Model<B> + ?Sized> Student<'a, B, S> {
 }
 
 impl<'a, B, S: ?Sized> Student<'a, B, S> {
+    /// Lets the model compute in the precision that the configuration asks of the student.
+    #[must_use]
+    pub fn precision(mut self, config: &TrainingConfig) -> Self {
+        self.precision = MixedPrecision::of(config, Side::Student);
+        self
+    }
+
     /// What the student says of a batch.
     ///
     /// # Errors
     /// Those of the model and of its adaptor.
     pub fn run(&self, batch: &B) -> Result<AdaptorOutput> {
-        defined((self.adapted)(batch)?, Side::Student)
+        defined((self.adapted)(batch, self.precision)?, Side::Student)
     }
 
     /// The model itself.

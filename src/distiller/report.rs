@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use crate::losses::at_least_float32;
 use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
@@ -114,7 +115,9 @@ pub(super) fn sum(losses: impl Iterator<Item = Result<Tensor>>) -> Result<Option
 
 /// The sum of the means of `losses`; none for none.
 pub(super) fn sum_of_means(losses: &[Tensor]) -> Result<Option<Tensor>> {
-    sum(losses.iter().map(|loss| Ok(loss.f_mean(None::<Kind>)?)))
+    sum(losses
+        .iter()
+        .map(|loss| Ok(at_least_float32(loss)?.f_mean(None::<Kind>)?)))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::report::sum;
 use super::{LossReport, StepInfo, WeightSchedule};
-use crate::losses::Temperature;
+use crate::losses::{at_least_float32, Temperature};
 use crate::{
     probability_shift, select_logits_with_mask, AdaptorOutput, DistillationConfig, Error, KdLoss,
     Presets, Result, Side, TemperatureSchedule,
@@ -78,7 +78,7 @@ impl SoftLabels {
         student: &AdaptorOutput,
         step: &StepInfo,
     ) -> Result<()> {
-        let student_logits = selected(logits_of(student, Side::Student)?, student)?;
+        let student_logits = selected(&logits_of(student, Side::Student)?, student)?;
         let teacher_logits = self.teacher_logits(teacher, student)?;
         let count = student_logits.len();
         if teacher_logits.len() != count {
@@ -117,7 +117,7 @@ impl SoftLabels {
         teacher: &AdaptorOutput,
         student: &AdaptorOutput,
     ) -> Result<Vec<Tensor>> {
-        let logits = logits_of(teacher, Side::Teacher)?;
+        let logits = &logits_of(teacher, Side::Teacher)?;
         if !self.probability_shift {
             return selected(logits, teacher);
         }
@@ -141,12 +141,12 @@ impl SoftLabels {
     }
 }
 
-fn logits_of(output: &AdaptorOutput, side: Side) -> Result<&[Tensor]> {
+fn logits_of(output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
     if output.logits.is_empty() {
         let needed_by = "the distillation loss (`kd_loss_type`)";
         return Err(Error::missing(side, "logits", needed_by));
     }
-    Ok(&output.logits)
+    output.logits.iter().map(at_least_float32).collect()
 }
 
 /// The positions of `logits` that the mask of `output` selects.

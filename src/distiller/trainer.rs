@@ -138,7 +138,7 @@ impl<'a, B, S: Model<B> + ?Sized> BasicTrainerBuilder<'a, B, S> {
         check_training(&self.config, self.variables)?;
         let no_adaptor = || Error::config("adaptor", "none was given; call `adaptor`");
         Ok(BasicTrainer {
-            student: self.student.ok_or_else(no_adaptor)?,
+            student: self.student.ok_or_else(no_adaptor)?.precision(&self.config),
             config: self.config,
         })
     }

@@ -35,6 +35,15 @@ pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -
     Ok(teacher.f_to_kind(kinds.0)?)
 }
 
+/// Numbers of 16 bits as `float32`, others as they are: a model's output may be of 16 bits,
+/// but sums over thousands of elements need more.
+pub(crate) fn at_least_float32(tensor: &Tensor) -> Result<Tensor> {
+    match tensor.f_kind()? {
+        Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
+        _ => Ok(tensor.shallow_clone()),
+    }
+}
+
 fn check_kinds(loss: &str, (student, teacher): (Kind, Kind)) -> Result<()> {
     let floating = |kind| {
         matches!(

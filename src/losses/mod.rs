@@ -34,6 +34,7 @@ mod kd;
 mod outputs;
 
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
+pub(crate) use check::at_least_float32;
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};

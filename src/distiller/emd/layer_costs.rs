@@ -5,6 +5,7 @@ use std::slice;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
+use crate::losses::at_least_float32;
 use crate::transport::TransportPlan;
 use crate::{AdaptorOutput, Error, MatchLoss, Projection, Result, Side};
 
@@ -33,14 +34,13 @@ impl MatchedFeature {
         projection: Option<&Projection>,
     ) -> Result<LayerCosts> {
         let from_teacher = self.layers(teacher, Side::Teacher)?;
-        let from_student = self.layers(student, Side::Student)?.iter();
-        let from_student: Vec<Tensor> = match projection {
+        let mut from_student = self.layers(student, Side::Student)?;
+        if let Some(projection) = projection {
             // Once a layer, not once a pair of layers.
-            Some(projection) => from_student
-                .map(|layer| projection.forward(layer))
-                .collect::<Result<_>>()?,
-            None => from_student.map(Tensor::shallow_clone).collect(),
-        };
+            for layer in &mut from_student {
+                *layer = projection.forward(layer)?;
+            }
+        }
         let mask = student.inputs_mask.as_ref();
         let mut losses = Vec::with_capacity(from_teacher.len() * from_student.len());
         for (i, teacher) in from_teacher.iter().enumerate() {
@@ -56,9 +56,9 @@ impl MatchedFeature {
         })
     }
 
-    fn layers<'o>(&self, output: &'o AdaptorOutput, side: Side) -> Result<&'o [Tensor]> {
+    fn layers(&self, output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
         match output.features.get(self.feature) {
-            Some(layers) if !layers.is_empty() => Ok(layers),
+            Some(layers) if !layers.is_empty() => layers.iter().map(at_least_float32).collect(),
             _ => Err(Error::missing(
                 side,
                 self.feature,

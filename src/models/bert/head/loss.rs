@@ -3,6 +3,7 @@
 use tch::{Kind, Reduction, Tensor};
 
 use crate::error::Context;
+use crate::losses::at_least_float32;
 use crate::{Error, Result};
 
 /// The label that `transformers` leaves out of losses.
@@ -18,7 +19,7 @@ pub(super) fn cross_entropy(
     let mut expected = logits.size();
     let classes = expected.pop().unwrap_or_default();
     check_shape(labels, &expected, what)?;
-    let logits = logits.f_reshape([-1, classes])?;
+    let logits = at_least_float32(logits)?.f_reshape([-1, classes])?;
     let labels = integers(labels, what)?.f_reshape([-1])?;
     logits
         .f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, ignored, 0.0)

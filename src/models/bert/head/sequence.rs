@@ -4,6 +4,7 @@ use tch::{nn, Kind, Reduction, Tensor};
 
 use super::loss::{check_shape, cross_entropy, IGNORED};
 use super::Head;
+use crate::losses::at_least_float32;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ProblemType};
 use crate::models::layers::{dropout, Linear};
 use crate::{Error, Result};
@@ -82,6 +83,7 @@ impl Head for SequenceClassification {
 
 impl SequenceClassification {
     fn loss(&self, logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+        let logits = &at_least_float32(logits)?;
         let integers = matches!(labels.f_kind()?, Kind::Int64 | Kind::Int);
         let problem = self.problem.unwrap_or(match (self.labels, integers) {
             (1, _) => ProblemType::Regression,

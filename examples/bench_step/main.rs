@@ -1,0 +1,149 @@
+//! What a training step costs, on two shapes: `random_tokens` is BERT-base into three layers, where
+//! the models' work counts, and `tiny` is models so small that the framework's own cost counts.
+//!
+//! The last line is JSON with the times; `docs/performance.md` says what it is compared with.
+//!
+//! `cargo run --release --example bench_step -- --shape tiny --steps 500`
+
+mod report;
+mod shape;
+mod timed;
+
+use std::time::Instant;
+
+use clap::Parser;
+use tch::nn::VarStore;
+use tch::Device;
+use textbrewer::schedule::{constant, linear_with_warmup};
+use textbrewer::{
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, TrainingConfig,
+    VecLoader,
+};
+
+use shape::Shape;
+use timed::Timed;
+
+/// Measures training steps, and prints the result as JSON in the last line.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Which models and data.
+    #[arg(long, value_enum)]
+    shape: Shape,
+    /// How many steps are measured.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    steps: u64,
+    /// Examples per batch; 32, or 8 for `tiny`, by default.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..))]
+    batch: Option<i64>,
+    /// Tokens per example; 128, or 16 for `tiny`, by default.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=512))]
+    length: Option<i64>,
+    /// Keep the teacher's outputs. The first epoch, in which it still runs, is then run before
+    /// the measured steps.
+    #[arg(long)]
+    cache: bool,
+    /// `cpu`, `cuda` or `cuda:1`.
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// Threads within an operation; libtorch's choice, or 1 for `tiny`, by default.
+    #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
+    threads: Option<i32>,
+}
+
+impl Options {
+    /// How many steps come before the measured ones, in the same run.
+    fn steps_before(&self, batches_per_epoch: u64) -> u64 {
+        if self.cache {
+            batches_per_epoch
+        } else {
+            0
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
+    let options = Options::parse();
+    if let Some(threads) = options.threads.or(options.shape.threads()) {
+        tch::set_num_threads(threads);
+    }
+    tch::manual_seed(0);
+    let folder = tempfile::tempdir()?;
+    let train_config =
+        TrainingConfig::from_json_str(&format!("{{\"device\": {:?}}}", options.device))?
+            .output_dir(folder.path());
+    let device = train_config.device;
+
+    let (teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
+    let teacher = options.shape.teacher(&teacher_vars)?;
+    let student = options.shape.student(&student_vars)?;
+    let batches = options.shape.batches(options.batch, options.length)?;
+    let batches_per_epoch = batches.len() as u64;
+    let mut loader = VecLoader::new(batches)?;
+
+    let distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
+        .train_config(train_config)
+        .distill_config(
+            DistillationConfig::default()
+                .temperature(8.0)
+                .intermediate_matches(options.shape.matches())
+                .is_caching_logits(options.cache)
+                .cache_features(options.cache),
+        )
+        .adaptor(|batch, output| {
+            let adapted = AdaptorOutput::new()
+                .logits(&output.logits)
+                .hidden(&output.hidden_states);
+            Ok(match &batch.attention_mask {
+                Some(mask) => adapted.inputs_mask(mask),
+                None => adapted,
+            })
+        })
+        .build()?;
+    let mut distiller = Timed::new(distiller);
+    let mut optimizer = AdamW::new(1e-4);
+    if let Some(steps) = options.shape.warm_up_steps() {
+        distiller
+            .train(&mut loader)
+            .steps(steps)
+            .optimizer(&mut optimizer)
+            .progress(false)
+            .run()?;
+    }
+
+    let before = options.steps_before(batches_per_epoch);
+    let schedule: Box<dyn Fn(u64) -> f64> = match options.shape {
+        Shape::RandomTokens => Box::new(linear_with_warmup(options.steps / 10, options.steps)),
+        Shape::Tiny => Box::new(constant()),
+    };
+    // A run ends with a checkpoint, which is not to be measured: the last measured step
+    // ends where one step more begins.
+    distiller.measure_until(before + options.steps);
+    let run_started = Instant::now();
+    let summary = distiller
+        .train(&mut loader)
+        .steps(before + options.steps + 1)
+        .optimizer(&mut optimizer)
+        .schedule(schedule)
+        .progress(false)
+        .run()?;
+
+    println!(
+        "{}",
+        report::line(
+            &options,
+            &distiller,
+            batches_per_epoch,
+            run_started,
+            &summary
+        )?
+    );
+    Ok(())
+}
+
+/// Waits until the device has done all it was given; the CPU always has.
+fn synchronize(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}

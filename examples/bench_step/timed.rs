@@ -1,0 +1,75 @@
+//! A distiller that notes when each of its steps begins.
+
+use std::time::Instant;
+
+use tch::nn::VarStore;
+use textbrewer::distiller::TeacherCache;
+use textbrewer::optim::ParamGroup;
+use textbrewer::{Distiller, LossReport, Result, StepInfo, TrainingConfig};
+
+use crate::{report, synchronize};
+
+/// Another distiller, and when each call of its `train_on_batch` began.
+#[derive(Debug)]
+pub struct Timed<D> {
+    distiller: D,
+    last: Option<u64>,
+    /// When the steps of the measured run began, and the step after them.
+    pub starts: Vec<Instant>,
+    /// The largest resident size up to the end of the last measured step.
+    pub peak_rss_mb: Option<f64>,
+}
+
+impl<D> Timed<D> {
+    pub fn new(distiller: D) -> Self {
+        Timed {
+            distiller,
+            last: None,
+            starts: Vec::new(),
+            peak_rss_mb: None,
+        }
+    }
+
+    /// Begins to note times, up to the begin of step `last`, counted from 0.
+    pub fn measure_until(&mut self, last: u64) {
+        self.starts.reserve(last as usize + 1);
+        self.last = Some(last);
+    }
+}
+
+impl<D: Distiller> Distiller for Timed<D> {
+    type Batch = D::Batch;
+    type Student = D::Student;
+
+    fn train_on_batch(&mut self, batch: &D::Batch, step: &StepInfo) -> Result<LossReport> {
+        if let Some(last) = self.last {
+            synchronize(self.distiller.config().device);
+            self.starts.push(Instant::now());
+            if step.forward_step == last {
+                // Now, as the checkpoint at the end of the run takes memory too.
+                self.peak_rss_mb = report::peak_rss_mb();
+            }
+        }
+        self.distiller.train_on_batch(batch, step)
+    }
+
+    fn config(&self) -> &TrainingConfig {
+        self.distiller.config()
+    }
+
+    fn student(&self) -> &D::Student {
+        self.distiller.student()
+    }
+
+    fn variables(&self) -> &VarStore {
+        self.distiller.variables()
+    }
+
+    fn extra_groups(&self) -> Vec<ParamGroup> {
+        self.distiller.extra_groups()
+    }
+
+    fn teacher_cache(&self) -> Option<&TeacherCache> {
+        self.distiller.teacher_cache()
+    }
+}

@@ -1,0 +1,42 @@
+//! In what a model computes.
+
+use tch::Device;
+
+use crate::config::Precision;
+use crate::native::Autocast;
+use crate::{Result, Side, TrainingConfig};
+
+/// In what a model computes, and where.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MixedPrecision {
+    precision: Precision,
+    device: Device,
+}
+
+impl Default for MixedPrecision {
+    fn default() -> Self {
+        MixedPrecision {
+            precision: Precision::Float32,
+            device: Device::Cpu,
+        }
+    }
+}
+
+impl MixedPrecision {
+    pub(super) fn of(config: &TrainingConfig, side: Side) -> Self {
+        MixedPrecision {
+            precision: config.precision_of(side),
+            device: config.device,
+        }
+    }
+
+    /// Runs `forward`. In `float32` the model decides alone: its weights may be in another
+    /// type, and it may use autocast itself.
+    pub(super) fn run<O>(self, forward: impl FnOnce() -> Result<O>) -> Result<O> {
+        if self.precision == Precision::Float32 {
+            return forward();
+        }
+        let _autocast = Autocast::enter(self.device, self.precision.kind())?;
+        forward()
+    }
+}

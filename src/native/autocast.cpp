@@ -1,0 +1,58 @@
+// Automatic mixed precision of the calling thread.
+#include "common.h"
+
+#include <ATen/autocast_mode.h>
+
+#include <cstdlib>
+
+using textbrewer::guarded;
+
+extern "C" {
+
+struct textbrewer_autocast {
+  int32_t device;
+  int32_t kind;
+  bool enabled;
+  bool cache;
+};
+
+// Enters a region: `state` is what is wanted, and becomes what was before.
+char* textbrewer_autocast_enter(textbrewer_autocast* state) {
+  return guarded([&] {
+    const auto type = textbrewer::device(state->device).type();
+    textbrewer_autocast before = *state;
+    before.enabled = at::autocast::is_autocast_enabled(type);
+    before.kind = static_cast<int32_t>(at::autocast::get_autocast_dtype(type));
+    before.cache = at::autocast::is_autocast_cache_enabled();
+    at::autocast::set_autocast_enabled(type, state->enabled);
+    if (state->enabled) {
+      at::autocast::set_autocast_dtype(
+          type, static_cast<at::ScalarType>(state->kind));
+    }
+    at::autocast::set_autocast_cache_enabled(state->cache);
+    at::autocast::increment_nesting();
+    *state = before;
+  });
+}
+
+// Leaves a region. The weights that it kept in the lower precision are dropped with the
+// outermost one: the optimizer changes the originals.
+char* textbrewer_autocast_leave(const textbrewer_autocast* before) {
+  return guarded([&] {
+    const auto type = textbrewer::device(before->device).type();
+    if (at::autocast::decrement_nesting() == 0) {
+      at::autocast::clear_cache();
+    }
+    at::autocast::set_autocast_enabled(type, before->enabled);
+    at::autocast::set_autocast_dtype(
+        type, static_cast<at::ScalarType>(before->kind));
+    at::autocast::set_autocast_cache_enabled(before->cache);
+  });
+}
+
+void textbrewer_free_message(char* text) {
+  if (text != textbrewer::out_of_memory) {
+    free(text);
+  }
+}
+}

@@ -1,0 +1,43 @@
+//! What tch does not bind of libtorch: the one place with `unsafe`.
+//!
+//! Each C++ file beside this one has its module here, which is a safe interface to it.
+//! Every function that is called catches all exceptions and returns their text.
+#![allow(unsafe_code)]
+
+mod autocast;
+
+pub(crate) use autocast::Autocast;
+
+use std::ffi::{c_char, c_int, CStr};
+
+use tch::{Device, TchError};
+
+use crate::{Error, Result};
+
+extern "C" {
+    fn textbrewer_free_message(text: *mut c_char);
+}
+
+/// Takes over the message that a native function returned.
+///
+/// # Safety
+/// `message` is null, or was returned by a native function and not given to this before.
+unsafe fn checked(message: *mut c_char) -> std::result::Result<(), TchError> {
+    if message.is_null() {
+        return Ok(());
+    }
+    let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+    textbrewer_free_message(message);
+    Err(TchError::Torch(text))
+}
+
+/// tch's own number of a device.
+fn device_code(device: Device) -> Result<c_int> {
+    match device {
+        Device::Cpu => Ok(-1),
+        Device::Mps => Ok(-2),
+        Device::Vulkan => Ok(-3),
+        Device::Cuda(index) => c_int::try_from(index)
+            .map_err(|_| Error::config("device", format!("there is no CUDA device {index}"))),
+    }
+}
