@@ -5,8 +5,10 @@
 #![allow(unsafe_code)]
 
 mod autocast;
+mod random;
 
 pub(crate) use autocast::Autocast;
+pub(crate) use random::{random_state, set_random_state};
 
 use std::ffi::{c_char, c_int, CStr};
 
