@@ -5,7 +5,6 @@
 mod adaptor;
 pub mod augment;
 mod batch;
-#[allow(dead_code, unused_imports)] // until the engine uses it
 pub mod checkpoint;
 pub mod config;
 pub mod data;
@@ -42,7 +41,7 @@ pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
     LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
 };
-pub use engine::{CheckpointInfo, Flow, Run, TrainSummary};
+pub use engine::{CheckpointInfo, Flow, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{probability_shift, select_logits_with_mask};

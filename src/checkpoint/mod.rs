@@ -36,6 +36,6 @@ pub use early_stopping::EarlyStopping;
 pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
-pub(crate) use progress::Progress;
+pub(crate) use progress::{Progress, Stopped};
 pub(crate) use read::Loaded;
-pub(crate) use store::{Content, Store};
+pub(crate) use store::{Content, Newest, SavedStudent, Store};

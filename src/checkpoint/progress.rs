@@ -21,8 +21,8 @@ pub(crate) struct Progress {
     pub(crate) batch: u64,
     /// Batches as accumulation counts them.
     pub(crate) counted: u64,
-    /// Whether a callback or early stopping ended the run.
-    pub(crate) stopped: bool,
+    /// What ended the run before its length did, if it is not to go on.
+    pub(crate) stopped: Option<Stopped>,
     /// The losses of the last batch.
     pub(crate) losses: BTreeMap<String, f64>,
     /// Sum and number of the losses since the checkpoint before.
@@ -37,6 +37,14 @@ pub(crate) struct Progress {
     pub(crate) skipped: u64,
     /// The scaling of the loss, if it is scaled.
     pub(crate) scaling: Value,
+}
+
+/// What ended a run before its length did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stopped {
+    Callback,
+    EarlyStopping,
 }
 
 /// A checkpoint and its metric.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use crate::checkpoint::Progress as CheckpointProgress;
 use crate::distiller::TOTAL_LOSS;
 use crate::logging::LogSink;
 use crate::{Error, LossReport, Result};
@@ -49,6 +50,18 @@ impl PendingLosses {
     /// The values of the last step that was read, by name.
     pub(super) fn latest(&self) -> &BTreeMap<String, f64> {
         &self.latest
+    }
+
+    /// What has to be kept when the run is interrupted, all values having been read.
+    pub(super) fn add_to(&self, progress: &mut CheckpointProgress) {
+        progress.losses = self.latest.clone();
+        progress.sums = self.sums.clone();
+    }
+
+    /// Goes on where it was interrupted.
+    pub(super) fn resume(&mut self, progress: &CheckpointProgress) {
+        self.latest = progress.losses.clone();
+        self.sums = progress.sums.clone();
     }
 
     /// The means of what was read since this was last called, by name.

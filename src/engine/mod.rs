@@ -1,12 +1,19 @@
 //! The loop that drives every distiller.
 
 mod checkpoint;
+mod interrupt;
 mod losses;
 mod plan;
+mod random;
+mod resume;
 mod run;
+mod saving;
 mod summary;
+mod survival;
 mod training;
+mod verdict;
 
 pub use checkpoint::{CheckpointInfo, Flow};
 pub use run::Run;
 pub use summary::TrainSummary;
+pub use verdict::Verdict;
