@@ -5,7 +5,11 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "src/native/common.h";
-const SOURCES: [&str; 2] = ["src/native/autocast.cpp", "src/native/random.cpp"];
+const SOURCES: [&str; 3] = [
+    "src/native/autocast.cpp",
+    "src/native/optim.cpp",
+    "src/native/random.cpp",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

@@ -15,7 +15,7 @@ use textbrewer::distiller::Ensemble;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
 use textbrewer::{
     from_fn, AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, Error,
-    IntermediateMatch, Model, MultiTeacherDistiller, ProjectionSpec, Result, TensorLoader,
+    IntermediateMatch, Model, MultiTeacherDistiller, ProjectionSpec, Result, Side, TensorLoader,
     TrainingConfig,
 };
 
@@ -57,7 +57,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let stores = [(); 3].map(|()| VarStore::new(Device::Cpu));
     let deep = bert(&stores[0], 3, 32)?;
-    let wide = bert(&stores[1], 2, 64)?;
+    // Only this teacher's hidden states are matched.
+    let layers = distill_config().layers_of_teacher(1, "hidden");
+    let wide = bert(&stores[1], 2, 64)?.output_hidden_states(layers);
     let bag = bag_of_tokens(&stores[2], 48);
     let deep_judge = from_fn(|batch: &BertInputs, train| Ok(deep.forward(batch, train)?.logits));
     let wide_judge = from_fn(|batch: &BertInputs, train| Ok(wide.forward(batch, train)?.logits));
@@ -96,7 +98,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         // All students begin alike and see the same sentences.
         tch::manual_seed(options.seed + 1);
         let variables = VarStore::new(Device::Cpu);
-        let student = bert(&variables, 2, 24)?;
+        let layers = distill_config().layers(Side::Student, "hidden");
+        let student = bert(&variables, 2, 24)?.output_hidden_states(layers);
         let summary = MultiTeacherDistiller::builder(&student, &variables)
             .teacher(deep_judge, logits_only)
             .teacher(&wide, logits_and_hidden)
@@ -147,8 +150,7 @@ fn bert(variables: &VarStore, layers: i64, width: i64) -> Result<BertForSequence
         .num_attention_heads(2)
         .intermediate_size(2 * width)
         .num_labels(2);
-    let model = BertForSequenceClassification::new(&variables.root(), &config)?;
-    Ok(model.output_hidden_states(true))
+    BertForSequenceClassification::new(&variables.root(), &config)
 }
 
 /// A teacher that is no transformer: the mean of the tokens' embeddings, and two layers.

@@ -14,7 +14,8 @@ use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
     display_parameters, AdamW, AdaptorOutput, Batch, DataLoader, DistillationConfig, Distiller,
-    Error, GeneralDistiller, IntermediateMatch, Model, TensorLoader, TrainSummary, TrainingConfig,
+    Error, GeneralDistiller, IntermediateMatch, Model, Side, TensorLoader, TrainSummary,
+    TrainingConfig,
 };
 
 const EXAMPLES: i64 = 100;
@@ -62,8 +63,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Models. A real teacher is pretrained and fine-tuned on the task; this one is random too.
     let (teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
-    let teacher = bert(&teacher_vars, 12, options.bert_base)?;
-    let student = bert(&student_vars, 3, options.bert_base)?;
+    let base = options.bert_base;
+    let layers = |side| distill_config.layers(side, "hidden");
+    let teacher = bert(&teacher_vars, 12, base)?.output_hidden_states(layers(Side::Teacher));
+    let student = bert(&student_vars, 3, base)?.output_hidden_states(layers(Side::Student));
     println!("Teacher\n{}", display_parameters(&teacher_vars, Some(3)));
     println!("Student\n{}", display_parameters(&student_vars, Some(3)));
     println!("TrainingConfig\n{train_config}\nDistillationConfig\n{distill_config}");
@@ -153,8 +156,7 @@ fn bert(
         .num_attention_heads(heads)
         .intermediate_size(4 * hidden)
         .num_labels(LABELS);
-    let model = BertForSequenceClassification::new(&variables.root(), &config)?;
-    Ok(model.output_hidden_states(true))
+    BertForSequenceClassification::new(&variables.root(), &config)
 }
 
 /// One hundred sequences of random tokens with random labels, the same in every call.

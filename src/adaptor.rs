@@ -19,7 +19,8 @@ use tch::Tensor;
 /// | `hidden` | [`hidden`](Self::hidden) | a list of `[batch, length, hidden]` |
 /// | `attention` | [`attention`](Self::attention) | a list of `[batch, heads, length, length]` |
 ///
-/// [`feature`](Self::feature) adds lists under names of the user's own.
+/// [`feature`](Self::feature) adds lists under names of the user's own. A layer of a feature
+/// that no match needs may be an undefined tensor, so that the others keep their places.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -44,6 +45,7 @@ pub struct AdaptorOutput {
     /// Which positions of the input are not padding.
     pub inputs_mask: Option<Tensor>,
     /// Lists of tensors by name, one tensor per layer: `hidden`, `attention`, and any other.
+    /// Undefined where a layer was not kept.
     pub features: BTreeMap<String, Vec<Tensor>>,
 }
 

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use tch::{Device, Tensor};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Something that can be moved to the device where the models are.
 ///
@@ -26,7 +26,8 @@ use crate::Result;
 /// impl Batch for Sentences {
 ///     fn to_device(&self, device: Device) -> Result<Self> {
 ///         Ok(Sentences {
-///             input_ids: self.input_ids.to_device(device),
+///             // Not the tensor's own method of that name, for which the host would wait.
+///             input_ids: Batch::to_device(&self.input_ids, device)?,
 ///             labels: self.labels.to_device(device)?,
 ///         })
 ///     }
@@ -40,9 +41,25 @@ pub trait Batch: Sized {
     fn to_device(&self, device: Device) -> Result<Self>;
 }
 
+/// To a GPU without waiting for it: the copy runs while the host goes on, from page-locked
+/// memory, which libtorch keeps until the copy is done.
 impl Batch for Tensor {
     fn to_device(&self, device: Device) -> Result<Self> {
-        Ok(self.f_to_device(device)?)
+        if !self.defined() {
+            return Err(Error::shape("batch", "a tensor", "an undefined one"));
+        }
+        if self.device() == device {
+            return Ok(self.shallow_clone());
+        }
+        if self.device() != Device::Cpu || !device.is_cuda() {
+            return Ok(self.f_to_device(device)?);
+        }
+        // The public `pin_memory` warns of its argument every time. What cannot be locked, for
+        // want of such memory or for its layout, is copied all the same, only slower.
+        match self.f_internal_pin_memory(device) {
+            Ok(pinned) => Ok(pinned.f_to_device_(device, self.f_kind()?, true, false)?),
+            Err(_) => Ok(self.f_to_device(device)?),
+        }
     }
 }
 

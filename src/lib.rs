@@ -30,8 +30,8 @@ pub mod weights;
 pub use adaptor::AdaptorOutput;
 pub use batch::{Batch, Split};
 pub use config::{
-    match_set, DistillationConfig, IntermediateMatch, LayerMap, Layers, ProjectionSpec,
-    SchedulerSpec, TrainingConfig,
+    match_set, DistillationConfig, IntermediateMatch, LayerMap, LayerSelection, Layers,
+    ProjectionSpec, SchedulerSpec, TrainingConfig,
 };
 pub use data::{
     DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,

@@ -42,14 +42,8 @@ pub(crate) trait ScalarOps {
     fn is_not<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
     /// `number` where `mask` is true, `self` elsewhere.
     fn filled<N: Element>(&self, mask: &Tensor, number: N) -> Result<Tensor>;
-    /// [`plus`](Self::plus) in place.
-    fn plus_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
-    /// [`times`](Self::times) in place.
-    fn times_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
     /// [`over`](Self::over) in place.
     fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
-    /// `self + weight · (end − self)` in place.
-    fn lerp_to_(&mut self, end: &Tensor, weight: f64) -> Result<()>;
 }
 
 impl ScalarOps for Tensor {
@@ -112,22 +106,8 @@ impl ScalarOps for Tensor {
         self.f_masked_fill_tensor(mask, &tensor(number)?)
     }
 
-    fn plus_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
-        with_(self, number, Tensor::f_add_)
-    }
-
-    fn times_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
-        with_(self, number, Tensor::f_mul_)
-    }
-
     fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
         with_(self, number, Tensor::f_div_)
-    }
-
-    fn lerp_to_(&mut self, end: &Tensor, weight: f64) -> Result<()> {
-        // This one wants the weight in the same kind.
-        let weight = tensor(weight)?.f_to_kind(self.f_kind()?)?;
-        self.f_lerp_tensor_(end, &weight).map(drop)
     }
 }
 
@@ -218,20 +198,9 @@ mod tests {
         for kind in [Kind::Half, Kind::BFloat16, Kind::Float, Kind::Double] {
             for x in samples(kind) {
                 let n = 0.1;
-                let (mut plus, mut times, mut over) = (x.copy(), x.copy(), x.copy());
-                plus.plus_(n).unwrap();
-                assert_same("plus_", &plus, &x.g_add_scalar(n));
-                times.times_(n).unwrap();
-                assert_same("times_", &times, &x.g_mul_scalar(n));
+                let mut over = x.copy();
                 over.over_(n).unwrap();
                 assert_same("over_", &over, &x.g_div_scalar(n));
-            }
-        }
-        for kind in [Kind::Float, Kind::Double] {
-            for x in samples(kind) {
-                let (end, mut copy) = (x.cos(), x.copy());
-                copy.lerp_to_(&end, 0.1).unwrap();
-                assert_same("lerp_to_", &copy, &x.lerp(&end, 0.1));
             }
         }
     }
@@ -283,11 +252,8 @@ mod tests {
         let mask = Tensor::from_slice(&[true, false]);
         let complex = three.to_kind(Kind::ComplexFloat);
         for (what, failed) in [
-            ("plus_", variable.plus_(1.0)),
-            ("times_", variable.times_(1.0)),
             ("over_", variable.over_(1.0)),
             ("over_, whole", whole.shallow_clone().over_(0.3)),
-            ("lerp_to_", three.copy().lerp_to_(&mask, 0.1)),
             ("filled", three.filled(&mask, 0.0).map(drop)),
             ("is_below", complex.is_below(0.0).map(drop)),
             ("at_least", complex.at_least(0.0).map(drop)),

@@ -187,13 +187,16 @@ fn bench_step_measures_the_tiny_model() {
     assert_eq!((&line["steps"], &line["threads"]), (&3.into(), &1.into()));
     assert!(line["ms_per_step"].as_f64().unwrap() > 0.0, "{line}");
     assert_eq!(line["measured_from_epoch"], 1);
+    assert_eq!(line["precision"], "float32");
     assert_eq!(line["epochs"], 1);
 }
 
 /// Twenty batches are an epoch, in which the cache is filled; only what follows is measured.
 #[test]
 fn bench_step_measures_from_the_second_epoch_with_a_cache() {
-    let line = measured("--shape tiny --steps 3 --cache");
+    let line = measured("--shape tiny --steps 3 --cache --precision bf16");
+    assert_eq!(line["precision"], "bf16");
+    assert_eq!(line["teacher_precision"], "bf16");
     assert_eq!(line["steps"], 3);
     assert_eq!(line["cached"], true);
     assert_eq!(
@@ -201,4 +204,12 @@ fn bench_step_measures_from_the_second_epoch_with_a_cache() {
         (&2.into(), &2.into())
     );
     assert!(line["cache_mb"].as_f64().unwrap() > 0.0, "{line}");
+}
+
+#[test]
+fn bench_step_refuses_a_precision_that_it_does_not_know() {
+    let refused = run("bench_step", "--shape tiny --steps 1 --precision fp8");
+    assert_eq!(refused.code, Some(2), "{}", refused.out);
+    assert!(refused.err.contains("fp8"), "{}", refused.err);
+    assert!(refused.err.contains("bf16"), "{}", refused.err);
 }

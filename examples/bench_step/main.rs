@@ -14,6 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use tch::nn::VarStore;
 use tch::Device;
+use textbrewer::config::Precision;
 use textbrewer::schedule::{constant, linear_with_warmup};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, TrainingConfig,
@@ -42,6 +43,12 @@ struct Options {
     /// the measured steps.
     #[arg(long)]
     cache: bool,
+    /// What the models compute in: `float32`, `bf16` or `fp16`.
+    #[arg(long, default_value = "float32", value_parser = precision)]
+    precision: Precision,
+    /// The same for the teacher alone; as `--precision` by default.
+    #[arg(long, value_parser = precision)]
+    teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`.
     #[arg(long, default_value = "cpu")]
     device: String,
@@ -71,7 +78,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let train_config =
         TrainingConfig::from_json_str(&format!("{{\"device\": {:?}}}", options.device))?
-            .output_dir(folder.path());
+            .output_dir(folder.path())
+            .precision(options.precision)
+            .teacher_precision(options.teacher_precision);
     let device = train_config.device;
 
     let (teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
@@ -139,6 +148,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?
     );
     Ok(())
+}
+
+/// A precision by its name in a configuration.
+fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 /// Waits until the device has done all it was given; the CPU always has.

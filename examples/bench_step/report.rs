@@ -54,11 +54,14 @@ pub fn line<D: Distiller>(
             })
         }
     };
+    let teacher_precision = options.teacher_precision.unwrap_or(options.precision);
     let cache_mb = summary.cache_bytes.map(|bytes| bytes as f64 / 1048576.0);
     for (key, value) in [
         ("shape", json!(options.shape.name())),
         ("device", json!(options.device)),
         ("threads", json!(tch::get_num_threads())),
+        ("precision", json!(options.precision)),
+        ("teacher_precision", json!(teacher_precision)),
         ("cached", json!(options.cache)),
         ("measured_from_epoch", json!(1 + u64::from(options.cache))),
         ("cache_mb", json!(cache_mb)),

@@ -8,6 +8,7 @@ use tch::nn::VarStore;
 use tch::Device;
 use textbrewer::models::{BertConfig, BertForSequenceClassification};
 use textbrewer::weights::{load_into, state_dict, LoadOptions};
+use textbrewer::{DistillationConfig, Side};
 
 use crate::dataset::LABELS;
 
@@ -31,10 +32,7 @@ impl Classifier {
             config.num_hidden_layers,
             report.missing.join(", ")
         );
-        Ok(Classifier {
-            model: model.output_hidden_states(true),
-            variables,
-        })
+        Ok(Classifier { model, variables })
     }
 
     /// A model that was fine-tuned before.
@@ -50,10 +48,7 @@ impl Classifier {
             let reason = format!("{shown}: it has {labels} labels, the data has {LABELS}");
             return Err(reason.into());
         }
-        Ok(Classifier {
-            model: model.output_hidden_states(true),
-            variables,
-        })
+        Ok(Classifier { model, variables })
     }
 
     /// A student of as many layers as named, which has the values of these layers of the
@@ -87,10 +82,14 @@ impl Classifier {
             }
         }
         load_into(&variables, &values, "the teacher", &LoadOptions::new())?;
-        Ok(Classifier {
-            model: model.output_hidden_states(true),
-            variables,
-        })
+        Ok(Classifier { model, variables })
+    }
+
+    /// The same model, which hands out what the matches of a distillation need of it.
+    pub fn showing(mut self, config: &DistillationConfig, side: Side) -> Self {
+        let hidden = config.layers(side, "hidden");
+        self.model = self.model.output_hidden_states(hidden);
+        self
     }
 
     /// How many layers there are, without the embeddings.

@@ -15,6 +15,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use textbrewer::Side;
 
 use classifier::Classifier;
 use evaluate::{print_predictions, print_table, Outcome};
@@ -55,8 +56,10 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
     }
     stage.name = "student, distilled";
     stage.folder = "student_distilled";
-    let student = teacher.student_of(&options.student_layers)?;
     let distill_config = options.distill_config(teacher.layers())?;
+    let student = teacher.student_of(&options.student_layers)?;
+    let student = student.showing(&distill_config, Side::Student);
+    let teacher = teacher.showing(&distill_config, Side::Teacher);
     let known = (&teacher, teacher_accuracy);
     outcomes.push(workshop.distil(&stage, distill_config, known, &student)?);
 

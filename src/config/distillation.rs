@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::scheduler_spec::optional;
 use super::{
     check_finite, check_not_empty, is_false, json, match_list, or_null, write_aligned,
-    IntermediateMatch, Precision, SchedulerSpec,
+    IntermediateMatch, LayerSelection, Precision, SchedulerSpec,
 };
-use crate::Error;
+use crate::{Error, Side};
 
 /// What the student learns from, and how much each part counts.
 ///
@@ -216,6 +216,62 @@ impl DistillationConfig {
     pub fn cache_limit_mb(mut self, megabytes: impl Into<Option<u64>>) -> Self {
         self.cache_limit_mb = megabytes.into();
         self
+    }
+
+    /// Which layers of `feature` the configured matches need of one side; of all teachers
+    /// together, where there are several.
+    ///
+    /// For models that can leave the others out, whose adaptors hand on the whole list: the
+    /// positions are those of the matches.
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device};
+    /// use textbrewer::models::{BertConfig, BertModel};
+    /// use textbrewer::{DistillationConfig, IntermediateMatch, Side};
+    ///
+    /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+    /// #     .num_attention_heads(2).num_hidden_layers(4);
+    /// let matches = [IntermediateMatch::hidden(0, 0), IntermediateMatch::hidden(-1, 2)];
+    /// let distilling = DistillationConfig::default().intermediate_matches(matches);
+    /// assert_eq!(distilling.layers(Side::Teacher, "hidden"), [0, -1].into());
+    /// assert!(distilling.layers(Side::Teacher, "attention").is_none());
+    ///
+    /// let teacher = BertModel::new(&VarStore::new(Device::Cpu).root(), &config)?
+    ///     .output_hidden_states(distilling.layers(Side::Teacher, "hidden"));
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn layers(&self, side: Side, feature: &str) -> LayerSelection {
+        self.layers_where(feature, |matched| match side {
+            Side::Teacher => Some(matched.layer_teacher.as_slice()),
+            Side::Student => Some(matched.layer_student.as_slice()),
+        })
+    }
+
+    /// Which layers of `feature` the configured matches need of one of several teachers.
+    ///
+    /// ```
+    /// use textbrewer::config::LayerSelection;
+    /// use textbrewer::{DistillationConfig, IntermediateMatch};
+    ///
+    /// let matched = IntermediateMatch::hidden(8, 2).teacher(1);
+    /// let config = DistillationConfig::default().intermediate_matches([matched]);
+    /// assert_eq!(config.layers_of_teacher(0, "hidden"), LayerSelection::None);
+    /// assert_eq!(config.layers_of_teacher(1, "hidden"), [8].into());
+    /// ```
+    pub fn layers_of_teacher(&self, teacher: usize, feature: &str) -> LayerSelection {
+        self.layers_where(feature, |matched| {
+            (matched.teacher == teacher).then_some(matched.layer_teacher.as_slice())
+        })
+    }
+
+    fn layers_where<'a>(
+        &'a self,
+        feature: &str,
+        layers: impl Fn(&'a IntermediateMatch) -> Option<&'a [i64]>,
+    ) -> LayerSelection {
+        let of_feature = self.intermediate_matches.iter();
+        let of_feature = of_feature.filter(|matched| matched.feature == feature);
+        of_feature.filter_map(layers).flatten().copied().collect()
     }
 
     /// Checks every value. Names of losses, projections and schedules are looked up

@@ -9,6 +9,7 @@ mod device;
 mod distillation;
 pub(crate) mod json;
 mod layer_map;
+mod layer_selection;
 mod layers;
 mod match_list;
 mod match_sets;
@@ -20,6 +21,7 @@ mod training;
 
 pub use distillation::DistillationConfig;
 pub use layer_map::LayerMap;
+pub use layer_selection::LayerSelection;
 pub use layers::Layers;
 pub use match_sets::{match_set, match_set_names};
 pub use matching::IntermediateMatch;

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::StepInfo;
-use crate::{AdaptorOutput, DistillationConfig, Error, Result};
+use crate::config::LayerSelection;
+use crate::{AdaptorOutput, Batch, DistillationConfig, Error, Result};
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///
@@ -71,7 +72,7 @@ impl CachePlace {
 }
 
 /// The layers to keep, by feature.
-type Layers = BTreeMap<String, BTreeSet<i64>>;
+type Layers = BTreeMap<String, LayerSelection>;
 
 struct Store {
     entries: HashMap<(CachePlace, u64), KeptOutput>,
@@ -117,9 +118,10 @@ impl TeacherCache {
         }
         let mut layers: BTreeMap<usize, Layers> = BTreeMap::new();
         for matched in &config.intermediate_matches {
-            let of_teacher = layers.entry(matched.teacher).or_default();
-            let kept = of_teacher.entry(matched.feature.clone()).or_default();
-            kept.extend(matched.layer_teacher.as_slice());
+            let (teacher, feature) = (matched.teacher, &matched.feature);
+            let of_teacher = layers.entry(teacher).or_default();
+            let needed = config.layers_of_teacher(teacher, feature);
+            of_teacher.insert(feature.clone(), needed);
         }
         Ok(Some(TeacherCache(Rc::new(RefCell::new(Store {
             entries: HashMap::new(),
@@ -210,11 +212,7 @@ impl Store {
     fn keep(&mut self, key: (CachePlace, u64), output: &AdaptorOutput) -> Result<&KeptOutput> {
         let mut layers = self.layers.get(&key.0.teacher).cloned().unwrap_or_default();
         for name in &self.whole_features {
-            let len = output.features.get(name).map_or(0, Vec::len);
-            layers
-                .entry(name.clone())
-                .or_default()
-                .extend(0..len as i64);
+            layers.insert(name.clone(), LayerSelection::All);
         }
         let kept = KeptOutput::new(output, self.kind, &layers)?;
         let bytes = self.bytes + kept.bytes();
@@ -244,10 +242,8 @@ impl KeptOutput {
             };
             let len = available.len();
             let mut kept = BTreeMap::new();
-            for &index in wanted {
-                let position = if index < 0 { index + len as i64 } else { index };
-                let position = usize::try_from(position).unwrap_or(len);
-                if let Some(layer) = available.get(position) {
+            for (position, layer) in available.iter().enumerate() {
+                if wanted.contains(position, len) && layer.defined() {
                     kept.insert(position, Kept::new(layer, kind)?);
                 }
             }
@@ -305,7 +301,8 @@ impl Kept {
     }
 
     fn restore(&self) -> Result<Tensor> {
-        Ok(self.tensor.f_to_device(self.device)?.f_to_kind(self.kind)?)
+        let moved = Batch::to_device(&self.tensor, self.device)?;
+        Ok(moved.f_to_kind(self.kind)?)
     }
 }
 

@@ -170,24 +170,30 @@ impl Match {
 
     fn pick(&self, output: &AdaptorOutput, side: Side, layers: &Layers) -> Result<Vec<Tensor>> {
         let feature = &self.config.feature;
-        let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
+        let needed_by = || format!("{} (`{}`)", self.place, self.config.loss);
         let Some(available) = output.features.get(feature) else {
-            return Err(Error::missing(side, feature, needed_by));
+            return Err(Error::missing(side, feature, needed_by()));
         };
         let pick_one = |&index: &i64| {
             let len = available.len();
             let position = if index < 0 { index + len as i64 } else { index };
-            usize::try_from(position)
-                .ok()
-                .and_then(|position| available.get(position))
-                .ok_or_else(|| Error::LayerOutOfRange {
+            let position = usize::try_from(position).ok();
+            match position.and_then(|position| available.get(position)) {
+                Some(layer) if layer.defined() => at_least_float32(layer),
+                Some(_) => Err(Error::LayerNotKept {
+                    side,
+                    feature: feature.clone(),
+                    index,
+                    needed_by: needed_by(),
+                }),
+                None => Err(Error::LayerOutOfRange {
                     side,
                     feature: feature.clone(),
                     index,
                     len,
-                    needed_by: needed_by.clone(),
-                })
-                .and_then(at_least_float32)
+                    needed_by: needed_by(),
+                }),
+            }
         };
         layers.as_slice().iter().map(pick_one).collect()
     }

@@ -174,7 +174,8 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
 }
 
 /// Refuses tensors that hold nothing: libtorch has no shape to give for them, and tch panics
-/// where one is asked for.
+/// where one is asked for. In features they are layers that were not kept, for the matches
+/// to tell of.
 pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
     let lists = [
         ("logits", &output.logits),
@@ -182,10 +183,8 @@ pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput
         ("labels", &output.labels),
         ("losses", &output.losses),
     ];
-    let features = output.features.iter();
     let of_lists = lists
         .into_iter()
-        .chain(features.map(|(name, layers)| (name.as_str(), layers)))
         .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
     let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
     for (key, tensor) in of_lists.chain(mask) {

@@ -135,6 +135,23 @@ pub enum Error {
         needed_by: String,
     },
 
+    /// A layer was left out that a loss needs: the adaptor returned an undefined tensor.
+    #[error(
+        "{needed_by}: {side} layer {index} of `{feature}` was not kept; ask the model for it \
+         (`layers` of the configuration tells which ones are needed)"
+    )]
+    #[non_exhaustive]
+    LayerNotKept {
+        /// The model whose layer it is.
+        side: Side,
+        /// The feature, such as `hidden` or `attention`.
+        feature: String,
+        /// The index asked for; negative counts from the end.
+        index: i64,
+        /// What asked for it, such as `intermediate_matches[0]`.
+        needed_by: String,
+    },
+
     /// Tensors do not fit together.
     #[error("{what}: expected {expected}, got {got}")]
     #[non_exhaustive]

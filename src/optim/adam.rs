@@ -1,12 +1,8 @@
 //! Adam and AdamW, which differ only in where weight decay acts.
 
-use tch::Tensor;
+use crate::native::optim::Algorithm;
 
-use crate::scalar::ScalarOps;
-use crate::{Error, Result};
-
-use super::grouped::{Grouped, Memory, Rule};
-use super::hyper::Hyper;
+use super::grouped::{Grouped, Rule};
 use super::{forward_optimizer, GroupOptions, Optimizer};
 
 /// AdamW: Adam with decoupled weight decay, as `torch.optim.AdamW` computes it
@@ -73,35 +69,24 @@ pub struct Adam(Grouped);
 impl AdamW {
     /// An optimizer without parameters. Options are checked when a group is added.
     pub fn new(learning_rate: f64) -> Self {
-        AdamW(Grouped::new(
-            Rule {
-                update: |hyper, parameter, gradient, memory| {
-                    parameter.times_(1.0 - hyper.learning_rate * hyper.weight_decay)?;
-                    update(hyper, parameter, gradient, memory)
-                },
-                ..RULE
-            },
-            defaults(learning_rate, 0.01),
-        ))
+        let rule = rule(Algorithm::AdamW);
+        AdamW(Grouped::new(rule, defaults(learning_rate, 0.01)))
     }
 }
 
 impl Adam {
     /// An optimizer without parameters. Options are checked when a group is added.
     pub fn new(learning_rate: f64) -> Self {
-        Adam(Grouped::new(
-            Rule {
-                update: |hyper, parameter, gradient, memory| {
-                    if hyper.weight_decay == 0.0 {
-                        return update(hyper, parameter, gradient, memory);
-                    }
-                    let decay = parameter.times(hyper.weight_decay)?;
-                    update(hyper, parameter, &gradient.f_add(&decay)?, memory)
-                },
-                ..RULE
-            },
-            defaults(learning_rate, 0.0),
-        ))
+        let rule = rule(Algorithm::Adam);
+        Adam(Grouped::new(rule, defaults(learning_rate, 0.0)))
+    }
+}
+
+fn rule(algorithm: Algorithm) -> Rule {
+    Rule {
+        algorithm,
+        quantities: &["exp_avg", "exp_avg_sq"],
+        remembers: |_| true,
     }
 }
 
@@ -149,39 +134,4 @@ fn defaults(learning_rate: f64, weight_decay: f64) -> GroupOptions {
         eps: Some(1e-8),
         momentum: None,
     }
-}
-
-const RULE: Rule = Rule {
-    quantities: &["exp_avg", "exp_avg_sq"],
-    remembers: |_| true,
-    update,
-};
-
-/// The part that both have in common. In-place operations in PyTorch's order, so that
-/// the roundings are the same too.
-fn update(
-    hyper: &Hyper,
-    parameter: &mut Tensor,
-    gradient: &Tensor,
-    memory: Option<&mut Memory>,
-) -> Result<()> {
-    let Some(Memory { steps, buffers }) = memory else {
-        return Err(Error::config("optimizer state", "is missing"));
-    };
-    let [mean, variance] = buffers.as_mut_slice() else {
-        return Err(Error::config("optimizer state", "has not two moments"));
-    };
-    let (beta1, beta2) = hyper.betas;
-    let steps = *steps as f64;
-    let correction1 = 1.0 - beta1.powf(steps);
-    let correction2 = 1.0 - beta2.powf(steps);
-    mean.lerp_to_(gradient, 1.0 - beta1)?;
-    variance.times_(beta2)?;
-    let _ = variance.f_addcmul_(&gradient.times(1.0 - beta2)?, gradient)?;
-    let mut denominator = variance.f_sqrt()?;
-    denominator.over_(correction2.sqrt())?;
-    denominator.plus_(hyper.eps)?;
-    let scaled = mean.times(-hyper.learning_rate / correction1)?;
-    let _ = parameter.f_addcdiv_(&scaled, &denominator)?;
-    Ok(())
 }

@@ -1,9 +1,8 @@
 //! Clipping of gradients.
 
-use tch::{no_grad_guard, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::error::Context;
-use crate::scalar::ScalarOps;
+use crate::native::optim as native;
 use crate::{Error, Result};
 
 /// Scales the gradients of `parameters` so that their common norm is at most `max_norm`,
@@ -43,34 +42,8 @@ pub fn clip_grad_norm<'a>(
         let reason = format!("must be at least 0, got {max_norm}");
         return Err(Error::config("max_grad_norm", reason));
     }
-    let _guard = no_grad_guard();
-    let mut gradients = Vec::new();
-    for parameter in parameters {
-        let gradient = parameter.f_grad()?;
-        if gradient.defined() {
-            gradients.push(gradient);
-        }
+    match native::clip(parameters, max_norm)? {
+        Some(norm) => Ok(norm),
+        None => Ok(Tensor::f_zeros([], (Kind::Float, Device::Cpu))?),
     }
-    let Some(first) = gradients.first() else {
-        return Ok(Tensor::f_zeros([], (Kind::Float, Device::Cpu))?);
-    };
-    let device = first.device();
-    let norms = gradients
-        .iter()
-        .map(|gradient| Ok(gradient.f_norm()?.f_to_device(device)?))
-        .collect::<Result<Vec<_>>>()
-        .context(|| "gradient norm".into())?;
-    let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
-    let coefficient = norm
-        .plus(1e-6)?
-        .f_reciprocal()?
-        .times(max_norm)?
-        .at_most(1.0)?;
-    for gradient in &mut gradients {
-        let coefficient = coefficient.f_to_device(gradient.device())?;
-        let _ = gradient
-            .f_mul_(&coefficient)
-            .context(|| "gradient clipping".into())?;
-    }
-    Ok(norm)
 }

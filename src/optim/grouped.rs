@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tch::{no_grad_guard, COptimizer, Kind, Tensor};
+use tch::{no_grad_guard, Device, Kind, Tensor};
 
 use crate::error::Context;
+use crate::native::optim::{self as native, Algorithm, Readiness, Slot};
 use crate::{Error, Result};
 
 use super::hyper::{resolve, Hyper};
@@ -12,23 +13,22 @@ use super::{GroupOptions, Optimizer, ParamGroup};
 
 /// What is remembered of one parameter.
 #[derive(Debug)]
-pub(super) struct Memory {
-    /// Steps that changed it so far.
-    pub(super) steps: u64,
+struct Memory {
+    /// Steps that changed it so far: one float on its device, so that a step which is
+    /// skipped there need not be known here.
+    steps: Tensor,
     /// One tensor like the parameter for each of the rule's quantities.
-    pub(super) buffers: Vec<Tensor>,
+    buffers: Vec<Tensor>,
 }
 
 /// How one optimizer differs from another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rule {
+    pub(super) algorithm: Algorithm,
     /// The names of the buffers.
     pub(super) quantities: &'static [&'static str],
     /// Whether a group with these numbers needs a memory at all.
     pub(super) remembers: fn(&Hyper) -> bool,
-    /// Changes a parameter by its gradient. The learning rate is that of this step, and
-    /// the memory, if there is one, has counted it already.
-    pub(super) update: fn(&Hyper, &mut Tensor, &Tensor, Option<&mut Memory>) -> Result<()>,
 }
 
 /// The count of steps is saved beside the buffers.
@@ -44,9 +44,6 @@ pub(super) struct Grouped {
     /// The group of each name, and the name at each address, to refuse duplicates.
     names: HashMap<String, String>,
     addresses: HashMap<usize, String>,
-    /// Never takes a step. tch can only zero a gradient; libtorch's own optimizers can
-    /// remove it, which is what makes a parameter without gradient be skipped.
-    eraser: Option<COptimizer>,
 }
 
 impl Grouped {
@@ -59,22 +56,70 @@ impl Grouped {
             kept: Vec::new(),
             names: HashMap::new(),
             addresses: HashMap::new(),
-            eraser: None,
         }
     }
 
-    /// Before any parameter changes.
-    fn check_gradients(&self) -> Result<()> {
-        for group in &self.groups {
-            for (name, parameter) in &group.parameters {
-                let gradient = parameter.f_grad()?;
-                if gradient.defined() && gradient.is_sparse() {
-                    let field = format!("optimizer step, group `{}`, `{name}`", group.name);
-                    let reason = "has a sparse gradient, which this optimizer does not support; \
-                                  make its embedding with `sparse: false`";
-                    return Err(Error::config(field, reason));
+    /// What can be done with each parameter, group by group. Before any of them changes.
+    fn check_gradients(&self) -> Result<Vec<Vec<Readiness>>> {
+        self.groups.iter().map(check_group).collect()
+    }
+
+    fn take_step(&mut self, factor: f64, found_infinity: Option<&Tensor>) -> Result<()> {
+        if !factor.is_finite() {
+            return Err(Error::config(
+                "learning rate",
+                format!("the schedule's factor is {factor}, not a finite number"),
+            ));
+        }
+        let _guard = no_grad_guard();
+        let readiness = self.check_gradients()?;
+        for ((group, (hyper, memories)), ready) in
+            self.groups.iter().zip(&mut self.kept).zip(readiness)
+        {
+            let place = |name: &str| format!("optimizer step, group `{}`, `{name}`", group.name);
+            let remembers = (self.rule.remembers)(hyper);
+            let mut names = Vec::new();
+            let mut slots = Vec::new();
+            for (((name, parameter), memory), ready) in
+                group.parameters.iter().zip(memories).zip(ready)
+            {
+                if ready != Readiness::Ready {
+                    continue;
                 }
+                let memory = match memory {
+                    _ if !remembers => None,
+                    Some(memory) => Some(&*memory),
+                    None => {
+                        let fresh = fresh(parameter, self.rule).context(|| place(name))?;
+                        Some(&*memory.insert(fresh))
+                    }
+                };
+                names.push(name);
+                slots.push(Slot {
+                    parameter,
+                    steps: memory.map(|memory| &memory.steps),
+                    buffers: memory.map_or(&[], |memory| &memory.buffers),
+                });
             }
+            let rule = native::Rule {
+                algorithm: self.rule.algorithm,
+                learning_rate: hyper.learning_rate * factor,
+                weight_decay: hyper.weight_decay,
+                beta1: hyper.betas.0,
+                beta2: hyper.betas.1,
+                eps: hyper.eps,
+                momentum: hyper.momentum,
+            };
+            native::step(&rule, &slots, found_infinity).map_err(|(culprit, source)| {
+                let name = culprit.and_then(|culprit| names.get(culprit));
+                Error::Torch {
+                    context: match name {
+                        Some(name) => place(name),
+                        None => format!("optimizer step, group `{}`", group.name),
+                    },
+                    source,
+                }
+            })?;
         }
         Ok(())
     }
@@ -121,13 +166,6 @@ impl Optimizer for Grouped {
                 }
             }
         }
-        let eraser = match &mut self.eraser {
-            Some(eraser) => eraser,
-            none => none.insert(COptimizer::sgd(0.0, 0.0, 0.0, 0.0, false)?),
-        };
-        for tensor in group.tensors() {
-            eraser.add_parameters(tensor, 0)?;
-        }
         let memories = group.parameters.iter().map(|_| None).collect();
         group.options = options;
         self.names = names;
@@ -142,46 +180,15 @@ impl Optimizer for Grouped {
     }
 
     fn zero_grad(&mut self) -> Result<()> {
-        match &self.eraser {
-            Some(eraser) => Ok(eraser.zero_grad()?),
-            None => Ok(()),
-        }
+        native::zero_grad(self.groups.iter().flat_map(ParamGroup::tensors))
     }
 
     fn step(&mut self, learning_rate_factor: f64) -> Result<()> {
-        if !learning_rate_factor.is_finite() {
-            return Err(Error::config(
-                "learning rate",
-                format!("the schedule's factor is {learning_rate_factor}, not a finite number"),
-            ));
-        }
-        let _guard = no_grad_guard();
-        self.check_gradients()?;
-        for (group, (hyper, memories)) in self.groups.iter_mut().zip(&mut self.kept) {
-            let hyper = Hyper {
-                learning_rate: hyper.learning_rate * learning_rate_factor,
-                ..*hyper
-            };
-            for ((name, parameter), memory) in group.parameters.iter_mut().zip(memories) {
-                let gradient = parameter.f_grad()?;
-                if !gradient.defined() {
-                    continue;
-                }
-                let place = || format!("optimizer step, group `{}`, `{name}`", group.name);
-                if (self.rule.remembers)(&hyper) {
-                    let memory = match memory {
-                        Some(memory) => memory,
-                        None => memory.insert(fresh(parameter, self.rule).context(place)?),
-                    };
-                    memory.steps += 1;
-                    (self.rule.update)(&hyper, parameter, &gradient, Some(memory))
-                } else {
-                    (self.rule.update)(&hyper, parameter, &gradient, None)
-                }
-                .context(place)?;
-            }
-        }
-        Ok(())
+        self.take_step(learning_rate_factor, None)
+    }
+
+    fn step_unless(&mut self, learning_rate_factor: f64, found_infinity: &Tensor) -> Result<()> {
+        self.take_step(learning_rate_factor, Some(found_infinity))
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
@@ -189,8 +196,13 @@ impl Optimizer for Grouped {
         let mut state = BTreeMap::new();
         for (name, _, memory) in self.remembered() {
             let Some(memory) = memory else { continue };
-            let steps = i64::try_from(memory.steps).unwrap_or(i64::MAX);
-            state.insert(format!("{name}.{STEP}"), Tensor::from(steps));
+            let steps = memory.steps.f_to_device(Device::Cpu)?;
+            let steps = steps.f_to_kind(Kind::Int64)?;
+            if steps.f_int64_value(&[])? == 0 {
+                // All of its steps were skipped.
+                continue;
+            }
+            state.insert(format!("{name}.{STEP}"), steps);
             for (quantity, buffer) in self.rule.quantities.iter().zip(&memory.buffers) {
                 state.insert(format!("{name}.{quantity}"), copy(buffer)?);
             }
@@ -229,7 +241,9 @@ impl Optimizer for Grouped {
                 steps
             });
             let mut memory = fresh(parameter, self.rule)?;
-            memory.steps = steps.unwrap_or_default();
+            memory
+                .steps
+                .f_copy_(&Tensor::from(steps.unwrap_or_default()))?;
             for (key, buffer) in keys.iter().zip(&mut memory.buffers) {
                 let Some(tensor) = find(state, key, &mut differences) else {
                     continue;
@@ -260,10 +274,33 @@ impl Optimizer for Grouped {
     }
 }
 
+fn check_group(group: &ParamGroup) -> Result<Vec<Readiness>> {
+    let ready = native::inspect(group.tensors())
+        .context(|| format!("optimizer step, group `{}`", group.name))?;
+    for ((name, parameter), ready) in group.parameters.iter().zip(&ready) {
+        let reason = match ready {
+            Readiness::NoGradient | Readiness::Ready => continue,
+            Readiness::SparseGradient => "has a sparse gradient, which this optimizer does not \
+                                          support; make its embedding with `sparse: false`"
+                .to_owned(),
+            Readiness::UnsupportedKind => format!(
+                "is of kind {:?}; this optimizer takes Float, Double, Half and BFloat16",
+                parameter.f_kind()?
+            ),
+            Readiness::SharedMemory => {
+                "has elements that share their memory; make it contiguous".to_owned()
+            }
+        };
+        let field = format!("optimizer step, group `{}`, `{name}`", group.name);
+        return Err(Error::config(field, reason));
+    }
+    Ok(ready)
+}
+
 fn fresh(parameter: &Tensor, rule: Rule) -> Result<Memory> {
     let buffers = rule.quantities.iter().map(|_| parameter.f_zeros_like());
     Ok(Memory {
-        steps: 0,
+        steps: Tensor::f_zeros([], (Kind::Float, parameter.device()))?,
         buffers: buffers.collect::<std::result::Result<_, _>>()?,
     })
 }
@@ -289,12 +326,13 @@ fn find<'a>(
     }
 }
 
-fn count(tensor: &Tensor) -> Option<u64> {
+fn count(tensor: &Tensor) -> Option<i64> {
     if tensor.f_kind().ok()? != Kind::Int64 || tensor.numel() != 1 {
         return None;
     }
     let flat = tensor.f_reshape([1]).ok()?;
-    u64::try_from(flat.f_int64_value(&[0]).ok()?).ok()
+    let count = flat.f_int64_value(&[0]).ok()?;
+    (count >= 0).then_some(count)
 }
 
 fn describe(tensor: &Tensor) -> Result<String> {

@@ -5,11 +5,13 @@ mod clip;
 mod group;
 mod grouped;
 mod hyper;
+mod loss_scaling;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
 pub use group::{param_groups, GroupOptions, ParamGroup};
+pub use loss_scaling::{LossScaling, LossScalingState};
 pub use sgd::Sgd;
 
 use std::collections::BTreeMap;
@@ -115,6 +117,23 @@ pub trait Optimizer {
     /// crate refuse a sparse gradient, before any parameter changes.
     fn step(&mut self, learning_rate_factor: f64) -> Result<()>;
 
+    /// As [`step`](Self::step), unless `found_infinity` is other than 0: then nothing
+    /// changes, and no step is counted. It is what
+    /// [`LossScaling::unscale`] returns.
+    ///
+    /// The optimizers of this crate decide where the parameters are; the program does not
+    /// wait for the value. What is provided here reads it.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    fn step_unless(&mut self, learning_rate_factor: f64, found_infinity: &Tensor) -> Result<()> {
+        if found_infinity.f_double_value(&[])? == 0.0 {
+            self.step(learning_rate_factor)
+        } else {
+            Ok(())
+        }
+    }
+
     /// What the optimizer remembers between steps, by `parameter.quantity`.
     ///
     /// The tensors are copies, which later steps leave alone. Parameters that have had no
@@ -153,6 +172,15 @@ macro_rules! forward_optimizer {
         fn step(&mut self, learning_rate_factor: f64) -> $crate::Result<()> {
             let $this = self;
             $inner.step(learning_rate_factor)
+        }
+
+        fn step_unless(
+            &mut self,
+            learning_rate_factor: f64,
+            found_infinity: &tch::Tensor,
+        ) -> $crate::Result<()> {
+            let $this = self;
+            $inner.step_unless(learning_rate_factor, found_infinity)
         }
 
         fn state(&self) -> $crate::Result<std::collections::BTreeMap<String, tch::Tensor>> {

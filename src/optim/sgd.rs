@@ -1,12 +1,9 @@
 //! Stochastic gradient descent.
 
-use crate::scalar::ScalarOps;
-use crate::Result;
+use crate::native::optim::Algorithm;
 
-use super::grouped::{Grouped, Memory, Rule};
-use super::hyper::Hyper;
+use super::grouped::{Grouped, Rule};
 use super::{forward_optimizer, GroupOptions, Optimizer};
-use tch::Tensor;
 
 /// Gradient descent with optional momentum and weight decay, as `torch.optim.SGD`
 /// computes it without dampening and Nesterov's variant.
@@ -46,9 +43,9 @@ impl Sgd {
     /// An optimizer without parameters. Options are checked when a group is added.
     pub fn new(learning_rate: f64) -> Self {
         let rule = Rule {
+            algorithm: Algorithm::Descent,
             quantities: &["momentum_buffer"],
             remembers: |hyper| hyper.momentum != 0.0,
-            update,
         };
         let defaults = GroupOptions {
             learning_rate: Some(learning_rate),
@@ -76,22 +73,4 @@ impl Sgd {
 
 impl Optimizer for Sgd {
     forward_optimizer!(this => this.0);
-}
-
-fn update(
-    hyper: &Hyper,
-    parameter: &mut Tensor,
-    gradient: &Tensor,
-    memory: Option<&mut Memory>,
-) -> Result<()> {
-    let mut direction = gradient.shallow_clone();
-    if hyper.weight_decay != 0.0 {
-        direction = direction.f_add(&parameter.times(hyper.weight_decay)?)?;
-    }
-    if let Some(buffer) = memory.and_then(|memory| memory.buffers.first_mut()) {
-        buffer.times_(hyper.momentum)?;
-        direction = buffer.f_add_(&direction)?;
-    }
-    let _ = parameter.f_add_(&direction.times(-hyper.learning_rate)?)?;
-    Ok(())
 }

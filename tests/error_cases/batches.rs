@@ -238,10 +238,11 @@ fn tensors_that_hold_nothing_are_refused_where_they_come_from() {
         first_line(step(DistillationConfig::default(), undefined, adapt)),
         "`logits` of the teacher adaptor: expected a tensor, got an undefined one"
     );
-    let undefined = |_: &Tensor, _: &Output| Ok(AdaptorOutput::new().hidden(&[Tensor::new()]));
+    let undefined =
+        |batch: &Tensor, output: &Output| Ok(adapt(batch, output)?.inputs_mask(&Tensor::new()));
     assert_eq!(
         first_line(step(DistillationConfig::default(), adapt, undefined)),
-        "`hidden` of the student adaptor: expected a tensor, got an undefined one"
+        "`inputs_mask` of the student adaptor: expected a tensor, got an undefined one"
     );
     let mut report = LossReport::new();
     report.add("mine", Tensor::new(), 1.0);
@@ -249,6 +250,33 @@ fn tensors_that_hold_nothing_are_refused_where_they_come_from() {
         first_line(report.total()),
         "loss `mine`: expected a single number, got an undefined tensor"
     );
+}
+
+#[test]
+fn layers_that_were_not_kept_are_named_by_the_match_that_needs_them() {
+    let second_only = |_: &Tensor, output: &Output| {
+        let mut hidden: Vec<_> = output.hidden.iter().map(|_| Tensor::new()).collect();
+        hidden[1] = output.hidden[1].shallow_clone();
+        Ok(AdaptorOutput::new()
+            .logits(&output.logits)
+            .feature("mine", &hidden))
+    };
+    let run = |teacher, student| {
+        let matched = IntermediateMatch::new("mine", teacher, student).loss("pkd");
+        let matched = matched.proj(ProjectionSpec::linear(4, 5));
+        step(with_match(matched), second_only, second_only)
+    };
+    // The student's last layer is its second.
+    assert_eq!(run(1, -1).unwrap().terms().len(), 2);
+    let remedy = "was not kept; ask the model for it \
+                  (`layers` of the configuration tells which ones are needed)";
+    for (teacher, student, named) in [
+        (-1, 1, "teacher layer -1 of `mine`"),
+        (1, 0, "student layer 0 of `mine`"),
+    ] {
+        let expected = format!("intermediate_matches[0] (`pkd`): {named} {remedy}");
+        assert_eq!(first_line(run(teacher, student)), expected);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::LayerSelection;
 use crate::{Error, ProjectionSpec, Result};
 
 /// What an [`EmdDistiller`](super::EmdDistiller) matches, and how much it counts.
@@ -131,6 +132,26 @@ impl EmdConfig {
     pub fn layer_weights(mut self, weights: LayerWeights) -> Self {
         self.layer_weights = weights;
         self
+    }
+
+    /// Which layers of `feature` both models must return: all of what is matched. What the
+    /// matches of a [`DistillationConfig`](crate::DistillationConfig::layers) need comes on top.
+    ///
+    /// ```
+    /// use textbrewer::config::LayerSelection;
+    /// use textbrewer::EmdConfig;
+    ///
+    /// let config = EmdConfig::default().attention_weight(0.0);
+    /// assert_eq!(config.layers("hidden"), LayerSelection::All);
+    /// assert_eq!(config.layers("attention"), LayerSelection::None);
+    /// ```
+    pub fn layers(&self, feature: &str) -> LayerSelection {
+        let weight = match feature {
+            "hidden" => self.hidden_weight,
+            "attention" => self.attention_weight,
+            _ => 0.0,
+        };
+        LayerSelection::from(weight > 0.0)
     }
 
     /// Checks every number. Names are looked up when the distiller gets the configuration.

@@ -57,13 +57,19 @@ impl MatchedFeature {
     }
 
     fn layers(&self, output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
-        match output.features.get(self.feature) {
-            Some(layers) if !layers.is_empty() => layers.iter().map(at_least_float32).collect(),
-            _ => Err(Error::missing(
+        let needed_by = || format!("EmdDistiller (unless its {}_weight is 0)", self.feature);
+        let layers = match output.features.get(self.feature) {
+            Some(layers) if !layers.is_empty() => layers,
+            _ => return Err(Error::missing(side, self.feature, needed_by())),
+        };
+        match layers.iter().position(|layer| !layer.defined()) {
+            None => layers.iter().map(at_least_float32).collect(),
+            Some(index) => Err(Error::LayerNotKept {
                 side,
-                self.feature,
-                format!("EmdDistiller (unless its {}_weight is 0)", self.feature),
-            )),
+                feature: self.feature.to_owned(),
+                index: index as i64,
+                needed_by: needed_by(),
+            }),
         }
     }
 

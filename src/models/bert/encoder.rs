@@ -70,22 +70,33 @@ impl Encoder {
         &self,
         embedded: Tensor,
         mask: Option<&Tensor>,
-        outputs: BertOutputs,
+        outputs: &BertOutputs,
         train: bool,
     ) -> Result<BertOutput> {
+        let len = self.layers.len();
         let mut hidden = embedded;
         let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
-        for layer in &self.layers {
-            let (next, probabilities) = layer.forward(&hidden, mask, outputs.attentions, train)?;
-            let previous = std::mem::replace(&mut hidden, next);
-            if outputs.hidden_states {
-                hidden_states.push(previous);
+        let keep = |states: &mut Vec<Tensor>, hidden: &Tensor| {
+            if outputs.hidden_states.is_none() {
+                return;
             }
-            attentions.extend(probabilities);
+            let is_kept = outputs.hidden_states.contains(states.len(), len + 1);
+            states.push(if is_kept {
+                hidden.shallow_clone()
+            } else {
+                Tensor::new()
+            });
+        };
+        for (index, layer) in self.layers.iter().enumerate() {
+            keep(&mut hidden_states, &hidden);
+            let is_shown = outputs.attentions.contains(index, len);
+            let (next, probabilities) = layer.forward(&hidden, mask, is_shown, train)?;
+            hidden = next;
+            if !outputs.attentions.is_none() {
+                attentions.push(probabilities.unwrap_or_else(Tensor::new));
+            }
         }
-        if outputs.hidden_states {
-            hidden_states.push(hidden.shallow_clone());
-        }
+        keep(&mut hidden_states, &hidden);
         Ok(BertOutput {
             last_hidden_state: hidden,
             pooler_output: None,

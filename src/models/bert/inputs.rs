@@ -139,7 +139,7 @@ impl BertInputs {
 impl Batch for BertInputs {
     fn to_device(&self, device: Device) -> Result<Self> {
         Ok(BertInputs {
-            input_ids: self.input_ids.f_to_device(device)?,
+            input_ids: Batch::to_device(&self.input_ids, device)?,
             attention_mask: self.attention_mask.to_device(device)?,
             token_type_ids: self.token_type_ids.to_device(device)?,
             position_ids: self.position_ids.to_device(device)?,

@@ -25,6 +25,7 @@ use embeddings::Embeddings;
 use encoder::Encoder;
 use pooler::Pooler;
 
+use crate::config::LayerSelection;
 use crate::{Error, Model, Result};
 
 /// BERT without a head.
@@ -187,25 +188,47 @@ impl<H: Head> Bert<H> {
             head,
             config: config.clone(),
             outputs: BertOutputs {
-                hidden_states: config.output_hidden_states,
-                attentions: config.output_attentions,
+                hidden_states: config.output_hidden_states.into(),
+                attentions: config.output_attentions.into(),
             },
             scope: scope.collect(),
         })
     }
 
-    /// Sets whether all hidden states are returned.
+    /// Sets which hidden states are returned: all (`true`), none, or some by their positions,
+    /// where 0 is the embeddings' output and −1 the last layer's. Those left out are
+    /// undefined tensors in the list.
+    ///
+    /// [`DistillationConfig::layers`](crate::DistillationConfig::layers) tells what a
+    /// distillation needs.
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device, Tensor};
+    /// use textbrewer::models::{BertConfig, BertInputs, BertModel};
+    /// use textbrewer::Model;
+    ///
+    /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+    /// #     .num_attention_heads(2).num_hidden_layers(3);
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let model = BertModel::new(&variables.root(), &config)?.output_hidden_states([0, -1]);
+    /// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]));
+    /// let states = model.forward(&inputs, false)?.hidden_states;
+    /// let kept: Vec<bool> = states.iter().map(Tensor::defined).collect();
+    /// assert_eq!(kept, [true, false, false, true]);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     #[must_use]
-    pub fn output_hidden_states(mut self, output: bool) -> Self {
-        self.outputs.hidden_states = output;
+    pub fn output_hidden_states(mut self, layers: impl Into<LayerSelection>) -> Self {
+        self.outputs.hidden_states = layers.into();
         self
     }
 
-    /// Sets whether all attention probabilities are returned. If not, a fused kernel is
-    /// used that is faster and never writes them down.
+    /// Sets which layers' attention probabilities are returned, as
+    /// [`output_hidden_states`](Self::output_hidden_states) does; 0 is the first layer's. The
+    /// other layers use a fused kernel that is faster and never writes them down.
     #[must_use]
-    pub fn output_attentions(mut self, output: bool) -> Self {
-        self.outputs.attentions = output;
+    pub fn output_attentions(mut self, layers: impl Into<LayerSelection>) -> Self {
+        self.outputs.attentions = layers.into();
         self
     }
 
@@ -215,8 +238,8 @@ impl<H: Head> Bert<H> {
     }
 
     /// Which states are returned.
-    pub fn outputs(&self) -> BertOutputs {
-        self.outputs
+    pub fn outputs(&self) -> &BertOutputs {
+        &self.outputs
     }
 
     /// The head.
@@ -240,7 +263,7 @@ impl<H: Head> Model<BertInputs> for Bert<H> {
         };
         let mut encoded = self
             .encoder
-            .forward(embedded, mask.as_ref(), self.outputs, train)?;
+            .forward(embedded, mask.as_ref(), &self.outputs, train)?;
         if let Some(pooler) = &self.pooler {
             encoded.pooler_output = Some(pooler.forward(&encoded.last_hidden_state)?);
         }

@@ -2,10 +2,12 @@
 
 use tch::Tensor;
 
+use crate::config::LayerSelection;
+
 /// Which states a model returns besides its result.
 ///
-/// Hidden states cost memory only. When attentions are not asked for, a fused kernel is
-/// used that never writes them down.
+/// Hidden states cost memory only. Layers whose attentions are not asked for use a fused
+/// kernel that never writes them down.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};
@@ -14,17 +16,17 @@ use tch::Tensor;
 /// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
 /// #     .num_attention_heads(2).num_hidden_layers(1);
 /// let variables = VarStore::new(Device::Cpu);
-/// let model = BertModel::new(&variables.root(), &config)?.output_attentions(true);
-/// assert!(model.outputs().attentions && !model.outputs().hidden_states);
+/// let model = BertModel::new(&variables.root(), &config)?.output_attentions([-1]);
+/// assert!(model.outputs().attentions.contains(0, 1) && model.outputs().hidden_states.is_none());
 /// # textbrewer::Result::Ok(())
 /// ```
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BertOutputs {
-    /// All hidden states.
-    pub hidden_states: bool,
-    /// All attention probabilities.
-    pub attentions: bool,
+    /// Which hidden states: 0 is the embeddings' output, 1 the first layer's.
+    pub hidden_states: LayerSelection,
+    /// Which layers' attention probabilities: 0 is the first layer's.
+    pub attentions: LayerSelection,
 }
 
 /// The states of a BERT.
@@ -56,11 +58,13 @@ pub struct BertOutput {
     /// The first token's state after a linear layer and tanh, `[batch, hidden]`, where
     /// the model has a pooler.
     pub pooler_output: Option<Tensor>,
-    /// The embeddings' output and every layer's, each `[batch, length, hidden]`; empty
-    /// when not asked for.
+    /// The embeddings' output and every layer's, each `[batch, length, hidden]`; empty when
+    /// none is asked for. Where only some are, the others are undefined tensors, so that
+    /// each keeps its place.
     pub hidden_states: Vec<Tensor>,
     /// Every layer's attention probabilities, each `[batch, heads, length, length]`;
-    /// after dropout in training. Empty when not asked for.
+    /// after dropout in training. Empty when none is asked for, undefined where only others
+    /// are.
     pub attentions: Vec<Tensor>,
 }
 

@@ -1,0 +1,284 @@
+//! Dynamic scaling of the loss.
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use crate::native::optim as native;
+use crate::{Error, Result};
+
+/// Multiplies the loss so that gradients in half precision do not vanish, and finds the
+/// largest factor that works, as `torch.amp.GradScaler` does
+/// (Micikevicius et al., [arXiv:1710.03740](https://arxiv.org/abs/1710.03740), section 3.2).
+///
+/// With scale s, growth γ, backoff β and interval n: a step is skipped when a gradient is
+/// infinite or NaN, and
+///
+/// ```text
+/// s ← β s     after a step that was skipped
+/// s ← γ s     after n steps in a row that were not
+/// ```
+///
+/// Defaults: s = 65536, γ = 2, β = 0.5, n = 2000, which are PyTorch's. No value is read
+/// from the device, but by [`state`](Self::state).
+///
+/// ```
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::optim::{param_groups, AdamW, LossScaling, Optimizer, ParamGroup};
+///
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 4, 2, Default::default());
+/// let mut optimizer = AdamW::new(1e-3);
+/// for group in param_groups(&variables, &[]) {
+///     optimizer.add_group(group)?;
+/// }
+/// let mut scaling = LossScaling::new();
+/// let loss = Tensor::ones([3, 4], tch::kind::FLOAT_CPU).apply(&layer).square().mean(None);
+/// optimizer.zero_grad()?;
+/// scaling.scale(&loss)?.f_backward()?;
+/// let parameters = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+/// let found_infinity = scaling.unscale(parameters)?;
+/// // Gradients are clipped here.
+/// optimizer.step_unless(1.0, &found_infinity)?;
+/// scaling.update(&found_infinity)?;
+/// assert_eq!(scaling.state()?.growth_tracker, 1);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct LossScaling {
+    growth_factor: f64,
+    backoff_factor: f64,
+    growth_interval: i64,
+    /// What the tensors begin with.
+    begin: LossScalingState,
+    tensors: Option<Tensors>,
+}
+
+/// The numbers that change during training, to be saved with a checkpoint.
+///
+/// ```
+/// use textbrewer::optim::{LossScaling, LossScalingState};
+///
+/// let state = LossScaling::new().state()?;
+/// assert_eq!((state.scale, state.growth_tracker), (65536.0, 0));
+/// let text = serde_json::to_string(&state)?;
+/// let mut scaling = LossScaling::new().initial_scale(8.0);
+/// scaling.load_state(serde_json::from_str(&text)?)?;
+/// assert_eq!(scaling.state()?, state);
+/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct LossScalingState {
+    /// What the loss is multiplied by.
+    pub scale: f64,
+    /// Steps since the last that was skipped or after which the scale grew.
+    pub growth_tracker: i64,
+}
+
+#[derive(Debug)]
+struct Tensors {
+    scale: Tensor,
+    growth_tracker: Tensor,
+}
+
+impl Default for LossScaling {
+    fn default() -> Self {
+        LossScaling {
+            growth_factor: 2.0,
+            backoff_factor: 0.5,
+            growth_interval: 2000,
+            begin: LossScalingState {
+                scale: 65536.0,
+                growth_tracker: 0,
+            },
+            tensors: None,
+        }
+    }
+}
+
+impl LossScaling {
+    /// With PyTorch's numbers. They are checked when the first loss is scaled.
+    pub fn new() -> Self {
+        LossScaling::default()
+    }
+
+    /// What the first loss is multiplied by.
+    #[must_use]
+    pub fn initial_scale(mut self, scale: f64) -> Self {
+        self.begin.scale = scale;
+        self
+    }
+
+    /// What the scale is multiplied by after enough steps.
+    #[must_use]
+    pub fn growth_factor(mut self, factor: f64) -> Self {
+        self.growth_factor = factor;
+        self
+    }
+
+    /// What the scale is multiplied by after a step that was skipped.
+    #[must_use]
+    pub fn backoff_factor(mut self, factor: f64) -> Self {
+        self.backoff_factor = factor;
+        self
+    }
+
+    /// How many steps in a row make the scale grow.
+    #[must_use]
+    pub fn growth_interval(mut self, steps: i64) -> Self {
+        self.growth_interval = steps;
+        self
+    }
+
+    /// The loss times the scale, on the loss's device and of its kind. Gradients of the
+    /// result are those of the loss, as many times larger.
+    ///
+    /// # Errors
+    /// When a number cannot work, or libtorch refuses.
+    pub fn scale(&mut self, loss: &Tensor) -> Result<Tensor> {
+        if self.tensors.is_none() {
+            self.check()?;
+            let device = loss.device();
+            let scale = self.begin.scale as f32;
+            let tracker = i32::try_from(self.begin.growth_tracker).unwrap_or(i32::MAX);
+            self.tensors = Some(Tensors {
+                scale: Tensor::from(scale).f_to_device(device)?,
+                growth_tracker: Tensor::from(tracker).f_to_device(device)?,
+            });
+        }
+        let scale = &self.started()?.scale;
+        Ok(loss.f_mul(&scale.f_to_device(loss.device())?)?)
+    }
+
+    /// Divides the gradients of `parameters` by the scale. The result, on the device of the
+    /// first loss, is 1 when one of them is infinite or NaN, and 0 otherwise.
+    ///
+    /// To be called once between a backward pass, or several whose gradients are added, and
+    /// [`Optimizer::step_unless`](super::Optimizer::step_unless); clipping comes after it.
+    ///
+    /// # Errors
+    /// When no loss was scaled, a parameter is of kind Half (train it in Float; under mixed
+    /// precision only the computations are in Half), or libtorch refuses.
+    pub fn unscale<'a>(&self, parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<Tensor> {
+        let parameters: Vec<_> = parameters.into_iter().collect();
+        for parameter in &parameters {
+            if parameter.f_kind()? == Kind::Half {
+                let shape = parameter.size();
+                return Err(Error::config(
+                    "loss scaling",
+                    format!(
+                        "a parameter of shape {shape:?} is of kind Half, whose gradients cannot \
+                         be scaled back; keep parameters in Float"
+                    ),
+                ));
+            }
+        }
+        native::unscale(parameters, &self.started()?.scale)
+    }
+
+    /// Changes the scale by what [`unscale`](Self::unscale) returned, after the step.
+    ///
+    /// # Errors
+    /// When no loss was scaled, or libtorch refuses.
+    pub fn update(&mut self, found_infinity: &Tensor) -> Result<()> {
+        let (growth, backoff) = (self.growth_factor, self.backoff_factor);
+        let interval = self.growth_interval;
+        let Some(tensors) = &mut self.tensors else {
+            return Err(unstarted());
+        };
+        native::update_scale(
+            &mut tensors.scale,
+            &mut tensors.growth_tracker,
+            found_infinity,
+            growth,
+            backoff,
+            interval,
+        )
+    }
+
+    /// The scale and how long it has been kept, read from the device.
+    ///
+    /// # Errors
+    /// When libtorch refuses.
+    pub fn state(&self) -> Result<LossScalingState> {
+        match &self.tensors {
+            None => Ok(self.begin),
+            Some(tensors) => Ok(LossScalingState {
+                scale: tensors.scale.f_double_value(&[])?,
+                growth_tracker: tensors.growth_tracker.f_int64_value(&[])?,
+            }),
+        }
+    }
+
+    /// Goes on from what [`state`](Self::state) returned; growth, backoff and interval stay.
+    ///
+    /// # Errors
+    /// When a number cannot work; then nothing is changed.
+    pub fn load_state(&mut self, state: LossScalingState) -> Result<()> {
+        state.check()?;
+        self.begin = state;
+        self.tensors = None;
+        Ok(())
+    }
+
+    fn started(&self) -> Result<&Tensors> {
+        self.tensors.as_ref().ok_or_else(unstarted)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.begin.check()?;
+        refuse_unless(
+            self.growth_factor >= 1.0 && self.growth_factor.is_finite(),
+            "growth_factor",
+            "a finite number, at least 1",
+            self.growth_factor,
+        )?;
+        refuse_unless(
+            self.backoff_factor > 0.0 && self.backoff_factor <= 1.0,
+            "backoff_factor",
+            "more than 0 and at most 1",
+            self.backoff_factor,
+        )?;
+        refuse_unless(
+            self.growth_interval > 0 && i32::try_from(self.growth_interval).is_ok(),
+            "growth_interval",
+            "at least 1 and less than 2³¹",
+            self.growth_interval as f64,
+        )
+    }
+}
+
+impl LossScalingState {
+    fn check(&self) -> Result<()> {
+        refuse_unless(
+            self.scale > 0.0 && (self.scale as f32).is_finite() && self.scale as f32 > 0.0,
+            "scale",
+            "positive and finite in float32",
+            self.scale,
+        )?;
+        refuse_unless(
+            i32::try_from(self.growth_tracker).is_ok_and(|tracker| tracker >= 0),
+            "growth_tracker",
+            "at least 0 and less than 2³¹",
+            self.growth_tracker as f64,
+        )
+    }
+}
+
+fn refuse_unless(fits: bool, key: &str, wanted: &str, value: f64) -> Result<()> {
+    if fits {
+        return Ok(());
+    }
+    Err(Error::config(
+        format!("loss scaling: {key}"),
+        format!("must be {wanted}, is {value}"),
+    ))
+}
+
+fn unstarted() -> Error {
+    Error::config(
+        "loss scaling",
+        "no loss was scaled yet; call `scale` before the backward pass",
+    )
+}

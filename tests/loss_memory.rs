@@ -1,0 +1,121 @@
+//! The memory that losses over a large vocabulary take besides their inputs, in units of one
+//! tensor of logits, which is what decides the size of a batch.
+//!
+//! The numbers come from libtorch's allocator, and are the same on every machine. When a
+//! change needs less, lower the number here.
+
+use tch::{Device, Kind, Tensor};
+use textbrewer::losses::Temperature;
+use textbrewer::Presets;
+use torch_meter::measure;
+
+/// Positions by vocabulary: BERT's, and that of a large language model.
+const SIZES: [[i64; 2]; 2] = [[128, 30_522], [32, 151_936]];
+
+/// Above a whole number of tensors are the sums of each position, and what is as small.
+const SMALL: f64 = 0.02;
+
+/// Peak of the forward pass, what is kept after it for the backward pass, and peak of both,
+/// where the gradient of the student's logits is one unit that no loss can do without.
+fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
+    let logits = || Tensor::randn(size, (Kind::Float, Device::Cpu));
+    let (student, teacher) = (logits().set_requires_grad(true), logits());
+    let presets = Presets::default();
+    let function = presets.kd_loss_named("kd_loss_type", loss).unwrap();
+    let forward = || function(&student, &teacher, temperature).unwrap();
+    let (_value, only_forward) = measure(forward);
+    let (gradients, both) =
+        measure(|| Tensor::run_backward(&[forward()], &[&student], false, false));
+    assert_eq!(gradients[0].size(), size);
+    let bytes = [
+        only_forward.peak_bytes,
+        only_forward.kept_bytes,
+        both.peak_bytes,
+    ];
+    bytes.map(|bytes| bytes as f64 / (size[0] * size[1] * 4) as f64)
+}
+
+fn assert_units(loss: &str, temperature: impl Fn(i64) -> Temperature, most: [f64; 3]) {
+    for size in SIZES {
+        let units = units(loss, size, &temperature(size[0]));
+        let fits = |(units, most): (&f64, f64)| *units <= most + SMALL;
+        assert!(
+            units.iter().zip(most).all(fits),
+            "{loss}, {size:?}: {units:.2?}, at most {most:?} are known"
+        );
+        // Nothing can have been measured otherwise.
+        assert!(units[2] >= 1.0, "{loss}, {size:?}: {units:.2?}");
+    }
+}
+
+const CONSTANT: fn(i64) -> Temperature = |_| Temperature::Constant(8.0);
+const EACH: fn(i64) -> Temperature =
+    |positions| Temperature::Each(Tensor::full([positions], 8.0, (Kind::Float, Device::Cpu)));
+
+/// Probabilities, logarithms of probabilities and their product.
+#[test]
+fn cross_entropy() {
+    for temperature in [CONSTANT, EACH] {
+        assert_units("ce", temperature, [3.0, 2.0, 3.0]);
+    }
+}
+
+#[test]
+fn divergence() {
+    for temperature in [CONSTANT, EACH] {
+        assert_units("kl", temperature, [6.0, 2.0, 6.0]);
+    }
+}
+
+#[test]
+fn squared_error_of_logits() {
+    assert_units("mse", CONSTANT, [2.0, 0.0, 2.0]);
+    assert_units("mse", EACH, [3.0, 1.0, 5.0]);
+}
+
+#[test]
+fn binary_cross_entropy() {
+    assert_units("bce", CONSTANT, [4.0, 2.0, 4.0]);
+}
+
+/// libtorch's `mse_loss` and `smooth_l1_loss` keep a tensor of the inputs' size behind the one
+/// number that they return, until that is dropped.
+#[test]
+fn errors_of_numbers() {
+    for loss in ["regression_mse", "smooth_l1"] {
+        assert_units(loss, CONSTANT, [2.0, 1.0, 2.0]);
+    }
+}
+
+/// The bytes that the value of a match loss keeps, without a graph. It stays until the losses
+/// are read; more than the one number is a tensor that `mse_loss` left behind it.
+#[test]
+fn the_value_of_a_match_loss_is_small() {
+    let presets = Presets::default();
+    let float = (Kind::Float, Device::Cpu);
+    let mask = Tensor::ones([4, 16], (Kind::Int64, Device::Cpu));
+    let attention = || Tensor::rand([4, 2, 16, 16], float);
+    let hidden = || Tensor::rand([4, 16, 64], float);
+    type Make<'a> = &'a dyn Fn() -> Tensor;
+    for (name, layers, make, without_mask) in [
+        ("attention_mse", 1, &attention as Make, 8192),
+        ("attention_mse_sum", 1, &attention, 4096),
+        ("attention_ce", 1, &attention, 4),
+        ("attention_ce_mean", 1, &attention, 4),
+        ("hidden_mse", 1, &hidden, 16384),
+        ("cos", 1, &hidden, 4),
+        ("pkd", 1, &hidden, 4),
+        ("fsp", 2, &hidden, 4),
+        ("nst", 2, &hidden, 4),
+    ] {
+        let loss = presets.match_loss_named("loss", name).unwrap();
+        let side = || (0..layers).map(|_| make()).collect::<Vec<_>>();
+        let (student, teacher) = (side(), side());
+        for (mask, most) in [(None, without_mask), (Some(&mask), 4)] {
+            let (value, usage) = measure(|| loss.apply(&student, &teacher, mask).unwrap());
+            assert_eq!(value.numel(), 1);
+            let kept = usage.kept_bytes;
+            assert!((4..=most).contains(&kept), "{name}: {kept} of {most}");
+        }
+    }
+}
