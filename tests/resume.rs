@@ -8,6 +8,8 @@ mod differences;
 mod exact;
 #[path = "resume_cases/keeping.rs"]
 mod keeping;
+#[path = "resume_cases/non_finite.rs"]
+mod non_finite;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod interrupt;
 mod losses;
+mod non_finite;
 mod plan;
 mod random;
 mod resume;
@@ -14,6 +15,7 @@ mod training;
 mod verdict;
 
 pub use checkpoint::{CheckpointInfo, Flow};
+pub use non_finite::{NonFinite, OnNonFinite};
 pub use run::Run;
 pub use summary::TrainSummary;
 pub use verdict::Verdict;

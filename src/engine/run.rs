@@ -228,6 +228,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         }
         let saving = Saving::new(store, &self.survival, description);
         let random = Random::new(self.distiller.config().device)?;
+        let on_non_finite = self.survival.on_non_finite;
         let stop = self.survival.stop()?;
         let cache = self.distiller.teacher_cache().cloned();
         let feed = feed(self.loader, self.postprocessor, cache.as_ref(), self.seed)?;
@@ -259,6 +260,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             stop,
             position: Position::default(),
             has_gradients: false,
+            on_non_finite,
         };
         training.run(feed, newest)
     }

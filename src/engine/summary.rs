@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::NonFinite;
 use crate::checkpoint::Saved;
 
 /// What a run came to.
@@ -54,6 +55,9 @@ pub struct TrainSummary {
     /// Whether the metric got no better, and [`Run::early_stopping`](crate::Run::early_stopping)
     /// ended the run.
     pub stopped_early: bool,
+    /// The losses that were not finite, if the run was not to fail for them
+    /// ([`Run::on_non_finite`](crate::Run::on_non_finite)); of a resumed run only its own.
+    pub non_finite: Option<NonFinite>,
     /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run, which can
     /// be resumed.
     pub interrupted: bool,

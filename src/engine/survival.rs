@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
 use super::interrupt::Interrupts;
-use super::Run;
+use super::{OnNonFinite, Run};
 use crate::checkpoint::{EarlyStopping, Keep, Mode};
 use crate::{Distiller, Result};
 
@@ -28,6 +28,7 @@ pub(super) struct Survival {
     pub(super) mode: Mode,
     pub(super) early_stopping: Option<EarlyStopping>,
     pub(super) saves_state: bool,
+    pub(super) on_non_finite: OnNonFinite,
     pub(super) stop_flags: Vec<Arc<AtomicBool>>,
     pub(super) handles_interrupts: bool,
 }
@@ -40,6 +41,7 @@ impl Default for Survival {
             mode: Mode::default(),
             early_stopping: None,
             saves_state: true,
+            on_non_finite: OnNonFinite::default(),
             stop_flags: Vec::new(),
             handles_interrupts: false,
         }
@@ -124,6 +126,12 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// remember twice as much as the student has.
     pub fn save_state(mut self, save: bool) -> Self {
         self.survival.saves_state = save;
+        self
+    }
+
+    /// What is done when a loss or a gradient is NaN or infinite; by default the run fails.
+    pub fn on_non_finite(mut self, policy: OnNonFinite) -> Self {
+        self.survival.on_non_finite = policy;
         self
     }
 

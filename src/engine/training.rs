@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::checkpoint::{check_finite, CheckpointInfo, Flow};
 use super::losses::PendingLosses;
@@ -10,15 +10,15 @@ use super::plan::Plan;
 use super::random::Random;
 use super::saving::Saving;
 use super::survival::Stop;
-use super::{TrainSummary, Verdict};
+use super::{OnNonFinite, TrainSummary, Verdict};
 use crate::checkpoint::{Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
 use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
-use crate::optim::{clip_grad_norm, Optimizer};
+use crate::optim::{clip_grad_norm, Optimizer, ParamGroup};
 use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
-use crate::{weights, Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
+use crate::{native, weights, Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
 
 pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 
@@ -44,6 +44,7 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) position: Position,
     /// Whether the loss was found to reach the student.
     pub(super) has_gradients: bool,
+    pub(super) on_non_finite: OnNonFinite,
 }
 
 /// Where in the data a run is.
@@ -69,6 +70,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.progress.finish();
         result.and(read)?;
         self.summary.losses = self.pending.latest().clone();
+        self.summary.non_finite = self.pending.noted().cloned();
         self.summary.forward_steps = self.forward_step;
         self.summary.cache_bytes = self.distiller.teacher_cache().map(TeacherCache::bytes);
         self.summary.checkpoints = self.saving.files();
@@ -78,6 +80,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn run_from(&mut self, feed: &mut Feed<'_, D::Batch>, newest: Option<Newest>) -> Result<()> {
         self.optimizer.zero_grad()?;
+        if self.on_non_finite != OnNonFinite::Error {
+            self.pending.only_note();
+        }
         let Some(newest) = newest else {
             return self.run_epochs(feed);
         };
@@ -240,11 +245,14 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             false => Flow::Continue,
         };
         let is_last = self.summary.global_steps >= self.plan.total_steps();
-        if flow == Flow::Continue && !is_last && self.stop.is_wanted() {
+        let is_interrupted = self.stop.is_wanted();
+        let gives_up = self.on_non_finite == OnNonFinite::StopAndSave;
+        let gives_up = gives_up && self.pending.noted().is_some();
+        if flow == Flow::Continue && !is_last && (is_interrupted || gives_up) {
             if !saves {
                 self.save_between()?;
             }
-            self.summary.interrupted = true;
+            self.summary.interrupted = is_interrupted;
             return Ok(Flow::Stop);
         }
         Ok(flow)
@@ -289,6 +297,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.check_gradients()?;
             self.has_gradients = true;
         }
+        let found = match self.on_non_finite {
+            OnNonFinite::Error => None,
+            _ => Some(self.found_non_finite()?),
+        };
         if let Some(max_norm) = self.max_grad_norm {
             let mut clipped = self.distiller.variables().trainable_variables();
             if self.distiller.config().clip_projections {
@@ -303,10 +315,23 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .schedule
             .as_ref()
             .map_or(1.0, |schedule| schedule.factor(steps_done));
-        self.optimizer.step(factor)?;
+        match found {
+            Some(found) => self.optimizer.step_unless(factor, &found)?,
+            None => self.optimizer.step(factor)?,
+        }
         self.optimizer.zero_grad()?;
         self.summary.global_steps += 1;
         Ok(())
+    }
+
+    /// Whether a gradient is not finite, as a tensor: 1 or 0.
+    fn found_non_finite(&self) -> Result<Tensor> {
+        let groups = self.optimizer.groups().iter();
+        let parameters: Vec<_> = groups.flat_map(ParamGroup::tensors).collect();
+        // Gradients are divided by 1, which changes none.
+        let device = self.distiller.config().device;
+        let one = Tensor::f_ones([0i64; 0], (Kind::Float, device))?;
+        native::optim::unscale(parameters, &one)
     }
 
     fn read_losses(&mut self) -> Result<()> {
