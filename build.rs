@@ -5,8 +5,9 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "src/native/common.h";
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     "src/native/autocast.cpp",
+    "src/native/layers.cpp",
     "src/native/optim.cpp",
     "src/native/random.cpp",
 ];

@@ -4,6 +4,8 @@ use tch::nn::{self, Init};
 use tch::Tensor;
 
 use crate::error::Context;
+use crate::models::Activation;
+use crate::native::layers as native;
 use crate::Result;
 
 /// `x Wᵀ + b`.
@@ -22,7 +24,21 @@ impl Linear {
     }
 
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor> {
+        if let Some(output) = native::fused_linear(input, &self.weight, &self.bias, false)? {
+            return Ok(output);
+        }
         Ok(input.f_linear(&self.weight, Some(&self.bias))?)
+    }
+
+    /// The activation of [`forward`](Self::forward), in one pass where there is a kernel for it.
+    pub(crate) fn forward_activated(&self, input: &Tensor, by: Activation) -> Result<Tensor> {
+        if by == Activation::Gelu {
+            let fused = native::fused_linear(input, &self.weight, &self.bias, true)?;
+            if let Some(output) = fused {
+                return Ok(output);
+            }
+        }
+        by.forward(&self.forward(input)?)
     }
 }
 
@@ -103,6 +119,9 @@ impl Embedding {
 pub(crate) fn dropout(input: Tensor, probability: f64, train: bool) -> Result<Tensor> {
     if !train || probability == 0.0 {
         return Ok(input);
+    }
+    if native::supports(&input)? {
+        return Ok(native::dropout(&input, probability)?);
     }
     Ok(input.f_dropout(probability, true)?)
 }

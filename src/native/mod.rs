@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod autocast;
+pub(crate) mod layers;
 pub(crate) mod optim;
 mod random;
 

@@ -5,6 +5,7 @@ use tch::{nn, Tensor};
 use super::mask::in_kind;
 use super::BertConfig;
 use crate::models::layers::{dropout, LayerNorm, Linear};
+use crate::native::layers as native;
 use crate::scalar::ScalarOps;
 use crate::Result;
 
@@ -65,6 +66,11 @@ impl Attention {
             let probabilities = scores.f_softmax(-1, None)?;
             let probabilities = dropout(probabilities, self.attention_dropout, train)?;
             (probabilities.f_matmul(&value)?, Some(probabilities))
+        } else if train && self.attention_dropout > 0.0 && native::supports(&query)? {
+            // libtorch's own has no kernel with dropout on the CPU.
+            let (mask, dropout) = (mask.as_ref(), self.attention_dropout);
+            let context = native::attention(&query, &key, &value, mask, dropout)?;
+            (context, None)
         } else {
             let dropout = if train { self.attention_dropout } else { 0.0 };
             let context = Tensor::f_scaled_dot_product_attention(

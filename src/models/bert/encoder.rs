@@ -44,8 +44,8 @@ impl Layer {
         let (attended, probabilities) =
             self.attention.forward(hidden, mask, probabilities, train)?;
         let wide = self
-            .activation
-            .forward(&self.intermediate.forward(&attended)?)?;
+            .intermediate
+            .forward_activated(&attended, self.activation)?;
         let output = dropout(self.output.forward(&wide)?, self.dropout, train)?;
         let output = self.norm.forward(&output.f_add(&attended)?)?;
         Ok((output, probabilities))

@@ -1,0 +1,100 @@
+//! Layers of models on the CPU, with fewer passes over memory than libtorch's own.
+
+use std::ffi::c_char;
+use std::ptr;
+
+use tch::{Device, Kind, TchError, Tensor};
+use torch_sys::C_tensor;
+
+use super::checked;
+
+type Result<T> = std::result::Result<T, TchError>;
+
+extern "C" {
+    fn textbrewer_dropout(
+        input: *const C_tensor,
+        probability: f64,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn textbrewer_attention(
+        query: *const C_tensor,
+        key: *const C_tensor,
+        value: *const C_tensor,
+        mask: *const C_tensor,
+        probability: f64,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn textbrewer_fused_linear(
+        input: *const C_tensor,
+        weight: *const C_tensor,
+        bias: *const C_tensor,
+        gelu: bool,
+        output: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Whether these functions have kernels for a tensor.
+pub(crate) fn supports(tensor: &Tensor) -> Result<bool> {
+    let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
+    Ok(tensor.device() == Device::Cpu && kinds.contains(&tensor.f_kind()?))
+}
+
+/// Zeroes each element with this probability, and divides the others by what is left of it.
+///
+/// libtorch's generator gives one seed; which elements are dropped depends on it and on
+/// their places alone.
+pub(crate) fn dropout(input: &Tensor, probability: f64) -> Result<Tensor> {
+    let mut output = ptr::null_mut();
+    // SAFETY: the tensor outlives the call, and a returned one is given to its owner once.
+    unsafe {
+        checked(textbrewer_dropout(input.as_ptr(), probability, &mut output))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+/// `softmax(q kᵀ / √size + mask) v`, with a dropout on the softmax. All operands have one
+/// kind; the mask broadcasts and gets no gradient.
+pub(crate) fn attention(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: Option<&Tensor>,
+    dropout: f64,
+) -> Result<Tensor> {
+    let mut output = ptr::null_mut();
+    // SAFETY: as above.
+    unsafe {
+        checked(textbrewer_attention(
+            query.as_ptr(),
+            key.as_ptr(),
+            value.as_ptr(),
+            mask.map_or(ptr::null(), Tensor::as_ptr),
+            dropout,
+            &mut output,
+        ))?;
+        Ok(Tensor::from_ptr(output))
+    }
+}
+
+/// `x Wᵀ + b`, and its GELU if asked for, in oneDNN's one kernel for both; none where there
+/// is no such kernel for these operands, a gradient is wanted, or the product is so small
+/// that it does not pay off.
+pub(crate) fn fused_linear(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    gelu: bool,
+) -> Result<Option<Tensor>> {
+    let mut output = ptr::null_mut();
+    // SAFETY: as above; null is not a tensor.
+    unsafe {
+        checked(textbrewer_fused_linear(
+            input.as_ptr(),
+            weight.as_ptr(),
+            bias.as_ptr(),
+            gelu,
+            &mut output,
+        ))?;
+        Ok((!output.is_null()).then(|| Tensor::from_ptr(output)))
+    }
+}
