@@ -1,7 +1,7 @@
 //! A distillation that may be ended at any moment and goes on when it is started again.
 //!
 //! ```sh
-//! cargo run --release --example resume -- --output-dir /tmp/resume
+//! cargo run --release --example resume -- --output-dir resumed
 //! ```
 //!
 //! Ctrl-C ends it after the current step, a second one at once; `kill -9` is survived as well.

@@ -32,6 +32,13 @@ impl Mode {
 }
 
 /// A saved student, and what a callback said of it.
+///
+/// ```
+/// use textbrewer::checkpoint::Saved;
+///
+/// assert_eq!(Saved::new(20, 0.9).metric, Some(0.9));
+/// assert_eq!(Saved::new(20, None).metric, None);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Saved {

@@ -12,6 +12,33 @@
 ///
 /// A distiller that reads its losses itself, as [`EmdDistiller`](crate::EmdDistiller) does,
 /// returns the error itself, whatever is set here.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
+/// use textbrewer::{OnNonFinite, TrainingConfig, VecLoader};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let mut trainer = BasicTrainer::builder(&model, &variables)
+/// #     .train_config(config)
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .build()?;
+/// let batch = |value| Tensor::full([4, 3], value, (Kind::Float, Device::Cpu));
+/// let mut loader = VecLoader::new(vec![batch(1.0), batch(f64::NAN), batch(2.0)])?;
+/// let summary = trainer // or any other distiller
+///     .train(&mut loader)
+///     .epochs(2)
+///     .optimizer(AdamW::new(1e-3))
+///     .on_non_finite(OnNonFinite::SkipStep)
+///     .run()?;
+/// let found = summary.non_finite.expect("the second batch is bad");
+/// assert_eq!((found.step, found.batches), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OnNonFinite {
@@ -26,7 +53,9 @@ pub enum OnNonFinite {
     StopAndSave,
 }
 
-/// Losses that were NaN or infinite, in a run that went on or stopped because of them.
+/// Losses that were NaN or infinite, in a run that went on or stopped because of them: what
+/// [`TrainSummary::non_finite`](crate::TrainSummary::non_finite) tells. See [`OnNonFinite`]
+/// for an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NonFinite {

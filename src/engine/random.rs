@@ -29,7 +29,8 @@ impl Random {
     /// Of a run on this device, which begins now.
     pub(super) fn new(device: Device) -> Result<Self> {
         let mut devices = vec![Device::Cpu];
-        if device != Device::Cpu {
+        // No other kind of device has a generator of its own.
+        if matches!(device, Device::Cuda(_) | Device::Mps) {
             devices.push(device);
         }
         let mut random = Random {

@@ -127,15 +127,11 @@ impl Saving {
         if let Some(best) = self.best {
             self.store.point_best(best.step)?;
         }
-        let metric_of = |step: u64| {
-            let mut history = self.history.iter().rev();
-            let found = history.find(|saved| saved.step == step);
-            found.and_then(|saved| saved.metric)
-        };
-        let saved = self
-            .kept
-            .iter()
-            .map(|step| Saved::new(*step, metric_of(*step)));
+        let history = self.history.iter().map(|saved| (saved.step, saved.metric));
+        let metrics: BTreeMap<u64, Option<f64>> = history.collect();
+        let metric_of = |step: &u64| metrics.get(step).copied().flatten();
+        let kept = self.kept.iter();
+        let saved = kept.map(|step| Saved::new(*step, metric_of(step)));
         let saved: Vec<_> = saved.collect();
         let mut removed = self.keep.to_remove(&saved, self.mode);
         // Of a metric that was reached twice the first is the best.

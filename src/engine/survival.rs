@@ -138,6 +138,33 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// Ends the run after the current optimizer step, with a checkpoint to resume from, once
     /// this flag is true. Callbacks are not called for that checkpoint, unless one was due.
     /// Call this again for several flags.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use std::sync::Arc;
+    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
+    /// # use textbrewer::{TrainingConfig, VecLoader};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .build()?;
+    /// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
+    /// let stop = Arc::new(AtomicBool::new(false));
+    /// // From another thread, say when the time on a shared machine is up.
+    /// let other = Arc::clone(&stop);
+    /// std::thread::spawn(move || other.store(true, Ordering::Relaxed)).join().unwrap();
+    /// let run = trainer.train(&mut loader).steps(1000).optimizer(AdamW::new(0.01));
+    /// let summary = run.stop_flag(stop).run()?;
+    /// assert_eq!((summary.interrupted, summary.global_steps), (true, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop_flag(mut self, flag: Arc<AtomicBool>) -> Self {
         self.survival.stop_flags.push(flag);
         self
