@@ -5,10 +5,41 @@
 //! still pending, and its `Drop` takes that error for its own. Operations between tensors
 //! do return their errors, so here a number becomes a tensor first.
 
-use tch::kind::Element;
-use tch::{TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 type Result<T> = std::result::Result<T, TchError>;
+
+/// What stands beside a tensor in [`ScalarOps`].
+pub(crate) trait Number: Copy {
+    /// A tensor without dimensions, to stand beside tensors of `kind`.
+    ///
+    /// For `Float` in that kind, to which libtorch would convert it in every operation; beside
+    /// others doubles stay doubles, which libtorch rounds where it computes, as it does a
+    /// `Scalar`.
+    fn beside(self, kind: Kind) -> Result<Tensor>;
+}
+
+impl Number for f64 {
+    fn beside(self, kind: Kind) -> Result<Tensor> {
+        match kind {
+            Kind::Float => made_of(&(self as f32).to_ne_bytes(), kind),
+            _ => made_of(&self.to_ne_bytes(), Kind::Double),
+        }
+    }
+}
+
+impl Number for i64 {
+    fn beside(self, kind: Kind) -> Result<Tensor> {
+        match kind {
+            Kind::Float => made_of(&(self as f32).to_ne_bytes(), kind),
+            _ => made_of(&self.to_ne_bytes(), Kind::Int64),
+        }
+    }
+}
+
+fn made_of(bytes: &[u8], kind: Kind) -> Result<Tensor> {
+    Tensor::f_from_data_size(bytes, &[], kind)
+}
 
 /// Operations with a number, which never panic and whose results have the tensor's kind (an
 /// `i64` leaves integers what they are, an `f64` makes them floating point).
@@ -17,49 +48,49 @@ type Result<T> = std::result::Result<T, TchError>;
 /// tensor on any device.
 pub(crate) trait ScalarOps {
     /// `self + number`
-    fn plus<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn plus<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `self − number`
-    fn minus<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn minus<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `self · number`
-    fn times<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn times<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `self / number`
-    fn over<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn over<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `selfᵉ`
     fn power(&self, exponent: f64) -> Result<Tensor>;
     /// The Euclidean norm over the last dimension, which stays as 1.
     fn length(&self) -> Result<Tensor>;
     /// The larger of both; NaN stays NaN.
-    fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn at_least<N: Number>(&self, number: N) -> Result<Tensor>;
     /// The smaller of both; NaN stays NaN.
-    fn at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn at_most<N: Number>(&self, number: N) -> Result<Tensor>;
     /// Where `self < number`
-    fn is_below<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn is_below<N: Number>(&self, number: N) -> Result<Tensor>;
     /// Where `self ≤ number`
-    fn is_at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn is_at_most<N: Number>(&self, number: N) -> Result<Tensor>;
     /// Where `self > number`
-    fn is_above<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn is_above<N: Number>(&self, number: N) -> Result<Tensor>;
     /// Where `self ≠ number`
-    fn is_not<N: Element + Copy>(&self, number: N) -> Result<Tensor>;
+    fn is_not<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `number` where `mask` is true, `self` elsewhere.
-    fn filled<N: Element>(&self, mask: &Tensor, number: N) -> Result<Tensor>;
+    fn filled<N: Number>(&self, mask: &Tensor, number: N) -> Result<Tensor>;
     /// [`over`](Self::over) in place.
-    fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()>;
+    fn over_<N: Number>(&mut self, number: N) -> Result<()>;
 }
 
 impl ScalarOps for Tensor {
-    fn plus<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn plus<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_add)
     }
 
-    fn minus<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn minus<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_sub)
     }
 
-    fn times<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn times<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_mul)
     }
 
-    fn over<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn over<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_div)
     }
 
@@ -75,69 +106,67 @@ impl ScalarOps for Tensor {
 
     fn length(&self) -> Result<Tensor> {
         // Only here does libtorch take the order of the norm as a plain number.
-        Tensor::f_pairwise_distance(self, &tensor(0.0)?, 2.0, 0.0, true)
+        Tensor::f_pairwise_distance(self, &0.0.beside(Kind::Double)?, 2.0, 0.0, true)
     }
 
-    fn at_least<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn at_least<N: Number>(&self, number: N) -> Result<Tensor> {
         self.filled(&self.is_below(number)?, number)
     }
 
-    fn at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn at_most<N: Number>(&self, number: N) -> Result<Tensor> {
         self.filled(&self.is_above(number)?, number)
     }
 
-    fn is_below<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn is_below<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_lt_tensor)
     }
 
-    fn is_at_most<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn is_at_most<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_le_tensor)
     }
 
-    fn is_above<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn is_above<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_gt_tensor)
     }
 
-    fn is_not<N: Element + Copy>(&self, number: N) -> Result<Tensor> {
+    fn is_not<N: Number>(&self, number: N) -> Result<Tensor> {
         with(self, number, Tensor::f_ne_tensor)
     }
 
-    fn filled<N: Element>(&self, mask: &Tensor, number: N) -> Result<Tensor> {
-        self.f_masked_fill_tensor(mask, &tensor(number)?)
+    fn filled<N: Number>(&self, mask: &Tensor, number: N) -> Result<Tensor> {
+        self.f_masked_fill_tensor(mask, &number.beside(self.f_kind()?)?)
     }
 
-    fn over_<N: Element + Copy>(&mut self, number: N) -> Result<()> {
+    fn over_<N: Number>(&mut self, number: N) -> Result<()> {
         with_(self, number, Tensor::f_div_)
     }
 }
 
-/// Doubles stay doubles, which libtorch rounds where it computes, as it does a `Scalar`.
-fn tensor<N: Element>(number: N) -> Result<Tensor> {
-    Tensor::f_from_slice(&[number])?.f_reshape([0i64; 0])
-}
-
-/// A tensor without dimensions gives way to the kind of another that has dimensions, but
-/// not to that of another without: there the double would win. So the tensor gets one.
-fn with<N: Element>(
+/// A tensor without dimensions gives way to the kind of another that has dimensions, but not
+/// to that of another without: there the double would win. So the tensor gets one, unless the
+/// number is of its kind.
+fn with<N: Number>(
     left: &Tensor,
     number: N,
     operation: impl Fn(&Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<Tensor> {
-    let number = tensor(number)?;
-    if left.dim() > 0 {
+    let kind = left.f_kind()?;
+    let number = number.beside(kind)?;
+    if left.dim() > 0 || number.f_kind()? == kind {
         return operation(left, &number);
     }
     operation(&left.f_unsqueeze(0)?, &number)?.f_squeeze_dim(0)
 }
 
 /// As [`with`], into the tensor itself.
-fn with_<N: Element>(
+fn with_<N: Number>(
     left: &mut Tensor,
     number: N,
     operation: impl Fn(&mut Tensor, &Tensor) -> Result<Tensor>,
 ) -> Result<()> {
-    let number = tensor(number)?;
-    if left.dim() > 0 {
+    let kind = left.f_kind()?;
+    let number = number.beside(kind)?;
+    if left.dim() > 0 || number.f_kind()? == kind {
         return operation(left, &number).map(drop);
     }
     operation(&mut left.f_unsqueeze(0)?, &number).map(drop)
@@ -146,7 +175,6 @@ fn with_<N: Element>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Kind;
 
     fn samples(kind: Kind) -> [Tensor; 2] {
         let many = Tensor::from_slice(&[-2.0, -0.3, 0.0, 0.1, 0.7, 3.0]).to_kind(kind);

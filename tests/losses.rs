@@ -484,3 +484,23 @@ fn integers_are_refused_by_name() {
         }
     }
 }
+
+#[test]
+fn logits_are_left_as_they_are() {
+    let (student, teacher) = (waves(&[3, 5], 0.3), waves(&[3, 5], 1.1));
+    let (before, also_before) = (student.copy(), teacher.copy());
+    for temperature in [1.0, 8.0] {
+        let temperature = Temperature::Constant(temperature);
+        for loss in [kd_ce, kd_kl] {
+            let alone = loss(&student, &teacher, &temperature).unwrap();
+            // A teacher with a history takes another way to the same number.
+            let trained = teacher.copy().set_requires_grad(true);
+            let with_history = loss(&student, &trained, &temperature).unwrap();
+            let difference = alone.double_value(&[]) - with_history.double_value(&[]);
+            assert!(difference.abs() < 1e-12, "{difference}");
+            with_history.backward();
+            assert!(trained.grad().defined());
+            assert_eq!((&student, &teacher), (&before, &also_before));
+        }
+    }
+}

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
-use textbrewer::{IntermediateMatch, Result};
+use textbrewer::{DistillationConfig, IntermediateMatch, Result, Side};
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,14 +34,21 @@ impl Shape {
     }
 
     pub fn teacher(self, variables: &VarStore) -> Result<BertForSequenceClassification> {
-        self.bert(variables, if self == Shape::Tiny { 4 } else { 12 })
+        let layers = if self == Shape::Tiny { 4 } else { 12 };
+        self.bert(variables, layers, Side::Teacher)
     }
 
     pub fn student(self, variables: &VarStore) -> Result<BertForSequenceClassification> {
-        self.bert(variables, if self == Shape::Tiny { 2 } else { 3 })
+        let layers = if self == Shape::Tiny { 2 } else { 3 };
+        self.bert(variables, layers, Side::Student)
     }
 
-    fn bert(self, variables: &VarStore, layers: i64) -> Result<BertForSequenceClassification> {
+    fn bert(
+        self,
+        variables: &VarStore,
+        layers: i64,
+        side: Side,
+    ) -> Result<BertForSequenceClassification> {
         // The default is BERT-base, with dropout 0.1.
         let config = BertConfig::default()
             .num_hidden_layers(layers)
@@ -55,7 +62,8 @@ impl Shape {
                 .intermediate_size(128),
         };
         let model = BertForSequenceClassification::new(&variables.root(), &config)?;
-        Ok(model.output_hidden_states(true))
+        let config = DistillationConfig::default().intermediate_matches(self.matches());
+        Ok(model.output_hidden_states(config.layers(side, "hidden")))
     }
 
     pub fn matches(self) -> Vec<IntermediateMatch> {

@@ -38,7 +38,7 @@ pub use multi_task::{ManyTasks, MultiTaskDistiller, Task};
 pub use multi_teacher::{ManyTeachers, MultiTeacherDistiller};
 pub use one_pair::{OnePair, Parts};
 pub use pair::{Pair, Student};
-pub(crate) use report::TOTAL_LOSS;
+pub(crate) use report::{without_dimensions, TOTAL_LOSS};
 pub use report::{LossReport, LossTerm};
 pub use shared_losses::SharedLosses;
 pub use soft_labels::SoftLabels;

@@ -88,7 +88,11 @@ impl LossReport {
                     format!("shape {:?}", term.loss.size()),
                 ));
             }
-            Ok(term.loss.f_reshape([0i64; 0])?.times(term.weight)?)
+            let loss = without_dimensions(&term.loss)?;
+            Ok(match term.weight {
+                1.0 => loss,
+                weight => loss.times(weight)?,
+            })
         });
         sum(weighted)?.ok_or_else(|| {
             Error::config(
@@ -98,6 +102,14 @@ impl LossReport {
             )
         })
     }
+}
+
+/// A single number without dimensions, which most losses are already.
+pub(crate) fn without_dimensions(loss: &Tensor) -> Result<Tensor> {
+    Ok(match loss.dim() {
+        0 => loss.shallow_clone(),
+        _ => loss.f_reshape([0i64; 0])?,
+    })
 }
 
 /// The sum of losses, in their order; none for none.

@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::NonFinite;
 use crate::checkpoint::Progress as CheckpointProgress;
-use crate::distiller::TOTAL_LOSS;
+use crate::distiller::{without_dimensions, TOTAL_LOSS};
 use crate::logging::LogSink;
 use crate::{Error, LossReport, Result};
 
@@ -149,7 +149,11 @@ impl PendingLosses {
 
 /// The value without its history, beside the others: a term of the user's own may be elsewhere.
 fn kept(loss: &Tensor, device: Device) -> Result<Tensor> {
-    Ok(loss.f_detach()?.f_reshape([0i64; 0])?.f_to_device(device)?)
+    let value = without_dimensions(&loss.f_detach()?)?;
+    Ok(match value.device() == device {
+        true => value,
+        false => value.f_to_device(device)?,
+    })
 }
 
 fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {

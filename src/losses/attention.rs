@@ -170,9 +170,9 @@ fn mse(loss: &str, student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) ->
         return Ok(student.f_mse_loss(&teacher, Reduction::Mean)?);
     };
     let (mask, heads) = mask_for(loss, student, mask)?;
-    let squares = student.f_mse_loss(teacher, Reduction::None)?;
+    let mut squares = student.f_mse_loss(teacher, Reduction::None)?;
     Ok(squares
-        .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
+        .f_mul_(&broadcast_over_heads(pairs(&mask)?, student)?)?
         .f_sum(None)?
         .f_div(&count_pairs(&mask)?.times(heads)?)?)
 }

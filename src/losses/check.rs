@@ -32,7 +32,7 @@ pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -
     let kinds = (student.f_kind()?, teacher.f_kind()?);
     check_kinds(loss, kinds)?;
     check_devices(loss, (student.device(), teacher.device()))?;
-    Ok(teacher.f_to_kind(kinds.0)?)
+    in_kind(teacher, kinds.0)
 }
 
 /// Numbers of 16 bits as `float32`, others as they are: a model's output may be of 16 bits,
@@ -42,6 +42,14 @@ pub(crate) fn at_least_float32(tensor: &Tensor) -> Result<Tensor> {
         Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
         _ => Ok(tensor.shallow_clone()),
     }
+}
+
+/// A conversion to what a tensor is already would still pass through libtorch's dispatcher.
+fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
+    Ok(match tensor.f_kind()? == kind {
+        true => tensor.shallow_clone(),
+        false => tensor.f_to_kind(kind)?,
+    })
 }
 
 fn check_kinds(loss: &str, (student, teacher): (Kind, Kind)) -> Result<()> {
@@ -87,7 +95,12 @@ pub(super) fn mask_like(
             format!("{got:?}"),
         ));
     }
-    Ok(mask.f_to_device(like.device())?.f_to_kind(like.f_kind()?)?)
+    let device = like.device();
+    let mask = match mask.device() == device {
+        true => mask.shallow_clone(),
+        false => mask.f_to_device(device)?,
+    };
+    in_kind(&mask, like.f_kind()?)
 }
 
 /// `mask_i * mask_j` for each pair of positions: `[batch, length]` to `[batch, length, length]`.

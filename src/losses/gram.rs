@@ -120,7 +120,7 @@ pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
         None => (student.hidden[0], teacher.hidden[0]),
         Some(_) => (student.length, teacher.length),
     };
-    let squares = difference(
+    let mut squares = difference(
         (student.first, student.second, divisors.0),
         (teacher.first, teacher.second, divisors.1),
         |first, second| Ok((first.shallow_clone(), second.f_transpose(1, 2)?)),
@@ -132,7 +132,7 @@ pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
     let positions = [student.batch, student.length];
     let mask = mask_like("mmd", mask, &positions, student.first)?;
     Ok(squares
-        .f_mul(&pairs(&mask)?)?
+        .f_mul_(&pairs(&mask)?)?
         .f_sum(None)?
         .f_div(&count_pairs(&mask)?)?)
 }

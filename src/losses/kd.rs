@@ -67,11 +67,9 @@ pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
 /// ```
 pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     let teacher = &fitting("kd_ce", student, teacher)?;
-    let probabilities = scaled("kd_ce", teacher, temperature)?.f_softmax(-1, None)?;
     let logs = scaled("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
-    Ok(probabilities
-        .f_mul(&logs)?
-        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
+    let probabilities = softmax(scaled("kd_ce", teacher, temperature)?, teacher)?;
+    Ok(products_by_row(&probabilities, &logs)?
         .f_mean(None)?
         .f_neg()?)
 }
@@ -109,11 +107,14 @@ pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
 /// ```
 pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     let teacher = &fitting("kd_kl", student, teacher)?;
-    let teacher = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
-    let divergences = scaled("kd_kl", student, temperature)?
-        .f_log_softmax(-1, None)?
-        .f_kl_div(&teacher, Reduction::None, true)?
-        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+    let logs = scaled("kd_kl", student, temperature)?.f_log_softmax(-1, None)?;
+    let mut teacher_logs = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
+    let differences = teacher_logs.f_sub(&logs)?;
+    let probabilities = match teacher_logs.requires_grad() {
+        true => teacher_logs.f_exp()?,
+        false => teacher_logs.f_exp_()?,
+    };
+    let divergences = products_by_row(&probabilities, &differences)?;
     Ok(match temperature {
         Temperature::Constant(value) => divergences.f_mean(None)?.times(value * value)?,
         Temperature::Each(values) => {
@@ -144,6 +145,24 @@ pub(super) fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> 
         Temperature::Constant(value) => logits.over(*value)?,
         Temperature::Each(values) => logits.f_div(&for_each_class(loss, values, logits)?)?,
     })
+}
+
+/// The softmax of logits `scaled` from those of a model; in place of a scaled copy if there is
+/// one and it has no history. The matrix is one of the largest of a step.
+fn softmax(mut scaled: Tensor, original: &Tensor) -> Result<Tensor> {
+    if scaled.requires_grad() || scaled.data_ptr() == original.data_ptr() {
+        return Ok(scaled.f_softmax(-1, None)?);
+    }
+    let largest = scaled.f_amax([-1i64].as_slice(), true)?;
+    let _ = scaled.f_sub_(&largest)?.f_exp_()?;
+    let sums = scaled.f_sum_dim_intlist([-1i64].as_slice(), true, None)?;
+    Ok(scaled.f_div_(&sums)?)
+}
+
+/// `Σ left · right` over the last dimension, without a tensor of the products.
+fn products_by_row(left: &Tensor, right: &Tensor) -> Result<Tensor> {
+    let rows = left.f_unsqueeze(-2)?.f_matmul(&right.f_unsqueeze(-1)?)?;
+    Ok(rows.f_squeeze_dim(-1)?.f_squeeze_dim(-1)?)
 }
 
 /// Temperatures in a shape that divides the logits; one single number stays as it is.

@@ -173,7 +173,7 @@ fn read_tensor(
         .map_err(|source| Error::io(path, source))?;
     let convert = || match kind {
         // Any byte but 0 is true; libtorch expects only 0 and 1 in memory.
-        Kind::Bool => Tensor::f_from_data_size(&bytes, &sizes, Kind::Uint8)?.is_not(0u8),
+        Kind::Bool => Tensor::f_from_data_size(&bytes, &sizes, Kind::Uint8)?.is_not(0i64),
         kind => Tensor::f_from_data_size(&bytes, &sizes, kind),
     };
     convert().context(|| format!("{}: tensor `{name}`", path.display()))

@@ -51,9 +51,11 @@ impl Attention {
         probabilities: bool,
         train: bool,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let query = self.split(&self.query.forward(hidden)?)?;
-        let key = self.split(&self.key.forward(hidden)?)?;
-        let value = self.split(&self.value.forward(hidden)?)?;
+        let (batch, length, _) = hidden.size3()?;
+        let split = |states: Tensor| self.split(&states, batch, length);
+        let query = split(self.query.forward(hidden)?)?;
+        let key = split(self.key.forward(hidden)?)?;
+        let value = split(self.value.forward(hidden)?)?;
         let mask = mask
             .map(|mask| in_kind(mask, query.f_kind()?))
             .transpose()?;
@@ -92,8 +94,8 @@ impl Attention {
     }
 
     /// `[batch, length, hidden]` to `[batch, heads, length, head size]`.
-    fn split(&self, states: &Tensor) -> Result<Tensor> {
-        let shape = [self.heads, self.head_size];
-        Ok(states.f_unflatten(-1, shape)?.f_transpose(1, 2)?)
+    fn split(&self, states: &Tensor, batch: i64, length: i64) -> Result<Tensor> {
+        let shape = [batch, length, self.heads, self.head_size];
+        Ok(states.f_view(shape)?.f_transpose(1, 2)?)
     }
 }
