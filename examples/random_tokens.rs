@@ -10,6 +10,7 @@ use std::time::Instant;
 use clap::Parser;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use textbrewer::config::Precision;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
@@ -41,6 +42,13 @@ struct Options {
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0)]
     seed: i64,
+    /// In what the models compute: `float32`, `bf16` or `fp16`; losses and weights stay in
+    /// `float32`.
+    #[arg(long, default_value = "float32", value_parser = precision)]
+    precision: Precision,
+    /// The same for the teacher alone; as `--precision` by default.
+    #[arg(long, value_parser = precision)]
+    teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`; a GPU if there is one by default.
     #[arg(long)]
     device: Option<String>,
@@ -129,7 +137,14 @@ fn train_config(options: &Options) -> textbrewer::Result<TrainingConfig> {
     };
     config.output_dir = options.output_dir.clone();
     config.log_dir = options.log_dir.clone();
+    config.precision = options.precision;
+    config.teacher_precision = options.teacher_precision;
     Ok(config)
+}
+
+/// A precision by its name in a configuration.
+fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 /// TextBrewer's recipe: two hidden states, and the similarity of positions (NST) in both.

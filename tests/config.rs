@@ -7,6 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 use serde_json::{json, Value};
 use tch::Device;
+use textbrewer::config::Precision;
 use textbrewer::optim::GroupOptions;
 use textbrewer::{
     DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
@@ -113,7 +114,8 @@ fn every_training_key_is_read_into_its_field() {
         "gradient_accumulation_steps": 2, "ckpt_frequency": 3, "ckpt_epoch_frequency": 4,
         "ckpt_steps": 5, "log_dir": "none", "output_dir": "out", "device": "cuda:1", "fp16": true,
         "fp16_opt_level": "O2", "data_parallel": true, "local_rank": 6, "clip_projections": true,
-        "step_on_remainder": true, "log_interval": null}"#;
+        "step_on_remainder": true, "log_interval": null, "precision": "bf16",
+        "teacher_precision": "fp16"}"#;
     let built = TrainingConfig::default()
         .gradient_accumulation_steps(2)
         .ckpt_frequency(3)
@@ -128,7 +130,9 @@ fn every_training_key_is_read_into_its_field() {
         .local_rank(6)
         .clip_projections(true)
         .step_on_remainder(true)
-        .log_interval(None);
+        .log_interval(None)
+        .precision(Precision::Bf16)
+        .teacher_precision(Precision::Fp16);
     let read = TrainingConfig::from_json_str(json).unwrap();
     assert_eq!(read, built);
     // Fields one by one: a setter and a reader could be wrong in the same way.
@@ -146,6 +150,10 @@ fn every_training_key_is_read_into_its_field() {
     assert_eq!((read.device, read.local_rank), (Device::Cuda(1), 6));
     assert!(read.fp16 && read.data_parallel && read.clip_projections && read.step_on_remainder);
     assert_eq!(read.fp16_opt_level, "O2");
+    assert_eq!(
+        (read.precision, read.teacher_precision),
+        (Precision::Bf16, Some(Precision::Fp16))
+    );
     assert_eq!(
         TrainingConfig::from_json_str(&read.to_json_string().unwrap()).unwrap(),
         read
@@ -289,7 +297,9 @@ data_parallel               : false
 local_rank                  : -1
 clip_projections            : false
 step_on_remainder           : false
-log_interval                : 20"
+log_interval                : 20
+precision                   : float32
+teacher_precision           : null"
     );
     let config = DistillationConfig::default()
         .temperature(8.0)
@@ -415,6 +425,14 @@ fn distillation() -> impl Strategy<Value = DistillationConfig> {
         })
 }
 
+fn precision() -> impl Strategy<Value = Precision> {
+    prop_oneof![
+        Just(Precision::Float32),
+        Just(Precision::Bf16),
+        Just(Precision::Fp16)
+    ]
+}
+
 fn training() -> impl Strategy<Value = TrainingConfig> {
     (
         (1..u64::MAX, 1..u64::MAX, 1..u64::MAX),
@@ -423,8 +441,9 @@ fn training() -> impl Strategy<Value = TrainingConfig> {
         prop_oneof![Just(Device::Cpu), (0..16usize).prop_map(Device::Cuda)],
         any::<[bool; 4]>(),
         any::<i64>(),
+        (precision(), option::of(precision())),
     )
-        .prop_map(|(counts, steps, texts, device, on, rank)| {
+        .prop_map(|(counts, steps, texts, device, on, rank, precisions)| {
             let mut config = TrainingConfig::default()
                 .gradient_accumulation_steps(counts.0)
                 .ckpt_frequency(counts.1)
@@ -438,7 +457,9 @@ fn training() -> impl Strategy<Value = TrainingConfig> {
                 .data_parallel(on[1])
                 .clip_projections(on[2])
                 .step_on_remainder(on[3])
-                .local_rank(rank);
+                .local_rank(rank)
+                .precision(precisions.0)
+                .teacher_precision(precisions.1);
             config.log_dir = texts.0.map(PathBuf::from);
             config
         })

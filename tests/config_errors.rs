@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::path::Path;
 
 use tch::{Cuda, Device};
+use textbrewer::config::Precision;
 use textbrewer::{
     DistillationConfig, Error, IntermediateMatch, ProjectionSpec, Result, SchedulerSpec,
     TrainingConfig,
@@ -43,8 +44,8 @@ fn unknown_keys_are_named_with_their_place() {
         "JSON text: ckpt_frequancy: unknown field `ckpt_frequancy`, expected one of \
          `gradient_accumulation_steps`, `ckpt_frequency`, `ckpt_epoch_frequency`, `ckpt_steps`, \
          `log_dir`, `output_dir`, `device`, `fp16`, `fp16_opt_level`, `data_parallel`, \
-         `local_rank`, `clip_projections`, `step_on_remainder`, `log_interval` \
-         at line 1 column 17"
+         `local_rank`, `clip_projections`, `step_on_remainder`, `log_interval`, `precision`, \
+         `teacher_precision` at line 1 column 17"
     );
     assert_eq!(
         distillation("{\n  \"temperature\": 4,\n  \"tmp\": 1\n}"),
@@ -341,6 +342,15 @@ fn training_values_that_cannot_work_are_refused() {
         .log_interval(None)
         .validate()
         .unwrap();
+    // What the level means is asked only where `fp16` is true, as in TextBrewer.
+    config().fp16_opt_level("none").validate().unwrap();
+    for level in ["O0", "O1", "O2", "O3"] {
+        config()
+            .fp16(true)
+            .fp16_opt_level(level)
+            .validate()
+            .unwrap();
+    }
     let zero = "must be at least 1, is 0";
     let empty = "must not be empty; give a folder";
     for (config, field, reason) in [
@@ -359,6 +369,16 @@ fn training_values_that_cannot_work_are_refused() {
         (config().log_interval(0), "log_interval", zero),
         (config().log_dir(""), "log_dir", empty),
         (config().output_dir(""), "output_dir", empty),
+        (
+            config().fp16(true).precision(Precision::Bf16),
+            "fp16",
+            "is true, and `precision` is `bf16`; give one of them",
+        ),
+        (
+            config().fp16(true).fp16_opt_level("O4"),
+            "fp16_opt_level",
+            "must be one of O0, O1, O2, O3, is `O4`",
+        ),
     ] {
         assert_eq!(
             refused(config.validate()),
@@ -522,11 +542,6 @@ fn matches_that_cannot_work_are_refused() {
 #[test]
 fn keys_whose_capability_is_missing_parse_and_are_refused_by_name() {
     for (key, value, remedy) in [
-        (
-            "fp16",
-            "true",
-            "set it to false; training then runs in the precision of the models' weights",
-        ),
         (
             "data_parallel",
             "true",

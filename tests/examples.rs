@@ -61,12 +61,19 @@ fn random_tokens_saves_its_student() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(executable("random_tokens"));
     command.args(["--epochs", "1", "--batch-size", "100", "--device", "cpu"]);
+    command.args(["--precision", "bf16", "--teacher-precision", "float32"]);
     let finished = finish({
         command.arg("--output-dir").arg(folder.path());
         command
     });
     assert_eq!(finished.code, Some(0), "{}", finished.err);
     assert!(folder.path().join("gs1.safetensors").exists());
+    for line in [
+        "precision                   : bf16",
+        "teacher_precision           : float32",
+    ] {
+        assert!(finished.out.contains(line), "{}", finished.out);
+    }
     // Parameters, megabytes, milliseconds.
     let [teacher, student] = ["teacher ", "student "].map(|name| numbers(&finished.out, name));
     assert!(teacher[0] > student[0], "{}", finished.out);

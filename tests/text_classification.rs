@@ -291,6 +291,15 @@ fn configurations_come_from_files() {
     assert_eq!(finished.out.matches("epoch ").count(), 4);
     assert!(!Path::new("unused").exists(), "--output-dir goes first");
 
+    // The command line goes before the file here too.
+    bench.write("train.json", r#"{"fp16": true}"#);
+    let both = format!("{arguments} --precision bf16 --teacher-precision float32");
+    bench.fails_with(&both, &["fp16: is true, and `precision` is `bf16`"]);
+    bench.write("train.json", r#"{"precision": "fp16"}"#);
+    let finished = bench.run(&both);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    bench.fails_with(&format!("{arguments} --precision half"), &["half"]);
+
     bench.write("train.json", r#"{"ckpt_frequence": 2}"#);
     bench.fails_with(arguments, &["error: ", "train.json", "ckpt_frequence"]);
     let both = format!("{arguments} --temperature 2");

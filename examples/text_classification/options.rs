@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{value_parser, Parser};
+use textbrewer::config::Precision;
 use textbrewer::{DistillationConfig, IntermediateMatch, TrainingConfig};
 
 /// Distils a pretrained BERT into a few of its own layers, on sentences with two labels.
@@ -68,12 +69,20 @@ pub struct Options {
     /// A DistillationConfig in JSON, in place of this example's.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["temperature", "hard_label_weight"])]
     pub distill_config: Option<PathBuf>,
-    /// A TrainingConfig in JSON; `--device`, `--output-dir` and `--log-dir` go before it.
+    /// A TrainingConfig in JSON; `--precision`, `--teacher-precision`, `--device`,
+    /// `--output-dir` and `--log-dir` go before it.
     #[arg(long, value_name = "FILE")]
     pub train_config: Option<PathBuf>,
     /// Seed of new weights, dropout and the order of the sentences.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub seed: u32,
+    /// In what every model is trained: `float32`, `bf16` or `fp16`. Losses and weights are
+    /// in `float32` always, and so are the evaluations [default: float32].
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    pub precision: Option<Precision>,
+    /// In what the teacher runs while a student is distilled; as `--precision` by default.
+    #[arg(long, value_name = "NAME", value_parser = precision)]
+    pub teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`; a GPU if there is one by default.
     #[arg(long)]
     pub device: Option<String>,
@@ -107,6 +116,12 @@ impl Options {
         if self.log_dir.is_some() {
             config.log_dir = self.log_dir.clone();
         }
+        if let Some(precision) = self.precision {
+            config.precision = precision;
+        }
+        if self.teacher_precision.is_some() {
+            config.teacher_precision = self.teacher_precision;
+        }
         config.validate()?;
         Ok(config)
     }
@@ -133,4 +148,9 @@ impl Options {
             .hard_label_weight(self.hard_label_weight)
             .intermediate_matches(matches))
     }
+}
+
+/// A precision by its name in a configuration.
+fn precision(name: &str) -> Result<Precision, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }

@@ -122,10 +122,6 @@ fn what_is_not_there_yet_is_refused_by_name() {
     let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
     let table = [
         (
-            base().fp16(true),
-            "`fp16` = true is not supported yet: set it to false",
-        ),
-        (
             base().data_parallel(true),
             "`data_parallel` = true is not supported yet: set it to false",
         ),
