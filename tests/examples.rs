@@ -45,6 +45,7 @@ fn each_explains_its_options() {
         ("emd", "--reestimate"),
         ("split_batches", "--examples"),
         ("bench_step", "--shape"),
+        ("resume", "--output-dir"),
     ] {
         let help = output(example, "--help");
         assert!(help.contains("Usage:"), "{example}: {help}");

@@ -42,6 +42,9 @@ fn distiller<'a>(
     general(teacher, student, config, distill_config).unwrap()
 }
 
+/// How many epochs of the five batches begin in an interval.
+const EPOCHS: i64 = INTERVAL as i64 / 5;
+
 fn nets() -> (Net, Net) {
     (Net::new(4, 5, 0.1), Net::new(2, 5, 0.2))
 }
@@ -173,8 +176,9 @@ fn the_engine_makes_no_tensor_in_a_step() {
     let (engine, _) = engine_steps();
     let (plain, _) = plain_steps();
     let own = engine.allocations - plain.allocations;
-    // The values that are read together, and the same as double.
-    assert!(own <= 2, "{own} tensors in {INTERVAL} steps");
+    // The values that are read together, and the same as double; and at the beginning of an
+    // epoch the state of the random generator, to come back to.
+    assert!(own <= 2 + EPOCHS, "{own} tensors in {INTERVAL} steps");
 }
 
 #[test]
@@ -187,7 +191,7 @@ fn memory_does_not_grow_with_the_steps() {
 #[test]
 fn the_engine_allocates_little() {
     let own = engine_steps().1.count_total as i64 - plain_steps().1.count_total as i64;
-    let most = 25 * INTERVAL as i64;
+    let most = 25 * INTERVAL as i64 + 10 * EPOCHS;
     assert!(
         own <= most,
         "{own} allocations in {INTERVAL} steps, {most} are known"

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::Result;
 
 use super::order::{BatchIndices, BatchOrder};
-use super::{not_started, DataLoader};
+use super::{advance, not_started, DataLoader};
 
 /// Gives batches that a closure makes of a few examples each.
 ///
@@ -92,6 +92,11 @@ where
         let pick = |&index: &usize| self.examples.get(index);
         let examples: Vec<&E> = indices.iter().filter_map(pick).collect();
         (self.collate)(&examples).map(Some)
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        let rest = self.rest.as_mut().ok_or_else(not_started)?;
+        Ok(advance(rest, batches))
     }
 }
 

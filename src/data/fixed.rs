@@ -7,9 +7,9 @@ use tch::Device;
 use crate::{Batch, Result};
 
 use super::order::Order;
-use super::{not_started, DataLoader};
+use super::{advance, not_started, DataLoader};
 
-/// What [`DataLoader::fixed`] returns.
+/// What [`DataLoader::fixed`] returns: the batches of the loader's epoch 1 in every epoch.
 ///
 /// ```
 /// use tch::Tensor;
@@ -77,7 +77,8 @@ where
                 .loader
                 .num_batches()
                 .map_or(usize::MAX, |n| n.saturating_add(1));
-            let collected = self.loader.epoch(epoch)?.take(limit);
+            // Whichever epoch is asked for: a run that is resumed gets the batches that it had.
+            let collected = self.loader.epoch(1)?.take(limit);
             let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
             self.batches = collected.collect::<Result<_>>()?;
         }
@@ -92,6 +93,11 @@ where
         self.last = index.map(|index| index as u64);
         let batch = index.and_then(|index| self.batches.get(index));
         batch.map(|batch| batch.to_device(Device::Cpu)).transpose()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        let rest = self.rest.as_mut().ok_or_else(not_started)?;
+        Ok(advance(rest, batches))
     }
 
     fn keeps_batches(&self) -> bool {

@@ -49,6 +49,11 @@ where
         let batch = self.loader.next_batch()?;
         batch.map(&mut self.convert).transpose()
     }
+
+    /// Nothing is converted.
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.loader.skip(batches)
+    }
 }
 
 impl<L: fmt::Debug, F> fmt::Debug for Map<L, F> {

@@ -105,6 +105,36 @@ pub trait DataLoader {
     /// error. The loaders of this crate also return an error when no epoch was begun.
     fn next_batch(&mut self) -> Result<Option<Self::Batch>>;
 
+    /// Passes over the next `batches` batches of the epoch, and says how many there were:
+    /// fewer only at its end.
+    ///
+    /// A run that is resumed begins its epoch anew and passes over what it has had, so this
+    /// has to end where [`next_batch`](Self::next_batch) as many times would. As provided it
+    /// makes the batches; loaders that can tell what they would be need not.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, VecLoader};
+    ///
+    /// let mut loader = VecLoader::new((0..5i64).map(Tensor::from).collect())?;
+    /// loader.start_epoch(1)?;
+    /// assert_eq!(loader.skip(3)?, 3);
+    /// assert_eq!(loader.next_batch()?.map(|batch| batch.int64_value(&[])), Some(3));
+    /// assert_eq!(loader.skip(3)?, 1);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        for skipped in 0..batches {
+            if self.next_batch()?.is_none() {
+                return Ok(skipped);
+            }
+        }
+        Ok(batches)
+    }
+
     /// Begins an epoch and gives its batches, for a `for` loop, which the first error ends.
     ///
     /// # Errors
@@ -228,6 +258,10 @@ impl<L: DataLoader + ?Sized> DataLoader for &mut L {
         (**self).next_batch()
     }
 
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        (**self).skip(batches)
+    }
+
     fn keeps_batches(&self) -> bool {
         (**self).keeps_batches()
     }
@@ -252,6 +286,10 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
         (**self).next_batch()
     }
 
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        (**self).skip(batches)
+    }
+
     fn keeps_batches(&self) -> bool {
         (**self).keeps_batches()
     }
@@ -259,6 +297,15 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
     fn batch_id(&self) -> Option<u64> {
         (**self).batch_id()
     }
+}
+
+/// Passes over what an iterator has left, at most this much; how much there was.
+fn advance(rest: &mut impl Iterator, batches: u64) -> u64 {
+    let mut skipped = 0;
+    while skipped < batches && rest.next().is_some() {
+        skipped += 1;
+    }
+    skipped
 }
 
 /// What the loaders say that are asked for a batch outside of an epoch.

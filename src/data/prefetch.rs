@@ -46,6 +46,8 @@ pub struct Prefetch<L: DataLoader> {
     last: Option<u64>,
     // The loader is here between epochs and in the worker during one.
     loader: Option<L>,
+    /// The epoch under way, until a batch of it was taken.
+    untouched: Option<u64>,
     worker: Option<Worker<L>>,
 }
 
@@ -65,6 +67,7 @@ impl<L: DataLoader> Prefetch<L> {
             keeps_batches: loader.keeps_batches(),
             last: None,
             loader: Some(loader),
+            untouched: None,
             worker: None,
         }
     }
@@ -100,32 +103,14 @@ where
     /// As the loader's own; when it panicked in the epoch before; when no thread can be
     /// started.
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.stop()?;
-        let lost = || Error::other("the prefetched loader was lost; make a new one");
-        self.loader.as_mut().ok_or_else(lost)?.start_epoch(epoch)?;
-        let mut loader = self.loader.take().ok_or_else(lost)?;
-        let (sender, batches) = sync_channel(self.depth);
-        let work = move || {
-            loop {
-                let batch = loader.next_batch();
-                let batch = batch.map(|batch| batch.map(|batch| (batch, loader.batch_id())));
-                let is_last = matches!(batch, Ok(None));
-                if sender.send(batch).is_err() || is_last {
-                    break;
-                }
-            }
-            loader
-        };
-        let builder = thread::Builder::new().name("prefetch".to_owned());
-        let thread = builder
-            .spawn(work)
-            .map_err(|error| Error::other(format!("no thread to prefetch batches in: {error}")))?;
-        self.worker = Some(Worker { batches, thread });
+        self.begin(epoch, 0)?;
+        self.untouched = Some(epoch);
         Ok(())
     }
 
     fn next_batch(&mut self) -> Result<Option<L::Batch>> {
         self.last = None;
+        self.untouched = None;
         let Some(worker) = &self.worker else {
             // Before the first epoch, or after one; without a loader its error is known.
             return match &mut self.loader {
@@ -146,12 +131,60 @@ where
         }
     }
 
+    /// At the start of an epoch the loader itself passes over the batches, before any is made.
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        if let Some(epoch) = self.untouched.take() {
+            return self.begin(epoch, batches);
+        }
+        for skipped in 0..batches {
+            if self.next_batch()?.is_none() {
+                return Ok(skipped);
+            }
+        }
+        Ok(batches)
+    }
+
     fn keeps_batches(&self) -> bool {
         self.keeps_batches
     }
 
     fn batch_id(&self) -> Option<u64> {
         self.last
+    }
+}
+
+impl<L> Prefetch<L>
+where
+    L: DataLoader + Send + 'static,
+    L::Batch: Send,
+{
+    /// Begins an epoch, passes over its first batches, and has the rest made ahead.
+    fn begin(&mut self, epoch: u64, skip: u64) -> Result<u64> {
+        self.untouched = None;
+        self.stop()?;
+        let lost = || Error::other("the prefetched loader was lost; make a new one");
+        let loader = self.loader.as_mut().ok_or_else(lost)?;
+        loader.start_epoch(epoch)?;
+        let skipped = loader.skip(skip)?;
+        let mut loader = self.loader.take().ok_or_else(lost)?;
+        let (sender, batches) = sync_channel(self.depth);
+        let work = move || {
+            loop {
+                let batch = loader.next_batch();
+                let batch = batch.map(|batch| batch.map(|batch| (batch, loader.batch_id())));
+                let is_last = matches!(batch, Ok(None));
+                if sender.send(batch).is_err() || is_last {
+                    break;
+                }
+            }
+            loader
+        };
+        let builder = thread::Builder::new().name("prefetch".to_owned());
+        let thread = builder
+            .spawn(work)
+            .map_err(|error| Error::other(format!("no thread to prefetch batches in: {error}")))?;
+        self.worker = Some(Worker { batches, thread });
+        Ok(skipped)
     }
 }
 

@@ -206,6 +206,18 @@ impl<B> Task<'_, B> {
         batch.ok_or_else(|| self.is_empty())
     }
 
+    fn skip(&mut self) -> Result<()> {
+        let mut skipped = self.loader.skip(1);
+        if let Ok(0) = skipped {
+            self.start(self.epoch + 1)?;
+            skipped = self.loader.skip(1);
+        }
+        match skipped.map_err(|error| self.error(error))? {
+            0 => Err(self.is_empty()),
+            _ => Ok(()),
+        }
+    }
+
     fn error(&self, error: Error) -> Error {
         Error::Task {
             task: self.name.clone(),
@@ -268,6 +280,17 @@ impl<B> DataLoader for TaskLoader<'_, B> {
         let id = task.loader.batch_id();
         self.last = id.and_then(|id| id.checked_mul(tasks)?.checked_add(index as u64));
         Ok(Some(TaskBatch::new(task.name.as_str(), batch)))
+    }
+
+    /// No batch is made: the tasks are drawn, and their loaders pass over one batch each time.
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.last = None;
+        for _ in 0..batches {
+            let index = self.next_task()?;
+            let task = self.tasks.get_mut(index).ok_or_else(not_started)?;
+            task.skip()?;
+        }
+        Ok(batches)
     }
 
     /// Whether all tasks' loaders do.

@@ -6,7 +6,7 @@ use crate::error::Context;
 use crate::{Error, Result};
 
 use super::order::{BatchIndices, BatchOrder};
-use super::{not_started, DataLoader};
+use super::{advance, not_started, DataLoader};
 
 /// Gives batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
 ///
@@ -108,6 +108,11 @@ impl DataLoader for TensorLoader {
         let indices = self.rest.as_mut().ok_or_else(not_started)?.next();
         let select = |indices: Vec<usize>| rows(&self.tensors, &indices);
         indices.map(select).transpose()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        let rest = self.rest.as_mut().ok_or_else(not_started)?;
+        Ok(advance(rest, batches))
     }
 }
 

@@ -5,7 +5,7 @@ use tch::Device;
 use crate::{Batch, Result};
 
 use super::order::Order;
-use super::{not_started, DataLoader};
+use super::{advance, not_started, DataLoader};
 
 /// Gives the batches of a vector, in their order or shuffled.
 ///
@@ -81,6 +81,11 @@ impl<B: Batch> DataLoader for VecLoader<B> {
         self.last = index.map(|index| index as u64);
         let batch = index.and_then(|index| self.batches.get(index));
         batch.map(|batch| batch.to_device(self.device)).transpose()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        let rest = self.rest.as_mut().ok_or_else(not_started)?;
+        Ok(advance(rest, batches))
     }
 
     fn keeps_batches(&self) -> bool {

@@ -1,7 +1,10 @@
 //! One teacher, one student, logits only.
 
+use std::collections::BTreeMap;
+
 use tch::nn::VarStore;
 
+use super::state::by_key;
 use super::{
     Distiller, DistillerBuilder, HardLabels, LossReport, OnePair, Pair, Parts, SoftLabels,
     StepInfo, TeacherCache,
@@ -43,6 +46,7 @@ pub struct BasicDistiller<'a, B, S: ?Sized> {
     config: TrainingConfig,
     soft_labels: SoftLabels,
     hard_labels: HardLabels,
+    description: BTreeMap<String, String>,
 }
 
 impl<'a, B, S: Model<B> + ?Sized> BasicDistiller<'a, B, S> {
@@ -69,6 +73,7 @@ impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for BasicDistiller<'a, B, S> {
         Ok(BasicDistiller {
             soft_labels: SoftLabels::new(&parts.distill_config, &parts.presets)?,
             hard_labels: HardLabels::new(&parts.distill_config, &parts.presets)?,
+            description: by_key(&parts.distill_config),
             pair: parts.pair,
             config: parts.train_config,
         })
@@ -99,6 +104,10 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
 
     fn variables(&self) -> &VarStore {
         self.pair.variables()
+    }
+
+    fn description(&self) -> BTreeMap<String, String> {
+        self.description.clone()
     }
 
     fn teacher_cache(&self) -> Option<&TeacherCache> {

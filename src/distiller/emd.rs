@@ -10,15 +10,17 @@ mod layer_weights;
 
 pub use config::{EmdConfig, LayerWeights};
 
+use std::collections::BTreeMap;
 use std::slice;
 
 use tch::nn::VarStore;
+use tch::Tensor;
 
 use self::layer_costs::{LayerCosts, MatchedFeature};
 use self::layer_weights::Weights;
 use crate::distiller::{
-    Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts, SharedLosses, StepInfo,
-    TeacherCache,
+    group_state, load_group_state, Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts,
+    SharedLosses, StepInfo, TeacherCache,
 };
 use crate::optim::ParamGroup;
 use crate::transport::{self, TransportPlan};
@@ -26,6 +28,14 @@ use crate::weights::state_dict;
 use crate::{
     AdaptorOutput, Batch, Error, MatchLoss, Model, Presets, Projection, Result, TrainingConfig,
 };
+
+/// The names of the layers' weights among what has to be kept.
+const TEACHER_WEIGHTS: &str = "layer_weights.teacher";
+const STUDENT_WEIGHTS: &str = "layer_weights.student";
+
+fn is_layer_weights(name: &str) -> bool {
+    name == TEACHER_WEIGHTS || name == STUDENT_WEIGHTS
+}
 
 /// Every student layer learns from every teacher layer, as much as is cheap:
 /// [BERT-EMD](https://arxiv.org/abs/2010.06133).
@@ -57,8 +67,8 @@ use crate::{
 /// averaged before the softmax; a layer of weight 0 has the unit cost of its cheapest
 /// cell; unit costs count as at least 10⁻⁶ of their sum, so that a layer which costs nothing
 /// has a finite ratio. The authors' published program instead divides each feature's ratios by
-/// their sum, without a softmax, and then averages. Weights belong to no checkpoint: a new
-/// distiller starts from uniform ones.
+/// their sum, without a softmax, and then averages. A new distiller starts from uniform weights,
+/// a run that is resumed from those it had.
 ///
 /// # Layers and sizes
 /// All layers that the adaptors return take part, and the two models may return any numbers of
@@ -350,6 +360,32 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
                 .push(ParamGroup::new("emd_projection", parameters).options(spec.options.clone()));
         }
         groups
+    }
+
+    fn description(&self) -> BTreeMap<String, String> {
+        let mut description = self.shared.description();
+        description.insert("emd_config".to_owned(), format!("{:?}", self.emd_config));
+        description
+    }
+
+    /// The projections, and the weights of layers once there are some.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = group_state(&self.extra_groups());
+        if let Some((teacher, student)) = self.layer_weights() {
+            state.insert(TEACHER_WEIGHTS.to_owned(), Tensor::f_from_slice(teacher)?);
+            state.insert(STUDENT_WEIGHTS.to_owned(), Tensor::f_from_slice(student)?);
+        }
+        Ok(state)
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let of_groups = state.iter().filter(|(name, _)| !is_layer_weights(name));
+        let of_groups = of_groups.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        let weights =
+            Weights::from_tensors(state.get(TEACHER_WEIGHTS), state.get(STUDENT_WEIGHTS))?;
+        load_group_state(&self.extra_groups(), &of_groups.collect())?;
+        self.weights = weights;
+        Ok(())
     }
 
     fn teacher_cache(&self) -> Option<&TeacherCache> {

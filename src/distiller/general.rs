@@ -1,5 +1,6 @@
 //! One teacher, one student, logits and intermediate features.
 
+use std::collections::BTreeMap;
 use std::slice;
 
 use tch::nn::VarStore;
@@ -112,6 +113,10 @@ impl<B: Batch, S: ?Sized> Distiller for GeneralDistiller<'_, B, S> {
 
     fn extra_groups(&self) -> Vec<ParamGroup> {
         self.losses.matches().param_groups()
+    }
+
+    fn description(&self) -> BTreeMap<String, String> {
+        self.losses.description()
     }
 
     fn teacher_cache(&self) -> Option<&TeacherCache> {

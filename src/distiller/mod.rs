@@ -20,6 +20,7 @@ mod pair;
 mod report;
 mod shared_losses;
 mod soft_labels;
+mod state;
 mod step;
 mod teacher;
 mod trainer;
@@ -41,11 +42,15 @@ pub(crate) use report::{without_dimensions, TOTAL_LOSS};
 pub use report::{LossReport, LossTerm};
 pub use shared_losses::SharedLosses;
 pub use soft_labels::SoftLabels;
+pub use state::{group_state, load_group_state};
 pub use step::{StepInfo, WeightSchedule};
 pub use teacher::{Teacher, Teachers, TeachersOutput};
 pub use trainer::{BasicTrainer, BasicTrainerBuilder};
 
+use std::collections::BTreeMap;
+
 use tch::nn::VarStore;
+use tch::Tensor;
 
 use crate::optim::ParamGroup;
 use crate::{Batch, DataLoader, Result, Run, TrainingConfig};
@@ -116,6 +121,30 @@ pub trait Distiller {
     /// in no checkpoint and, unless the configuration says so, not clipped.
     fn extra_groups(&self) -> Vec<ParamGroup> {
         Vec::new()
+    }
+
+    /// The tensors that a run needs to go on, besides the student's variables and what the
+    /// optimizer remembers: those of [`extra_groups`](Self::extra_groups) by themselves. A
+    /// distiller that learns something else adds it, under names of its own.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(group_state(&self.extra_groups()))
+    }
+
+    /// Puts back a copy of what [`state`](Self::state) gave.
+    ///
+    /// # Errors
+    /// When a name, shape or kind does not fit; then nothing is changed.
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        load_group_state(&self.extra_groups(), state)
+    }
+
+    /// What has to be the same when a run is resumed, besides the training configuration:
+    /// any keys and values. The distillers of this crate give their `DistillationConfig`.
+    fn description(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// Where teacher outputs are kept, if they are. The engine then gives every batch a

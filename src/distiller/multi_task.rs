@@ -125,6 +125,10 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTaskDistiller<'_, B, S> {
         self.losses.matches().param_groups()
     }
 
+    fn description(&self) -> BTreeMap<String, String> {
+        self.losses.description()
+    }
+
     fn teacher_cache(&self) -> Option<&TeacherCache> {
         self.cache.as_ref()
     }

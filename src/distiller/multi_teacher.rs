@@ -1,5 +1,6 @@
 //! Several teachers of one task, one student.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tch::nn::VarStore;
@@ -101,6 +102,10 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTeacherDistiller<'_, B, S> {
 
     fn extra_groups(&self) -> Vec<ParamGroup> {
         self.losses.matches().param_groups()
+    }
+
+    fn description(&self) -> BTreeMap<String, String> {
+        self.losses.description()
     }
 
     fn teacher_cache(&self) -> Option<&TeacherCache> {

@@ -1,8 +1,11 @@
 //! The losses that distillers have in common.
 
+use std::collections::BTreeMap;
+
 use tch::nn::VarStore;
 use tch::Device;
 
+use super::state::by_key;
 use super::{HardLabels, LossReport, Matches, SoftLabels, StepInfo};
 use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
 
@@ -42,6 +45,7 @@ pub struct SharedLosses {
     matches: Matches,
     hard_labels: HardLabels,
     warned_of_logits: bool,
+    description: BTreeMap<String, String>,
 }
 
 impl SharedLosses {
@@ -62,6 +66,7 @@ impl SharedLosses {
             matches: Matches::new(config, presets, device, teachers)?,
             hard_labels: HardLabels::new(config, presets)?,
             warned_of_logits: false,
+            description: by_key(config),
         })
     }
 
@@ -93,6 +98,11 @@ impl SharedLosses {
     /// The intermediate matches, with their projections.
     pub fn matches(&self) -> &Matches {
         &self.matches
+    }
+
+    /// The configuration, for [`Distiller::description`](super::Distiller::description).
+    pub fn description(&self) -> BTreeMap<String, String> {
+        self.description.clone()
     }
 
     /// The parameters of the projections.

@@ -1,12 +1,11 @@
-//! Saving the student, and telling the callback of it.
+//! What a callback is told of a checkpoint, and what it can say.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
-use crate::{weights, Error, Result};
+use crate::{Error, Result};
 
 /// Whether training goes on after a callback.
 ///
@@ -76,18 +75,9 @@ pub struct CheckpointInfo {
     pub mean_losses: BTreeMap<String, f64>,
 }
 
-/// Makes the folder and tries that files can be written there, so that a wrong path ends a
-/// run at its start and not at its first checkpoint.
-pub(super) fn prepare(folder: &Path) -> Result<()> {
-    let failed = |error| unwritable(Error::io(folder, error));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    tempfile::tempfile_in(folder).map_err(failed)?;
-    Ok(())
-}
-
 /// A finite loss can have a gradient that is not, and the step after it ruins the weights.
 /// All variables are asked about together, so that the device is waited for once.
-fn check_finite(state: &[(String, Tensor)], step: u64) -> Result<()> {
+pub(super) fn check_finite(state: &[(String, Tensor)], step: u64) -> Result<()> {
     let trained: Vec<_> = state.iter().filter(|(_, t)| t.requires_grad()).collect();
     if trained.is_empty() {
         return Ok(());
@@ -103,26 +93,4 @@ fn check_finite(state: &[(String, Tensor)], step: u64) -> Result<()> {
         }),
         None => Ok(()),
     }
-}
-
-/// The path alone does not say which key to change.
-fn unwritable(error: Error) -> Error {
-    match error {
-        Error::Io { path, source } => {
-            let reason = format!("{source}; choose a folder that can be written (`output_dir`)");
-            let source = std::io::Error::new(source.kind(), reason);
-            Error::Io { path, source }
-        }
-        other => other,
-    }
-}
-
-/// Writes `gs{step}.safetensors` whole or not at all.
-pub(super) fn save(folder: &Path, step: u64, variables: &VarStore) -> Result<PathBuf> {
-    let path = folder.join(format!("gs{step}.safetensors"));
-    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
-    let state = weights::state_dict(variables);
-    check_finite(&state, step)?;
-    weights::save(&path, &state, &metadata).map_err(unwritable)?;
-    Ok(path)
 }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::NonFinite;
+use crate::checkpoint::Progress as CheckpointProgress;
 use crate::distiller::{without_dimensions, TOTAL_LOSS};
 use crate::logging::LogSink;
 use crate::{Error, LossReport, Result};
@@ -15,6 +17,9 @@ pub(super) struct PendingLosses {
     latest: BTreeMap<String, f64>,
     /// Sum and number of the values since the last [`take_means`](Self::take_means).
     sums: BTreeMap<String, (f64, u64)>,
+    /// Whether a value that is not finite is only noted.
+    notes: bool,
+    noted: Option<NonFinite>,
 }
 
 #[derive(Debug)]
@@ -42,6 +47,31 @@ impl PendingLosses {
         Ok(())
     }
 
+    /// From now on values that are not finite are no error.
+    pub(super) fn only_note(&mut self) {
+        self.notes = true;
+    }
+
+    /// What was noted.
+    pub(super) fn noted(&self) -> Option<&NonFinite> {
+        self.noted.as_ref()
+    }
+
+    fn note(&mut self, error: Error) {
+        let Error::NonFiniteLoss { term, step, value } = error else {
+            return;
+        };
+        log::warn!(
+            "`{term}` is {value} at training step {step}; a step with such a gradient is left out"
+        );
+        let noted = self.noted.get_or_insert(NonFinite {
+            term,
+            step,
+            batches: 0,
+        });
+        noted.batches += 1;
+    }
+
     pub(super) fn len(&self) -> u64 {
         self.steps.len() as u64
     }
@@ -49,6 +79,20 @@ impl PendingLosses {
     /// The values of the last step that was read, by name.
     pub(super) fn latest(&self) -> &BTreeMap<String, f64> {
         &self.latest
+    }
+
+    /// What has to be kept when the run is interrupted, all values having been read.
+    pub(super) fn add_to(&self, progress: &mut CheckpointProgress) {
+        // JSON has no other numbers.
+        let finite = self.latest.iter().filter(|(_, value)| value.is_finite());
+        progress.losses = finite.map(|(name, value)| (name.clone(), *value)).collect();
+        progress.sums = self.sums.clone();
+    }
+
+    /// Goes on where it was interrupted.
+    pub(super) fn resume(&mut self, progress: &CheckpointProgress) {
+        self.latest = progress.losses.clone();
+        self.sums = progress.sums.clone();
     }
 
     /// The means of what was read since this was last called, by name.
@@ -81,8 +125,16 @@ impl PendingLosses {
             for (name, value) in &named {
                 log_to(sinks, name, *value, step.forward_step);
             }
-            first_bad = first_bad.and(check_finite(&named, step.forward_step));
-            for (name, value) in &named {
+            let checked = check_finite(&named, step.forward_step);
+            match checked {
+                Err(error) if self.notes => self.note(error),
+                checked => first_bad = first_bad.and(checked),
+            }
+            // Where they are only noted, means are of the others.
+            let averaged = named
+                .iter()
+                .filter(|(_, value)| value.is_finite() || !self.notes);
+            for (name, value) in averaged {
                 let (sum, count) = self.sums.entry((*name).clone()).or_default();
                 *sum += value;
                 *count += 1;

@@ -1,5 +1,6 @@
 //! When to step and when to save: arithmetic only, so that it can be tested alone.
 
+use crate::checkpoint::Progress;
 use crate::{Error, Result, TrainingConfig};
 
 /// How long a run is.
@@ -74,6 +75,17 @@ impl Plan {
         match self.length {
             Length::Epochs { epochs, .. } => epoch < epochs,
             Length::Steps(_) => true,
+        }
+    }
+
+    /// Whether a run that has come this far has nothing left to do: batches left over at the
+    /// end make no step, but their losses are logged.
+    pub(crate) fn is_complete_after(&self, progress: &Progress) -> bool {
+        match self.length {
+            Length::Epochs { epochs, batches } => {
+                progress.epoch > epochs || (progress.epoch == epochs && progress.batch >= batches)
+            }
+            Length::Steps(steps) => progress.global_step >= steps,
         }
     }
 

@@ -1,16 +1,21 @@
-//! The description of a training run, and the loop.
+//! The description of a training run.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use tch::Tensor;
 
-use super::checkpoint::{self, CheckpointInfo, Flow};
+use super::checkpoint::CheckpointInfo;
 use super::existing;
 use super::losses::PendingLosses;
 use super::plan::{Length, Plan};
-use super::training::{no_batch, Callback, Feed, Postprocessing, Training};
-use super::TrainSummary;
+use super::random::Random;
+use super::resume::{self, About};
+use super::saving::Saving;
+use super::survival::{Begin, Survival};
+use super::training::{no_batch, Callback, Feed, Position, Postprocessing, Training};
+use super::{TrainSummary, Verdict};
+use crate::checkpoint::Store;
 use crate::config::Precision;
 use crate::distiller::{check_training, TeacherCache};
 use crate::logging::{LogSink, Progress, TensorBoardSink};
@@ -74,6 +79,7 @@ pub struct Run<'a, D: Distiller + ?Sized> {
     progress: bool,
     seed: u64,
     overwrites: bool,
+    pub(super) survival: Survival,
 }
 
 type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
@@ -102,6 +108,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             progress: true,
             seed: 0,
             overwrites: false,
+            survival: Survival::default(),
         }
     }
 
@@ -191,10 +198,12 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     /// Called after each checkpoint, without gradients; evaluate there. It returns `Ok(())`
-    /// to go on, or a [`Flow`]. Call this again for several, which run in their order.
+    /// to go on, a [`Flow`](crate::Flow), a metric (`Ok(0.87)`), or both as a pair: whatever
+    /// becomes a [`Verdict`]. Call this again for several, which run in their order; the
+    /// metric is that of the last that returns one.
     pub fn callback<R, F>(mut self, mut callback: F) -> Self
     where
-        R: Into<Flow>,
+        R: Into<Verdict>,
         F: FnMut(&D::Student, &CheckpointInfo) -> Result<R> + 'a,
     {
         self.callbacks.push(Box::new(move |student, info| {
@@ -256,12 +265,31 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             return Err(Error::config("max_grad_norm", "must be a number, is NaN"));
         }
         let plan = self.plan()?;
-        checkpoint::prepare(&self.distiller.config().output_dir)?;
-        if !self.overwrites {
-            existing::check(&self.distiller.config().output_dir, &plan)?;
+        let folder = &self.distiller.config().output_dir;
+        let mut store = Store::new(folder);
+        store.prepare()?;
+        if !self.overwrites && matches!(self.survival.begin, Begin::Anew) {
+            existing::check(folder, &plan)?;
         }
-        let optimizer = self.ready_optimizer()?;
+        let mut optimizer = self.ready_optimizer()?;
         let scaling = self.ready_scaling(optimizer.as_ref())?;
+        let about = About {
+            in_epochs: matches!(self.length, Some(RequestedLength::Epochs(_))),
+            max_grad_norm: self.max_grad_norm,
+            seed: self.seed,
+            postprocesses: self.postprocessor.is_some(),
+            batches: self.loader.num_batches().map(|batches| batches as u64),
+        };
+        let schedule = self.schedule.as_deref();
+        let description = about.describe(self.distiller, optimizer.as_ref(), schedule)?;
+        let newest = resume::find(&self.survival.begin, self.distiller.config())?;
+        if let Some(newest) = &newest {
+            resume::load(newest, &description, self.distiller, &mut optimizer)?;
+        }
+        let saving = Saving::new(store, &self.survival, description);
+        let random = Random::new(self.distiller.config().device)?;
+        let on_non_finite = self.survival.on_non_finite;
+        let stop = self.survival.stop()?;
         let cache = self.distiller.teacher_cache().cloned();
         let feed = feed(self.loader, self.postprocessor, cache.as_ref(), self.seed)?;
         let mut summary = TrainSummary::default();
@@ -288,8 +316,14 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             summary,
             forward_step: 0,
             distiller: self.distiller,
+            saving,
+            random,
+            stop,
+            position: Position::default(),
+            has_gradients: false,
+            on_non_finite,
         };
-        training.run(feed)
+        training.run(feed, newest)
     }
 
     fn plan(&self) -> Result<Plan> {

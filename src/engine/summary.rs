@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::NonFinite;
+use crate::checkpoint::Saved;
+
 /// What a run came to.
 ///
 /// ```
@@ -42,12 +45,30 @@ pub struct TrainSummary {
     pub epochs: u64,
     /// The losses of the last batch, by the name under which they are logged, unweighted.
     pub losses: BTreeMap<String, f64>,
-    /// The files of the student's weights, in the order in which they were written.
+    /// The files of the student's weights that there are at the end, in the order in which
+    /// they were written; of a resumed run those from before too.
     pub checkpoints: Vec<PathBuf>,
     /// How much memory the kept teacher outputs take, if they are kept.
     pub cache_bytes: Option<u64>,
     /// Whether a callback ended the run.
     pub stopped_by_callback: bool,
+    /// Whether the metric got no better, and [`Run::early_stopping`](crate::Run::early_stopping)
+    /// ended the run.
+    pub stopped_early: bool,
+    /// The losses that were not finite, if the run was not to fail for them
+    /// ([`Run::on_non_finite`](crate::Run::on_non_finite)); of a resumed run only its own.
+    pub non_finite: Option<NonFinite>,
+    /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run, which can
+    /// be resumed.
+    pub interrupted: bool,
+    /// The optimizer step from which a resumed run went on.
+    pub resumed_from: Option<u64>,
+    /// What is wrong with checkpoints newer than the one that was resumed from.
+    pub damaged: Vec<String>,
+    /// The checkpoint with the best metric, if callbacks returned any.
+    pub best: Option<Saved>,
+    /// The file of the best student, `best.safetensors`.
+    pub best_path: Option<PathBuf>,
     /// The folder of this run's TensorBoard log, if there is one.
     pub log_dir: Option<PathBuf>,
 }

@@ -1,21 +1,27 @@
 //! The loop itself.
 
-use tch::Tensor;
+use std::collections::BTreeMap;
 
-use super::checkpoint::{self, CheckpointInfo, Flow};
+use tch::{Kind, Tensor};
+
+use super::checkpoint::{check_finite, CheckpointInfo, Flow};
 use super::existing;
 use super::losses::{log_to, PendingLosses};
 use super::plan::Plan;
-use super::TrainSummary;
+use super::random::Random;
+use super::saving::Saving;
+use super::survival::Stop;
+use super::{OnNonFinite, TrainSummary, Verdict};
+use crate::checkpoint::{Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
 use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
 use crate::optim::{clip_grad_norm, LossScaling, Optimizer, ParamGroup};
 use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
-use crate::{Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
+use crate::{native, weights, Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
 
-pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Flow> + 'a>;
+pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 
 /// Where batches come from, as the models are to get them.
 pub(super) type Feed<'a, B> = Box<dyn DataLoader<Batch = B> + 'a>;
@@ -34,34 +40,138 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) pending: PendingLosses,
     pub(super) summary: TrainSummary,
     pub(super) forward_step: u64,
+    pub(super) saving: Saving,
+    pub(super) random: Random,
+    pub(super) stop: Stop,
+    pub(super) position: Position,
+    /// Whether the loss was found to reach the student.
+    pub(super) has_gradients: bool,
+    pub(super) on_non_finite: OnNonFinite,
+}
+
+/// Where in the data a run is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Position {
+    /// Batches taken from the loader in this epoch.
+    batch: u64,
+    /// Batches as the plan counts them: in the epoch, or in a run of steps in the run.
+    counted: u64,
 }
 
 impl<D: Distiller + ?Sized> Training<'_, D> {
     /// Trains to the end, and leaves logs and progress bar in order whatever happens.
-    pub(super) fn run(mut self, mut feed: Feed<'_, D::Batch>) -> Result<TrainSummary> {
-        let result = self.run_epochs(&mut feed);
+    pub(super) fn run(
+        mut self,
+        mut feed: Feed<'_, D::Batch>,
+        newest: Option<Newest>,
+    ) -> Result<TrainSummary> {
+        let result = self.run_from(&mut feed, newest);
         // The values before an error are what explains it. The error itself matters more
         // than a second one that reading them may give.
         let read = self.pending.flush(&mut self.sinks);
         self.progress.finish();
         result.and(read)?;
         self.summary.losses = self.pending.latest().clone();
+        self.summary.non_finite = self.pending.noted().cloned();
         self.summary.forward_steps = self.forward_step;
         self.summary.cache_bytes = self.distiller.teacher_cache().map(TeacherCache::bytes);
+        self.summary.checkpoints = self.saving.files();
+        (self.summary.best, self.summary.best_path) = self.saving.best();
         Ok(self.summary)
     }
 
-    fn run_epochs(&mut self, feed: &mut Feed<'_, D::Batch>) -> Result<()> {
-        // Batches as the plan counts them: in the epoch, or in a run of steps in the run.
-        let mut counted = 0;
+    fn run_from(&mut self, feed: &mut Feed<'_, D::Batch>, newest: Option<Newest>) -> Result<()> {
         self.optimizer.zero_grad()?;
+        if self.on_non_finite != OnNonFinite::Error {
+            self.pending.only_note();
+        }
+        let Some(newest) = newest else {
+            return self.run_epochs(feed);
+        };
+        let progress = &newest.loaded.progress;
+        self.saving.resume(&newest.loaded)?;
+        self.pending.resume(progress);
+        self.forward_step = progress.forward_step;
+        self.has_gradients = true;
+        self.resume_scaling(progress)?;
+        let summary = &mut self.summary;
+        summary.global_steps = progress.global_step;
+        summary.epochs = progress.epoch;
+        summary.resumed_from = Some(progress.global_step);
+        summary.damaged = newest.damaged.iter().map(Error::to_string).collect();
+        summary.stopped_by_callback = progress.stopped == Some(Stopped::Callback);
+        summary.stopped_early =
+            progress.stopped == Some(Stopped::EarlyStopping) && self.saving.gives_up();
+        let is_complete = self.plan.is_complete_after(progress);
+        if is_complete || summary.stopped_by_callback || summary.stopped_early {
+            return Ok(());
+        }
+        self.progress.step(progress.epoch, progress.global_step);
+        let flow = self.finish_epoch(feed, progress, &newest.loaded.random)?;
+        if flow == Flow::Stop || self.summary.global_steps >= self.plan.total_steps() {
+            return Ok(());
+        }
+        self.run_epochs(feed)
+    }
+
+    fn resume_scaling(&mut self, progress: &CheckpointProgress) -> Result<()> {
+        match (&mut self.scaling, progress.scaling) {
+            (Some(scaling), Some(state)) => scaling.load_state(state),
+            (None, None) => Ok(()),
+            (scales, _) => {
+                let (begun, now) = match scales {
+                    Some(_) => ("did not scale its loss", "this one does"),
+                    None => ("scaled its loss", "this one does not"),
+                };
+                let reason = format!("the run that is resumed {begun}, {now}");
+                Err(Error::config("loss_scaling", reason))
+            }
+        }
+    }
+
+    /// Runs what is left of the epoch of a checkpoint.
+    fn finish_epoch(
+        &mut self,
+        feed: &mut Feed<'_, D::Batch>,
+        progress: &CheckpointProgress,
+        random: &BTreeMap<String, Tensor>,
+    ) -> Result<Flow> {
+        let epoch = progress.epoch.saturating_sub(1);
+        let at = |batch: u64| move |error| data_error(epoch, batch, error);
+        self.random.load(random);
+        if epoch > 0 {
+            // Loaders that keep their batches, somewhere inside, collect them in the first
+            // epoch, and may have drawn random numbers then.
+            self.random.return_to_run()?;
+            feed.start_epoch(1).map_err(at(0))?;
+        }
+        self.random.return_to_epoch()?;
+        feed.start_epoch(progress.epoch).map_err(at(0))?;
+        let skipped = feed.skip(progress.batch).map_err(at(progress.batch))?;
+        if skipped < progress.batch {
+            let reason = format!(
+                "the loader gave only {skipped} batches of the {} that the run had of this \
+                 epoch when it was interrupted; give it the data that it had",
+                progress.batch
+            );
+            return Err(at(skipped)(Error::other(reason)));
+        }
+        self.random.return_to(random)?;
+        self.position = Position {
+            batch: progress.batch,
+            counted: progress.counted,
+        };
+        self.run_batches(feed, epoch)
+    }
+
+    fn run_epochs(&mut self, feed: &mut Feed<'_, D::Batch>) -> Result<()> {
         while self.plan.has_epoch(self.summary.epochs) {
             if self.plan.batches_per_epoch().is_some() {
                 // Gradients of batches left over from the epoch before are dropped.
                 self.optimizer.zero_grad()?;
-                counted = 0;
+                self.position.counted = 0;
             }
-            let flow = self.run_epoch(feed, &mut counted)?;
+            let flow = self.run_epoch(feed)?;
             if flow == Flow::Stop || self.summary.global_steps >= self.plan.total_steps() {
                 break;
             }
@@ -69,31 +179,46 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(())
     }
 
-    fn run_epoch(&mut self, feed: &mut Feed<'_, D::Batch>, counted: &mut u64) -> Result<Flow> {
+    fn run_epoch(&mut self, feed: &mut Feed<'_, D::Batch>) -> Result<Flow> {
         let epoch = self.summary.epochs;
         self.summary.epochs += 1;
-        let expected = self.plan.batches_per_epoch();
-        let device = self.distiller.config().device;
+        self.random.begin_epoch()?;
         let started = feed.start_epoch(epoch + 1);
         started.map_err(|error| data_error(epoch, 0, error))?;
-        let mut count = 0;
+        self.position.batch = 0;
+        self.run_batches(feed, epoch)
+    }
+
+    /// Runs the batches that an epoch, counted from 0, has left.
+    fn run_batches(&mut self, feed: &mut Feed<'_, D::Batch>, epoch: u64) -> Result<Flow> {
+        let expected = self.plan.batches_per_epoch();
+        let device = self.distiller.config().device;
         let moved = |feed: &mut Feed<'_, D::Batch>| {
             let batch = feed.next_batch()?;
             batch.map(|batch| batch.to_device(device)).transpose()
         };
-        while let Some(batch) = moved(feed).map_err(|error| data_error(epoch, count, error))? {
+        loop {
+            let count = self.position.batch;
+            let Some(batch) = moved(feed).map_err(|error| data_error(epoch, count, error))? else {
+                break;
+            };
             if expected == Some(count) {
                 return Err(wrong_length(epoch, count, count, "more"));
             }
-            let flow = self.train_batch(&batch, feed.batch_id(), epoch, *counted)?;
-            count += 1;
-            *counted += 1;
+            // Counted before it is trained on: a checkpoint after it does not want it again.
+            let counted = self.position.counted;
+            self.position = Position {
+                batch: count + 1,
+                counted: counted + 1,
+            };
+            let flow = self.train_batch(&batch, feed.batch_id(), epoch, counted)?;
             let is_done =
                 expected.is_none() && self.summary.global_steps >= self.plan.total_steps();
             if flow == Flow::Stop || is_done {
                 return Ok(flow);
             }
         }
+        let count = self.position.batch;
         match expected {
             _ if count == 0 => Err(no_batch(epoch)),
             Some(expected) if count < expected => Err(wrong_length(
@@ -132,10 +257,23 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         }
         self.update()?;
         self.progress.step(epoch + 1, self.summary.global_steps);
-        if self.plan.saves_after(self.summary.global_steps, epoch) {
-            return self.save(epoch);
+        let saves = self.plan.saves_after(self.summary.global_steps, epoch);
+        let flow = match saves {
+            true => self.save(epoch)?,
+            false => Flow::Continue,
+        };
+        let is_last = self.summary.global_steps >= self.plan.total_steps();
+        let is_interrupted = self.stop.is_wanted();
+        let gives_up = self.on_non_finite == OnNonFinite::StopAndSave;
+        let gives_up = gives_up && self.pending.noted().is_some();
+        if flow == Flow::Continue && !is_last && (is_interrupted || gives_up) {
+            if !saves {
+                self.save_between()?;
+            }
+            self.summary.interrupted = is_interrupted;
+            return Ok(Flow::Stop);
         }
-        Ok(Flow::Continue)
+        Ok(flow)
     }
 
     fn backward(&mut self, report: &LossReport, counted: u64) -> Result<()> {
@@ -177,10 +315,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     /// One optimizer step. It counts even if loss scaling makes the optimizer skip it.
     fn update(&mut self) -> Result<()> {
-        if self.summary.global_steps == 0 {
+        if !self.has_gradients {
             self.check_gradients()?;
+            self.has_gradients = true;
         }
-        let found_infinity = self.unscale()?;
+        let found = self.found_non_finite()?;
         if let Some(max_norm) = self.max_grad_norm {
             let mut clipped = self.distiller.variables().trainable_variables();
             if self.distiller.config().clip_projections {
@@ -195,26 +334,32 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .schedule
             .as_ref()
             .map_or(1.0, |schedule| schedule.factor(steps_done));
-        match (&mut self.scaling, &found_infinity) {
-            (Some(scaling), Some(found_infinity)) => {
-                self.optimizer.step_unless(factor, found_infinity)?;
-                scaling.update(found_infinity)?;
-            }
-            _ => self.optimizer.step(factor)?,
+        match &found {
+            Some(found) => self.optimizer.step_unless(factor, found)?,
+            None => self.optimizer.step(factor)?,
+        }
+        if let (Some(scaling), Some(found)) = (&mut self.scaling, &found) {
+            scaling.update(found)?;
         }
         self.optimizer.zero_grad()?;
         self.summary.global_steps += 1;
         Ok(())
     }
 
-    /// Takes the scale of the loss out of the gradients; whether one is infinite stays on the
-    /// device.
-    fn unscale(&self) -> Result<Option<Tensor>> {
+    /// Whether a gradient is not finite, as a tensor of 1 or 0 on the device, where somebody
+    /// asks. The scale of the loss is taken out of the gradients.
+    fn found_non_finite(&self) -> Result<Option<Tensor>> {
         let parameters = self.optimizer.groups().iter().flat_map(ParamGroup::tensors);
-        let scaling = self.scaling.as_ref();
-        scaling
-            .map(|scaling| scaling.unscale(parameters))
-            .transpose()
+        match (&self.scaling, self.on_non_finite) {
+            (Some(scaling), _) => scaling.unscale(parameters).map(Some),
+            (None, OnNonFinite::Error) => Ok(None),
+            (None, _) => {
+                // Gradients are divided by 1, which changes none.
+                let device = self.distiller.config().device;
+                let one = Tensor::f_ones([0i64; 0], (Kind::Float, device))?;
+                native::optim::unscale(parameters, &one).map(Some)
+            }
+        }
     }
 
     /// Reads the losses since the last time, and the scale as it is now.
@@ -249,37 +394,89 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn save(&mut self, epoch: u64) -> Result<Flow> {
         self.read_losses()?;
         let step = self.summary.global_steps;
-        let folder = &self.distiller.config().output_dir;
-        let path = checkpoint::save(folder, step, self.distiller.variables())?;
-        existing::note(&path);
-        log::info!("saved {} in epoch {}", path.display(), epoch + 1);
-        self.summary.checkpoints.push(path.clone());
+        let saved = self.save_student()?;
+        log::info!("saved {} in epoch {}", saved.path.display(), epoch + 1);
         let info = CheckpointInfo {
             global_step: step,
             epoch: epoch + 1,
-            path,
+            path: saved.path.clone(),
             losses: self.pending.latest().clone(),
             mean_losses: self.pending.take_means(),
         };
         let student = self.distiller.student();
         let callbacks = &mut self.callbacks;
-        let flow = self.progress.suspend(|| {
+        let verdict = self.progress.suspend(|| {
             let _guard = tch::no_grad_guard();
-            let mut flow = Flow::Continue;
+            let mut all = Verdict::default();
             for callback in callbacks {
                 // The others still run: each may have something of its own to record.
-                if callback(student, &info)? == Flow::Stop {
-                    flow = Flow::Stop;
+                let verdict = callback(student, &info)?;
+                all.metric = verdict.metric.or(all.metric);
+                if verdict.flow == Flow::Stop {
+                    all.flow = Flow::Stop;
                 }
             }
-            Ok(flow)
+            Ok(all)
         });
-        let flow = flow.map_err(|error: Error| Error::Callback {
+        let verdict = verdict.map_err(|error: Error| Error::Callback {
             step,
             source: Box::new(error),
         })?;
-        self.summary.stopped_by_callback = flow == Flow::Stop;
-        Ok(flow)
+        self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
+        self.summary.stopped_early = self.saving.record(step, verdict.metric);
+        self.save_state(&saved)?;
+        self.saving.tidy()?;
+        Ok(match self.summary.stopped_early {
+            true => Flow::Stop,
+            false => verdict.flow,
+        })
+    }
+
+    /// A checkpoint that the plan does not know, to go on from: nobody is told of it, so that
+    /// the run that goes on is the one that would not have been interrupted.
+    fn save_between(&mut self) -> Result<()> {
+        self.read_losses()?;
+        let saved = self.save_student()?;
+        log::info!("saved {} and stopped", saved.path.display());
+        self.save_state(&saved)?;
+        self.saving.tidy()
+    }
+
+    fn save_student(&mut self) -> Result<SavedStudent> {
+        let step = self.summary.global_steps;
+        let state = weights::state_dict(self.distiller.variables());
+        check_finite(&state, step)?;
+        let saved = self.saving.student(step, &state)?;
+        existing::note(&saved.path);
+        Ok(saved)
+    }
+
+    /// Writes what the run needs to go on. The callbacks have been called by then: what they
+    /// drew of random numbers is part of the run.
+    fn save_state(&mut self, student: &SavedStudent) -> Result<()> {
+        if !self.saving.saves_state {
+            return Ok(());
+        }
+        let mut progress = CheckpointProgress {
+            global_step: self.summary.global_steps,
+            forward_step: self.forward_step,
+            epoch: self.summary.epochs,
+            batch: self.position.batch,
+            counted: self.position.counted,
+            stopped: match (self.summary.stopped_by_callback, self.summary.stopped_early) {
+                (true, _) => Some(Stopped::Callback),
+                (false, true) => Some(Stopped::EarlyStopping),
+                (false, false) => None,
+            },
+            scaling: self.scaling.as_ref().map(LossScaling::state).transpose()?,
+            ..CheckpointProgress::default()
+        };
+        self.pending.add_to(&mut progress);
+        self.saving.add_to(&mut progress);
+        let (optimizer, distiller) = (self.optimizer.state()?, self.distiller.state()?);
+        let random = self.random.state()?;
+        self.saving
+            .state(student, &progress, &optimizer, &distiller, &random)
     }
 }
 

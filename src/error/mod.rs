@@ -256,6 +256,50 @@ pub enum Error {
         differences: Vec<String>,
     },
 
+    /// A file or folder of a checkpoint is missing, damaged, or not what it should be.
+    #[error(
+        "{}: {reason}. Resume from another checkpoint (remove this one), or start anew",
+        path.display()
+    )]
+    #[non_exhaustive]
+    Checkpoint {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// A checkpoint was written by a later version of this crate.
+    #[error(
+        "{}: has format {found}, written by version {written_by} of this crate; this one reads \
+         format {known} and earlier. Use that version, or another folder",
+        path.display()
+    )]
+    #[non_exhaustive]
+    CheckpointVersion {
+        /// The manifest.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+        /// The newest format that can be read.
+        known: u64,
+        /// The version that wrote it, as it says.
+        written_by: String,
+    },
+
+    /// The run that is to go on is not the one that wrote the checkpoint. Nothing was changed.
+    #[error(
+        "{}: cannot be resumed by this run; nothing was loaded. {} difference(s):\n  {}",
+        path.display(), differences.len(), differences.join("\n  ")
+    )]
+    #[non_exhaustive]
+    ResumeMismatch {
+        /// The state folder.
+        path: PathBuf,
+        /// Everything that differs, with both values.
+        differences: Vec<String>,
+    },
+
     /// The data loader failed, ended early, or had nothing to give.
     #[error("data loader, batch {batch} of epoch {epoch}: {source}")]
     #[non_exhaustive]

@@ -26,6 +26,7 @@ pub use read::{read, read_metadata};
 pub use transfer::Transfer;
 pub use transfer_report::{Copied, Kept, KeptReason, TransferReport};
 pub use write::save;
+pub(crate) use write::write_to;
 
 use tch::nn::VarStore;
 use tch::Tensor;

@@ -46,6 +46,16 @@ pub fn save<N: AsRef<str>>(
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
     let path = path.as_ref();
+    write_atomically(path, |file| write_to(path, file, tensors, metadata))
+}
+
+/// Writes the bytes of a safetensors file; `path` is what errors name.
+pub(crate) fn write_to<N: AsRef<str>>(
+    path: &Path,
+    file: &mut (impl Write + ?Sized),
+    tensors: &[(N, impl std::borrow::Borrow<Tensor>)],
+    metadata: &BTreeMap<String, String>,
+) -> Result<()> {
     let mut entries = Vec::with_capacity(tensors.len());
     for (name, tensor) in tensors {
         entries.push(Entry::new(path, name.as_ref(), tensor.borrow())?);
@@ -53,16 +63,14 @@ pub fn save<N: AsRef<str>>(
     // Large elements first keeps every tensor aligned to its element's size.
     entries.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(b.name)));
     let header = header(path, &entries, metadata)?;
-    write_atomically(path, |file| {
-        let failed = |source| Error::io(path, source);
-        file.write_all(&(header.len() as u64).to_le_bytes())
-            .map_err(failed)?;
-        file.write_all(&header).map_err(failed)?;
-        for entry in &entries {
-            file.write_all(&entry.bytes()?).map_err(failed)?;
-        }
-        Ok(())
-    })
+    let failed = |source| Error::io(path, source);
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .map_err(failed)?;
+    file.write_all(&header).map_err(failed)?;
+    for entry in &entries {
+        file.write_all(&entry.bytes()?).map_err(failed)?;
+    }
+    Ok(())
 }
 
 struct Entry<'a> {

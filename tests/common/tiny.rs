@@ -150,14 +150,16 @@ pub fn distance(left: &[f64], right: &[f64]) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// The names of the files in a folder, sorted.
+/// The names of the files in a folder, sorted; what a run needs to go on is in a folder of
+/// its own beside them.
 pub fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let name = |entry: std::io::Result<std::fs::DirEntry>| {
-        let name = entry.expect("an entry").file_name();
-        name.to_string_lossy().into_owned()
+        let entry = entry.expect("an entry");
+        let is_file = entry.file_type().expect("a type").is_file();
+        is_file.then(|| entry.file_name().to_string_lossy().into_owned())
     };
-    let mut names: Vec<_> = entries.map(name).collect();
+    let mut names: Vec<_> = entries.filter_map(name).collect();
     names.sort();
     names
 }

@@ -73,9 +73,14 @@ fn a_folder_that_goes_away_during_the_run_is_named() {
     });
     assert!(matches!(&result, Err(Error::Io { .. })), "{result:?}");
     let shown = first_line(result);
-    let file = models.join("gs6.safetensors");
-    assert!(shown.starts_with(&file.display().to_string()), "{shown}");
+    let start = format!(
+        "{}: the folder was deleted during the run",
+        models.display()
+    );
+    assert!(shown.starts_with(&start), "{shown}");
     assert!(shown.contains("(`output_dir`)"), "{shown}");
+    // Made anew it would hide that the first checkpoint is gone.
+    assert!(!models.exists());
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! How much each layer has to give or to take, and how that is re-estimated.
 
 use ndarray::{Array2, ArrayView2};
+use tch::Tensor;
+
+use crate::{Error, Result};
 
 /// Unit costs count as at least this part of their sum.
 const LEAST_PART: f64 = 1e-6;
@@ -22,6 +25,36 @@ impl Weights {
 
     pub(super) fn layers(&self) -> (usize, usize) {
         (self.teacher.len(), self.student.len())
+    }
+
+    /// As they were kept; none when there were none.
+    pub(super) fn from_tensors(
+        teacher: Option<&Tensor>,
+        student: Option<&Tensor>,
+    ) -> Result<Option<Self>> {
+        let (Some(teacher), Some(student)) = (teacher, student) else {
+            return Ok(None);
+        };
+        let numbers = |model: &str, tensor: &Tensor| {
+            let what = || format!("kept weights of the {model}'s layers");
+            let numbers = Vec::<f64>::try_from(tensor).map_err(|_| {
+                let found = format!("{:?} {:?}", tensor.kind(), tensor.size());
+                Error::shape(what(), "a list of doubles", found)
+            })?;
+            let are_weights = numbers.iter().all(|number| (0.0..=1.0).contains(number));
+            if !are_weights || (numbers.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
+                return Err(Error::shape(
+                    what(),
+                    "numbers that sum to 1",
+                    format!("{numbers:?}"),
+                ));
+            }
+            Ok(numbers)
+        };
+        Ok(Some(Weights {
+            teacher: numbers("teacher", teacher)?,
+            student: numbers("student", student)?,
+        }))
     }
 
     /// From the flows and the costs of each feature.

@@ -1,0 +1,337 @@
+//! File operations, each at a place where a test can make it fail.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// What is about to be done to a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operation {
+    CreateFolder,
+    CreateFile,
+    Write,
+    SyncFile,
+    Link,
+    Rename,
+    SyncFolder,
+    Remove,
+}
+
+/// Makes an operation fail before it is carried out.
+type Fault = Box<dyn Fn(Operation, &Path) -> io::Result<()>>;
+
+/// The operations on files that a checkpoint is made of.
+///
+/// Each is told to the log at level `trace` under the target `textbrewer::checkpoint` before
+/// it is carried out, so that a process can be stopped at every one of them.
+#[derive(Default)]
+pub(crate) struct Disk {
+    fault: Option<Fault>,
+}
+
+/// What was written to a file, as far as it can be checked later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Written {
+    pub(crate) bytes: u64,
+    pub(crate) crc32: u32,
+}
+
+/// The most that is written at once.
+const PIECE: usize = 1 << 15;
+
+impl Disk {
+    /// A disk on which operations fail as `fault` says.
+    #[cfg(test)]
+    pub(crate) fn failing(fault: impl Fn(Operation, &Path) -> io::Result<()> + 'static) -> Self {
+        Disk {
+            fault: Some(Box::new(fault)),
+        }
+    }
+
+    fn at(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        log::trace!(target: "textbrewer::checkpoint", "{operation:?} {}", path.display());
+        match &self.fault {
+            Some(fault) => fault(operation, path),
+            None => Ok(()),
+        }
+    }
+
+    /// The folder and those above it; one that is there already is fine.
+    pub(crate) fn create_folder(&self, path: &Path) -> Result<()> {
+        self.at(Operation::CreateFolder, path)
+            .and_then(|()| fs::create_dir_all(path))
+            .map_err(|error| failed(path, error))
+    }
+
+    /// Writes a new file and flushes it to the disk. One of that name is removed before, and
+    /// no link is followed.
+    pub(crate) fn write(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Written> {
+        self.remove(path)?;
+        let file = self
+            .at(Operation::CreateFile, path)
+            .and_then(|()| OpenOptions::new().write(true).create_new(true).open(path))
+            .map_err(|error| failed(path, error))?;
+        let checked = Checked {
+            disk: self,
+            path,
+            file: &file,
+            bytes: 0,
+            crc: crc32fast::Hasher::new(),
+        };
+        let mut writer = BufWriter::with_capacity(PIECE, checked);
+        write(&mut writer).map_err(|error| match error {
+            Error::Io { source, .. } => failed(path, source),
+            other => other,
+        })?;
+        let checked = writer
+            .into_inner()
+            .map_err(|error| failed(path, error.into_error()))?;
+        let written = Written {
+            bytes: checked.bytes,
+            crc32: checked.crc.finalize(),
+        };
+        // Renaming a file whose bytes are still in the cache can leave an empty one after a
+        // power cut.
+        self.at(Operation::SyncFile, path)
+            .and_then(|()| file.sync_all())
+            .map_err(|error| failed(path, error))?;
+        Ok(written)
+    }
+
+    /// Writes a file beside its place and renames it: it is the old one or the new one.
+    pub(crate) fn replace(
+        &self,
+        path: &Path,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<Written> {
+        let temporary = temporary(path);
+        let written = self.write(&temporary, write).map_err(|error| match error {
+            Error::Io { source, .. } => Error::io(path, source),
+            other => other,
+        });
+        let moved = written.and_then(|written| {
+            self.rename(&temporary, path)?;
+            Ok(written)
+        });
+        if moved.is_err() {
+            // What is left of it takes the room that the next one may need.
+            let _ = fs::remove_file(&temporary);
+        }
+        moved
+    }
+
+    /// Another name for a file, or a copy of it where the file system has no links.
+    pub(crate) fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.remove(to)?;
+        let copy = || {
+            fs::copy(from, to)?;
+            File::open(to)?.sync_all()
+        };
+        self.at(Operation::Link, to)
+            .and_then(|()| fs::hard_link(from, to).or_else(|_| copy()))
+            .map_err(|error| failed(to, error))
+    }
+
+    /// Gives a file another name at `path` in one step, in place of the one that is there.
+    pub(crate) fn replace_by_link(&self, from: &Path, path: &Path) -> Result<()> {
+        let temporary = temporary(path);
+        self.link(from, &temporary)?;
+        self.rename(&temporary, path)?;
+        // Renaming one name of a file to another of the same file leaves both.
+        self.remove(&temporary)
+    }
+
+    /// Renames a file or folder within its folder, durably.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.at(Operation::Rename, to)
+            .and_then(|()| fs::rename(from, to))
+            .map_err(|error| failed(to, error))?;
+        match to.parent() {
+            Some(folder) => self.sync_folder(folder),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes the names in a folder durable.
+    pub(crate) fn sync_folder(&self, path: &Path) -> Result<()> {
+        self.at(Operation::SyncFolder, path)
+            .and_then(|()| sync_folder(path))
+            .map_err(|error| failed(path, error))
+    }
+
+    /// Removes a file, a link, or a folder and what is in it; nothing there is fine.
+    pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+        let Ok(about) = fs::symlink_metadata(path) else {
+            return Ok(());
+        };
+        let remove = || match about.is_dir() {
+            true => fs::remove_dir_all(path),
+            false => fs::remove_file(path),
+        };
+        self.at(Operation::Remove, path)
+            .and_then(|()| remove())
+            .map_err(|error| failed(path, error))
+    }
+}
+
+/// Where a file is written before it gets its name.
+pub(super) fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> io::Result<()> {
+    // Not every file system lets a folder be opened or synchronised.
+    let Ok(folder) = File::open(path) else {
+        return Ok(());
+    };
+    match folder.sync_all() {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported
+            ) =>
+        {
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+#[cfg(not(unix))]
+fn sync_folder(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// The system's reason, and what to do about it.
+fn failed(path: &Path, source: io::Error) -> Error {
+    let remedy = match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room; earlier checkpoints are whole, and the run can be resumed"
+        }
+        _ => "choose a folder that can be written (`output_dir`)",
+    };
+    let reason = format!("{source}; {remedy}");
+    Error::io(path, io::Error::new(source.kind(), reason))
+}
+
+/// Counts and checks what goes into a file.
+struct Checked<'a> {
+    disk: &'a Disk,
+    path: &'a Path,
+    file: &'a File,
+    bytes: u64,
+    crc: crc32fast::Hasher,
+}
+
+impl Write for Checked<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let piece = buffer.get(..PIECE).unwrap_or(buffer);
+        if let Err(error) = self.disk.at(Operation::Write, self.path) {
+            // As a full disk does, which takes what it has room for.
+            let half = piece.get(..piece.len() / 2).unwrap_or_default();
+            let _ = self.file.write(half);
+            return Err(error);
+        }
+        let count = self.file.write(piece)?;
+        self.crc.update(piece.get(..count).unwrap_or_default());
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Size and checksum of a file, in a fixed amount of memory.
+pub(super) fn examine(path: &Path) -> io::Result<Written> {
+    let mut file = File::open(path)?;
+    let mut crc = crc32fast::Hasher::new();
+    let mut bytes = 0;
+    let mut piece = vec![0; PIECE];
+    loop {
+        let count = file.read(&mut piece)?;
+        if count == 0 {
+            break;
+        }
+        crc.update(piece.get(..count).unwrap_or_default());
+        bytes += count as u64;
+    }
+    Ok(Written {
+        bytes,
+        crc32: crc.finalize(),
+    })
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk")
+            .field("fails", &self.fault.is_some())
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_what_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let bytes: Vec<u8> = (0..100_000u32).map(|n| n as u8).collect();
+        let disk = Disk::default();
+        let written = disk
+            .replace(&path, |file| {
+                file.write_all(&bytes)
+                    .map_err(|error| Error::io("file", error))
+            })
+            .unwrap();
+        assert_eq!(written.bytes, 100_000);
+        assert_eq!(written.crc32, crc32fast::hash(&bytes));
+        assert_eq!(examine(&path).unwrap(), written);
+        assert_eq!(fs::read(&path).unwrap(), bytes);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_a_file_is_replaced_and_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let path = folder.path().join("file");
+        for place in [&path, &temporary(&path)] {
+            std::os::unix::fs::symlink(&victim, place).unwrap();
+        }
+        Disk::default().replace(&path, |_| Ok(())).unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+    }
+
+    #[test]
+    fn a_second_name_takes_the_place_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("one"), "1").unwrap();
+        fs::write(at("two"), "2").unwrap();
+        let disk = Disk::default();
+        for (from, expected) in [("one", b"1"), ("two", b"2"), ("two", b"2")] {
+            disk.replace_by_link(&at(from), &at("best")).unwrap();
+            assert_eq!(fs::read(at("best")).unwrap(), expected);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+    }
+}

@@ -1,0 +1,275 @@
+//! Which checkpoints stay.
+
+use std::collections::BTreeSet;
+
+/// Whether a metric is better when it is larger or smaller.
+///
+/// ```
+/// use textbrewer::checkpoint::Mode;
+///
+/// assert!(Mode::Max.is_better(0.9, 0.8)); // accuracy
+/// assert!(Mode::Min.is_better(0.1, 0.2)); // a loss
+/// assert!(!Mode::Max.is_better(f64::NAN, 0.8));
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Larger is better, as for an accuracy.
+    #[default]
+    Max,
+    /// Smaller is better, as for a loss.
+    Min,
+}
+
+impl Mode {
+    /// Whether `new` is better than `old`; NaN is better than nothing.
+    pub fn is_better(self, new: f64, old: f64) -> bool {
+        match self {
+            Mode::Max => new > old,
+            Mode::Min => new < old,
+        }
+    }
+}
+
+/// A saved student, and what a callback said of it.
+///
+/// ```
+/// use textbrewer::checkpoint::Saved;
+///
+/// assert_eq!(Saved::new(20, 0.9).metric, Some(0.9));
+/// assert_eq!(Saved::new(20, None).metric, None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Saved {
+    /// The optimizer step.
+    pub step: u64,
+    /// The metric, if a callback returned one.
+    pub metric: Option<f64>,
+}
+
+impl Saved {
+    /// A student saved at this step, with its metric if there is one.
+    pub fn new(step: u64, metric: impl Into<Option<f64>>) -> Self {
+        Saved {
+            step,
+            metric: metric.into(),
+        }
+    }
+}
+
+/// Which of the saved students stay in the folder.
+///
+/// All of them by default, as in TextBrewer. Policies are joined with [`or`](Self::or): what
+/// one of them keeps is kept. The newest and the best are always kept.
+///
+/// ```
+/// use textbrewer::checkpoint::{Keep, Mode, Saved};
+///
+/// let saved: Vec<_> = [(10, 0.7), (20, 0.9), (30, 0.8), (40, 0.6), (50, 0.5)]
+///     .map(|(step, accuracy)| Saved::new(step, accuracy))
+///     .into();
+/// assert!(Keep::all().to_remove(&saved, Mode::Max).is_empty());
+/// // The last two, and the best.
+/// assert_eq!(Keep::last(2).to_remove(&saved, Mode::Max), [10, 30]);
+/// assert_eq!(Keep::best(2).to_remove(&saved, Mode::Max), [10, 40]);
+/// assert_eq!(Keep::every(30).or(Keep::last(1)).to_remove(&saved, Mode::Max), [10, 40]);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Keep {
+    all: bool,
+    last: u64,
+    best: u64,
+    every: Every,
+}
+
+/// The multiples that stay: of two numbers when policies were joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Every([Option<u64>; 2]);
+
+impl Keep {
+    const NEWEST: Keep = Keep {
+        all: false,
+        last: 1,
+        best: 1,
+        every: Every([None, None]),
+    };
+
+    /// Everything.
+    pub fn all() -> Self {
+        Keep {
+            all: true,
+            ..Keep::NEWEST
+        }
+    }
+
+    /// The last `count`.
+    pub fn last(count: u64) -> Self {
+        Keep {
+            last: count.max(1),
+            ..Keep::NEWEST
+        }
+    }
+
+    /// The `count` with the best metric. Of equal ones the earlier is better.
+    pub fn best(count: u64) -> Self {
+        Keep {
+            best: count.max(1),
+            ..Keep::NEWEST
+        }
+    }
+
+    /// Those at multiples of `steps` optimizer steps.
+    pub fn every(steps: u64) -> Self {
+        Keep {
+            every: Every([Some(steps.max(1)), None]),
+            ..Keep::NEWEST
+        }
+    }
+
+    /// What this or `other` keeps. Of several [`every`](Self::every) two at most are told
+    /// apart: more are joined as the largest number that divides them all.
+    pub fn or(self, other: Keep) -> Self {
+        Keep {
+            all: self.all || other.all,
+            last: self.last.max(other.last),
+            best: self.best.max(other.best),
+            every: self.every.or(other.every),
+        }
+    }
+
+    /// The steps of those that do not stay, in the order of `saved`, which is that of time.
+    pub fn to_remove(&self, saved: &[Saved], mode: Mode) -> Vec<u64> {
+        if self.all {
+            return Vec::new();
+        }
+        let count = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let mut kept: BTreeSet<u64> = saved
+            .iter()
+            .rev()
+            .take(count(self.last))
+            .map(|saved| saved.step)
+            .collect();
+        let mut ranked: Vec<(f64, u64)> = saved
+            .iter()
+            .filter_map(|saved| Some((saved.metric.filter(|m| !m.is_nan())?, saved.step)))
+            .collect();
+        // Stable: of equal ones the earlier stays in front.
+        ranked.sort_by(|a, b| match mode {
+            Mode::Max => b.0.total_cmp(&a.0),
+            Mode::Min => a.0.total_cmp(&b.0),
+        });
+        kept.extend(ranked.iter().take(count(self.best)).map(|(_, step)| step));
+        let stays = |step: u64| kept.contains(&step) || self.every.has(step);
+        let steps = saved.iter().map(|saved| saved.step);
+        steps.filter(|step| !stays(*step)).collect()
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep::all()
+    }
+}
+
+impl Every {
+    fn has(self, step: u64) -> bool {
+        let mut numbers = self.0.iter().flatten();
+        numbers.any(|number| step.is_multiple_of(*number))
+    }
+
+    fn or(self, other: Every) -> Self {
+        let mut numbers: Vec<u64> = self.0.into_iter().chain(other.0).flatten().collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        // A multiple of one that is there adds nothing.
+        let all = numbers.clone();
+        numbers.retain(|number| {
+            let mut smaller = all.iter().filter(|other| *other < number);
+            !smaller.any(|other| number.is_multiple_of(*other))
+        });
+        match numbers.as_slice() {
+            [] => Every([None, None]),
+            [one] => Every([Some(*one), None]),
+            [one, two] => Every([Some(*one), Some(*two)]),
+            more => Every([more.iter().copied().reduce(gcd), None]),
+        }
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    match b {
+        0 => a,
+        _ => gcd(b, a % b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn saved(list: &[(u64, Option<f64>)]) -> Vec<Saved> {
+        list.iter().map(|(s, m)| Saved::new(*s, *m)).collect()
+    }
+
+    #[test]
+    fn the_newest_and_the_best_always_stay() {
+        let saved = saved(&[(1, Some(0.9)), (2, Some(0.5)), (3, None), (4, Some(0.1))]);
+        assert_eq!(Keep::last(0).to_remove(&saved, Mode::Max), [2, 3]);
+        assert_eq!(Keep::best(0).to_remove(&saved, Mode::Min), [1, 2, 3]);
+        assert_eq!(Keep::every(0).to_remove(&saved, Mode::Max), [0; 0]);
+        assert!(Keep::last(3).to_remove(&[], Mode::Max).is_empty());
+    }
+
+    #[test]
+    fn of_equal_metrics_the_earlier_is_better_and_nan_is_the_worst() {
+        let saved = saved(&[
+            (1, Some(f64::NAN)),
+            (2, Some(0.5)),
+            (3, Some(0.5)),
+            (4, None),
+        ]);
+        for mode in [Mode::Max, Mode::Min] {
+            assert_eq!(Keep::best(1).to_remove(&saved, mode), [1, 3]);
+        }
+    }
+
+    #[test]
+    fn a_union_keeps_what_either_keeps() {
+        let saved: Vec<_> = (1..=12)
+            .map(|step| Saved::new(step, (step % 5) as f64))
+            .collect();
+        let policies = [
+            Keep::last(3),
+            Keep::best(4),
+            Keep::every(4),
+            Keep::every(6),
+            Keep::all(),
+        ];
+        for a in policies {
+            for b in policies {
+                let removed = a.or(b).to_remove(&saved, Mode::Max);
+                let (only_a, only_b) = (
+                    a.to_remove(&saved, Mode::Max),
+                    b.to_remove(&saved, Mode::Max),
+                );
+                let expected: Vec<u64> = only_a
+                    .into_iter()
+                    .filter(|step| only_b.contains(step))
+                    .collect();
+                assert_eq!(removed, expected, "{a:?} or {b:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn many_intervals_become_one_that_has_them_all() {
+        let keep = Keep::every(4).or(Keep::every(6)).or(Keep::every(10));
+        assert_eq!(keep.every, Every([Some(2), None]));
+        assert_eq!(
+            Keep::every(4).or(Keep::every(8)).every,
+            Every([Some(4), None])
+        );
+    }
+}

@@ -1,0 +1,146 @@
+//! How far a run has come.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Saved;
+use crate::optim::LossScalingState;
+
+/// How far a run has come: all that is neither a tensor nor given by its description.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// Optimizer steps.
+    pub(crate) global_step: u64,
+    /// Batches.
+    pub(crate) forward_step: u64,
+    /// The epoch under way, from 1.
+    pub(crate) epoch: u64,
+    /// Batches taken from the loader in this epoch.
+    pub(crate) batch: u64,
+    /// Batches as accumulation counts them.
+    pub(crate) counted: u64,
+    /// What ended the run before its length did, if it is not to go on.
+    pub(crate) stopped: Option<Stopped>,
+    /// The losses of the last batch.
+    pub(crate) losses: BTreeMap<String, f64>,
+    /// Sum and number of the losses since the checkpoint before.
+    pub(crate) sums: BTreeMap<String, (f64, u64)>,
+    /// Every checkpoint so far, removed ones too.
+    pub(crate) history: Vec<Point>,
+    /// The steps whose students are there.
+    pub(crate) kept: Vec<u64>,
+    /// The best of the history.
+    pub(crate) best: Option<Point>,
+    /// Steps that were left out because of a gradient that was not finite.
+    pub(crate) skipped: u64,
+    /// The scaling of the loss, if it is scaled.
+    pub(crate) scaling: Option<LossScalingState>,
+}
+
+/// What ended a run before its length did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Stopped {
+    Callback,
+    EarlyStopping,
+}
+
+/// A checkpoint and its metric.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Point {
+    pub(crate) step: u64,
+    pub(crate) metric: Option<f64>,
+}
+
+impl From<Saved> for Point {
+    fn from(saved: Saved) -> Self {
+        Point {
+            step: saved.step,
+            metric: saved.metric,
+        }
+    }
+}
+
+impl From<Point> for Saved {
+    fn from(point: Point) -> Self {
+        Saved::new(point.step, point.metric)
+    }
+}
+
+impl Progress {
+    /// What cannot be, whoever wrote it.
+    pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let rules = [
+            (self.epoch == 0, "`epoch` is 0, it counts from 1"),
+            (
+                self.global_step > self.forward_step,
+                "`global_step` is over `forward_step`",
+            ),
+            (
+                self.batch > self.forward_step,
+                "`batch` is over `forward_step`",
+            ),
+            (
+                self.counted > self.forward_step,
+                "`counted` is over `forward_step`",
+            ),
+            (
+                self.epoch > self.forward_step,
+                "`epoch` is over `forward_step`",
+            ),
+            (
+                self.forward_step > i64::MAX as u64,
+                "`forward_step` is over 2^63 - 1",
+            ),
+        ];
+        rules.into_iter().find(|(bad, _)| *bad).map(|(_, why)| why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_positions_are_found() {
+        let good = Progress {
+            global_step: 2,
+            forward_step: 5,
+            epoch: 2,
+            batch: 1,
+            counted: 5,
+            ..Progress::default()
+        };
+        assert_eq!(good.contradiction(), None);
+        let mut bad: Vec<Progress> = (0..6).map(|_| good.clone()).collect();
+        bad[0].epoch = 0;
+        bad[1].global_step = u64::MAX;
+        bad[2].batch = 6;
+        bad[3].counted = u64::MAX;
+        bad[4].epoch = 6;
+        bad[5].forward_step = u64::MAX;
+        assert!(bad
+            .iter()
+            .all(|progress| progress.contradiction().is_some()));
+    }
+
+    #[test]
+    fn numbers_come_back_to_the_last_bit() {
+        let progress = Progress {
+            losses: BTreeMap::from([("a".to_owned(), 0.1 + 0.2), ("b".to_owned(), 5e-324)]),
+            sums: BTreeMap::from([("a".to_owned(), (1.0 / 3.0, 3))]),
+            forward_step: (1 << 62) + 1,
+            history: vec![Point {
+                step: 1,
+                metric: Some(-0.0),
+            }],
+            ..Progress::default()
+        };
+        let text = serde_json::to_string(&progress).unwrap();
+        let back: Progress = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{progress:?}"));
+    }
+}

@@ -1,0 +1,110 @@
+//! State folders in, from whoever wrote them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tch::Tensor;
+
+use super::disk::{examine, Written};
+use super::manifest::{
+    damaged, Manifest, DISTILLER, FILES, MANIFEST, OPTIMIZER, PROGRESS, RANDOM, STUDENT,
+};
+use super::progress::Progress;
+use crate::{weights, Error, Result};
+
+/// The most that is read of a text; a model of a hundred thousand variables has less.
+const TEXT_LIMIT: u64 = 64 << 20;
+
+/// Everything in a state folder.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) progress: Progress,
+    pub(crate) student: BTreeMap<String, Tensor>,
+    pub(crate) optimizer: BTreeMap<String, Tensor>,
+    pub(crate) distiller: BTreeMap<String, Tensor>,
+    pub(crate) random: BTreeMap<String, Tensor>,
+}
+
+/// The manifest alone; nothing else was looked at.
+pub(super) fn manifest(folder: &Path, step: u64) -> Result<Manifest> {
+    let about = fs::symlink_metadata(folder).map_err(|error| Error::io(folder, error))?;
+    if !about.is_dir() {
+        return Err(damaged(folder, "is no folder"));
+    }
+    let path = folder.join(MANIFEST);
+    let manifest = Manifest::parse(&path, &text(&path)?)?;
+    if manifest.global_step != step {
+        let reason = format!("is of step {}, its folder is not", manifest.global_step);
+        return Err(damaged(&path, reason));
+    }
+    Ok(manifest)
+}
+
+/// All of a state folder, once every size and checksum was found right.
+pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
+    let manifest = manifest(folder, step)?;
+    for name in FILES {
+        let path = folder.join(name);
+        let length = regular_file(&path)?;
+        let expected = manifest.files.get(name).copied();
+        let expected = expected.unwrap_or(Written { bytes: 0, crc32: 0 });
+        if length != expected.bytes {
+            let reason = format!("has {length} bytes, {} were written", expected.bytes);
+            return Err(damaged(&path, reason));
+        }
+        let found = examine(&path).map_err(|error| Error::io(&path, error))?;
+        if found != expected {
+            let reason = format!(
+                "has the checksum {:08x}, written was {:08x}",
+                found.crc32, expected.crc32
+            );
+            return Err(damaged(&path, reason));
+        }
+    }
+    let path = folder.join(PROGRESS);
+    let progress: Progress = serde_json::from_str(&text(&path)?)
+        .map_err(|error| damaged(&path, format!("is damaged: {error}")))?;
+    if let Some(reason) = progress.contradiction() {
+        return Err(damaged(&path, format!("contradicts itself: {reason}")));
+    }
+    if progress.global_step != step {
+        let reason = format!("is of step {}, its folder is not", progress.global_step);
+        return Err(damaged(&path, reason));
+    }
+    let tensors = |name: &str| weights::read(folder.join(name));
+    Ok(Loaded {
+        path: folder.to_path_buf(),
+        manifest,
+        progress,
+        student: tensors(STUDENT)?,
+        optimizer: tensors(OPTIMIZER)?,
+        distiller: tensors(DISTILLER)?,
+        random: tensors(RANDOM)?,
+    })
+}
+
+/// The length of a file that is one: no link, which could lead anywhere, no device.
+fn regular_file(path: &Path) -> Result<u64> {
+    match fs::symlink_metadata(path) {
+        Ok(about) if about.is_file() => Ok(about.len()),
+        Ok(about) if about.is_symlink() => Err(damaged(path, "is a link, which is not followed")),
+        Ok(_) => Err(damaged(path, "is no file")),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(damaged(path, "is missing"))
+        }
+        Err(error) => Err(Error::io(path, error)),
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    let length = regular_file(path)?;
+    if length > TEXT_LIMIT {
+        let reason = format!("has {length} bytes, more than the {TEXT_LIMIT} that it can need");
+        return Err(damaged(path, reason));
+    }
+    let bytes = fs::read(path).map_err(|error| Error::io(path, error))?;
+    String::from_utf8(bytes).map_err(|_| damaged(path, "is no text"))
+}

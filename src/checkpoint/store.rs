@@ -1,0 +1,360 @@
+//! The checkpoints of a run, in its folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{BuildHasher, Hasher};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use tch::Tensor;
+
+use super::description::Description;
+use super::disk::{temporary, Disk, Written};
+use super::manifest::{
+    damaged, Manifest, DISTILLER, FORMAT, MANIFEST, OPTIMIZER, PROGRESS, RANDOM, STUDENT,
+};
+use super::progress::Progress;
+use super::read::{self, Loaded};
+use crate::{weights, Error, Result};
+
+/// The folder of the states, inside that of the students.
+const STATE: &str = "state";
+const BEST: &str = "best.safetensors";
+/// Another one, for when the newest is damaged.
+const STATES_KEPT: usize = 2;
+
+/// The checkpoints of a run, in its folder.
+#[derive(Debug)]
+pub(crate) struct Store {
+    folder: PathBuf,
+    disk: Disk,
+    run: String,
+    /// The number of the newest checkpoint of any run in the folder.
+    sequence: u64,
+}
+
+/// A saved student: its file, and what was written there.
+#[derive(Debug, Clone)]
+pub(crate) struct SavedStudent {
+    pub(crate) step: u64,
+    pub(crate) path: PathBuf,
+    written: Written,
+}
+
+/// What a state folder holds besides the student.
+#[derive(Debug)]
+pub(crate) struct Content<'a> {
+    pub(crate) description: &'a Description,
+    pub(crate) progress: &'a Progress,
+    pub(crate) optimizer: &'a BTreeMap<String, Tensor>,
+    pub(crate) distiller: &'a BTreeMap<String, Tensor>,
+    pub(crate) random: &'a BTreeMap<String, Tensor>,
+}
+
+/// The newest checkpoint that is whole, and what is wrong with newer ones.
+#[derive(Debug)]
+pub(crate) struct Newest {
+    pub(crate) loaded: Loaded,
+    pub(crate) damaged: Vec<Error>,
+}
+
+impl Store {
+    /// The checkpoints of a new run in this folder.
+    pub(crate) fn new(folder: impl Into<PathBuf>) -> Self {
+        // Keyed by the system's random numbers.
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        Store {
+            folder: folder.into(),
+            disk: Disk::default(),
+            run: format!("{random:016x}"),
+            sequence: 0,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_disk(mut self, disk: Disk) -> Self {
+        self.disk = disk;
+        self
+    }
+
+    /// Goes on with the run of a checkpoint.
+    pub(crate) fn continue_run(&mut self, loaded: &Loaded) {
+        self.run = loaded.manifest.run.clone();
+    }
+
+    fn student(&self, step: u64) -> PathBuf {
+        self.folder.join(format!("gs{step}.safetensors"))
+    }
+
+    fn states(&self) -> PathBuf {
+        self.folder.join(STATE)
+    }
+
+    fn state(&self, step: u64) -> PathBuf {
+        self.states().join(format!("gs{step}"))
+    }
+
+    /// Makes the folder, tries that files can be written there, so that a wrong path ends a
+    /// run at its start and not at its first checkpoint, and clears away what a run that was
+    /// killed while it was writing has left.
+    pub(crate) fn prepare(&mut self) -> Result<()> {
+        self.disk.create_folder(&self.folder)?;
+        let probe = temporary(&self.folder.join("probe"));
+        self.disk.write(&probe, |_| Ok(()))?;
+        self.disk.remove(&probe)?;
+        for folder in [self.folder.clone(), self.states()] {
+            for (name, path) in entries(&folder)? {
+                let is_ours = name.starts_with(".gs") || name == format!(".{BEST}.tmp");
+                if is_ours && name.ends_with(".tmp") {
+                    self.disk.remove(&path)?;
+                }
+            }
+        }
+        let manifests = self.steps()?.into_iter();
+        let manifests = manifests.filter_map(|step| read::manifest(&self.state(step), step).ok());
+        self.sequence = manifests.map(|m| m.sequence).max().unwrap_or(0);
+        Ok(())
+    }
+
+    /// Writes `gs{step}.safetensors`, whole or not at all.
+    pub(crate) fn save_student(
+        &self,
+        step: u64,
+        state: &[(String, Tensor)],
+    ) -> Result<SavedStudent> {
+        let path = self.student(step);
+        let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+        let written = self.disk.replace(&path, |file| {
+            weights::write_to(&path, file, state, &metadata)
+        })?;
+        Ok(SavedStudent {
+            step,
+            path,
+            written,
+        })
+    }
+
+    /// Writes the state folder that belongs to a student, complete or not at all, and removes
+    /// those of this run that it makes superfluous.
+    pub(crate) fn save_state(
+        &mut self,
+        student: &SavedStudent,
+        content: &Content<'_>,
+    ) -> Result<()> {
+        let final_path = self.state(student.step);
+        let building = temporary(&final_path);
+        // Two checkpoints of one number cannot be told apart; no run gets that far.
+        self.sequence = self.sequence.saturating_add(1);
+        let built = self.build_state(&building, student, content);
+        let moved = built.and_then(|()| self.put_in_place(&building, &final_path));
+        if moved.is_err() {
+            let _ = fs::remove_dir_all(&building);
+            return moved;
+        }
+        self.remove_old_states();
+        Ok(())
+    }
+
+    fn build_state(
+        &self,
+        folder: &Path,
+        student: &SavedStudent,
+        content: &Content<'_>,
+    ) -> Result<()> {
+        let states = self.states();
+        if fs::symlink_metadata(&states).is_ok_and(|about| !about.is_dir()) {
+            let reason = "is no folder of its own; remove it, or choose another `output_dir`";
+            return Err(damaged(&states, reason));
+        }
+        if !self.folder.is_dir() {
+            // Making it anew would hide that the checkpoints in it are gone.
+            let source = std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "the folder was deleted during the run; choose a folder that stays (`output_dir`)",
+            );
+            return Err(Error::io(&self.folder, source));
+        }
+        self.disk.remove(folder)?;
+        self.disk.create_folder(folder)?;
+        let mut files = BTreeMap::new();
+        let path = folder.join(STUDENT);
+        self.disk.link(&student.path, &path)?;
+        files.insert(STUDENT.to_owned(), student.written);
+        for (name, tensors) in [
+            (OPTIMIZER, content.optimizer),
+            (DISTILLER, content.distiller),
+            (RANDOM, content.random),
+        ] {
+            let path = folder.join(name);
+            let tensors: Vec<_> = tensors.iter().collect();
+            let written = self.disk.write(&path, |file| {
+                weights::write_to(&path, file, &tensors, &BTreeMap::new())
+            })?;
+            files.insert(name.to_owned(), written);
+        }
+        let written = self.write_json(&folder.join(PROGRESS), content.progress)?;
+        files.insert(PROGRESS.to_owned(), written);
+        let manifest = Manifest {
+            format: FORMAT,
+            crate_version: env!("CARGO_PKG_VERSION").to_owned(),
+            run: self.run.clone(),
+            sequence: self.sequence,
+            global_step: student.step,
+            description: content.description.clone(),
+            files,
+        };
+        self.write_json(&folder.join(MANIFEST), &manifest)?;
+        self.disk.sync_folder(folder)
+    }
+
+    fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<Written> {
+        let text = serde_json::to_vec_pretty(value).map_err(Error::other)?;
+        self.disk.write(path, |file| {
+            file.write_all(&text)
+                .map_err(|error| Error::io(path, error))
+        })
+    }
+
+    fn put_in_place(&self, building: &Path, path: &Path) -> Result<()> {
+        if fs::symlink_metadata(path).is_err() {
+            return self.disk.rename(building, path);
+        }
+        // A folder cannot be renamed over one that is not empty. The one that is there is of
+        // an earlier run, or damaged.
+        let aside = temporary(&path.with_extension("old"));
+        self.disk.remove(&aside)?;
+        self.disk.rename(path, &aside)?;
+        let moved = self.disk.rename(building, path);
+        if moved.is_err() {
+            let _ = fs::rename(&aside, path);
+        }
+        moved?;
+        self.disk.remove(&aside)
+    }
+
+    /// A state that cannot be removed takes room and does no other harm.
+    fn remove_old_states(&self) {
+        let Ok(steps) = self.steps() else { return };
+        let mut own: Vec<(u64, u64)> = steps
+            .into_iter()
+            .filter_map(|step| {
+                let manifest = read::manifest(&self.state(step), step).ok()?;
+                (manifest.run == self.run).then_some((manifest.sequence, step))
+            })
+            .collect();
+        own.sort_unstable();
+        own.reverse();
+        for (_, step) in own.into_iter().skip(STATES_KEPT) {
+            // Under another name first: half removed it would look damaged.
+            let path = self.state(step);
+            let aside = temporary(&path);
+            let removed = self.disk.remove(&aside);
+            let removed = removed.and_then(|()| self.disk.rename(&path, &aside));
+            if let Err(error) = removed.and_then(|()| self.disk.remove(&aside)) {
+                log::warn!("a checkpoint that is no longer needed stays: {error}");
+            }
+        }
+    }
+
+    /// Removes a student; one that cannot be removed stays.
+    pub(crate) fn remove_student(&self, step: u64) {
+        if let Err(error) = self.disk.remove(&self.student(step)) {
+            log::warn!("a student that is no longer needed stays: {error}");
+        }
+    }
+
+    /// Lets `best.safetensors` be the student of this step, if that is still there.
+    pub(crate) fn point_best(&self, step: u64) -> Result<()> {
+        let student = self.student(step);
+        if !student.is_file() {
+            return Ok(());
+        }
+        self.disk.replace_by_link(&student, &self.folder.join(BEST))
+    }
+
+    /// The file of the best student.
+    pub(crate) fn best(&self) -> PathBuf {
+        self.folder.join(BEST)
+    }
+
+    /// The file of a student that is there.
+    pub(crate) fn existing_student(&self, step: u64) -> Option<PathBuf> {
+        Some(self.student(step)).filter(|path| path.is_file())
+    }
+
+    /// The steps that have a state folder, whatever is in it.
+    fn steps(&self) -> Result<Vec<u64>> {
+        let states = self.states();
+        if fs::symlink_metadata(&states).is_ok_and(|about| about.is_symlink()) {
+            return Err(damaged(&states, "is a link, which is not followed"));
+        }
+        let entries = entries(&states)?;
+        Ok(entries
+            .iter()
+            .filter_map(|(name, _)| step_of(name))
+            .collect())
+    }
+
+    /// All of the checkpoint of this step.
+    pub(crate) fn load(&self, step: u64) -> Result<Loaded> {
+        read::load(&self.state(step), step)
+    }
+
+    /// The newest checkpoint that is whole, of any run; `None` when there is no checkpoint at
+    /// all.
+    ///
+    /// # Errors
+    /// When all are damaged, and when one is of a later version: passing over it would lose
+    /// work that is there.
+    pub(crate) fn newest(&self) -> Result<Option<Newest>> {
+        let mut damaged = Vec::new();
+        let mut readable = Vec::new();
+        for step in self.steps()? {
+            match read::manifest(&self.state(step), step) {
+                Ok(manifest) => readable.push((manifest.sequence, step)),
+                Err(error @ Error::CheckpointVersion { .. }) => return Err(error),
+                Err(error) => damaged.push(error),
+            }
+        }
+        readable.sort_unstable();
+        for (_, step) in readable.into_iter().rev() {
+            match self.load(step) {
+                Ok(loaded) => return Ok(Some(Newest { loaded, damaged })),
+                Err(error) => damaged.push(error),
+            }
+        }
+        match damaged.into_iter().next() {
+            Some(error) => Err(error),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The names in a folder and their paths, sorted; none if it is not there.
+fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let failed = |error| Error::io(folder, error);
+    let listed = match fs::read_dir(folder) {
+        Ok(listed) => listed,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut found = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(failed)?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The step in `gs20`, written the one way that it is written here.
+fn step_of(name: &str) -> Option<u64> {
+    let step = name.strip_prefix("gs")?.parse().ok()?;
+    (format!("gs{step}") == name).then_some(step)
+}
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

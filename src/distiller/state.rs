@@ -1,0 +1,112 @@
+//! What a distiller has to keep when a run is interrupted, and what it is known by.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::Tensor;
+
+use crate::error::Context;
+use crate::optim::ParamGroup;
+use crate::{Error, Result};
+
+/// The tensors of groups by name, which share memory with them: what
+/// [`Distiller::state`](super::Distiller::state) gives by itself.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distiller::{load_group_state, group_state};
+/// use textbrewer::optim::ParamGroup;
+///
+/// let scale = Tensor::from(1f32);
+/// let groups = [ParamGroup::new("scales", vec![("scale".to_owned(), scale.shallow_clone())])];
+/// let mut state = group_state(&groups);
+/// assert_eq!(state["scale"].double_value(&[]), 1.0);
+/// state.insert("scale".to_owned(), Tensor::from(3f32));
+/// load_group_state(&groups, &state)?;
+/// assert_eq!(scale.double_value(&[]), 3.0);
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn group_state(groups: &[ParamGroup]) -> BTreeMap<String, Tensor> {
+    let parameters = groups.iter().flat_map(|group| &group.parameters);
+    parameters
+        .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+        .collect()
+}
+
+/// Copies what [`group_state`] gave into the tensors of groups.
+///
+/// # Errors
+/// [`Error::WeightsMismatch`] with every name, shape and kind that differs; then nothing is
+/// changed.
+pub fn load_group_state(groups: &[ParamGroup], state: &BTreeMap<String, Tensor>) -> Result<()> {
+    let mut unexpected: BTreeSet<&str> = state.keys().map(String::as_str).collect();
+    let mut differences = Vec::new();
+    let mut pairs = Vec::new();
+    for (name, tensor) in groups.iter().flat_map(|group| &group.parameters) {
+        unexpected.remove(name.as_str());
+        let Some(saved) = state.get(name) else {
+            differences.push(format!("`{name}`: missing"));
+            continue;
+        };
+        let (expected, found) = (describe(tensor)?, describe(saved)?);
+        if expected != found {
+            differences.push(format!("`{name}`: {found}, expected {expected}"));
+        }
+        pairs.push((name, tensor, saved));
+    }
+    differences.extend(
+        unexpected
+            .iter()
+            .map(|name| format!("`{name}`: unexpected")),
+    );
+    if !differences.is_empty() {
+        return Err(Error::WeightsMismatch {
+            origin: "the state of the distiller".to_owned(),
+            differences,
+        });
+    }
+    let _guard = tch::no_grad_guard();
+    for (name, tensor, saved) in pairs {
+        let copied = tensor.shallow_clone().f_copy_(saved);
+        copied.context(|| format!("loading `{name}`"))?;
+    }
+    Ok(())
+}
+
+/// A configuration by its keys, for [`Distiller::description`](super::Distiller::description).
+pub(super) fn by_key(config: &impl serde::Serialize) -> BTreeMap<String, String> {
+    match serde_json::to_value(config) {
+        Ok(serde_json::Value::Object(keys)) => {
+            let text = |(key, value): (String, serde_json::Value)| (key, value.to_string());
+            keys.into_iter().map(text).collect()
+        }
+        // A function of the user's own in place of a name; it cannot be compared.
+        _ => BTreeMap::new(),
+    }
+}
+
+fn describe(tensor: &Tensor) -> Result<String> {
+    Ok(format!("{:?} {:?}", tensor.f_kind()?, tensor.size()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_changes_nothing() {
+        let tensors = ["a", "b"].map(|name| (name.to_owned(), Tensor::from_slice(&[1f32, 2.0])));
+        let groups = [ParamGroup::new("both", tensors.into())];
+        let state = BTreeMap::from([
+            ("a".to_owned(), Tensor::from_slice(&[5f32, 6.0])),
+            ("b".to_owned(), Tensor::from_slice(&[5f64])),
+            ("c".to_owned(), Tensor::from(0)),
+        ]);
+        let text = load_group_state(&groups, &state).unwrap_err().to_string();
+        assert!(
+            text.contains("`b`: Double [1], expected Float [2]"),
+            "{text}"
+        );
+        assert!(text.contains("`c`: unexpected"), "{text}");
+        assert_eq!(group_state(&groups)["a"], Tensor::from_slice(&[1f32, 2.0]));
+    }
+}

@@ -1,0 +1,78 @@
+//! Ctrl-C.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use signal_hook::consts::SIGINT;
+use signal_hook::flag;
+
+use crate::{Error, Result};
+
+/// What a shell expects of a process that Ctrl-C ended.
+const STATUS: i32 = 130;
+
+/// The handlers are there once for the process: taking them away would not bring the
+/// system's own back.
+#[derive(Debug)]
+struct Process {
+    /// Set by the first Ctrl-C; while it is set, the next one ends the process.
+    happened: Option<Arc<AtomicBool>>,
+    /// Runs under way that want to know.
+    runs: u64,
+}
+
+static PROCESS: Mutex<Process> = Mutex::new(Process {
+    happened: None,
+    runs: 0,
+});
+
+/// While it lives, Ctrl-C is told of and ends the process only the second time.
+#[derive(Debug)]
+pub(super) struct Interrupts {
+    happened: Arc<AtomicBool>,
+}
+
+impl Interrupts {
+    pub(super) fn begin() -> Result<Self> {
+        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        let happened = match &process.happened {
+            Some(happened) => Arc::clone(happened),
+            None => {
+                let happened = Arc::new(AtomicBool::new(false));
+                let register = || {
+                    // In this order: the first Ctrl-C finds it not yet set.
+                    flag::register_conditional_shutdown(SIGINT, STATUS, Arc::clone(&happened))?;
+                    flag::register(SIGINT, Arc::clone(&happened))
+                };
+                register().map_err(|error| {
+                    Error::config(
+                        "handle_interrupts",
+                        format!("Ctrl-C cannot be handled: {error}"),
+                    )
+                })?;
+                process.happened = Some(Arc::clone(&happened));
+                happened
+            }
+        };
+        if process.runs == 0 {
+            happened.store(false, Ordering::SeqCst);
+        }
+        process.runs += 1;
+        Ok(Interrupts { happened })
+    }
+
+    pub(super) fn happened(&self) -> bool {
+        self.happened.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
+        process.runs = process.runs.saturating_sub(1);
+        if process.runs == 0 {
+            // From now on Ctrl-C ends the process.
+            self.happened.store(true, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What is done about a loss that is NaN or infinite.
+
+/// What is done when a loss or a gradient is NaN or infinite.
+///
+/// The values are read from the device together, every
+/// [`log_interval`](crate::TrainingConfig::log_interval) batches and before every checkpoint,
+/// so it is told of that much later. With [`SkipStep`](Self::SkipStep) and
+/// [`StopAndSave`](Self::StopAndSave) the device itself leaves out the optimizer step of such
+/// a gradient ([`Optimizer::step_unless`](crate::Optimizer::step_unless)), so that the
+/// weights stay finite; nobody waits for it. A step that is left out counts in the length of
+/// the run, the schedule and the checkpoints, and not in the optimizer's own count.
+///
+/// A distiller that reads its losses itself, as [`EmdDistiller`](crate::EmdDistiller) does,
+/// returns the error itself, whatever is set here.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
+/// use textbrewer::{OnNonFinite, TrainingConfig, VecLoader};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let mut trainer = BasicTrainer::builder(&model, &variables)
+/// #     .train_config(config)
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .build()?;
+/// let batch = |value| Tensor::full([4, 3], value, (Kind::Float, Device::Cpu));
+/// let mut loader = VecLoader::new(vec![batch(1.0), batch(f64::NAN), batch(2.0)])?;
+/// let summary = trainer // or any other distiller
+///     .train(&mut loader)
+///     .epochs(2)
+///     .optimizer(AdamW::new(1e-3))
+///     .on_non_finite(OnNonFinite::SkipStep)
+///     .run()?;
+/// let found = summary.non_finite.expect("the second batch is bad");
+/// assert_eq!((found.step, found.batches), (1, 2));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum OnNonFinite {
+    /// The run ends with [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss), which names
+    /// the first term that went bad.
+    #[default]
+    Error,
+    /// The optimizer step is left out and told of in a warning; the run goes on.
+    SkipStep,
+    /// The optimizer step is left out, and once it is told of, the run ends after the current
+    /// step, with a checkpoint of weights that are finite.
+    StopAndSave,
+}
+
+/// Losses that were NaN or infinite, in a run that went on or stopped because of them: what
+/// [`TrainSummary::non_finite`](crate::TrainSummary::non_finite) tells. See [`OnNonFinite`]
+/// for an example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NonFinite {
+    /// The first term that went bad.
+    pub term: String,
+    /// Its forward step, counted from 0, as in the logs.
+    pub step: u64,
+    /// How many batches had a term that was not finite.
+    pub batches: u64,
+}

@@ -1,0 +1,137 @@
+//! Going on from a checkpoint.
+
+use std::collections::BTreeMap;
+
+use serde_json::{json, Value};
+
+use super::survival::Begin;
+use crate::checkpoint::{Description, GroupDescription, Newest, Store, TensorDescription};
+use crate::optim::Optimizer;
+use crate::schedule::LrSchedule;
+use crate::weights::{self, LoadOptions};
+use crate::{Distiller, Error, Result, TrainingConfig};
+
+/// The steps at which the factors of two schedules are compared.
+const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
+
+/// The parts of a run's description that are not the distiller's.
+#[derive(Debug)]
+pub(super) struct About {
+    pub(super) in_epochs: bool,
+    pub(super) max_grad_norm: Option<f64>,
+    pub(super) seed: u64,
+    pub(super) postprocesses: bool,
+    pub(super) batches: Option<u64>,
+}
+
+impl About {
+    /// What the run is made of.
+    pub(super) fn describe<D: Distiller + ?Sized>(
+        &self,
+        distiller: &D,
+        optimizer: &dyn Optimizer,
+        schedule: Option<&(dyn LrSchedule + '_)>,
+    ) -> Result<Description> {
+        let length = if self.in_epochs { "epochs" } else { "steps" };
+        let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| schedule.factor(step)));
+        let run = BTreeMap::from([
+            ("length".to_owned(), json!(length)),
+            ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),
+            ("seed".to_owned(), json!(self.seed)),
+            ("batch_postprocessor".to_owned(), json!(self.postprocesses)),
+            ("schedule".to_owned(), json!(factors)),
+        ]);
+        let mut variables = BTreeMap::new();
+        for (name, tensor) in weights::state_dict(distiller.variables()) {
+            variables.insert(name, TensorDescription::new(&tensor)?);
+        }
+        let mut state = BTreeMap::new();
+        for group in distiller.extra_groups() {
+            for (name, tensor) in &group.parameters {
+                state.insert(name.clone(), TensorDescription::new(tensor)?);
+            }
+        }
+        let groups = optimizer.groups().iter().map(|group| GroupDescription {
+            name: group.name.clone(),
+            options: group.options.clone(),
+            parameters: group
+                .parameters
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+        });
+        Ok(Description {
+            config: config_of(distiller.config())?,
+            distiller: distiller.description(),
+            run,
+            variables,
+            state,
+            groups: groups.collect(),
+            batches: self.batches,
+        })
+    }
+}
+
+fn config_of(config: &TrainingConfig) -> Result<Value> {
+    serde_json::to_value(config).map_err(|source| Error::Json {
+        place: "the training configuration".to_owned(),
+        reason: source.to_string(),
+        source,
+    })
+}
+
+/// The checkpoint that the run is to go on from, if it is to.
+pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newest>> {
+    let (folder, must) = match begin {
+        Begin::Anew => return Ok(None),
+        Begin::From(folder) => (folder.as_path(), true),
+        Begin::FromAny => (config.output_dir.as_path(), false),
+    };
+    let newest = Store::new(folder).newest()?;
+    let Some(newest) = newest else {
+        if must {
+            let reason = format!(
+                "there is no checkpoint in {}; give the `output_dir` of the run, or use \
+                 `resume_or_start`",
+                folder.display()
+            );
+            return Err(Error::config("resume", reason));
+        }
+        return Ok(None);
+    };
+    for error in &newest.damaged {
+        log::warn!(
+            "a newer checkpoint is damaged, that of step {} is used: {error}",
+            newest.loaded.progress.global_step
+        );
+    }
+    Ok(Some(newest))
+}
+
+/// Puts the tensors of a checkpoint where they were, once the run was found to be the same.
+pub(super) fn load<D: Distiller + ?Sized>(
+    newest: &Newest,
+    now: &Description,
+    distiller: &mut D,
+    optimizer: &mut dyn Optimizer,
+) -> Result<()> {
+    let loaded = &newest.loaded;
+    let differences = loaded.manifest.description.differences(now)?;
+    if !differences.is_empty() {
+        return Err(Error::ResumeMismatch {
+            path: loaded.path.clone(),
+            differences,
+        });
+    }
+    let origin = loaded.path.display().to_string();
+    weights::load_into(
+        distiller.variables(),
+        &loaded.student,
+        &origin,
+        &LoadOptions::new(),
+    )?;
+    distiller.load_state(&loaded.distiller)?;
+    optimizer.load_state(&loaded.optimizer)?;
+    log::info!("resumed from {origin}");
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! The checkpoints of a run under way: which there are, and which is the best.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use tch::Tensor;
+
+use super::survival::Survival;
+use crate::checkpoint::{
+    Content, Description, EarlyStopping, Keep, Loaded, Mode, Progress, Saved, SavedStudent, Store,
+};
+use crate::Result;
+
+/// The checkpoints of a run under way.
+#[derive(Debug)]
+pub(super) struct Saving {
+    store: Store,
+    keep: Keep,
+    mode: Mode,
+    early_stopping: Option<EarlyStopping>,
+    pub(super) saves_state: bool,
+    description: Description,
+    /// Every planned checkpoint so far.
+    history: Vec<Saved>,
+    /// The steps whose students are there.
+    kept: Vec<u64>,
+    best: Option<Saved>,
+}
+
+impl Saving {
+    pub(super) fn new(store: Store, survival: &Survival, description: Description) -> Self {
+        Saving {
+            store,
+            keep: survival.keep,
+            mode: survival.mode,
+            early_stopping: survival.early_stopping,
+            saves_state: survival.saves_state,
+            description,
+            history: Vec::new(),
+            kept: Vec::new(),
+            best: None,
+        }
+    }
+
+    /// Goes on with the checkpoints of a run that was interrupted, and completes what it may
+    /// have been about to do.
+    pub(super) fn resume(&mut self, loaded: &Loaded) -> Result<()> {
+        self.store.continue_run(loaded);
+        let progress = &loaded.progress;
+        self.history = progress
+            .history
+            .iter()
+            .map(|point| (*point).into())
+            .collect();
+        self.best = progress.best.map(Into::into);
+        self.kept = progress.kept.clone();
+        let store = &self.store;
+        self.kept
+            .retain(|step| store.existing_student(*step).is_some());
+        self.tidy()
+    }
+
+    /// Writes the student; it is one of those that there are from then on.
+    pub(super) fn student(
+        &mut self,
+        step: u64,
+        state: &[(String, Tensor)],
+    ) -> Result<SavedStudent> {
+        let student = self.store.save_student(step, state)?;
+        self.kept.retain(|kept| *kept != step);
+        self.kept.push(step);
+        Ok(student)
+    }
+
+    /// Notes what the callbacks said of a planned checkpoint, and says whether the run ends.
+    pub(super) fn record(&mut self, step: u64, metric: Option<f64>) -> bool {
+        let finite = metric.filter(|metric| metric.is_finite());
+        if let (Some(metric), None) = (metric, finite) {
+            log::warn!("the metric at step {step} is {metric}, which counts as none");
+        }
+        let saved = Saved::new(step, finite);
+        self.history.push(saved);
+        let best = self.best.and_then(|best| best.metric);
+        if let Some(metric) = finite {
+            if best.is_none_or(|best| self.mode.is_better(metric, best)) {
+                self.best = Some(saved);
+            }
+        }
+        self.gives_up()
+    }
+
+    /// Whether early stopping ends the run here.
+    pub(super) fn gives_up(&self) -> bool {
+        let stopping = self.early_stopping.as_ref();
+        stopping.is_some_and(|stopping| stopping.should_stop(&self.history, self.mode))
+    }
+
+    /// The part of the progress that is known here.
+    pub(super) fn add_to(&self, progress: &mut Progress) {
+        progress.history = self.history.iter().map(|saved| (*saved).into()).collect();
+        progress.kept = self.kept.clone();
+        progress.best = self.best.map(Into::into);
+    }
+
+    /// Writes what the run needs to go on from this student.
+    pub(super) fn state(
+        &mut self,
+        student: &SavedStudent,
+        progress: &Progress,
+        optimizer: &BTreeMap<String, Tensor>,
+        distiller: &BTreeMap<String, Tensor>,
+        random: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
+        let content = Content {
+            description: &self.description,
+            progress,
+            optimizer,
+            distiller,
+            random,
+        };
+        self.store.save_state(student, &content)
+    }
+
+    /// Removes the students that need not stay, and gives the best its name. It is done again
+    /// when a run is resumed, which may have been interrupted in the middle of it.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        if let Some(best) = self.best {
+            self.store.point_best(best.step)?;
+        }
+        let history = self.history.iter().map(|saved| (saved.step, saved.metric));
+        let metrics: BTreeMap<u64, Option<f64>> = history.collect();
+        let metric_of = |step: &u64| metrics.get(step).copied().flatten();
+        let kept = self.kept.iter();
+        let saved = kept.map(|step| Saved::new(*step, metric_of(step)));
+        let saved: Vec<_> = saved.collect();
+        let mut removed = self.keep.to_remove(&saved, self.mode);
+        // Of a metric that was reached twice the first is the best.
+        removed.retain(|step| self.best.is_none_or(|best| best.step != *step));
+        for step in &removed {
+            self.store.remove_student(*step);
+        }
+        self.kept.retain(|step| !removed.contains(step));
+        Ok(())
+    }
+
+    /// The files of the students that there are.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let files = self
+            .kept
+            .iter()
+            .map(|step| self.store.existing_student(*step));
+        files.flatten().collect()
+    }
+
+    /// The best checkpoint and its file.
+    pub(super) fn best(&self) -> (Option<Saved>, Option<PathBuf>) {
+        let file = self.best.map(|_| self.store.best());
+        (self.best, file.filter(|path| path.is_file()))
+    }
+}

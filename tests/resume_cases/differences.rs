@@ -1,0 +1,169 @@
+//! What cannot be resumed is refused with everything that differs, and nothing is changed.
+
+use std::path::Path;
+
+use textbrewer::{
+    weights, AdamW, BasicTrainer, Distiller, Error, FnLoader, Result, TrainSummary, TrainingConfig,
+};
+
+use crate::alone;
+use crate::common::tiny::{batches, config, first_line, general, loader, numbers, square, Net};
+
+fn train(
+    folder: &Path,
+    student: &Net,
+    change: impl Fn(TrainingConfig) -> TrainingConfig,
+    lr: f64,
+    count: i64,
+    resumes: bool,
+) -> Result<TrainSummary> {
+    let mut trainer = BasicTrainer::builder(student, &student.variables)
+        .train_config(change(config(folder)))
+        .adaptor(square)
+        .build()?;
+    let mut loader = loader(count);
+    let run = trainer
+        .train(&mut loader)
+        .epochs(2)
+        .optimizer(AdamW::new(lr));
+    match resumes {
+        true => run.resume(folder).run(),
+        false => run.run(),
+    }
+}
+
+#[test]
+fn every_difference_is_named_and_nothing_is_loaded() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    train(path, &Net::new(2, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
+    // Another model, learning rate, accumulation and number of batches.
+    let other = Net::new(1, 5, 0.7);
+    let before = numbers(&other.variables);
+    let accumulates = |config: TrainingConfig| config.gradient_accumulation_steps(2);
+    let error = train(path, &other, accumulates, 0.2, 4, true).unwrap_err();
+    assert_eq!(numbers(&other.variables), before);
+    let Error::ResumeMismatch { differences, .. } = &error else {
+        panic!("{error}");
+    };
+    for expected in [
+        "config.gradient_accumulation_steps: 1 in the checkpoint, 2 now",
+        "variables `head.weight`.shape: [2,4] in the checkpoint, [2,5] now",
+        "variables `layers.1.bias`: ",
+        "groups[0].options.lr: 0.1 in the checkpoint, 0.2 now",
+        "batches: 3 in the checkpoint, 4 now",
+    ] {
+        let found = differences
+            .iter()
+            .any(|difference| difference.starts_with(expected));
+        assert!(found, "{expected} in {error}");
+    }
+    let line = first_line(Err::<(), _>(error));
+    assert!(
+        line.contains("gs6: cannot be resumed by this run; nothing was loaded"),
+        "{line}"
+    );
+}
+
+#[test]
+fn places_and_intervals_may_be_others() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    train(folder.path(), &Net::new(2, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
+    let student = Net::new(2, 4, 0.9);
+    let moves = |config: TrainingConfig| {
+        config
+            .output_dir(elsewhere.path())
+            .ckpt_frequency(3)
+            .log_interval(1)
+            .log_dir(elsewhere.path().join("logs"))
+    };
+    let summary = train(folder.path(), &student, moves, 0.1, 3, true).unwrap();
+    assert_eq!(summary.resumed_from, Some(6));
+    // The weights are there, though the run was complete.
+    let saved = weights::read(folder.path().join("gs6.safetensors")).unwrap();
+    assert_eq!(
+        weights::state_dict(&student.variables)[0].1,
+        saved["head.bias"]
+    );
+}
+
+#[test]
+fn no_checkpoint_is_an_error_unless_it_may_begin() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let line = first_line(train(folder.path(), &student, |c| c, 0.1, 3, true));
+    assert!(
+        line.starts_with("resume: there is no checkpoint in"),
+        "{line}"
+    );
+    assert!(line.contains("resume_or_start"), "{line}");
+}
+
+#[test]
+fn a_distillation_that_is_configured_otherwise_is_another() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(2, 4, 0.1), Net::new(1, 4, 0.2));
+    let run = |temperature: f64, resumes: bool| {
+        let distill = textbrewer::DistillationConfig::default().temperature(temperature);
+        let mut distiller = general(&teacher, &student, config(folder.path()), distill)?;
+        let mut loader = loader(2);
+        let run = distiller
+            .train(&mut loader)
+            .steps(2)
+            .optimizer(AdamW::new(0.1))
+            .schedule(move |step| {
+                if resumes {
+                    1.0
+                } else {
+                    1.0 / (step + 1) as f64
+                }
+            });
+        match resumes {
+            true => run.resume(folder.path()).run(),
+            false => run.run(),
+        }
+    };
+    run(4.0, false).unwrap();
+    let text = run(8.0, true).unwrap_err().to_string();
+    assert!(
+        text.contains("distiller.temperature: \"4.0\" in the checkpoint, \"8.0\" now"),
+        "{text}"
+    );
+    assert!(text.contains("run.schedule: [1.0,0.5"), "{text}");
+}
+
+#[test]
+fn a_loader_with_fewer_batches_than_were_had_is_told() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |count: usize, steps: u64, resumes: bool| {
+        let student = Net::new(1, 4, 0.2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()?;
+        // Its length is not known, so it is no difference.
+        let mut loader = FnLoader::new(|_| Ok(batches(9).into_iter().take(count).map(Ok)));
+        let run = trainer
+            .train(&mut loader)
+            .steps(steps)
+            .optimizer(AdamW::new(0.1));
+        match resumes {
+            true => run.resume_or_start().run(),
+            false => run.run(),
+        }
+    };
+    run(5, 4, false).unwrap();
+    let line = first_line(run(3, 6, true));
+    assert!(
+        line.contains("the loader gave only 3 batches of the 4"),
+        "{line}"
+    );
+    // With its data it may also go on for longer than it was to.
+    assert_eq!(run(5, 6, true).unwrap().resumed_from, Some(4));
+}
