@@ -26,19 +26,23 @@ pub(super) struct PendingLosses {
 struct PendingStep {
     forward_step: u64,
     names: Vec<String>,
-    values: Vec<Tensor>,
+    /// One number for each name.
+    values: Tensor,
 }
 
 impl PendingLosses {
     /// Keeps the values of one step. Nothing is read from the device.
     pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
+        let _no_history = tch::no_grad_guard();
         let mut names = vec![TOTAL_LOSS.to_owned()];
         let device = total.device();
-        let mut values = vec![kept(total, device)?];
+        let mut values = vec![beside(total, device)?];
         for term in report.terms().iter().filter(|term| term.name != TOTAL_LOSS) {
             names.push(term.name.clone());
-            values.push(kept(&term.loss, device)?);
+            values.push(beside(&term.loss, device)?);
         }
+        // A copy: libtorch's mean of squares is one number in memory for all the squares.
+        let values = Tensor::f_stack(&values, 0)?;
         self.steps.push(PendingStep {
             forward_step: step,
             names,
@@ -109,12 +113,12 @@ impl PendingLosses {
     /// the training.
     pub(super) fn flush(&mut self, sinks: &mut Vec<Box<dyn LogSink + '_>>) -> Result<()> {
         let steps = std::mem::take(&mut self.steps);
-        let tensors: Vec<&Tensor> = steps.iter().flat_map(|step| &step.values).collect();
+        let tensors: Vec<&Tensor> = steps.iter().map(|step| &step.values).collect();
         if tensors.is_empty() {
             return Ok(());
         }
         // Double only after the transfer: not every device has it.
-        let read = Tensor::f_stack(&tensors, 0)?
+        let read = Tensor::f_cat(&tensors, 0)?
             .f_to_device(Device::Cpu)?
             .f_to_kind(Kind::Double)?;
         let values = Vec::<f64>::try_from(&read)?;
@@ -147,9 +151,9 @@ impl PendingLosses {
     }
 }
 
-/// The value without its history, beside the others: a term of the user's own may be elsewhere.
-fn kept(loss: &Tensor, device: Device) -> Result<Tensor> {
-    let value = without_dimensions(&loss.f_detach()?)?;
+/// The value where the others are: a term of the user's own may be elsewhere.
+fn beside(loss: &Tensor, device: Device) -> Result<Tensor> {
+    let value = without_dimensions(loss)?;
     Ok(match value.device() == device {
         true => value,
         false => value.f_to_device(device)?,
