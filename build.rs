@@ -5,9 +5,10 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "src/native/common.h";
-const SOURCES: [&str; 4] = [
+const SOURCES: [&str; 5] = [
     "src/native/autocast.cpp",
     "src/native/backend.cpp",
+    "src/native/history.cpp",
     "src/native/layers.cpp",
     "src/native/optim.cpp",
 ];

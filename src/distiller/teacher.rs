@@ -5,6 +5,7 @@ use std::fmt;
 use super::mixed_precision::MixedPrecision;
 use super::pair::{defined, Adapted};
 use super::{CachePlace, Ensemble, StepInfo, TeacherCache};
+use crate::native::NoHistory;
 use crate::{AdaptorOutput, Model, Result, Side, TrainingConfig};
 
 /// A teacher with its adaptor.
@@ -73,7 +74,7 @@ impl<'a, B> Teacher<'a, B> {
     /// Those of the model, of its adaptor, and of the cache.
     pub fn run(&self, batch: &B, step: &StepInfo) -> Result<AdaptorOutput> {
         // The guard gives gradients back even when the model panics.
-        let _guard = tch::no_grad_guard();
+        let _guard = NoHistory::enter()?;
         let compute = || defined((self.adapted)(batch, self.precision)?, Side::Teacher);
         match &self.cache {
             Some((cache, place)) => cache.get_or_compute(*place, step, compute),

@@ -6,10 +6,12 @@
 
 mod autocast;
 pub(crate) mod backend;
+mod history;
 pub(crate) mod layers;
 pub(crate) mod optim;
 
 pub(crate) use autocast::Autocast;
+pub(crate) use history::NoHistory;
 
 use std::ffi::{c_char, c_int, CStr};
 
