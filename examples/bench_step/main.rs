@@ -17,7 +17,7 @@ use tch::Device;
 use textbrewer::config::Precision;
 use textbrewer::schedule::{constant, linear_with_warmup};
 use textbrewer::{
-    AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, TrainingConfig,
+    backend, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, TrainingConfig,
     VecLoader,
 };
 
@@ -58,6 +58,10 @@ struct Options {
     /// Threads within an operation; libtorch's choice, or 1 for `tiny`, by default.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     threads: Option<i32>,
+    /// Return freed memory to the system in every step, as the C library does by itself, in
+    /// place of `backend::keep_freed_memory`.
+    #[arg(long)]
+    return_memory: bool,
 }
 
 impl Options {
@@ -79,6 +83,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     if let Some(threads) = options.threads.or(options.shape.threads()) {
         tch::set_num_threads(threads);
+    }
+    if !options.return_memory {
+        backend::keep_freed_memory()?;
     }
     tch::manual_seed(0);
     let folder = tempfile::tempdir()?;

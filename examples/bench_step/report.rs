@@ -3,14 +3,14 @@
 use std::time::Instant;
 
 use serde_json::json;
-use textbrewer::{Distiller, Error, Result, TrainSummary};
+use tch::Device;
+use textbrewer::{backend, Distiller, Error, Result, TrainSummary};
 
 use crate::shape::Shape;
 use crate::timed::Timed;
 use crate::Options;
 
 /// The first keys are those of the Python scripts that this is compared with.
-///
 pub fn line<D: Distiller>(
     options: &Options,
     timed: &Timed<D>,
@@ -40,7 +40,7 @@ pub fn line<D: Distiller>(
             "min_step_s": fastest,
             "total_s": last.duration_since(*first).as_secs_f64(),
             "peak_rss_mb": timed.peak_rss_mb,
-            "peak_gpu_mb": null,
+            "peak_gpu_mb": peak_gpu_mb(timed.config().device)?,
         }),
         Shape::Tiny => {
             // Python's time holds the beginning of the run too. With a cache the first epoch
@@ -64,6 +64,7 @@ pub fn line<D: Distiller>(
         ("precision", json!(options.precision)),
         ("teacher_precision", json!(teacher_precision)),
         ("cached", json!(options.cache)),
+        ("memory_kept", json!(!options.return_memory)),
         ("measured_from_epoch", json!(1 + u64::from(options.cache))),
         ("cache_mb", json!(cache_mb)),
         ("epochs", json!(epochs)),
@@ -72,6 +73,15 @@ pub fn line<D: Distiller>(
         line[key] = value;
     }
     Ok(line)
+}
+
+/// The most that was allocated on a GPU so far.
+fn peak_gpu_mb(device: Device) -> Result<Option<f64>> {
+    if !device.is_cuda() {
+        return Ok(None);
+    }
+    let memory = backend::memory(device)?;
+    Ok(Some(memory.peak_allocated as f64 / 1048576.0))
 }
 
 /// The largest resident size of this process so far, where the system tells.

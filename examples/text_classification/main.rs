@@ -35,6 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn Error>> {
+    textbrewer::backend::keep_freed_memory()?;
     let config = options.train_config()?;
     let source = [&options.encoder, &options.teacher];
     let tokenizer_dir = source.into_iter().flatten().next();

@@ -1,6 +1,11 @@
 // Settings and state of libtorch as a whole: precision of products, random numbers, memory.
 #include "common.h"
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+#include <climits>
+
 #include <ATen/Context.h>
 #include <ATen/core/Generator.h>
 #include <ATen/core/Tensor.h>
@@ -100,6 +105,19 @@ char* textbrewer_synchronize(int device) {
       at::globalContext().lazyInitDevice(where.type());
       c10::impl::VirtualGuardImpl(where.type()).synchronizeDevice(where.index());
     }
+  });
+}
+
+// Whether the C library could be told.
+char* textbrewer_keep_freed_memory(bool* told) {
+  return guarded([&] {
+#ifdef __GLIBC__
+    const bool threshold = mallopt(M_MMAP_THRESHOLD, 128 << 20) == 1 ||
+        mallopt(M_MMAP_THRESHOLD, 32 << 20) == 1;
+    *told = threshold && mallopt(M_TRIM_THRESHOLD, INT_MAX) == 1;
+#else
+    *told = false;
+#endif
   });
 }
 }

@@ -31,6 +31,7 @@ extern "C" {
     fn textbrewer_memory_of(device: c_int, memory: *mut Memory) -> *mut c_char;
     fn textbrewer_reset_peak_memory(device: c_int) -> *mut c_char;
     fn textbrewer_synchronize(device: c_int) -> *mut c_char;
+    fn textbrewer_keep_freed_memory(told: *mut bool) -> *mut c_char;
 }
 
 /// 0, 1 and 2 are float32 throughout, TensorFloat32 and bfloat16.
@@ -90,4 +91,11 @@ pub(crate) fn synchronize(device: Device) -> Result<()> {
     // SAFETY: takes a number only.
     unsafe { checked(textbrewer_synchronize(device_code(device)?)) }
         .context(|| format!("waiting for {device:?}"))
+}
+
+pub(crate) fn keep_freed_memory() -> Result<bool> {
+    let mut told = false;
+    // SAFETY: the pointer is to a live variable.
+    unsafe { checked(textbrewer_keep_freed_memory(&mut told))? };
+    Ok(told)
 }
