@@ -127,6 +127,19 @@ struct Attention : torch::autograd::Function<Attention> {
       double p) {
     // The operands have one kind already.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    TORCH_CHECK(
+        batch > 0 && heads > 0 && flat_query.dim() == 2 && flat_query.size(0) % batch == 0 &&
+            flat_query.size(1) % heads == 0,
+        "attention: states of shape ",
+        flat_query.sizes(),
+        " cannot be split into ",
+        batch,
+        " examples and ",
+        heads,
+        " heads");
+    TORCH_CHECK(
+        flat_key.sizes() == flat_query.sizes() && flat_value.sizes() == flat_query.sizes(),
+        "attention: query, key and value must have one shape");
     const auto query = split(flat_query, batch, heads);
     const auto key = split(flat_key, batch, heads);
     const auto value = split(flat_value, batch, heads);
@@ -147,6 +160,7 @@ struct Attention : torch::autograd::Function<Attention> {
 
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     check_once();
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const auto saved = context->get_saved_variables();
     const auto &query = saved[0], &key = saved[1], &value = saved[2];
     const auto& probabilities = saved[3];
@@ -249,16 +263,28 @@ const std::optional<c10::TypedOperatorHandle<LinearKernel>>& linear_kernel() {
   return kernel;
 }
 
+// Without instructions for it the kernel fails, or is slower than libtorch's own.
+bool has_bfloat16() {
+  static const bool has = [] {
+    const auto handle =
+        c10::Dispatcher::singleton().findSchema({"mkldnn::_is_mkldnn_bf16_supported", ""});
+    return handle.has_value() && handle->typed<bool()>().call();
+  }();
+  return has;
+}
+
 at::Tensor product(
     const at::Tensor& input,
     const at::Tensor& weight,
     const std::optional<at::Tensor>& bias,
     bool gelu) {
   const at::AutoDispatchBelowAutograd no_gradient;
+  // The kernel reads a bias as if it were in one piece.
+  const auto whole = bias.has_value() ? std::make_optional(bias->contiguous()) : bias;
   return linear_kernel()->call(
       input,
       weight,
-      bias,
+      whole,
       gelu ? "gelu" : "none",
       c10::List<std::optional<at::Scalar>>(),
       "none");
@@ -307,7 +333,7 @@ bool suits_kernel(const at::Tensor& input, const at::Tensor& weight, const at::T
   return linear_kernel().has_value() && !lowered && input.device().is_cpu() &&
       input.dim() == 2 && weight.dim() == 2 && bias.dim() == 1 &&
       input.size(1) == weight.size(1) && bias.size(0) == weight.size(0) &&
-      (kind == at::kFloat || kind == at::kBFloat16) && weight.scalar_type() == kind &&
+      (kind == at::kFloat || (kind == at::kBFloat16 && has_bfloat16())) && weight.scalar_type() == kind &&
       bias.scalar_type() == kind && input.numel() * weight.size(0) >= (int64_t(1) << 26);
 }
 

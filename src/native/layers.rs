@@ -136,3 +136,6 @@ pub(crate) fn linear(
         Ok((!output.is_null()).then(|| Tensor::from_ptr(output)))
     }
 }
+
+#[cfg(test)]
+mod tests;
