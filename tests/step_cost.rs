@@ -145,25 +145,22 @@ const READS: [&str; 4] = [
     "aten::nonzero",
 ];
 
-/// Besides what its plain loop needs, the engine detaches the value of each term and of their
-/// sum, four in a step, and reads them together once per interval: `stack`, which makes a view
-/// of each and copies them into one tensor, and the conversion of that to double.
+/// Besides what its plain loop needs, the engine copies the values of the terms and of their
+/// sum, four in a step, into one tensor, and reads those of all steps together once per
+/// interval: `stack`, which makes a view of each value, then `cat`, and the conversion of that
+/// to double.
 #[test]
 fn the_engine_runs_few_operators_of_its_own() {
     let (engine, _) = engine_steps();
     let (plain, _) = plain_steps();
-    let values = 4 * INTERVAL as i64;
-    let moves_of_batches = INTERVAL as i64;
+    let steps = INTERVAL as i64;
+    let values = 4 * steps;
     let known = [
-        ("aten::detach", values),
-        ("detach", values),
-        ("aten::reshape", values),
-        ("aten::view", values),
-        ("aten::to", values + moves_of_batches + 3),
         ("aten::unsqueeze", values),
         ("aten::as_strided", values),
-        ("aten::stack", 1),
-        ("aten::cat", 1),
+        ("aten::stack", steps),
+        ("aten::cat", steps + 1),
+        ("aten::to", 3),
         ("aten::_to_copy", 1),
         ("aten::copy_", 1),
         ("aten::empty_strided", 1),
@@ -172,13 +169,14 @@ fn the_engine_runs_few_operators_of_its_own() {
 }
 
 #[test]
-fn the_engine_makes_no_tensor_in_a_step() {
+fn the_engine_makes_one_small_tensor_in_a_step() {
     let (engine, _) = engine_steps();
     let (plain, _) = plain_steps();
     let own = engine.allocations - plain.allocations;
-    // The values that are read together, and the same as double; and at the beginning of an
-    // epoch the state of the random generator, to come back to.
-    assert!(own <= 2 + EPOCHS, "{own} tensors in {INTERVAL} steps");
+    // The values of each step; those of all that are read together, and the same as double;
+    // and at the beginning of an epoch the state of the random generator, to come back to.
+    let most = INTERVAL as i64 + 2 + EPOCHS;
+    assert!(own <= most, "{own} tensors in {INTERVAL} steps");
 }
 
 #[test]
@@ -191,14 +189,14 @@ fn memory_does_not_grow_with_the_steps() {
 #[test]
 fn the_engine_allocates_little() {
     let own = engine_steps().1.count_total as i64 - plain_steps().1.count_total as i64;
-    let most = 25 * INTERVAL as i64 + 10 * EPOCHS;
+    let most = 24 * INTERVAL as i64 + 10 * EPOCHS;
     assert!(
         own <= most,
         "{own} allocations in {INTERVAL} steps, {most} are known"
     );
 }
 
-/// Each parameter has its own operators; most of them make tensors of the numbers beside them.
+/// One fused operator for all parameters of a group; it looks up each parameter's count of steps.
 #[test]
 fn an_optimizer_step_runs_a_fixed_number_of_operators() {
     let (_, student) = nets();
@@ -213,8 +211,13 @@ fn an_optimizer_step_runs_a_fixed_number_of_operators() {
     optimizer.step(1.0).unwrap();
     let (_, usage) = measure(|| optimizer.step(1.0).unwrap());
     let parameters = variables.len() as i64;
-    assert!(usage.calls() <= 73 * parameters, "{usage:#?}");
-    assert!(usage.allocations <= 17 * parameters, "{usage:#?}");
+    let known = [
+        ("aten::_fused_adamw_", 1),
+        ("aten::_local_scalar_dense", parameters),
+        ("aten::item", parameters),
+    ];
+    assert_at_most(&usage.operators, &known);
+    assert_eq!(usage.allocations, 0, "{usage:#?}");
 }
 
 #[test]

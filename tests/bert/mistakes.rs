@@ -99,6 +99,17 @@ fn inputs_that_do_not_fit() {
     );
 }
 
+/// With and without the kernels for training.
+#[test]
+fn a_batch_of_nothing() {
+    let (_variables, model) = build::<SequenceClassification>(&small());
+    let none = Tensor::zeros([0, 6], (Kind::Int64, Device::Cpu));
+    for train in [false, true] {
+        let inputs = BertInputs::new(none.shallow_clone());
+        assert!(model.forward(&inputs, train).is_err(), "{train}");
+    }
+}
+
 #[test]
 fn configurations_that_cannot_work() {
     let cases = [
