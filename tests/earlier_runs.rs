@@ -47,6 +47,72 @@ fn a_checkpoint_of_another_program_is_in_the_way() {
     }
 }
 
+/// The run of [`train`], which goes on from a folder; or from its own, if it can.
+fn go_on(student: &Net, from: Option<&Path>, folder: &Path) -> Result<TrainSummary> {
+    let mut trainer = BasicTrainer::builder(student, &student.variables)
+        .train_config(config(folder))
+        .adaptor(square)
+        .build()?;
+    let mut loader = loader(2);
+    let run = trainer
+        .train(&mut loader)
+        .optimizer(Sgd::new(0.1))
+        .epochs(2);
+    match from {
+        Some(from) => run.resume(from).run(),
+        None => run.resume_or_start().run(),
+    }
+}
+
+#[test]
+fn a_run_that_goes_on_or_begins_replaces_students_that_have_no_state() {
+    let whole = tempfile::tempdir().unwrap();
+    train(&Net::new(2, 4, 0.2), whole.path(), false).unwrap();
+    let student = |folder: &Path, step: u64| {
+        std::fs::read(folder.join(format!("gs{step}.safetensors"))).unwrap()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for step in [2, 4] {
+        let path = folder.path().join(format!("gs{step}.safetensors"));
+        std::fs::write(path, "of an earlier run").unwrap();
+    }
+    // A run that only begins is refused there.
+    let shown = first_line(train(&Net::new(2, 4, 0.2), folder.path(), false));
+    assert!(shown.contains("gs2.safetensors is there"), "{shown}");
+    assert_eq!(student(folder.path(), 2), b"of an earlier run");
+
+    // What else there is when a run was killed before its first state was complete: a state
+    // that did not get its name yet.
+    let half = folder.path().join("state").join(".gs2.tmp");
+    std::fs::create_dir_all(&half).unwrap();
+    std::fs::write(half.join("manifest.json"), "{").unwrap();
+    let summary = go_on(&Net::new(2, 4, 0.2), None, folder.path()).unwrap();
+    assert_eq!((summary.resumed_from, summary.global_steps), (None, 4));
+    for step in [2, 4] {
+        assert!(student(folder.path(), step) == student(whole.path(), step));
+    }
+    // It is one to go on from now.
+    let summary = go_on(&Net::new(2, 4, 0.9), None, folder.path()).unwrap();
+    assert_eq!(summary.resumed_from, Some(4));
+}
+
+#[test]
+fn a_run_that_goes_on_in_another_folder_replaces_nothing_there() {
+    let first = tempfile::tempdir().unwrap();
+    train(&Net::new(2, 4, 0.2), first.path(), false).unwrap();
+    let second = tempfile::tempdir().unwrap();
+    let path = second.path().join("gs4.safetensors");
+    std::fs::write(&path, "precious").unwrap();
+    let student = Net::new(2, 4, 0.9);
+    let shown = first_line(go_on(&student, Some(first.path()), second.path()));
+    assert!(shown.contains("gs4.safetensors is there"), "{shown}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    // In its own folder, by whatever name, its files are its own.
+    let again = first.path().join("state").join("..");
+    let summary = go_on(&student, Some(&again), first.path()).unwrap();
+    assert_eq!(summary.resumed_from, Some(4));
+}
+
 #[test]
 fn the_first_that_is_in_the_way_is_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -109,7 +175,8 @@ fn every_run_has_a_log_of_its_own() {
     let name = files(&first).pop().unwrap();
     let before = std::fs::read(first.join(&name)).unwrap();
     let second = run();
-    assert_ne!(first, second);
-    assert_eq!(files(&logs), ["run-0001", "run-0002"]);
+    assert_eq!(first, logs.join("run-0001"));
+    assert_eq!(second, logs.join("run-0002"));
+    assert_eq!(std::fs::read_dir(&logs).unwrap().count(), 2);
     assert_eq!(std::fs::read(first.join(&name)).unwrap(), before);
 }

@@ -7,7 +7,8 @@
 //! best.safetensors            another name of the student with the best metric
 //! state/gs20/                 all else that the run needs to go on; complete or absent
 //!     manifest.json           version, configuration, sizes and checksums
-//!     progress.json           position in the run and in the data, losses under way, metrics
+//!     progress.json           position in the run and in the data, losses under way, their
+//!                             scale, metrics
 //!     student.safetensors     another name of gs20.safetensors
 //!     optimizer.safetensors   what the optimizer remembers
 //!     distiller.safetensors   projections, and whatever else the distiller keeps

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Saved;
-use crate::optim::LossScalingState;
+use crate::optim::{LossScaling, LossScalingState};
 
 /// How far a run has come: all that is neither a tensor nor given by its description.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -73,6 +73,7 @@ impl From<Point> for Saved {
 impl Progress {
     /// What cannot be, whoever wrote it.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
+        let cannot_scale = |state: LossScalingState| LossScaling::new().load_state(state).is_err();
         let rules = [
             (self.epoch == 0, "`epoch` is 0, it counts from 1"),
             (
@@ -95,6 +96,10 @@ impl Progress {
                 self.forward_step > i64::MAX as u64,
                 "`forward_step` is over 2^63 - 1",
             ),
+            (
+                self.scaling.is_some_and(cannot_scale),
+                "`scaling` has a scale or a tracker that cannot be",
+            ),
         ];
         rules.into_iter().find(|(bad, _)| *bad).map(|(_, why)| why)
     }
@@ -115,13 +120,15 @@ mod tests {
             ..Progress::default()
         };
         assert_eq!(good.contradiction(), None);
-        let mut bad: Vec<Progress> = (0..6).map(|_| good.clone()).collect();
+        let mut bad: Vec<Progress> = (0..7).map(|_| good.clone()).collect();
         bad[0].epoch = 0;
         bad[1].global_step = u64::MAX;
         bad[2].batch = 6;
         bad[3].counted = u64::MAX;
         bad[4].epoch = 6;
         bad[5].forward_step = u64::MAX;
+        bad[6].scaling =
+            Some(serde_json::from_str(r#"{"scale":-1.0,"growth_tracker":0}"#).unwrap());
         assert!(bad
             .iter()
             .all(|progress| progress.contradiction().is_some()));

@@ -19,6 +19,8 @@ const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 pub(super) struct About {
     pub(super) in_epochs: bool,
     pub(super) max_grad_norm: Option<f64>,
+    /// How the loss is scaled, if it is. The scale itself is part of the progress.
+    pub(super) loss_scaling: Option<Value>,
     pub(super) seed: u64,
     pub(super) postprocesses: bool,
     pub(super) batches: Option<u64>,
@@ -37,6 +39,7 @@ impl About {
         let run = BTreeMap::from([
             ("length".to_owned(), json!(length)),
             ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),
+            ("loss_scaling".to_owned(), json!(self.loss_scaling)),
             ("seed".to_owned(), json!(self.seed)),
             ("batch_postprocessor".to_owned(), json!(self.postprocesses)),
             ("schedule".to_owned(), json!(factors)),

@@ -12,7 +12,7 @@ use super::plan::{Length, Plan};
 use super::random::Random;
 use super::resume::{self, About};
 use super::saving::Saving;
-use super::survival::{Begin, Survival};
+use super::survival::Survival;
 use super::training::{no_batch, Callback, Feed, Position, Postprocessing, Training};
 use super::{TrainSummary, Verdict};
 use crate::checkpoint::Store;
@@ -241,6 +241,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// Whether checkpoints of the same steps that are in `output_dir` from an earlier program
     /// are overwritten. By default they are not: a run that would do it is refused at its
     /// start. Several runs of one program always go on with its own files.
+    ///
+    /// It is not needed where a run is to go on in `output_dir`, with
+    /// [`resume`](Self::resume) or [`resume_or_start`](Self::resume_or_start): what is there
+    /// is taken as the run's own.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.overwrites = overwrite;
         self
@@ -268,7 +272,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let folder = &self.distiller.config().output_dir;
         let mut store = Store::new(folder);
         store.prepare()?;
-        if !self.overwrites && matches!(self.survival.begin, Begin::Anew) {
+        if !self.overwrites && !self.survival.begin.goes_on_in(folder) {
             existing::check(folder, &plan)?;
         }
         let mut optimizer = self.ready_optimizer()?;
@@ -276,6 +280,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let about = About {
             in_epochs: matches!(self.length, Some(RequestedLength::Epochs(_))),
             max_grad_norm: self.max_grad_norm,
+            loss_scaling: scaling.as_ref().map(LossScaling::rule),
             seed: self.seed,
             postprocesses: self.postprocessor.is_some(),
             batches: self.loader.num_batches().map(|batches| batches as u64),

@@ -1,6 +1,6 @@
 //! What a run does to survive, as its user describes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -18,6 +18,20 @@ pub(super) enum Begin {
     From(PathBuf),
     /// From the newest in `output_dir`, if there is one.
     FromAny,
+}
+
+impl Begin {
+    /// Whether the run is to go on in this folder, so that what is there is its own.
+    pub(super) fn goes_on_in(&self, output_dir: &Path) -> bool {
+        match self {
+            Begin::Anew => false,
+            Begin::FromAny => true,
+            Begin::From(folder) => match (folder.canonicalize(), output_dir.canonicalize()) {
+                (Ok(folder), Ok(output_dir)) => folder == output_dir,
+                _ => false,
+            },
+        }
+    }
 }
 
 /// What a run does to survive, as its user describes it.
@@ -62,6 +76,9 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// used. [`run`](Self::run) fails when there is no checkpoint, and with the list of
     /// differences when the run is another ([`Error::ResumeMismatch`](crate::Error)).
     ///
+    /// In another `output_dir` than `folder` no checkpoint of an earlier program is
+    /// [overwritten](Self::overwrite) unasked.
+    ///
     /// A callback may run twice at one step: when the run is interrupted while it runs.
     ///
     /// ```
@@ -97,6 +114,10 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
 
     /// Goes on from the newest checkpoint in `output_dir` as [`resume`](Self::resume) does,
     /// or begins if there is none: for programs that are started again until they are done.
+    ///
+    /// Students in `output_dir` without a complete state beside them, as a run leaves that is
+    /// killed early, cannot be gone on from. The run that begins then replaces those of its
+    /// steps; [`overwrite`](Self::overwrite) need not be set.
     pub fn resume_or_start(mut self) -> Self {
         self.survival.begin = Begin::FromAny;
         self

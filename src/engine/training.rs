@@ -12,7 +12,7 @@ use super::random::Random;
 use super::saving::Saving;
 use super::survival::Stop;
 use super::{OnNonFinite, TrainSummary, Verdict};
-use crate::checkpoint::{Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
+use crate::checkpoint::{Loaded, Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
 use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
@@ -93,7 +93,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.pending.resume(progress);
         self.forward_step = progress.forward_step;
         self.has_gradients = true;
-        self.resume_scaling(progress)?;
+        self.resume_scaling(&newest.loaded)?;
         let summary = &mut self.summary;
         summary.global_steps = progress.global_step;
         summary.epochs = progress.epoch;
@@ -114,17 +114,21 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.run_epochs(feed)
     }
 
-    fn resume_scaling(&mut self, progress: &CheckpointProgress) -> Result<()> {
-        match (&mut self.scaling, progress.scaling) {
+    /// The description of the run, which is compared before anything is loaded, says whether
+    /// the loss is scaled; a file that says otherwise here was changed.
+    fn resume_scaling(&mut self, loaded: &Loaded) -> Result<()> {
+        match (&mut self.scaling, loaded.progress.scaling) {
             (Some(scaling), Some(state)) => scaling.load_state(state),
             (None, None) => Ok(()),
-            (scales, _) => {
-                let (begun, now) = match scales {
-                    Some(_) => ("did not scale its loss", "this one does"),
-                    None => ("scaled its loss", "this one does not"),
-                };
-                let reason = format!("the run that is resumed {begun}, {now}");
-                Err(Error::config("loss_scaling", reason))
+            (scaling, _) => {
+                let state = if scaling.is_some() { "no" } else { "a" };
+                Err(Error::Checkpoint {
+                    path: loaded.path.clone(),
+                    reason: format!(
+                        "is damaged: it has {state} state of loss scaling, and its description \
+                         says otherwise"
+                    ),
+                })
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Dynamic scaling of the loss.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{json, Value};
 use tch::{Kind, Tensor};
 
 use crate::native::optim as native;
@@ -129,6 +130,15 @@ impl LossScaling {
     pub fn growth_interval(mut self, steps: i64) -> Self {
         self.growth_interval = steps;
         self
+    }
+
+    /// What does not change during training, to tell one run from another.
+    pub(crate) fn rule(&self) -> Value {
+        json!({
+            "backoff_factor": self.backoff_factor,
+            "growth_factor": self.growth_factor,
+            "growth_interval": self.growth_interval,
+        })
     }
 
     /// The loss times the scale, on the loss's device and of its kind. Gradients of the

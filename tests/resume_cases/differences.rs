@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use textbrewer::optim::LossScaling;
 use textbrewer::{
     weights, AdamW, BasicTrainer, Distiller, Error, FnLoader, Result, TrainSummary, TrainingConfig,
 };
@@ -135,6 +136,62 @@ fn a_distillation_that_is_configured_otherwise_is_another() {
         "{text}"
     );
     assert!(text.contains("run.schedule: [1.0,0.5"), "{text}");
+}
+
+#[test]
+fn a_loss_that_is_scaled_otherwise_is_another() {
+    let _alone = alone();
+    let train = |folder: &Path, student: &Net, scaling: Option<LossScaling>, resumes: bool| {
+        let mut trainer = BasicTrainer::builder(student, &student.variables)
+            .train_config(config(folder))
+            .adaptor(square)
+            .build()?;
+        let mut loader = loader(2);
+        let mut run = trainer.train(&mut loader).steps(4);
+        run = run.optimizer(AdamW::new(0.1));
+        if let Some(scaling) = scaling {
+            run = run.loss_scaling(scaling);
+        }
+        match resumes {
+            true => run.resume(folder).run(),
+            false => run.run(),
+        }
+    };
+    let scaling = || Some(LossScaling::new());
+    let other = || Some(LossScaling::new().growth_interval(7));
+    let rule = |interval: u64| {
+        format!(r#"{{"backoff_factor":0.5,"growth_factor":2.0,"growth_interval":{interval}}}"#)
+    };
+    let scales = format!(
+        "run.loss_scaling: null in the checkpoint, {} now",
+        rule(2000)
+    );
+    let does_not = format!(
+        "run.loss_scaling: {} in the checkpoint, null now",
+        rule(2000)
+    );
+    let interval = "run.loss_scaling.growth_interval: 2000 in the checkpoint, 7 now".to_owned();
+    for (before, now, expected) in [
+        (None, scaling(), scales),
+        (scaling(), None, does_not),
+        (scaling(), other(), interval),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        train(folder.path(), &Net::new(1, 4, 0.2), before, false).unwrap();
+        let student = Net::new(1, 4, 0.7);
+        let untouched = numbers(&student.variables);
+        let error = train(folder.path(), &student, now, true).unwrap_err();
+        assert_eq!(numbers(&student.variables), untouched);
+        let Error::ResumeMismatch { differences, .. } = &error else {
+            panic!("{error}");
+        };
+        assert_eq!(differences, &[expected]);
+    }
+    // Where the scale began is no difference: it goes on where it was.
+    let folder = tempfile::tempdir().unwrap();
+    train(folder.path(), &Net::new(1, 4, 0.2), scaling(), false).unwrap();
+    let begun_elsewhere = Some(LossScaling::new().initial_scale(8.0));
+    train(folder.path(), &Net::new(1, 4, 0.2), begun_elsewhere, true).unwrap();
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
+use textbrewer::config::Precision;
 use textbrewer::distiller::EmdConfig;
+use textbrewer::optim::LossScaling;
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, EmdDistiller,
@@ -205,6 +207,39 @@ fn emd(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<Trai
     finish(run, &student.flag, resumes, sink)
 }
 
+/// The student in fp16, with a scaled loss. The third of five batches has a gradient that no
+/// scale makes finite, so the scale falls, and grows again in between.
+fn scaled(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<TrainSummary> {
+    let student = Student::new(end);
+    let bad = batches(3).remove(2);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(
+            config(folder)
+                .precision(Precision::Fp16)
+                .gradient_accumulation_steps(2)
+                .ckpt_steps(2)
+                .log_interval(1),
+        )
+        .adaptor(move |batch: &Tensor, output: &Output| {
+            let logits = output.logits.to_kind(Kind::Float);
+            // The root of 0 is 0, and its slope infinite: the loss stays what it is.
+            let root = match *batch == bad {
+                true => (&logits * 0.0).sqrt(),
+                false => logits.zeros_like(),
+            };
+            Ok(AdaptorOutput::new().losses(&(logits.square() + root)))
+        })
+        .build()?;
+    let mut loader = VecLoader::new(batches(5))?;
+    let run = trainer
+        .train(&mut loader)
+        .steps(10)
+        .optimizer(AdamW::new(0.02))
+        .max_grad_norm(0.5)
+        .loss_scaling(LossScaling::new().initial_scale(1024.0).growth_interval(2));
+    finish(run, &student.flag, resumes, sink)
+}
+
 fn logged(sinks: &[MemorySink]) -> Logged {
     let mut all = BTreeMap::new();
     for sink in sinks {
@@ -288,6 +323,24 @@ fn steps_over_tasks_with_random_batches() {
 #[test]
 fn weights_of_layers() {
     survives(emd, 6, 6);
+}
+
+#[test]
+fn fp16_with_a_loss_scale_that_falls_and_grows() {
+    let sink = MemorySink::new();
+    {
+        let _alone = alone();
+        let folder = tempfile::tempdir().unwrap();
+        tch::manual_seed(11);
+        scaled(folder.path(), End::Never, false, &sink).unwrap();
+    }
+    // The bad batch is in the steps 1, 3, 6 and 8, counted from 0; after 4 and 5 the scale
+    // grows. Both batches of a step have the scale that it began with.
+    let scales = sink.curve("scalar/loss_scale").into_iter();
+    let powers: Vec<f64> = scales.map(|(_, scale)| scale.log2()).collect();
+    let of_steps = [10.0, 10.0, 9.0, 9.0, 8.0, 8.0, 9.0, 8.0, 8.0, 7.0];
+    assert_eq!(powers, of_steps.map(|power| [power; 2]).concat());
+    survives(scaled, 20, 10);
 }
 
 #[test]
