@@ -17,8 +17,8 @@ use tch::Device;
 use textbrewer::config::Precision;
 use textbrewer::schedule::{constant, linear_with_warmup};
 use textbrewer::{
-    backend, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, TrainingConfig,
-    VecLoader,
+    backend, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Side,
+    TrainingConfig, VecLoader,
 };
 
 use shape::{Shape, Student};
@@ -96,8 +96,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .teacher_precision(options.teacher_precision);
     let device = train_config.device;
 
-    let (teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
+    let (mut teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));
     let teacher = options.shape.teacher(&teacher_vars)?;
+    if train_config.precision_of(Side::Teacher) == Precision::Bf16 {
+        // They never change: converted once, not in every step.
+        teacher_vars.bfloat16();
+    }
     let student = options.shape.student(&student_vars, options.student)?;
     let batches = options.shape.batches(options.batch, options.length)?;
     let batches_per_epoch = batches.len() as u64;
