@@ -12,7 +12,7 @@ use super::plan::{Length, Plan};
 use super::random::Random;
 use super::resume::{self, About};
 use super::saving::Saving;
-use super::survival::{Begin, Survival};
+use super::survival::Survival;
 use super::training::{no_batch, Callback, Feed, Position, Postprocessing, Training};
 use super::{TrainSummary, Verdict};
 use crate::checkpoint::Store;
@@ -268,7 +268,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let folder = &self.distiller.config().output_dir;
         let mut store = Store::new(folder);
         store.prepare()?;
-        if !self.overwrites && matches!(self.survival.begin, Begin::Anew) {
+        if !self.overwrites && !self.survival.begin.goes_on_in(folder) {
             existing::check(folder, &plan)?;
         }
         let mut optimizer = self.ready_optimizer()?;

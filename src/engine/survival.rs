@@ -1,6 +1,6 @@
 //! What a run does to survive, as its user describes it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 
@@ -18,6 +18,20 @@ pub(super) enum Begin {
     From(PathBuf),
     /// From the newest in `output_dir`, if there is one.
     FromAny,
+}
+
+impl Begin {
+    /// Whether the checkpoints in this folder are those that the run goes on from.
+    pub(super) fn goes_on_in(&self, folder: &Path) -> bool {
+        match self {
+            Begin::Anew => false,
+            Begin::FromAny => true,
+            Begin::From(from) => {
+                let (from, folder) = (from.canonicalize(), folder.canonicalize());
+                matches!((from, folder), (Ok(from), Ok(folder)) if from == folder)
+            }
+        }
+    }
 }
 
 /// What a run does to survive, as its user describes it.
