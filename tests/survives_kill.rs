@@ -100,7 +100,7 @@ const LAST: &str = "gs12.safetensors";
 
 /// What a run that nobody interrupts comes to.
 fn whole() -> (Vec<u8>, Losses, Vec<String>) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::tiny::folder();
     let mut losses = Losses::new();
     let (status, said) = Process::start(folder.path()).finish(&mut losses);
     assert_eq!(status, Some(0));
@@ -119,7 +119,7 @@ fn fifty_kills() {
     let mut runs = 0;
     while kills.len() < 50 {
         runs += 1;
-        let folder = tempfile::tempdir().unwrap();
+        let folder = common::tiny::folder();
         let mut found = Losses::new();
         loop {
             let mut process = Process::start(folder.path());
@@ -194,7 +194,7 @@ fn interrupt(process: &Process) {
 #[test]
 fn the_first_interrupt_ends_the_run_with_a_checkpoint() {
     let (weights, losses, _) = whole();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::tiny::folder();
     let mut process = Process::start(folder.path());
     let (mut found, mut said) = (Losses::new(), Vec::new());
     // In the middle of an optimizer step: the first of its two batches was done.
@@ -229,7 +229,7 @@ fn the_first_interrupt_ends_the_run_with_a_checkpoint() {
 #[cfg(unix)]
 #[test]
 fn the_second_interrupt_ends_the_process_at_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = common::tiny::folder();
     let mut process = Process::start(folder.path());
     let mut said = Vec::new();
     loop {

@@ -33,8 +33,6 @@ pub(crate) struct Progress {
     pub(crate) kept: Vec<u64>,
     /// The best of the history.
     pub(crate) best: Option<Point>,
-    /// Steps that were left out because of a gradient that was not finite.
-    pub(crate) skipped: u64,
     /// The scaling of the loss, if it is scaled.
     pub(crate) scaling: Option<LossScalingState>,
 }

@@ -82,6 +82,13 @@ impl Store {
         self.run = loaded.manifest.run.clone();
     }
 
+    /// Whether a checkpoint was found in this folder, and not in another.
+    pub(crate) fn holds(&self, loaded: &Loaded) -> bool {
+        let here = self.states().canonicalize();
+        let there = loaded.path.parent().map(Path::canonicalize);
+        matches!((here, there), (Ok(here), Some(Ok(there))) if here == there)
+    }
+
     fn student(&self, step: u64) -> PathBuf {
         self.folder.join(format!("gs{step}.safetensors"))
     }
@@ -102,6 +109,8 @@ impl Store {
         let probe = temporary(&self.folder.join("probe"));
         self.disk.write(&probe, |_| Ok(()))?;
         self.disk.remove(&probe)?;
+        // First: a folder of states that is a link leads to files that are not ours to remove.
+        let steps = self.steps()?;
         for folder in [self.folder.clone(), self.states()] {
             for (name, path) in entries(&folder)? {
                 let is_ours = name.starts_with(".gs") || name == format!(".{BEST}.tmp");
@@ -110,7 +119,7 @@ impl Store {
                 }
             }
         }
-        let manifests = self.steps()?.into_iter();
+        let manifests = steps.into_iter();
         let manifests = manifests.filter_map(|step| read::manifest(&self.state(step), step).ok());
         self.sequence = manifests.map(|m| m.sequence).max().unwrap_or(0);
         Ok(())
@@ -173,6 +182,11 @@ impl Store {
                 "the folder was deleted during the run; choose a folder that stays (`output_dir`)",
             );
             return Err(Error::io(&self.folder, source));
+        }
+        if !states.is_dir() {
+            // Its name too has to survive a power cut.
+            self.disk.create_folder(&states)?;
+            self.disk.sync_folder(&self.folder)?;
         }
         self.disk.remove(folder)?;
         self.disk.create_folder(folder)?;

@@ -469,6 +469,18 @@ fn links_are_not_followed() {
     assert_eq!(names(&elsewhere.path().join("state")), ["gs2"]);
 }
 
+#[cfg(unix)]
+#[test]
+fn nothing_is_cleared_away_behind_a_link() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let precious = elsewhere.path().join(".gs1.tmp");
+    fs::write(&precious, "precious").unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("state")).unwrap();
+    let line = error_of(Store::new(folder.path()).prepare());
+    assert!(line.contains("is a link"), "{line}");
+    assert_eq!(fs::read(&precious).unwrap(), b"precious");
+}
+
 #[test]
 fn folders_of_other_names_are_left_alone() {
     let (folder, store) = saved(&[2]);

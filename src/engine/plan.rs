@@ -89,6 +89,24 @@ impl Plan {
         }
     }
 
+    /// Whether a run of this plan was ever there after a step. A position that is read from a
+    /// file says how much of the loader is passed over, which may have no end.
+    pub(crate) fn has_position(&self, progress: &Progress) -> bool {
+        match self.length {
+            Length::Epochs { batches, .. } => {
+                let before = progress.epoch.saturating_sub(1).checked_mul(batches);
+                let so_far = before.and_then(|before| before.checked_add(progress.batch));
+                progress.batch <= batches
+                    && progress.counted == progress.batch
+                    && so_far == Some(progress.forward_step)
+            }
+            Length::Steps(_) => {
+                let so_far = progress.global_step.checked_mul(self.accumulation);
+                progress.counted == progress.forward_step && so_far == Some(progress.forward_step)
+            }
+        }
+    }
+
     /// How many batches an epoch must have, where that is known.
     pub(crate) fn batches_per_epoch(&self) -> Option<u64> {
         match self.length {
@@ -217,6 +235,35 @@ mod tests {
         let plan = Plan::new(&config, Length::Steps(7)).unwrap();
         assert_eq!(saved(&plan, 1, 7), [3, 6, 7]);
         assert!(plan.saves_at(7) && !plan.saves_at(9) && !plan.saves_at(0));
+    }
+
+    #[test]
+    fn positions_that_a_run_was_never_at() {
+        let config = TrainingConfig::default().gradient_accumulation_steps(2);
+        let epochs = Length::Epochs {
+            epochs: 3,
+            batches: 5,
+        };
+        let position = |global_step, forward_step, epoch, batch, counted| Progress {
+            global_step,
+            forward_step,
+            epoch,
+            batch,
+            counted,
+            ..Progress::default()
+        };
+        let plan = Plan::new(&config, epochs).unwrap();
+        assert!(plan.has_position(&position(3, 7, 2, 2, 2)));
+        assert!(!plan.has_position(&position(3, 8, 2, 2, 2)));
+        assert!(!plan.has_position(&position(3, 7, 2, 2, 4)));
+        assert!(!plan.has_position(&position(3, 11, 2, 6, 6)));
+        assert!(!plan.has_position(&position(3, 7, u64::MAX, 2, 2)));
+        let plan = Plan::new(&config, Length::Steps(9)).unwrap();
+        assert!(plan.has_position(&position(3, 6, 2, 1, 6)));
+        assert!(!plan.has_position(&position(3, 6, 2, 1, 1)));
+        // Passing over as many batches of a loader without end would never end.
+        let far = 1 << 62;
+        assert!(!plan.has_position(&position(3, far, 1, far, far)));
     }
 
     #[test]

@@ -53,8 +53,11 @@ impl Saving {
             .map(|point| (*point).into())
             .collect();
         self.best = progress.best.map(Into::into);
-        self.kept = progress.kept.clone();
         let store = &self.store;
+        if store.holds(loaded) {
+            // Elsewhere, files of these names are another run's.
+            self.kept = progress.kept.clone();
+        }
         self.kept
             .retain(|step| store.existing_student(*step).is_some());
         self.tidy()
@@ -124,7 +127,7 @@ impl Saving {
     /// Removes the students that need not stay, and gives the best its name. It is done again
     /// when a run is resumed, which may have been interrupted in the middle of it.
     pub(super) fn tidy(&mut self) -> Result<()> {
-        if let Some(best) = self.best {
+        if let Some(best) = self.best_here() {
             self.store.point_best(best.step)?;
         }
         let history = self.history.iter().map(|saved| (saved.step, saved.metric));
@@ -154,7 +157,13 @@ impl Saving {
 
     /// The best checkpoint and its file.
     pub(super) fn best(&self) -> (Option<Saved>, Option<PathBuf>) {
-        let file = self.best.map(|_| self.store.best());
+        let file = self.best_here().map(|_| self.store.best());
         (self.best, file.filter(|path| path.is_file()))
+    }
+
+    /// The best, if its student is here: a run that was resumed into another folder may have
+    /// left it in the one before.
+    fn best_here(&self) -> Option<Saved> {
+        self.best.filter(|best| self.kept.contains(&best.step))
     }
 }

@@ -89,6 +89,15 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             return self.run_epochs(feed);
         };
         let progress = &newest.loaded.progress;
+        if !self.plan.has_position(progress) {
+            let reason = format!(
+                "`progress.json` has a position that such a run is never at: batch {} of epoch \
+                 {}, {} batches and {} steps in all; resume from another folder",
+                progress.batch, progress.epoch, progress.forward_step, progress.global_step
+            );
+            let path = newest.loaded.path.clone();
+            return Err(Error::Checkpoint { path, reason });
+        }
         self.saving.resume(&newest.loaded)?;
         self.pending.resume(progress);
         self.forward_step = progress.forward_step;

@@ -236,3 +236,10 @@ pub fn losses_of<D: Distiller>(distiller: &mut D, batch: &D::Batch) -> BTreeMap<
     losses.insert("total".to_owned(), total);
     losses
 }
+
+/// A folder for one test: in memory where the system has a place for that. Each checkpoint is
+/// flushed to the disk many times, on which tests of hundreds of runs would only wait.
+pub fn folder() -> tempfile::TempDir {
+    let in_memory = tempfile::tempdir_in("/dev/shm");
+    in_memory.or_else(|_| tempfile::tempdir()).unwrap()
+}

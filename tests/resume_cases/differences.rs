@@ -36,7 +36,7 @@ fn train(
 #[test]
 fn every_difference_is_named_and_nothing_is_loaded() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let path = folder.path();
     train(path, &Net::new(2, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
     // Another model, learning rate, accumulation and number of batches.
@@ -70,8 +70,8 @@ fn every_difference_is_named_and_nothing_is_loaded() {
 #[test]
 fn places_and_intervals_may_be_others() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
-    let elsewhere = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
+    let elsewhere = crate::common::tiny::folder();
     train(folder.path(), &Net::new(2, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
     let student = Net::new(2, 4, 0.9);
     let moves = |config: TrainingConfig| {
@@ -94,7 +94,7 @@ fn places_and_intervals_may_be_others() {
 #[test]
 fn no_checkpoint_is_an_error_unless_it_may_begin() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let student = Net::new(2, 4, 0.2);
     let line = first_line(train(folder.path(), &student, |c| c, 0.1, 3, true));
     assert!(
@@ -107,7 +107,7 @@ fn no_checkpoint_is_an_error_unless_it_may_begin() {
 #[test]
 fn a_distillation_that_is_configured_otherwise_is_another() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let (teacher, student) = (Net::new(2, 4, 0.1), Net::new(1, 4, 0.2));
     let run = |temperature: f64, resumes: bool| {
         let distill = textbrewer::DistillationConfig::default().temperature(temperature);
@@ -197,7 +197,7 @@ fn a_loss_that_is_scaled_otherwise_is_another() {
 #[test]
 fn a_loader_with_fewer_batches_than_were_had_is_told() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let run = |count: usize, steps: u64, resumes: bool| {
         let student = Net::new(1, 4, 0.2);
         let mut trainer = BasicTrainer::builder(&student, &student.variables)

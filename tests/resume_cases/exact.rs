@@ -262,7 +262,7 @@ fn weights_of(folder: &Path, step: u64) -> Vec<u8> {
 /// Interrupts the run at every forward pass, both ways, and lets it go on.
 fn survives(part: Part, forwards: u64, steps: u64) {
     let _alone = alone();
-    let whole = tempfile::tempdir().unwrap();
+    let whole = crate::common::tiny::folder();
     let sink = MemorySink::new();
     tch::manual_seed(11);
     let summary = part(whole.path(), End::Never, false, &sink).unwrap();
@@ -275,7 +275,7 @@ fn survives(part: Part, forwards: u64, steps: u64) {
     let mut resumed_from = Vec::new();
     for at in 1..=forwards {
         for end in [End::Crash(at), End::Flag(at)] {
-            let folder = tempfile::tempdir().unwrap();
+            let folder = crate::common::tiny::folder();
             let sinks = [MemorySink::new(), MemorySink::new()];
             tch::manual_seed(11);
             let first = part(folder.path(), end, false, &sinks[0]);
@@ -346,10 +346,10 @@ fn fp16_with_a_loss_scale_that_falls_and_grows() {
 #[test]
 fn several_interruptions_of_one_run() {
     let _alone = alone();
-    let whole = tempfile::tempdir().unwrap();
+    let whole = crate::common::tiny::folder();
     tch::manual_seed(11);
     epochs(whole.path(), End::Never, false, &MemorySink::new()).unwrap();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     tch::manual_seed(11);
     let mut runs = 0;
     // Each gets a little further than a checkpoint.
@@ -384,11 +384,11 @@ fn a_loader_ahead_of_the_run() {
             .optimizer(AdamW::new(0.02));
         finish(run, &student.flag, resumes, &MemorySink::new())
     };
-    let whole = tempfile::tempdir().unwrap();
+    let whole = crate::common::tiny::folder();
     tch::manual_seed(11);
     part(whole.path(), End::Never, false).unwrap();
     for at in 2..=10 {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::common::tiny::folder();
         tch::manual_seed(11);
         part(folder.path(), End::Crash(at), false).unwrap_err();
         tch::manual_seed(5);

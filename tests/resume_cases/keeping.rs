@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tch::Tensor;
 use textbrewer::checkpoint::{EarlyStopping, Keep, Mode, Saved};
-use textbrewer::{weights, AdamW, BasicTrainer, Distiller, Flow, Result, Run, TrainSummary};
+use textbrewer::{weights, AdamW, BasicTrainer, Distiller, Error, Flow, Result, Run, TrainSummary};
 
 use crate::alone;
 use crate::common::tiny::{config, files, loader, square, Net};
@@ -58,7 +58,7 @@ fn policies_keep_what_they_say() {
             vec![1, 4, 7, 8],
         ),
     ] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::common::tiny::folder();
         let summary = train(folder.path(), |run| {
             run.keep(keep)
                 .metric_mode(mode)
@@ -85,7 +85,7 @@ fn policies_keep_what_they_say() {
 #[test]
 fn early_stopping_ends_the_run_and_stays_so() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let run = |patience: u64, resumes: bool| {
         train(folder.path(), |run| {
             let run = run
@@ -116,7 +116,7 @@ fn early_stopping_ends_the_run_and_stays_so() {
 #[test]
 fn a_callback_that_stops_and_one_that_measures() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let start = |resumes: bool| {
         train(folder.path(), |run| {
             let run = run
@@ -144,7 +144,7 @@ fn a_callback_that_stops_and_one_that_measures() {
 #[test]
 fn without_states_there_are_only_the_students() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     train(folder.path(), |run| run.save_state(false)).unwrap();
     assert!(!folder.path().join("state").exists());
     assert_eq!(files(folder.path()).len(), 8);
@@ -153,7 +153,7 @@ fn without_states_there_are_only_the_students() {
 #[test]
 fn a_flag_that_is_set_ends_the_run_after_one_step() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let flag = Arc::new(AtomicBool::new(true));
     let stops = |flag: &Arc<AtomicBool>| {
         let flag = Arc::clone(flag);
@@ -172,7 +172,7 @@ fn a_flag_that_is_set_ends_the_run_after_one_step() {
 #[test]
 fn a_damaged_newest_is_in_the_summary() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     train(folder.path(), |run| run).unwrap();
     let expected = std::fs::read(folder.path().join("gs8.safetensors")).unwrap();
     let damaged = folder.path().join("state/gs8/optimizer.safetensors");
@@ -186,4 +186,37 @@ fn a_damaged_newest_is_in_the_summary() {
         "{summary:?}"
     );
     assert!(std::fs::read(folder.path().join("gs8.safetensors")).unwrap() == expected);
+}
+
+#[test]
+fn files_of_another_run_in_a_new_folder_are_left_alone() {
+    let _alone = alone();
+    let (from, to) = (crate::common::tiny::folder(), crate::common::tiny::folder());
+    train(from.path(), |run| {
+        run.callback(|_, info| match info.global_step {
+            5 => Err(Error::other("killed")),
+            step => Ok(metric(step)),
+        })
+    })
+    .unwrap_err();
+    // Of the step that is the best so far of the run that goes on.
+    let other = to.path().join("gs3.safetensors");
+    std::fs::write(&other, "of another run").unwrap();
+    let go_on = |overwrite| {
+        train(to.path(), |run| {
+            run.resume(from.path())
+                .overwrite(overwrite)
+                .keep(Keep::last(1))
+                .callback(|_, info| Ok(metric(info.global_step)))
+        })
+    };
+    let error = go_on(false).unwrap_err().to_string();
+    assert!(error.contains("gs3.safetensors is there"), "{error}");
+    let summary = go_on(true).unwrap();
+    assert_eq!(summary.resumed_from, Some(4));
+    assert_eq!(summary.best, Some(Saved::new(3, 0.9)));
+    assert_eq!(summary.best_path, None);
+    assert_eq!(std::fs::read(&other).unwrap(), b"of another run");
+    let names: Vec<_> = gs(&[3, 7, 8]).into_iter().skip(1).collect();
+    assert_eq!(files(to.path()), names);
 }

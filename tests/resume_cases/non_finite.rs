@@ -48,7 +48,7 @@ fn train(
 #[test]
 fn by_default_it_is_an_error() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let student = Net::new(1, 4, 0.2);
     let sink = MemorySink::new();
     let error = train(
@@ -68,7 +68,7 @@ fn by_default_it_is_an_error() {
 #[test]
 fn a_step_that_is_left_out_changes_nothing() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let (some, fewer) = (Net::new(1, 4, 0.2), Net::new(1, 4, 0.2));
     let sink = MemorySink::new();
     let skip = OnNonFinite::SkipStep;
@@ -125,7 +125,7 @@ fn a_step_that_is_left_out_changes_nothing() {
 fn stop_and_save_leaves_weights_that_are_finite() {
     let _alone = alone();
     for (interval, steps) in [(Some(1), 3), (Some(2), 4), (None, 4)] {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = crate::common::tiny::folder();
         let student = Net::new(1, 4, 0.2);
         let stop = OnNonFinite::StopAndSave;
         let sink = MemorySink::new();
@@ -143,7 +143,7 @@ fn stop_and_save_leaves_weights_that_are_finite() {
 #[test]
 fn a_run_that_failed_can_be_resumed_to_leave_the_step_out() {
     let _alone = alone();
-    let folder = tempfile::tempdir().unwrap();
+    let folder = crate::common::tiny::folder();
     let student = Net::new(1, 4, 0.2);
     let sink = MemorySink::new();
     train(
