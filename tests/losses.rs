@@ -504,3 +504,14 @@ fn logits_are_left_as_they_are() {
         }
     }
 }
+
+/// Such a tensor has no memory to be asked for.
+#[test]
+fn sparse_logits_are_an_error() {
+    let student = waves(&[3, 5], 0.3);
+    let teacher = waves(&[3, 5], 1.1).to_sparse_sparse_dim(2);
+    for temperature in [1.0, 8.0] {
+        let temperature = Temperature::Constant(temperature);
+        assert!(kd_ce(&student, &teacher, &temperature).is_err());
+    }
+}

@@ -68,7 +68,9 @@ pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
 pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     let teacher = &fitting("kd_ce", student, teacher)?;
     let logs = scaled("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
-    let probabilities = softmax(scaled("kd_ce", teacher, temperature)?, teacher)?;
+    // Otherwise the scaled logits are the model's own.
+    let is_copy = !matches!(temperature, Temperature::Constant(value) if *value == 1.0);
+    let probabilities = softmax(scaled("kd_ce", teacher, temperature)?, is_copy)?;
     Ok(products_by_row(&probabilities, &logs)?
         .f_mean(None)?
         .f_neg()?)
@@ -147,10 +149,10 @@ pub(super) fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> 
     })
 }
 
-/// The softmax of logits `scaled` from those of a model; in place of a scaled copy if there is
-/// one and it has no history. The matrix is one of the largest of a step.
-fn softmax(mut scaled: Tensor, original: &Tensor) -> Result<Tensor> {
-    if scaled.requires_grad() || scaled.data_ptr() == original.data_ptr() {
+/// The softmax of `scaled` logits, in place where they are a copy without a history. The matrix
+/// is one of the largest of a step.
+fn softmax(mut scaled: Tensor, is_copy: bool) -> Result<Tensor> {
+    if scaled.requires_grad() || !is_copy {
         return Ok(scaled.f_softmax(-1, None)?);
     }
     let largest = scaled.f_amax([-1i64].as_slice(), true)?;
