@@ -20,6 +20,10 @@ pub(super) struct PendingLosses {
     /// Whether a value that is not finite is only noted.
     notes: bool,
     noted: Option<NonFinite>,
+    /// The number of steps left out since the last read, on the device.
+    left_out: Option<Tensor>,
+    /// The number of those that were read.
+    skipped_steps: u64,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,30 @@ impl PendingLosses {
     /// What was noted.
     pub(super) fn noted(&self) -> Option<&NonFinite> {
         self.noted.as_ref()
+    }
+
+    /// Adds 1 or 0, on the device, to the number of optimizer steps that were left out.
+    pub(super) fn count_left_out(&mut self, found: &Tensor) -> Result<()> {
+        self.left_out = Some(match self.left_out.take() {
+            Some(count) => count.f_add(found)?,
+            None => found.shallow_clone(),
+        });
+        Ok(())
+    }
+
+    /// How many optimizer steps were left out, as far as that was read.
+    pub(super) fn skipped_steps(&self) -> u64 {
+        self.skipped_steps
+    }
+
+    fn note_left_out(&mut self, steps: u64) {
+        if steps > 0 {
+            log::warn!(
+                "{steps} optimizer steps since the last reading were left out, as a gradient was \
+                 NaN or infinite; where the losses are finite, look for `sqrt` or `norm` at 0"
+            );
+            self.skipped_steps += steps;
+        }
     }
 
     fn note(&mut self, error: Error) {
@@ -113,7 +141,16 @@ impl PendingLosses {
     /// the training.
     pub(super) fn flush(&mut self, sinks: &mut Vec<Box<dyn LogSink + '_>>) -> Result<()> {
         let steps = std::mem::take(&mut self.steps);
-        let tensors: Vec<&Tensor> = steps.iter().map(|step| &step.values).collect();
+        let mut tensors: Vec<Tensor> = steps.iter().map(|s| s.values.shallow_clone()).collect();
+        // The last, behind all losses, and in the same transfer.
+        let counts_left_out = match self.left_out.take() {
+            Some(count) => {
+                let device = tensors.first().unwrap_or(&count).device();
+                tensors.push(count.f_to_device(device)?.f_reshape([1])?);
+                true
+            }
+            None => false,
+        };
         if tensors.is_empty() {
             return Ok(());
         }
@@ -144,6 +181,9 @@ impl PendingLosses {
                 *count += 1;
             }
             self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
+        }
+        if let (true, Some(count)) = (counts_left_out, values.next()) {
+            self.note_left_out(count as u64);
         }
         // The values around the first bad one explain it, so they are logged before it is told.
         keep_working(sinks, |sink| sink.flush());

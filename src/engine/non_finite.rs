@@ -8,7 +8,10 @@
 /// [`StopAndSave`](Self::StopAndSave) the device itself leaves out the optimizer step of such
 /// a gradient ([`Optimizer::step_unless`](crate::Optimizer::step_unless)), so that the
 /// weights stay finite; nobody waits for it. A step that is left out counts in the length of
-/// the run, the schedule and the checkpoints, and not in the optimizer's own count.
+/// the run, the schedule and the checkpoints, and not in the optimizer's own count. The device
+/// counts them, also where the loss is finite and only its gradient is not, and
+/// [`TrainSummary::skipped_steps`](crate::TrainSummary::skipped_steps) tells. Under
+/// [`LossScaling`](crate::optim::LossScaling) such steps are normal, and only losses are told of.
 ///
 /// A distiller that reads its losses itself, as [`EmdDistiller`](crate::EmdDistiller) does,
 /// returns the error itself, whatever is set here.
@@ -37,6 +40,7 @@
 ///     .run()?;
 /// let found = summary.non_finite.expect("the second batch is bad");
 /// assert_eq!((found.step, found.batches), (1, 2));
+/// assert_eq!(summary.skipped_steps, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

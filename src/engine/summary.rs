@@ -58,6 +58,10 @@ pub struct TrainSummary {
     /// The losses that were not finite, if the run was not to fail for them
     /// ([`Run::on_non_finite`](crate::Run::on_non_finite)); of a resumed run only its own.
     pub non_finite: Option<NonFinite>,
+    /// The optimizer steps that were left out for a gradient that was not finite, whether the
+    /// loss was or not, if the run was not to fail for them; of a resumed run only its own.
+    /// Those that loss scaling skips are not among them.
+    pub skipped_steps: u64,
     /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run, which can
     /// be resumed.
     pub interrupted: bool,

@@ -73,6 +73,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         result.and(read)?;
         self.summary.losses = self.pending.latest().clone();
         self.summary.non_finite = self.pending.noted().cloned();
+        self.summary.skipped_steps = self.pending.skipped_steps();
         self.summary.forward_steps = self.forward_step;
         self.summary.cache_bytes = self.distiller.teacher_cache().map(TeacherCache::bytes);
         self.summary.checkpoints = self.saving.files();
@@ -278,7 +279,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let is_last = self.summary.global_steps >= self.plan.total_steps();
         let is_interrupted = self.stop.is_wanted();
         let gives_up = self.on_non_finite == OnNonFinite::StopAndSave;
-        let gives_up = gives_up && self.pending.noted().is_some();
+        let gives_up =
+            gives_up && (self.pending.noted().is_some() || self.pending.skipped_steps() > 0);
         if flow == Flow::Continue && !is_last && (is_interrupted || gives_up) {
             if !saves {
                 self.save_between()?;
@@ -351,8 +353,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             Some(found) => self.optimizer.step_unless(factor, found)?,
             None => self.optimizer.step(factor)?,
         }
-        if let (Some(scaling), Some(found)) = (&mut self.scaling, &found) {
-            scaling.update(found)?;
+        match (&mut self.scaling, &found) {
+            (Some(scaling), Some(found)) => scaling.update(found)?,
+            // Not under loss scaling, which finds its scale by such steps.
+            (None, Some(found)) => self.pending.count_left_out(found)?,
+            (_, None) => {}
         }
         self.optimizer.zero_grad()?;
         self.summary.global_steps += 1;
@@ -458,7 +463,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn save_student(&mut self) -> Result<SavedStudent> {
         let step = self.summary.global_steps;
         let state = weights::state_dict(self.distiller.variables());
-        check_finite(&state, step)?;
+        let groups = self.distiller.extra_groups().into_iter();
+        let extra: Vec<_> = groups.flat_map(|group| group.parameters).collect();
+        check_finite(state.iter().chain(&extra), step)?;
         let saved = self.saving.student(step, &state)?;
         existing::note(&saved.path);
         Ok(saved)

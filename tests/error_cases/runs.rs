@@ -7,10 +7,12 @@ use std::path::Path;
 use tch::Tensor;
 use textbrewer::{
     weights, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller,
-    LogSink, MemorySink, Result, Sgd, TrainSummary,
+    IntermediateMatch, LogSink, MemorySink, ProjectionSpec, Result, Sgd, TrainSummary,
 };
 
-use crate::common::tiny::{adapt, config, files, first_line, loader, square, Net, Output};
+use crate::common::tiny::{
+    adapt, config, files, first_line, general, loader, numbers, square, Net, Output,
+};
 
 /// Six steps with a checkpoint at every second; the labels' loss of batch 3 is NaN.
 fn with_nan(folder: &Path, log_interval: Option<u64>, seen: &MemorySink) -> Result<TrainSummary> {
@@ -99,6 +101,41 @@ fn weights_ruined_under_a_finite_loss_are_not_saved() {
         "variable `head.bias` is not finite after optimizer step 1; it was not saved. Its \
          gradient was NaN or infinite: lower the learning rate or look at the losses"
     );
+    assert!(files(folder.path()).is_empty());
+}
+
+/// The student takes a usual step, and its projection one beyond all numbers of float32.
+#[test]
+fn a_projection_ruined_under_a_finite_loss_is_not_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
+    let projection = ProjectionSpec::linear(4, 5).learning_rate(1e39);
+    let matched = IntermediateMatch::hidden(3, 1).proj(projection);
+    let mut distiller = general(
+        &teacher,
+        &student,
+        config(folder.path()),
+        DistillationConfig::default().intermediate_matches([matched]),
+    )
+    .unwrap();
+    let result = distiller
+        .train(&mut loader(1))
+        .optimizer(Sgd::new(0.1))
+        .epochs(1)
+        .run();
+    let Err(Error::NonFiniteVariable { variable, step, .. }) = &result else {
+        panic!("{result:?}");
+    };
+    let names: Vec<String> = distiller
+        .extra_groups()
+        .into_iter()
+        .flat_map(|group| group.parameters)
+        .map(|(name, _)| name)
+        .collect();
+    assert!(names.contains(variable), "{variable} is none of {names:?}");
+    assert_eq!(*step, 1);
+    assert!(first_line(result).contains("was not saved"));
+    assert!(numbers(&student.variables).iter().all(|v| v.is_finite()));
     assert!(files(folder.path()).is_empty());
 }
 

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use tch::{Kind, Tensor};
+use textbrewer::optim::LossScaling;
 use textbrewer::{
     from_fn, weights, AdaptorOutput, BasicTrainer, Distiller, Error, MemorySink, Model,
     OnNonFinite, Result, Sgd, TrainSummary,
@@ -79,6 +80,7 @@ fn a_step_that_is_left_out_changes_nothing() {
         ("total_loss", 1, 2)
     );
     assert_eq!((summary.global_steps, summary.forward_steps), (6, 6));
+    assert_eq!(summary.skipped_steps, 2);
     assert!(!summary.interrupted);
     // The values are in the log all the same.
     let curve = sink.curve("scalar/total_loss");
@@ -166,4 +168,83 @@ fn a_run_that_failed_can_be_resumed_to_leave_the_step_out() {
     let summary = run.on_non_finite(OnNonFinite::SkipStep).run().unwrap();
     assert_eq!((summary.resumed_from, summary.global_steps), (Some(4), 6));
     assert_eq!(summary.non_finite, None);
+}
+
+/// Six steps; the losses of those at `bad` are roots of 0, whose gradients alone are not finite.
+fn train_rooted(
+    folder: &Path,
+    policy: OnNonFinite,
+    bad: &[u64],
+    interval: Option<u64>,
+    scaling: Option<LossScaling>,
+) -> (Net, TrainSummary) {
+    let student = Net::new(1, 4, 0.2);
+    let calls = Cell::new(0);
+    let adaptor = |_: &Tensor, output: &crate::common::tiny::Output| {
+        let calls = calls.replace(calls.get() + 1);
+        let logits = &output.logits;
+        Ok(AdaptorOutput::new().losses(&match bad.contains(&calls) {
+            true => (logits * 0.0).sqrt(),
+            false => logits.square(),
+        }))
+    };
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder).log_interval(interval).ckpt_steps(4))
+        .adaptor(adaptor)
+        .build()
+        .unwrap();
+    let mut loader = loader(1);
+    let mut run = trainer
+        .train(&mut loader)
+        .steps(6)
+        .optimizer(Sgd::new(0.1))
+        .on_non_finite(policy);
+    if let Some(scaling) = scaling {
+        run = run.loss_scaling(scaling);
+    }
+    let summary = run.run().unwrap();
+    drop(trainer);
+    (student, summary)
+}
+
+#[test]
+fn steps_left_out_under_a_finite_loss_are_counted() {
+    let _alone = alone();
+    // The last step of all is read too.
+    for (bad, interval) in [(&[2, 3, 5][..], Some(1)), (&[1], Some(20)), (&[5], None)] {
+        let folder = crate::common::tiny::folder();
+        let skip = OnNonFinite::SkipStep;
+        let (student, summary) = train_rooted(folder.path(), skip, bad, interval, None);
+        assert_eq!(summary.skipped_steps, bad.len() as u64, "{bad:?}");
+        assert_eq!((summary.global_steps, summary.non_finite), (6, None));
+        assert!(numbers(&student.variables).iter().all(|v| v.is_finite()));
+    }
+}
+
+#[test]
+fn stop_and_save_stops_for_a_gradient_under_a_finite_loss() {
+    let _alone = alone();
+    // The step is after the losses of its batch have been read, and told of at the next reading.
+    for (bad, interval, steps) in [(1, Some(1), 3), (1, Some(3), 3), (1, None, 4), (3, None, 4)] {
+        let folder = crate::common::tiny::folder();
+        let stop = OnNonFinite::StopAndSave;
+        let (student, summary) = train_rooted(folder.path(), stop, &[bad], interval, None);
+        assert_eq!(summary.global_steps, steps, "{bad} {interval:?}");
+        assert_eq!((summary.skipped_steps, summary.non_finite), (1, None));
+        let saved = weights::read(folder.path().join(format!("gs{steps}.safetensors"))).unwrap();
+        for (name, tensor) in weights::state_dict(&student.variables) {
+            assert_eq!(saved[&name], tensor);
+            assert!(tensor.isfinite().all().int64_value(&[]) == 1);
+        }
+    }
+}
+
+#[test]
+fn steps_that_loss_scaling_skips_are_not_counted() {
+    let _alone = alone();
+    let folder = crate::common::tiny::folder();
+    let stop = OnNonFinite::StopAndSave;
+    let scaling = Some(LossScaling::new());
+    let (_, summary) = train_rooted(folder.path(), stop, &[1], Some(1), scaling);
+    assert_eq!((summary.global_steps, summary.skipped_steps), (6, 0));
 }
