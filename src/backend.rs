@@ -28,7 +28,8 @@ pub enum MatmulPrecision {
 /// `torch.set_float32_matmul_precision` does.
 ///
 /// The inputs and results stay float32. Convolutions have their own switch:
-/// [`allow_tf32`].
+/// [`allow_tf32`]. Losses compute some of their sums as matrix products, so they are rounded
+/// too.
 ///
 /// ```
 /// use textbrewer::backend::{matmul_precision, set_matmul_precision, MatmulPrecision};
@@ -214,7 +215,7 @@ pub fn synchronize(device: Device) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// When libtorch refuses, which is not expected.
+/// None is known; the C++ side could report one.
 pub fn keep_freed_memory() -> Result<bool> {
     native::keep_freed_memory()
 }

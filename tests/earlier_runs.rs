@@ -155,6 +155,136 @@ fn runs_of_one_program_go_on_with_its_own_files() {
     assert_eq!(files(folder.path()), ["gs2.safetensors", "gs4.safetensors"]);
 }
 
+/// A folder with the states 4 and 20 and the best student of another program.
+fn of_another_program() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for step in [20, 4] {
+        let state = folder.path().join(format!("state/gs{step}"));
+        std::fs::create_dir_all(&state).unwrap();
+        std::fs::write(state.join("manifest.json"), "{}").unwrap();
+    }
+    std::fs::write(folder.path().join("best.safetensors"), "precious").unwrap();
+    folder
+}
+
+fn states(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.join("state")).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn states_and_the_best_student_of_another_program_are_in_the_way() {
+    let folder = of_another_program();
+    let student = Net::new(2, 4, 0.2);
+    let refused = |name: &str| {
+        let shown = first_line(train(&student, folder.path(), false));
+        let expected = format!(
+            "output_dir: {} is there, of an earlier run; choose another folder, go on with that \
+             run (`resume_or_start`), or have it removed with `overwrite(true)`",
+            folder.path().join(name).display()
+        );
+        assert_eq!(shown, expected);
+    };
+    refused("state/gs4");
+    assert_eq!(states(folder.path()), ["gs20", "gs4"]);
+    // Also where the run goes on, but from elsewhere.
+    let other = tempfile::tempdir().unwrap();
+    train(&Net::new(2, 4, 0.2), other.path(), false).unwrap();
+    let result = go_on(&Net::new(2, 4, 0.2), Some(other.path()), folder.path());
+    let shown = first_line(result);
+    assert!(shown.contains("gs4 is there"), "{shown}");
+
+    std::fs::remove_dir_all(folder.path().join("state/gs4")).unwrap();
+    refused("state/gs20");
+    std::fs::remove_dir_all(folder.path().join("state")).unwrap();
+    refused("best.safetensors");
+    assert_eq!(files(folder.path()), ["best.safetensors"]);
+}
+
+#[test]
+fn a_run_that_overwrites_leaves_no_state_of_another() {
+    let folder = of_another_program();
+    let student = Net::new(2, 4, 0.2);
+    train(&student, folder.path(), true).unwrap();
+    assert_eq!(states(folder.path()), ["gs2", "gs4"]);
+    assert_eq!(files(folder.path()), ["gs2.safetensors", "gs4.safetensors"]);
+    let summary = go_on(&student, None, folder.path()).unwrap();
+    assert_eq!(
+        (summary.resumed_from, summary.damaged),
+        (Some(4), Vec::new())
+    );
+}
+
+#[test]
+fn a_run_that_overwrites_and_fails_before_its_first_state_leaves_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    train(&student, folder.path(), false).unwrap();
+    let begin = |epochs| {
+        BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()?
+            .train(&mut loader(2))
+            .optimizer(Sgd::new(0.1))
+            .epochs(epochs)
+            .overwrite(true)
+            .callback(|_, _| -> Result<()> { Err(Error::other("killed")) })
+            .run()
+    };
+    // Nothing is removed for a run that is wrong.
+    assert!(begin(0).is_err());
+    assert_eq!(states(folder.path()), ["gs2", "gs4"]);
+    assert!(begin(2).is_err());
+    assert!(states(folder.path()).is_empty());
+    let summary = go_on(&Net::new(2, 4, 0.2), None, folder.path()).unwrap();
+    assert_eq!(summary.resumed_from, None);
+}
+
+#[test]
+fn a_run_that_goes_on_removes_no_state_for_overwriting() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    train(&student, folder.path(), false).unwrap();
+    let summary = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .build()
+        .unwrap()
+        .train(&mut loader(2))
+        .optimizer(Sgd::new(0.1))
+        .epochs(2)
+        .overwrite(true)
+        .resume_or_start()
+        .run()
+        .unwrap();
+    assert_eq!(summary.resumed_from, Some(4));
+    assert_eq!(states(folder.path()), ["gs2", "gs4"]);
+}
+
+#[test]
+fn the_best_student_of_this_program_is_no_obstacle() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    for _ in 0..2 {
+        let summary = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()
+            .unwrap()
+            .train(&mut loader(2))
+            .optimizer(Sgd::new(0.1))
+            .epochs(2)
+            .callback(|_, info| Ok(info.global_step as f64))
+            .run()
+            .unwrap();
+        assert!(summary.best_path.is_some());
+    }
+}
+
 #[test]
 fn every_run_has_a_log_of_its_own() {
     let folder = tempfile::tempdir().unwrap();

@@ -94,6 +94,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .output_dir(folder.path())
             .precision(options.precision)
             .teacher_precision(options.teacher_precision);
+    train_config.validate()?;
     let device = train_config.device;
 
     let (mut teacher_vars, student_vars) = (VarStore::new(device), VarStore::new(device));

@@ -17,7 +17,8 @@
 //!
 //! A state folder is written under another name, every file flushed to the disk, and renamed
 //! when it is whole; only then are older ones removed. The states of the newest two
-//! checkpoints stay, so that there is another one when the newest is damaged. [`Keep`] says
+//! checkpoints stay, so that there is another one when the newest is damaged; one that a resume
+//! found damaged does not count. [`Keep`] says
 //! which of the students stay.
 //!
 //! [`Run::resume`](crate::Run::resume) takes the newest state whose checksums are right.

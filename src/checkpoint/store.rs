@@ -1,6 +1,6 @@
 //! The checkpoints of a run, in its folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{BuildHasher, Hasher};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ pub(crate) struct Store {
     run: String,
     /// The number of the newest checkpoint of any run in the folder.
     sequence: u64,
+    /// The steps whose states the run could not go on from.
+    damaged: BTreeSet<u64>,
 }
 
 /// A saved student: its file, and what was written there.
@@ -56,6 +58,8 @@ pub(crate) struct Content<'a> {
 pub(crate) struct Newest {
     pub(crate) loaded: Loaded,
     pub(crate) damaged: Vec<Error>,
+    /// The steps of those.
+    pub(crate) damaged_steps: Vec<u64>,
 }
 
 impl Store {
@@ -68,6 +72,7 @@ impl Store {
             disk: Disk::default(),
             run: format!("{random:016x}"),
             sequence: 0,
+            damaged: BTreeSet::new(),
         }
     }
 
@@ -78,8 +83,11 @@ impl Store {
     }
 
     /// Goes on with the run of a checkpoint.
-    pub(crate) fn continue_run(&mut self, loaded: &Loaded) {
-        self.run = loaded.manifest.run.clone();
+    pub(crate) fn continue_run(&mut self, newest: &Newest) {
+        self.run = newest.loaded.manifest.run.clone();
+        if self.holds(&newest.loaded) {
+            self.damaged.extend(&newest.damaged_steps);
+        }
     }
 
     /// Whether a checkpoint was found in this folder, and not in another.
@@ -125,6 +133,44 @@ impl Store {
         Ok(())
     }
 
+    /// What a run that begins here could be taken to have written: the states, by their
+    /// steps, and then the best student.
+    pub(crate) fn left_behind(&self) -> Result<Vec<PathBuf>> {
+        let mut steps = self.steps()?;
+        steps.sort_unstable();
+        let mut paths: Vec<_> = steps.into_iter().map(|step| self.state(step)).collect();
+        let best = self.best();
+        if fs::symlink_metadata(&best).is_ok_and(|about| !about.is_dir()) {
+            paths.push(best);
+        }
+        Ok(paths)
+    }
+
+    /// Removes what [`left_behind`](Self::left_behind) lists. Should that fail half-way the
+    /// run must not begin: it could be gone on from another run's state.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let paths = self.left_behind()?;
+        if paths.is_empty() {
+            return Ok(());
+        }
+        let states = self.steps()?;
+        log::warn!(
+            "removing {} state(s){} of an earlier run from {}, as `overwrite(true)` asks for",
+            states.len(),
+            if paths.len() > states.len() {
+                " and the best student"
+            } else {
+                ""
+            },
+            self.folder.display()
+        );
+        for step in states {
+            self.remove_state(step)?;
+        }
+        self.disk.remove(&self.best())?;
+        self.disk.sync_folder(&self.folder)
+    }
+
     /// Writes `gs{step}.safetensors`, whole or not at all.
     pub(crate) fn save_student(
         &self,
@@ -144,12 +190,12 @@ impl Store {
     }
 
     /// Writes the state folder that belongs to a student, complete or not at all, and removes
-    /// those of this run that it makes superfluous.
+    /// those of this run that it makes superfluous. The folder's path is returned.
     pub(crate) fn save_state(
         &mut self,
         student: &SavedStudent,
         content: &Content<'_>,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         let final_path = self.state(student.step);
         let building = temporary(&final_path);
         // Two checkpoints of one number cannot be told apart; no run gets that far.
@@ -158,10 +204,11 @@ impl Store {
         let moved = built.and_then(|()| self.put_in_place(&building, &final_path));
         if moved.is_err() {
             let _ = fs::remove_dir_all(&building);
-            return moved;
         }
+        moved?;
+        self.damaged.remove(&student.step);
         self.remove_old_states();
-        Ok(())
+        Ok(final_path)
     }
 
     fn build_state(
@@ -246,7 +293,9 @@ impl Store {
         self.disk.remove(&aside)
     }
 
-    /// A state that cannot be removed takes room and does no other harm.
+    /// Keeps the newest states of this run. One that is known to be damaged is not counted: a
+    /// whole one would go in its place. One that cannot be removed takes room and does no
+    /// other harm.
     fn remove_old_states(&self) {
         let Ok(steps) = self.steps() else { return };
         let mut own: Vec<(u64, u64)> = steps
@@ -258,16 +307,23 @@ impl Store {
             .collect();
         own.sort_unstable();
         own.reverse();
-        for (_, step) in own.into_iter().skip(STATES_KEPT) {
-            // Under another name first: half removed it would look damaged.
-            let path = self.state(step);
-            let aside = temporary(&path);
-            let removed = self.disk.remove(&aside);
-            let removed = removed.and_then(|()| self.disk.rename(&path, &aside));
-            if let Err(error) = removed.and_then(|()| self.disk.remove(&aside)) {
+        let mut whole = 0;
+        for (_, step) in own {
+            if whole < STATES_KEPT {
+                whole += usize::from(!self.damaged.contains(&step));
+            } else if let Err(error) = self.remove_state(step) {
                 log::warn!("a checkpoint that is no longer needed stays: {error}");
             }
         }
+    }
+
+    fn remove_state(&self, step: u64) -> Result<()> {
+        // Under another name first: half removed it would look damaged.
+        let path = self.state(step);
+        let aside = temporary(&path);
+        self.disk.remove(&aside)?;
+        self.disk.rename(&path, &aside)?;
+        self.disk.remove(&aside)
     }
 
     /// Removes a student; one that cannot be removed stays.
@@ -322,19 +378,32 @@ impl Store {
     /// work that is there.
     pub(crate) fn newest(&self) -> Result<Option<Newest>> {
         let mut damaged = Vec::new();
+        let mut damaged_steps = Vec::new();
         let mut readable = Vec::new();
         for step in self.steps()? {
             match read::manifest(&self.state(step), step) {
                 Ok(manifest) => readable.push((manifest.sequence, step)),
                 Err(error @ Error::CheckpointVersion { .. }) => return Err(error),
-                Err(error) => damaged.push(error),
+                Err(error) => {
+                    damaged.push(error);
+                    damaged_steps.push(step);
+                }
             }
         }
         readable.sort_unstable();
         for (_, step) in readable.into_iter().rev() {
             match self.load(step) {
-                Ok(loaded) => return Ok(Some(Newest { loaded, damaged })),
-                Err(error) => damaged.push(error),
+                Ok(loaded) => {
+                    return Ok(Some(Newest {
+                        loaded,
+                        damaged,
+                        damaged_steps,
+                    }))
+                }
+                Err(error) => {
+                    damaged.push(error);
+                    damaged_steps.push(step);
+                }
             }
         }
         match damaged.into_iter().next() {

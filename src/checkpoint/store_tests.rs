@@ -291,6 +291,36 @@ fn a_damaged_newest_is_reported_and_the_one_before_is_used() {
     }
 }
 
+#[test]
+fn a_state_known_to_be_damaged_is_not_one_of_the_two_kept() {
+    let (folder, _) = saved(&[1, 2]);
+    std::fs::write(folder.path().join("state/gs2/progress.json"), "{").unwrap();
+    let mut store = Store::new(folder.path());
+    store.prepare().unwrap();
+    let newest = store.newest().unwrap().unwrap();
+    assert_whole(&newest.loaded, 1);
+    store.continue_run(&newest);
+    save(&mut store, 3).unwrap();
+    let states = || names(&folder.path().join("state"));
+    assert_eq!(states(), ["gs1", "gs2", "gs3"]);
+    // Written anew it is whole, and counts.
+    save(&mut store, 2).unwrap();
+    assert_eq!(states(), ["gs2", "gs3"]);
+}
+
+#[test]
+fn damaged_states_go_once_two_newer_ones_are_whole() {
+    let (folder, _) = saved(&[1, 2]);
+    std::fs::write(folder.path().join("state/gs2/progress.json"), "{").unwrap();
+    let mut store = Store::new(folder.path());
+    store.prepare().unwrap();
+    let newest = store.newest().unwrap().unwrap();
+    store.continue_run(&newest);
+    save(&mut store, 3).unwrap();
+    save(&mut store, 4).unwrap();
+    assert_eq!(names(&folder.path().join("state")), ["gs3", "gs4"]);
+}
+
 const FILES_AND_MANIFEST: [&str; 6] = [MANIFEST, PROGRESS, STUDENT, OPTIMIZER, DISTILLER, RANDOM];
 
 #[test]

@@ -10,7 +10,8 @@ use crate::{AdaptorOutput, Model, Result, Side, TrainingConfig};
 
 /// A teacher with its adaptor.
 ///
-/// It always runs in evaluation mode and without gradients.
+/// It always runs in evaluation mode and without gradients, which it cannot switch on again:
+/// its operations go past the parts of libtorch that would record them.
 ///
 /// ```
 /// use tch::Tensor;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use super::plan::Plan;
+use crate::checkpoint::Store;
 use crate::{Error, Result};
 
 /// What runs of this process have written. A program that trains in several runs goes on with
 /// its own files; what must not be lost is what was there when it was started.
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Notes a checkpoint that was just written.
+/// Notes a student or state that was just written.
 pub(super) fn note(path: &Path) {
     // The same file has many names, and the working directory may change.
     if let Ok(path) = path.canonicalize() {
@@ -26,9 +27,13 @@ fn is_ours(path: &Path) -> bool {
         .is_ok_and(|path| written.contains(&path))
 }
 
-/// That no file is there which a run of this plan would write, but those that this process
-/// wrote itself. Checkpoints of other steps are left alone, and are no obstacle.
-pub(super) fn check(folder: &Path, plan: &Plan) -> Result<()> {
+/// That no file is there which a run of this plan would write, and no state that it could be
+/// gone on from by mistake, but those that this process wrote itself. Students of other steps
+/// are left alone, and are no obstacle.
+///
+/// States of an earlier run of this process stay: they are older than any that the run will
+/// write, and the newest is the one that a run goes on from.
+pub(super) fn check(folder: &Path, plan: &Plan, store: &Store) -> Result<()> {
     let failed = |source| Error::io(folder, source);
     let mut first: Option<(u64, PathBuf)> = None;
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -43,11 +48,28 @@ pub(super) fn check(folder: &Path, plan: &Plan) -> Result<()> {
         }
     }
     match first {
-        None => Ok(()),
+        None => check_states(store),
         Some((_, path)) => {
             let reason = format!(
                 "{} is there, of an earlier run, and would be overwritten; choose another \
                  folder, or ask for it with `overwrite(true)`",
+                path.display()
+            );
+            Err(Error::config("output_dir", reason))
+        }
+    }
+}
+
+/// A run that is killed before its first state, or whose states are damaged, would be gone on
+/// from another run's.
+fn check_states(store: &Store) -> Result<()> {
+    let left = store.left_behind()?;
+    match left.iter().find(|path| !is_ours(path)) {
+        None => Ok(()),
+        Some(path) => {
+            let reason = format!(
+                "{} is there, of an earlier run; choose another folder, go on with that run \
+                 (`resume_or_start`), or have it removed with `overwrite(true)`",
                 path.display()
             );
             Err(Error::config("output_dir", reason))

@@ -238,9 +238,15 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Whether checkpoints of the same steps that are in `output_dir` from an earlier program
-    /// are overwritten. By default they are not: a run that would do it is refused at its
-    /// start. Several runs of one program always go on with its own files.
+    /// Whether what an earlier program left in `output_dir` may be replaced. By default a run
+    /// is refused at its start where there are students of its steps, states (`state/gs*`) or
+    /// a `best.safetensors`. Several runs of one program always go on with its own files.
+    ///
+    /// With `true` students of the same steps are overwritten when the run gets there, and
+    /// all states and `best.safetensors`, also those of this program, are removed at the
+    /// start of the run, with a warning in the log: whoever resumes in the folder never goes
+    /// on from another run's state. Without it the states of an earlier run of this program
+    /// stay until they are replaced; the newest is the one that was written last.
     ///
     /// It is not needed where a run is to go on in `output_dir`, with
     /// [`resume`](Self::resume) or [`resume_or_start`](Self::resume_or_start): what is there
@@ -272,8 +278,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let folder = &self.distiller.config().output_dir;
         let mut store = Store::new(folder);
         store.prepare()?;
-        if !self.overwrites && !self.survival.begin.goes_on_in(folder) {
-            existing::check(folder, &plan)?;
+        let is_new_here = !self.survival.begin.goes_on_in(folder);
+        if is_new_here && !self.overwrites {
+            existing::check(folder, &plan, &store)?;
         }
         let mut optimizer = self.ready_optimizer()?;
         let scaling = self.ready_scaling(optimizer.as_ref())?;
@@ -291,7 +298,6 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         if let Some(newest) = &newest {
             resume::load(newest, &description, self.distiller, &mut optimizer)?;
         }
-        let saving = Saving::new(store, &self.survival, description);
         let random = Random::new(self.distiller.config().device)?;
         let on_non_finite = self.survival.on_non_finite;
         let stop = self.survival.stop()?;
@@ -307,6 +313,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         if !self.progress {
             progress = progress.hidden();
         }
+        if is_new_here && self.overwrites {
+            // Only now that nothing is wrong with the run.
+            store.clear()?;
+        }
+        let saving = Saving::new(store, &self.survival, description);
         log::info!("training for {} optimizer steps", plan.total_steps());
         let training = Training {
             plan,

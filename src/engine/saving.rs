@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use super::survival::Survival;
 use crate::checkpoint::{
-    Content, Description, EarlyStopping, Keep, Loaded, Mode, Progress, Saved, SavedStudent, Store,
+    Content, Description, EarlyStopping, Keep, Mode, Newest, Progress, Saved, SavedStudent, Store,
 };
 use crate::Result;
 
@@ -44,8 +44,9 @@ impl Saving {
 
     /// Goes on with the checkpoints of a run that was interrupted, and completes what it may
     /// have been about to do.
-    pub(super) fn resume(&mut self, loaded: &Loaded) -> Result<()> {
-        self.store.continue_run(loaded);
+    pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
+        self.store.continue_run(newest);
+        let loaded = &newest.loaded;
         let progress = &loaded.progress;
         self.history = progress
             .history
@@ -105,7 +106,7 @@ impl Saving {
         progress.best = self.best.map(Into::into);
     }
 
-    /// Writes what the run needs to go on from this student.
+    /// Writes what the run needs to go on from this student, into the folder returned.
     pub(super) fn state(
         &mut self,
         student: &SavedStudent,
@@ -113,7 +114,7 @@ impl Saving {
         optimizer: &BTreeMap<String, Tensor>,
         distiller: &BTreeMap<String, Tensor>,
         random: &BTreeMap<String, Tensor>,
-    ) -> Result<()> {
+    ) -> Result<PathBuf> {
         let content = Content {
             description: &self.description,
             progress,

@@ -99,7 +99,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             let path = newest.loaded.path.clone();
             return Err(Error::Checkpoint { path, reason });
         }
-        self.saving.resume(&newest.loaded)?;
+        self.saving.resume(&newest)?;
         self.pending.resume(progress);
         self.forward_step = progress.forward_step;
         self.has_gradients = true;
@@ -443,7 +443,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
         self.summary.stopped_early = self.saving.record(step, verdict.metric);
         self.save_state(&saved)?;
-        self.saving.tidy()?;
+        self.tidy()?;
         Ok(match self.summary.stopped_early {
             true => Flow::Stop,
             false => verdict.flow,
@@ -457,7 +457,15 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let saved = self.save_student()?;
         log::info!("saved {} and stopped", saved.path.display());
         self.save_state(&saved)?;
-        self.saving.tidy()
+        self.tidy()
+    }
+
+    fn tidy(&mut self) -> Result<()> {
+        self.saving.tidy()?;
+        if let (_, Some(best)) = self.saving.best() {
+            existing::note(&best);
+        }
+        Ok(())
     }
 
     fn save_student(&mut self) -> Result<SavedStudent> {
@@ -495,8 +503,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.saving.add_to(&mut progress);
         let (optimizer, distiller) = (self.optimizer.state()?, self.distiller.state()?);
         let random = self.random.state()?;
-        self.saving
-            .state(student, &progress, &optimizer, &distiller, &random)
+        let path = self
+            .saving
+            .state(student, &progress, &optimizer, &distiller, &random)?;
+        existing::note(&path);
+        Ok(())
     }
 }
 

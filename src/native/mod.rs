@@ -1,7 +1,8 @@
-//! What tch does not bind of libtorch: the one place with `unsafe`.
+//! What tch does not bind of libtorch, and a few kernels of our own on it: the one place with
+//! `unsafe`.
 //!
 //! Each C++ file beside this one has its module here, which is a safe interface to it.
-//! Every function that is called catches all exceptions and returns their text.
+//! Every function that can fail catches all exceptions and returns their text.
 #![allow(unsafe_code)]
 
 mod autocast;
