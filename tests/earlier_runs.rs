@@ -3,6 +3,8 @@
 mod common;
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
 
 use common::tiny::{config, files, first_line, loader, numbers, square, Net};
 use textbrewer::{weights, BasicTrainer, Distiller, Error, Result, Sgd, TrainSummary};
@@ -44,6 +46,30 @@ fn a_checkpoint_of_another_program_is_in_the_way() {
 
         train(&student, folder.path(), true).unwrap();
         assert!(!weights::read(&path).unwrap().is_empty());
+    }
+}
+
+/// A run that may end with a checkpoint after any of its steps must not find one there.
+#[test]
+fn a_run_that_may_be_interrupted_needs_all_its_steps_free() {
+    for (step, in_the_way) in [(1, true), (3, true), (5, false)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(format!("gs{step}.safetensors"));
+        std::fs::write(&path, "precious").unwrap();
+        let student = Net::new(2, 4, 0.2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()
+            .unwrap();
+        let mut loader = loader(2);
+        let run = trainer
+            .train(&mut loader)
+            .optimizer(Sgd::new(0.1))
+            .epochs(2);
+        let result = run.stop_flag(Arc::new(AtomicBool::new(false))).run();
+        assert_eq!(result.is_err(), in_the_way, "step {step}: {result:?}");
+        assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     }
 }
 

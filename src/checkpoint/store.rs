@@ -433,7 +433,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
 }
 
 /// The step in `gs20`, written the one way that it is written here.
-fn step_of(name: &str) -> Option<u64> {
+pub(crate) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("gs")?.parse().ok()?;
     (format!("gs{step}") == name).then_some(step)
 }

@@ -578,3 +578,11 @@ fn a_small_file_system_that_fills_up() {
     save(&mut store, step).unwrap();
     assert_whole(&store.load(step).unwrap(), step);
 }
+
+#[test]
+fn names_of_checkpoints() {
+    assert_eq!(step_of("gs12"), Some(12));
+    for other in ["gs", "gs01", "gs+1", "gs1.bin", "1"] {
+        assert_eq!(step_of(other), None, "{other}");
+    }
+}

@@ -6,6 +6,7 @@ use tch::Tensor;
 
 use crate::error::Context;
 use crate::optim::ParamGroup;
+use crate::weights::kind_and_shape;
 use crate::{Error, Result};
 
 /// The tensors of groups by name, which share memory with them: what
@@ -47,7 +48,7 @@ pub fn load_group_state(groups: &[ParamGroup], state: &BTreeMap<String, Tensor>)
             differences.push(format!("`{name}`: missing"));
             continue;
         };
-        let (expected, found) = (describe(tensor)?, describe(saved)?);
+        let (expected, found) = (kind_and_shape(tensor)?, kind_and_shape(saved)?);
         if expected != found {
             differences.push(format!("`{name}`: {found}, expected {expected}"));
         }
@@ -84,16 +85,17 @@ pub(super) fn by_key(config: &impl serde::Serialize) -> BTreeMap<String, String>
     }
 }
 
-fn describe(tensor: &Tensor) -> Result<String> {
-    Ok(format!("{:?} {:?}", tensor.f_kind()?, tensor.size()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_does_not_fit_changes_nothing() {
+        let undefined = BTreeMap::from([("a".to_owned(), Tensor::new())]);
+        let group = ParamGroup::new("g", vec![("a".to_owned(), Tensor::from(1f32))]);
+        let error = load_group_state(&[group], &undefined).unwrap_err();
+        assert!(error.to_string().contains("an undefined tensor"), "{error}");
+
         let tensors = ["a", "b"].map(|name| (name.to_owned(), Tensor::from_slice(&[1f32, 2.0])));
         let groups = [ParamGroup::new("both", tensors.into())];
         let state = BTreeMap::from([

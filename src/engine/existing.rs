@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::plan::Plan;
-use crate::checkpoint::Store;
+use crate::checkpoint::{step_of, Store};
 use crate::{Error, Result};
 
 /// What runs of this process have written. A program that trains in several runs goes on with
@@ -27,19 +26,22 @@ fn is_ours(path: &Path) -> bool {
         .is_ok_and(|path| written.contains(&path))
 }
 
-/// That no file is there which a run of this plan would write, and no state that it could be
+/// That no student is there of a step that `saves` says the run may write, and no state that it could be
 /// gone on from by mistake, but those that this process wrote itself. Students of other steps
 /// are left alone, and are no obstacle.
 ///
 /// States of an earlier run of this process stay: they are older than any that the run will
 /// write, and the newest is the one that a run goes on from.
-pub(super) fn check(folder: &Path, plan: &Plan, store: &Store) -> Result<()> {
+pub(super) fn check(folder: &Path, saves: impl Fn(u64) -> bool, store: &Store) -> Result<()> {
     let failed = |source| Error::io(folder, source);
     let mut first: Option<(u64, PathBuf)> = None;
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let step = entry.file_name().to_str().and_then(step_of);
-        let Some(step) = step.filter(|step| plan.saves_at(*step)) else {
+        let name = entry.file_name();
+        let name = name
+            .to_str()
+            .and_then(|name| name.strip_suffix(".safetensors"));
+        let Some(step) = name.and_then(step_of).filter(|step| saves(*step)) else {
             continue;
         };
         let is_first = first.as_ref().is_none_or(|(first, _)| step < *first);
@@ -73,33 +75,6 @@ fn check_states(store: &Store) -> Result<()> {
                 path.display()
             );
             Err(Error::config("output_dir", reason))
-        }
-    }
-}
-
-/// The step whose checkpoint has this name.
-fn step_of(name: &str) -> Option<u64> {
-    let digits = name.strip_prefix("gs")?.strip_suffix(".safetensors")?;
-    let step = digits.parse().ok()?;
-    // `gs01` is not a name that a run gives.
-    (format!("{step}") == digits).then_some(step)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_checkpoints() {
-        assert_eq!(step_of("gs12.safetensors"), Some(12));
-        for other in [
-            "gs.safetensors",
-            "gs01.safetensors",
-            "gs+1.safetensors",
-            "gs1.bin",
-            "1",
-        ] {
-            assert_eq!(step_of(other), None, "{other}");
         }
     }
 }

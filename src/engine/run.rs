@@ -239,8 +239,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     }
 
     /// Whether what an earlier program left in `output_dir` may be replaced. By default a run
-    /// is refused at its start where there are students of its steps, states (`state/gs*`) or
-    /// a `best.safetensors`. Several runs of one program always go on with its own files.
+    /// is refused at its start where there are students of its steps (of any step, if it may be
+    /// interrupted there), states (`state/gs*`) or a `best.safetensors`. Several runs of one program always go on with its own files.
     ///
     /// With `true` students of the same steps are overwritten when the run gets there, and
     /// all states and `best.safetensors`, also those of this program, are removed at the
@@ -280,7 +280,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         store.prepare()?;
         let is_new_here = !self.survival.begin.goes_on_in(folder);
         if is_new_here && !self.overwrites {
-            existing::check(folder, &plan, &store)?;
+            let (steps, anywhere) = (1..=plan.total_steps(), self.survival.may_save_anywhere());
+            let saves = |step| plan.saves_at(step) || (anywhere && steps.contains(&step));
+            existing::check(folder, saves, &store)?;
         }
         let mut optimizer = self.ready_optimizer()?;
         let scaling = self.ready_scaling(optimizer.as_ref())?;

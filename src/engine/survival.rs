@@ -62,6 +62,14 @@ impl Default for Survival {
     }
 }
 
+impl Survival {
+    /// Whether there may be checkpoints after steps for which none is planned.
+    pub(super) fn may_save_anywhere(&self) -> bool {
+        let interrupted = self.handles_interrupts || !self.stop_flags.is_empty();
+        interrupted || self.on_non_finite == OnNonFinite::StopAndSave
+    }
+}
+
 impl<D: Distiller + ?Sized> Run<'_, D> {
     /// Goes on from the newest checkpoint in `folder`, the `output_dir` of a run that was
     /// interrupted, as if it had not been: with the weights, the optimizer's state,

@@ -6,6 +6,7 @@ use tch::{no_grad_guard, Device, Kind, Tensor};
 
 use crate::error::Context;
 use crate::native::optim::{self as native, Algorithm, Readiness, Slot};
+use crate::weights::kind_and_shape;
 use crate::{Error, Result};
 
 use super::hyper::{resolve, Hyper};
@@ -248,7 +249,7 @@ impl Optimizer for Grouped {
                 let Some(tensor) = find(state, key, &mut differences) else {
                     continue;
                 };
-                let (expected, got) = (describe(buffer)?, describe(tensor)?);
+                let (expected, got) = (kind_and_shape(buffer)?, kind_and_shape(tensor)?);
                 if expected == got {
                     buffer.f_copy_(tensor)?;
                 } else {
@@ -333,8 +334,4 @@ fn count(tensor: &Tensor) -> Option<i64> {
     let flat = tensor.f_reshape([1]).ok()?;
     let count = flat.f_int64_value(&[0]).ok()?;
     (count >= 0).then_some(count)
-}
-
-fn describe(tensor: &Tensor) -> Result<String> {
-    Ok(format!("{:?} {:?}", tensor.f_kind()?, tensor.size()))
 }

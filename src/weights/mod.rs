@@ -31,6 +31,16 @@ pub(crate) use write::write_to;
 use tch::nn::VarStore;
 use tch::Tensor;
 
+use crate::Result;
+
+/// Kind and shape of a tensor, for lists of what does not fit.
+pub(crate) fn kind_and_shape(tensor: &Tensor) -> Result<String> {
+    if !tensor.defined() {
+        return Ok("an undefined tensor".to_owned());
+    }
+    Ok(format!("{:?} {:?}", tensor.f_kind()?, tensor.size()))
+}
+
 /// All variables of `variables`, trainable or not, sorted by name. They share memory
 /// with the originals.
 ///
