@@ -1,0 +1,1 @@
+//! How good answers are, as the reference implementations say it.
