@@ -9,7 +9,9 @@ pub mod features;
 pub mod metrics;
 pub mod outputs;
 pub mod pieces;
+pub mod tagging;
 pub mod task;
 
 pub use error::{Error, Result};
+pub use tagging::Tagging;
 pub use task::{Files, Task};
