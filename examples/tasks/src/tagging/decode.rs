@@ -30,19 +30,24 @@ pub(super) fn decode(
                     sentence.words.len()
                 )));
             };
-            *tag = highest(scores.row(place.position));
+            *tag = highest(scores.row(place.position)).ok_or_else(|| {
+                Error::invalid("the scores of a word are no numbers; its model is damaged")
+            })?;
         }
     }
     Ok(decoded)
 }
 
-/// The position of the highest number, the first of several.
-fn highest(scores: ArrayView1<'_, f32>) -> usize {
+/// The position of the highest number, the first of several; `None` when one is not a number.
+fn highest(scores: ArrayView1<'_, f32>) -> Option<usize> {
     let mut best = (0, f32::NEG_INFINITY);
     for (position, score) in scores.iter().enumerate() {
+        if score.is_nan() {
+            return None;
+        }
         if *score > best.1 {
             best = (position, *score);
         }
     }
-    best.0
+    Some(best.0)
 }

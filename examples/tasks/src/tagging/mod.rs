@@ -2,7 +2,6 @@
 
 mod columns;
 mod decode;
-mod entities_stand_in;
 mod features;
 mod prediction_file;
 mod reader;
@@ -19,11 +18,10 @@ use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 pub use columns::{Columns, Separator};
 pub use features::{Place, Window};
 
-use crate::metrics::Metrics;
+use crate::metrics::{entities, Metrics};
 use crate::pieces::{Encoded, Pieces};
 use crate::task::{Files, Task};
 use crate::{disk, Error, Result};
-use entities_stand_in as entities;
 use settings::Settings;
 
 /// The tag of words that are of no entity.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Columns, Tagging, OUTSIDE};
+use crate::metrics::entities::entities;
 use crate::task::Files;
 use crate::{Error, Result};
 
@@ -33,6 +34,7 @@ impl TryFrom<Settings> for Tagging {
                  from 0"
             )));
         }
+        entities(&settings.tags).map_err(|error| Error::invalid(format!("tags: {error}")))?;
         let outside = settings.tags.iter().position(|tag| tag == OUTSIDE);
         let outside = outside.ok_or_else(|| {
             let tags = settings.tags.join(", ");
