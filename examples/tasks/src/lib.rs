@@ -15,8 +15,10 @@ pub mod models;
 pub mod outputs;
 pub mod pieces;
 pub mod recipe;
+pub mod tagging;
 pub mod task;
 pub mod training;
 
 pub use error::{Error, Result};
+pub use tagging::Tagging;
 pub use task::{Files, Task};
