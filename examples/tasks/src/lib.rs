@@ -9,6 +9,7 @@ pub mod features;
 pub mod metrics;
 pub mod outputs;
 pub mod pieces;
+pub mod reading;
 pub mod task;
 
 pub use error::{Error, Result};
