@@ -115,11 +115,9 @@ fn nearest(context: &[char], text: &[char], hint: usize, language: Language) -> 
     }
     let found = context.windows(text.len()).enumerate();
     let found = found.filter(|(_, window)| *window == text);
-    found
-        .map(|(start, _)| start)
-        .min_by_key(|start| {
-            let whole = language.is_boundary(context, *start)
-                && language.is_boundary(context, start + text.len());
-            (!whole, start.abs_diff(hint), *start)
-        })
+    found.map(|(start, _)| start).min_by_key(|start| {
+        let whole = language.is_boundary(context, *start)
+            && language.is_boundary(context, start + text.len());
+        (!whole, start.abs_diff(hint), *start)
+    })
 }

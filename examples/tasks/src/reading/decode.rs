@@ -104,7 +104,9 @@ impl Choice {
                     }
                     is_seen = true;
                     if kept.len() >= self.kept
-                        && kept.last().is_some_and(|worst| start + end <= worst.score())
+                        && kept
+                            .last()
+                            .is_some_and(|worst| start + end <= worst.score())
                     {
                         continue;
                     }

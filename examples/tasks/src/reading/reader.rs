@@ -220,9 +220,7 @@ impl Reader<'_> {
             };
             let at = place.inside("answer_start");
             let start = match answer.get("answer_start") {
-                Some(Value::Number(start)) if !start.is_f64() => {
-                    start.as_i64().unwrap_or(i64::MAX)
-                }
+                Some(Value::Number(start)) if !start.is_f64() => start.as_i64().unwrap_or(i64::MAX),
                 Some(_) => return Err(self.bad(&at, "not a whole number")),
                 None => return Err(self.missing(&at)),
             };
@@ -247,7 +245,9 @@ impl Reader<'_> {
     }
 
     fn object<'v>(&self, value: &'v Value, place: &Place) -> Result<&'v Map<String, Value>> {
-        value.as_object().ok_or_else(|| self.bad(place, "not an object `{…}`"))
+        value
+            .as_object()
+            .ok_or_else(|| self.bad(place, "not an object `{…}`"))
     }
 
     fn list<'v>(

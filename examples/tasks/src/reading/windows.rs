@@ -51,15 +51,18 @@ impl Window {
         }
     }
 
-    /// The positions of the pieces of an answer, if the window has all of it.
-    fn find(&self, answer: Span) -> Option<(u32, u32)> {
+    /// The positions of the pieces of an answer, if the window has all of it. `ends` says whether
+    /// the context begins in this window, and whether it ends there.
+    fn find(&self, answer: Span, ends: (bool, bool)) -> Option<(u32, u32)> {
         let spans = || (0..self.len()).filter_map(|piece| Some((piece, self.span(piece)?)));
         let (first, from) = spans().find(|(_, span)| span.end > answer.start)?;
-        let (last, to) = spans().filter(|(_, span)| span.start < answer.end).last()?;
-        // Blanks before the answer have no piece, so that the first piece of a window may begin
-        // after it.
-        let whole = from.start <= answer.start && to.end >= answer.end && first <= last;
+        let (last, to) = spans().rfind(|(_, span)| span.start < answer.end)?;
+        // Tokenizers drop some characters, which may be the first or last of an answer: it is
+        // whole all the same when the window goes on beyond it.
+        let begins = from.start <= answer.start || first > 0 || ends.0;
+        let stops = to.end >= answer.end || last + 1 < self.len() || ends.1;
         let position = |piece: usize| u32::try_from(piece).ok()?.checked_add(self.first);
+        let whole = begins && stops && first <= last;
         whole.then_some((position(first)?, position(last)?))
     }
 }
@@ -84,8 +87,10 @@ pub(super) fn windows(
     if !record.answers.is_empty() {
         // The first one is trained on, as everywhere.
         let answer = record.answers.iter().find_map(|answer| answer.span);
-        for window in &mut windows {
-            let found = answer.and_then(|answer| window.find(answer));
+        let last = windows.len().saturating_sub(1);
+        for (index, window) in windows.iter_mut().enumerate() {
+            let ends = (index == 0, index == last);
+            let found = answer.and_then(|answer| window.find(answer, ends));
             window.answer = Some(found.unwrap_or((0, 0)));
         }
     }
@@ -125,7 +130,9 @@ impl<'a> Limits<'a> {
         if self.length.saturating_sub(taken) > self.stride {
             return Ok(());
         }
-        let Limits { length, stride, id, .. } = self;
+        let Limits {
+            length, stride, id, ..
+        } = self;
         Err(Error::invalid(format!(
             "max_length {length} has no room for the context of question `{id}` beside its \
              {question} pieces and a stride of {stride}; \
@@ -218,18 +225,29 @@ fn mark_widest(windows: &mut [Window], stride: usize) {
         Some(before.min(after) * 100 + length)
     };
     for (index, window) in windows.iter_mut().enumerate() {
-        let Some(own) = places.get(index).copied() else { continue };
+        let Some(own) = places.get(index).copied() else {
+            continue;
+        };
+        // Windows are in order: those that share pieces with this one are its neighbours.
+        let before = places.iter().take(index).rev();
+        let before: Vec<_> = before
+            .take_while(|place| place.0 + place.1 > own.0)
+            .collect();
+        let after = places.iter().skip(index + 1);
+        let after: Vec<_> = after.take_while(|place| place.0 < own.0 + own.1).collect();
         let is_widest = |piece: &usize| {
             let here = score(own, own.0 + piece);
-            places.iter().enumerate().all(|(other, place)| {
-                let there = score(*place, own.0 + piece);
-                // Of equals the first.
-                there < here || (there == here && other >= index)
-            })
+            // Of equals the first.
+            before
+                .iter()
+                .all(|place| score(**place, own.0 + piece) < here)
+                && after
+                    .iter()
+                    .all(|place| score(**place, own.0 + piece) <= here)
         };
         let mut widest = (0..own.1).filter(is_widest);
         if let Some(from) = widest.next() {
-            let last = widest.last().unwrap_or(from);
+            let last = widest.next_back().unwrap_or(from);
             let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
             window.widest = (number(from), number(last + 1));
         }
