@@ -145,6 +145,9 @@ impl Reader<'_> {
     fn paragraph(&mut self, value: &Value, place: &Place) -> Result<()> {
         let paragraph = self.object(value, place)?;
         let context: Arc<str> = Arc::from(self.text(paragraph, "context", place)?);
+        if context.trim().is_empty() {
+            return Err(self.bad(&place.inside("context"), "empty"));
+        }
         let chars: Vec<char> = context.chars().collect();
         if u32::try_from(chars.len()).is_err() {
             return Err(self.bad(&place.inside("context"), "too long"));
@@ -154,6 +157,7 @@ impl Reader<'_> {
             let place = place.inside(&format!("qas[{index}]"));
             let qa = self.object(qa, &place)?;
             let id = self.id(qa, &place)?;
+            // Blank ones are in real files.
             let question = self.text(qa, "question", &place)?.to_owned();
             self.possible(qa, &id, &place)?;
             let answers = self.answers(qa, &id, &mut finder, &place)?;
@@ -212,12 +216,7 @@ impl Reader<'_> {
         for (index, value) in self.list(qa, "answers", place)?.iter().enumerate() {
             let place = place.inside(&format!("answers[{index}]"));
             let answer = self.object(value, &place)?;
-            let at = place.inside("text");
-            let text = match answer.get("text") {
-                Some(Value::String(text)) => text.clone(),
-                Some(_) => return Err(self.bad(&at, "not a text")),
-                None => return Err(self.missing(&at)),
-            };
+            let text = self.text(answer, "text", &place)?.to_owned();
             let at = place.inside("answer_start");
             let start = match answer.get("answer_start") {
                 Some(Value::Number(start)) if !start.is_f64() => start.as_i64().unwrap_or(i64::MAX),
@@ -264,7 +263,6 @@ impl Reader<'_> {
         }
     }
 
-    /// A text that is not blank.
     fn text<'v>(
         &self,
         object: &'v Map<String, Value>,
@@ -273,7 +271,6 @@ impl Reader<'_> {
     ) -> Result<&'v str> {
         let at = place.inside(name);
         match object.get(name) {
-            Some(Value::String(text)) if text.trim().is_empty() => Err(self.bad(&at, "empty")),
             Some(Value::String(text)) => Ok(text),
             Some(_) => Err(self.bad(&at, "not a text")),
             None => Err(self.missing(&at)),
