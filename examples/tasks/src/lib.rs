@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod models;
 pub mod outputs;
 pub mod pieces;
+pub mod reading;
 pub mod recipe;
 pub mod tagging;
 pub mod task;
