@@ -19,7 +19,7 @@ const RULES: &[(&str, &str)] = &[
     (r"(?i)'(?![mtsdn])({W})(?!{W})", "' ${1}"),
     // A full stop that only closing marks follow.
     (r#"([^.])\.([\])}>"' »]*){S}*$"#, "${1} . ${2} "),
-    (r"(,)(\P{Nd})", " ${1}${2}"),
+    (r",(\P{Nd})", " , ${1}"),
     (r",$", " , "),
     (r"\.{2,}", " ${0} "),
     (r"[;@#$%&]", " ${0} "),
@@ -68,8 +68,8 @@ impl WordTokenizer {
     pub(super) fn words(&self, text: &str) -> Result<Vec<String>> {
         // What NLTK's sentences are: white space after one is no part of it.
         let mut text = text.trim_end_matches(python::is_space).to_owned();
-        // Most runs between Chinese characters are a number or a word, which no rule touches
-        // unless it is long enough to be two.
+        // Most runs between Chinese characters are a number or a short word; no rule applies to
+        // them, for the shortest word that is two has five letters.
         if text.len() < 5 && text.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Ok(if text.is_empty() { vec![] } else { vec![text] });
         }
