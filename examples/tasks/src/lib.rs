@@ -14,9 +14,12 @@ pub mod metrics;
 pub mod models;
 pub mod outputs;
 pub mod pieces;
+pub mod reading;
 pub mod recipe;
+pub mod tagging;
 pub mod task;
 pub mod training;
 
 pub use error::{Error, Result};
+pub use tagging::Tagging;
 pub use task::{Files, Task};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ndarray::Array2;
 use serde::de::DeserializeOwned;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use textbrewer::models::{BertInputs, Head};
 use tokenizers::TruncationParams;
 
@@ -120,7 +120,8 @@ pub trait Task: Debug {
 }
 
 /// The names of a task's files in its data folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Files {
     /// What is trained on.
     pub train: String,

@@ -252,7 +252,7 @@ fn adapt_layers<T: Task>(
     let mut adapted = output.adapt(inputs)?;
     if let Some(states) = adapted.features.get_mut("hidden") {
         if !states.is_empty() {
-            states.remove(0);
+            drop(states.remove(0));
         }
     }
     Ok(adapted)
