@@ -178,6 +178,7 @@ def cmrc_cases():
         ("hello. world中", ["hello world", "hello . world"]), ("hi! \"yes\"中", ["yes", "hi yes"]), ("no.) yes.中", ["no yes", "no ."]), ("mr. smith中", ["smith", "mr. smith"]),
         ("dog's. cat中", ["dog cat"]), ("a. 'b'中", ["'b'"]), ("'' a中", ["a"]), ("a '' b中", ["a b"]), ("a' b中", ["a b"]), ("«a» „b‘中", ["a", "a b"]), ("a—b–c中", ["abc", "a—b"]),
         ("more'n d'ye gimme lemme gotta", ["more 'n", "d 'ye gim me lem me got ta"]), ("ſ'ſ't中", ["ſ"]), ("a'é中", ["' é"]), ("'é\u0301中", ["é"]), ("x';y中", ["x ' ;"]), ("١,٢中", ["١", "١,٢"]), ("a,١中", ["a"]),
+        ("龦a中", ["a"]), ("龦龧中", ["龦 龧"]), ("'d 'm 't 'n 'l", ["d", "' d"]), ("x's' y中", ["x 's' y"]), ("wanna|x gonna|x", ["wan na", "gon na"]), ("end. »中", ["end"]), ("'tis'twas中", ["'t was"]),
     ]  # fmt: skip
     pieces = list("北京上海人民的中国年月") + ["，", "。", "《", "》", "·", " ", "-", "3.5", "1990", "NBA", "a's", "\"", "'", ",", "x", "（", "）", "(", ")", "don't", "%", "、", "“", "”"]
     phrase = lambda most: "".join(rng.choices(pieces, k=rng.randrange(most + 1)))

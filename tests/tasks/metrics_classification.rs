@@ -52,6 +52,8 @@ fn equal_numbers_correlate_with_nothing() {
     for correlation in [pearson, spearman] {
         assert_eq!(correlation(&constant, &other).unwrap(), 0.0);
         assert_eq!(correlation(&other, &constant).unwrap(), 0.0);
+        assert_eq!(correlation(&[0.0; 3], &other).unwrap(), 0.0);
+        assert_eq!(correlation(&[-0.3; 3], &other).unwrap(), 0.0);
         assert_eq!(correlation(&[1.0], &[2.0]).unwrap(), 0.0);
     }
 }

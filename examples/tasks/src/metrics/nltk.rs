@@ -8,8 +8,9 @@ use crate::Result;
 /// Space is put around what is to be a word of its own, rule by rule, and the text split there.
 ///
 /// These are the rules of NLTK 3.9 (`NLTKWordTokenizer`, after Robert MacIntyre's script for the
-/// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes:
-/// the rules for those would never apply. `{S}` is Python's white space, `{W}` its word character.
+/// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes,
+/// and without those rules that cannot change anything then. `{S}` is Python's white space, `{W}`
+/// its word character.
 const RULES: &[(&str, &str)] = &[
     // Quotation marks that open, by their form or by what is before them.
     (r"[«‘„]", " ${0} "),
@@ -23,7 +24,6 @@ const RULES: &[(&str, &str)] = &[
     (r",$", " , "),
     (r"\.{2,}", " ${0} "),
     (r"[;@#$%&]", " ${0} "),
-    (r#"([^.])\.([\])}>"']*){S}*$"#, "${1} .${2} "),
     (r"[?!]", " ${0} "),
     (r"([^'])' ", "${1} ' "),
     (r"[\]\[(){}<>]", " ${0} "),
@@ -43,7 +43,8 @@ const RULES: &[(&str, &str)] = &[
     (r"(?i)(?<!{W})(lem)(me)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(more)('n)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(wan)(na)(?={S})", " ${1} ${2} "),
-    (r"(?i) ('t)(is|was)(?!{W})", " ${1} ${2} "),
+    (r"(?i) ('t)(is)(?!{W})", " ${1} ${2} "),
+    (r"(?i) ('t)(was)(?!{W})", " ${1} ${2} "),
 ];
 
 #[derive(Debug, Clone)]
