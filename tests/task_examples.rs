@@ -97,7 +97,7 @@ impl Bench {
     /// promise of it. `dev` is the file with the truth, `main` the figure of a model.
     fn whole_way(&self, dev: &str, main: &str) {
         let common = "--data-dir @data --epochs 2 --batch-size 4 --max-length 32 \
-                      --cache-dir @features";
+                      --stride 8 --cache-dir @features";
         let out = self.out(&format!("train --encoder @encoder --output-dir @teacher {common}"));
         assert!(out.contains("saved in"), "{out}");
         self.out(&format!(
@@ -135,7 +135,8 @@ impl Bench {
 
     /// The other students and distillers end well.
     fn variants(&self) {
-        let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --cache-dir none";
+        let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --stride 8 \
+                      --cache-dir none";
         let distill = format!("distill --teacher @teacher {common}");
         self.out(&format!("{distill} --teacher @teacher --output-dir @of_two"));
         self.out(&format!("{distill} --recipe emd --output-dir @by_emd"));
@@ -315,7 +316,7 @@ fn cmrc2018_with_drcd() {
     bench.write("drcd.json", questions(context, &asked, 2));
     let out = bench.out(
         "distill --teacher @teacher --data-dir @data --augment @drcd.json --epochs 1 --batch-size 4 \
-         --max-length 32 --cache-dir none --output-dir @augmented",
+         --max-length 32 --stride 8 --cache-dir none --output-dir @augmented",
     );
     assert!(out.contains("12 records to train on"), "{out}");
 }
@@ -325,7 +326,8 @@ fn students_without_layers_and_narrow_ones() {
     let bench = Bench::new("sst2");
     bench.write("data/train.tsv", sentences(2));
     bench.write("data/dev.tsv", sentences(1));
-    let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --cache-dir none";
+    let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --stride 8 \
+                      --cache-dir none";
     bench.out(&format!("train --encoder @encoder --output-dir @teacher {common}"));
     bench.write("plain.json", r#"{"student": "BiGRU", "distillation": {"temperature": 8}}"#);
     let plain = format!("distill --teacher @teacher --recipe @plain.json {common}");

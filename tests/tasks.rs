@@ -10,5 +10,7 @@ mod metrics_classification;
 mod metrics_entities;
 #[path = "tasks/metrics_reference.rs"]
 mod metrics_reference;
+#[path = "tasks/reading/mod.rs"]
+mod reading;
 #[path = "tasks/tagging/mod.rs"]
 mod tagging;
