@@ -1,6 +1,8 @@
 //! BERT against numbers that Python computed, against itself by another way, and in its
 //! dealings with files and with inputs that do not fit.
 
+mod family;
+mod family_golden;
 mod folders;
 mod forward;
 mod golden;
