@@ -118,11 +118,12 @@ pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
 /// ```
 pub type BertForMaskedLM = Bert<MaskedLM>;
 
-/// BERT with a head, or another model of the family: what is built is what
-/// [`BertConfig::model_type`] says, RoBERTa, ELECTRA or DistilBERT with the same code. Most users want one of [`BertModel`],
-/// [`BertForSequenceClassification`], [`BertForTokenClassification`],
-/// [`BertForQuestionAnswering`] and [`BertForMaskedLM`]. A [`Head`] of the user's own
-/// works as well.
+/// BERT with a head, or a model that shares its layers: RoBERTa, XLM-RoBERTa, CamemBERT,
+/// ELECTRA or DistilBERT, as [`BertConfig::model_type`] says.
+///
+/// Most users want one of [`BertModel`], [`BertForSequenceClassification`],
+/// [`BertForTokenClassification`], [`BertForQuestionAnswering`] and [`BertForMaskedLM`], which
+/// are the same for the whole family. A [`Head`] of the user's own works as well.
 ///
 /// ```
 /// use tch::{nn, Device, Tensor};

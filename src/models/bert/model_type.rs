@@ -16,12 +16,16 @@ use serde::{Deserialize, Serialize};
 /// | `Electra` | from 0 | may be of another width, with a linear layer to that of the layers | linear, GELU, linear on the first token |
 /// | `DistilBert` | from 0 | without token types | linear, ReLU, linear on the first token |
 ///
+/// The norms in DistilBERT's layers are called `sa_layer_norm` and `output_layer_norm`: name them
+/// where weights without decay are chosen by `LayerNorm.weight`.
+///
 /// ```
 /// use textbrewer::models::{BertConfig, ModelType};
 ///
 /// let config = BertConfig::from_json_str(r#"{"model_type": "distilbert", "dim": 96}"#)?;
 /// assert_eq!(config.model_type, ModelType::DistilBert);
 /// assert_eq!(config.hidden_size, 96);
+/// assert_eq!(config.model_type.to_string(), "distilbert");
 /// let error = BertConfig::from_json_str(r#"{"model_type": "gpt2"}"#).unwrap_err();
 /// assert!(error.to_string().contains("unknown variant `gpt2`, expected one of `bert`"));
 /// # textbrewer::Result::Ok(())
@@ -76,9 +80,9 @@ impl ModelType {
     }
 }
 
-/// As `transformers` writes it, without the head.
+/// As in `config.json`.
 impl fmt::Display for ModelType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.class())
+        self.serialize(f)
     }
 }

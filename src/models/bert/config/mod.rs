@@ -185,7 +185,7 @@ impl BertConfig {
     /// Reads a `config.json`.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read, otherwise those of
+    /// [`Error::Io`](crate::Error::Io) when the file cannot be read, otherwise those of
     /// [`from_json_str`](Self::from_json_str).
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
         json::from_file::<Self>(path.as_ref())?.checked()
@@ -196,6 +196,10 @@ impl BertConfig {
     /// # Errors
     /// [`Error::Json`] for text that is cut short and for values of a wrong type,
     /// [`Error::Config`] or [`Error::Unsupported`] for values that cannot work.
+    ///
+    /// [`Error::Json`]: crate::Error::Json
+    /// [`Error::Config`]: crate::Error::Config
+    /// [`Error::Unsupported`]: crate::Error::Unsupported
     pub fn from_json_str(text: &str) -> Result<Self> {
         json::from_str::<Self>(text)?.checked()
     }
