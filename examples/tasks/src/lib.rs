@@ -1,6 +1,25 @@
 //! What the examples `sst2`, `mnli`, `conll2003`, `msra_ner`, `squad` and `cmrc2018` share.
 //!
-//! A task says how its files are read, what a model is shown of them and how good an answer is;
-//! the commands `train`, `distill`, `evaluate` and `predict` are the same for all.
+//! A [`Task`] says how its files are read, what a model is shown of them and how good an answer
+//! is; the commands `train`, `distill`, `evaluate` and `predict` are the same for all.
 
+pub mod classification;
+pub mod commands;
+pub mod data;
+pub mod disk;
+mod error;
+pub mod evaluate;
+pub mod features;
 pub mod metrics;
+pub mod models;
+pub mod outputs;
+pub mod pieces;
+pub mod reading;
+pub mod recipe;
+pub mod tagging;
+pub mod task;
+pub mod training;
+
+pub use error::{Error, Result};
+pub use tagging::Tagging;
+pub use task::{Files, Task};

@@ -68,6 +68,19 @@ pub struct BertOutput {
     pub attentions: Vec<Tensor>,
 }
 
+impl BertOutput {
+    /// The last layer's hidden states, and nothing else yet: for models of one's own that go on
+    /// with a [`Head`](super::Head) of this crate.
+    pub fn new(last_hidden_state: Tensor) -> Self {
+        BertOutput {
+            last_hidden_state,
+            pooler_output: None,
+            hidden_states: Vec::new(),
+            attentions: Vec::new(),
+        }
+    }
+}
+
 /// Scores of a model with one head, and its states.
 ///
 /// An adaptor for it:

@@ -1,0 +1,22 @@
+//! MNLI: whether one sentence means another.
+//!
+//! `cargo run --release --example mnli -- --help` explains the commands.
+
+use std::process::ExitCode;
+
+use tasks::commands::Example;
+use tasks::classification::Classification;
+
+fn main() -> ExitCode {
+    let example = Example {
+        name: "mnli",
+        task: Classification::mnli(),
+        recipes: &[
+            ("teacher", include_str!("recipes/mnli/teacher.json")),
+            ("labels", include_str!("recipes/mnli/labels.json")),
+            ("distill", include_str!("recipes/mnli/distill.json")),
+            ("emd", include_str!("recipes/mnli/emd.json")),
+        ],
+    };
+    example.main()
+}

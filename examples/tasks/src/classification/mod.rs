@@ -1,0 +1,260 @@
+//! A label for a text or a pair of texts, from GLUE's tab-separated files.
+
+mod predictions;
+mod reader;
+
+use std::path::Path;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+use textbrewer::models::{BertInputs, SequenceClassification};
+use tokenizers::{TruncationParams, TruncationStrategy};
+
+use crate::metrics::{classification as metric, Metrics};
+use crate::pieces::{Encoded, Pieces};
+use crate::{Error, Files, Result, Task};
+
+/// A task of GLUE: which columns hold the texts and the label, and which labels there are.
+///
+/// In a recipe:
+///
+/// ```json
+/// {"task": {"columns": ["question", "sentence"], "label_column": "label",
+///           "labels": ["entailment", "not_entailment"], "train": "train.tsv", "dev": "dev.tsv"}}
+/// ```
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, from = "Given")]
+pub struct Classification {
+    columns: Vec<String>,
+    label_column: String,
+    labels: Vec<String>,
+    files: Files,
+    metric: Metric,
+}
+
+/// What models are chosen by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Metric {
+    /// The share of right labels.
+    #[default]
+    Accuracy,
+    /// Matthews' correlation, as for CoLA.
+    Matthews,
+    /// F1 of the last label, as for MRPC and QQP.
+    F1,
+}
+
+/// The form in a recipe.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Given {
+    columns: Vec<String>,
+    #[serde(default = "label_column")]
+    label_column: String,
+    labels: Vec<String>,
+    #[serde(default = "train")]
+    train: String,
+    #[serde(default = "dev")]
+    dev: String,
+    #[serde(default)]
+    metric: Metric,
+}
+
+fn label_column() -> String {
+    "label".to_owned()
+}
+
+fn train() -> String {
+    "train.tsv".to_owned()
+}
+
+fn dev() -> String {
+    "dev.tsv".to_owned()
+}
+
+impl From<Given> for Classification {
+    fn from(given: Given) -> Self {
+        Classification {
+            columns: given.columns,
+            label_column: given.label_column,
+            labels: given.labels,
+            files: Files::new(&given.train, &given.dev),
+            metric: given.metric,
+        }
+    }
+}
+
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// The texts: one or two.
+    pub texts: Vec<String>,
+    /// The position of the label in the task's list, where the file has one.
+    pub label: Option<usize>,
+}
+
+/// The pieces of a record's texts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Feature {
+    #[serde(flatten)]
+    encoded: Encoded,
+    label: Option<usize>,
+}
+
+/// The label of a record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prediction {
+    /// The position of the label in the task's list.
+    pub label: usize,
+    /// The probability of each label; empty where the file of predictions does not say.
+    pub probabilities: Vec<f32>,
+}
+
+impl Classification {
+    /// SST-2: sentences of film reviews, `0` is bad and `1` good.
+    pub fn sst2() -> Self {
+        Classification {
+            columns: vec!["sentence".to_owned()],
+            label_column: label_column(),
+            labels: vec!["0".to_owned(), "1".to_owned()],
+            files: Files::new("train.tsv", "dev.tsv"),
+            metric: Metric::Accuracy,
+        }
+    }
+
+    /// MNLI: whether the first sentence means the second. The matched development set is the
+    /// one that models are chosen by; the other is another file to `evaluate`.
+    pub fn mnli() -> Self {
+        let labels = ["contradiction", "entailment", "neutral"];
+        Classification {
+            columns: vec!["sentence1".to_owned(), "sentence2".to_owned()],
+            label_column: "gold_label".to_owned(),
+            labels: labels.map(str::to_owned).to_vec(),
+            files: Files::new("train.tsv", "dev_matched.tsv"),
+            metric: Metric::Accuracy,
+        }
+    }
+}
+
+impl Task for Classification {
+    type Record = Record;
+    type Feature = Feature;
+    type Head = SequenceClassification;
+    type Prediction = Prediction;
+
+    fn files(&self) -> &Files {
+        &self.files
+    }
+
+    fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    fn read(&self, file: &Path) -> Result<Vec<Record>> {
+        reader::read(file, &self.columns, &self.label_column, &self.labels)
+    }
+
+    fn record_of(&self, text: &str) -> Result<Record> {
+        let texts: Vec<String> = text.split('\t').map(str::to_owned).collect();
+        if texts.len() != self.columns.len() {
+            let expected = self.columns.join("<TAB>");
+            return Err(Error::invalid(format!("expected `{expected}`, got `{text}`")));
+        }
+        Ok(Record { texts, label: None })
+    }
+
+    fn truncation(&self, max_length: usize, _: usize) -> TruncationParams {
+        TruncationParams {
+            max_length,
+            strategy: TruncationStrategy::LongestFirst,
+            ..TruncationParams::default()
+        }
+    }
+
+    fn features(&self, pieces: &Pieces, record: &Record) -> Result<Vec<Feature>> {
+        let encoding = match &record.texts[..] {
+            [first, second] => pieces.encode((first.as_str(), second.as_str()))?,
+            texts => pieces.encode(texts.concat())?,
+        };
+        Ok(vec![Feature {
+            encoded: Encoded::from(&encoding),
+            label: record.label,
+        }])
+    }
+
+    fn encoded<'a>(&self, feature: &'a Feature) -> &'a Encoded {
+        &feature.encoded
+    }
+
+    fn targets(
+        &self,
+        features: &[&Feature],
+        _: usize,
+        inputs: BertInputs,
+    ) -> textbrewer::Result<BertInputs> {
+        let labels = features.iter().map(|feature| feature.label);
+        let labels: Option<Vec<i64>> = labels.map(|label| label.map(|label| label as i64)).collect();
+        match labels {
+            Some(labels) => Ok(inputs.labels(Tensor::f_from_slice(&labels)?)),
+            None => Ok(inputs),
+        }
+    }
+
+    fn predict(&self, _: &Record, parts: &[(&Feature, &Array2<f32>)]) -> Result<Prediction> {
+        let scores: Vec<f32> = match parts {
+            [(_, scores)] => scores.iter().copied().collect(),
+            _ => Vec::new(),
+        };
+        let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((label, best)) = best.filter(|(_, best)| best.is_finite()) else {
+            return Err(Error::invalid("a text has scores that are no numbers, or none"));
+        };
+        let exponentials: Vec<f32> = scores.iter().map(|score| (score - best).exp()).collect();
+        let sum: f32 = exponentials.iter().sum();
+        Ok(Prediction {
+            label,
+            probabilities: exponentials.iter().map(|part| part / sum).collect(),
+        })
+    }
+
+    fn measure(&self, records: &[Record], predictions: &[Prediction]) -> Result<Metrics> {
+        let truth = records.iter().map(|record| record.label).collect();
+        let Some(truth): Option<Vec<usize>> = truth else {
+            return Err(Error::invalid("the file has no labels to compare with"));
+        };
+        let predicted: Vec<usize> = predictions.iter().map(|prediction| prediction.label).collect();
+        let accuracy = 100.0 * metric::accuracy(&predicted, &truth)?;
+        Ok(match self.metric {
+            Metric::Accuracy => Metrics::new("accuracy", accuracy),
+            Metric::Matthews => {
+                let correlation = 100.0 * metric::matthews(&predicted, &truth)?;
+                Metrics::new("matthews", correlation).and("accuracy", accuracy)
+            }
+            Metric::F1 => {
+                let positive = self.labels.len().saturating_sub(1);
+                let f1 = 100.0 * metric::f1(&predicted, &truth, positive)?;
+                Metrics::new("F1", f1).and("accuracy", accuracy)
+            }
+        })
+    }
+
+    fn write(&self, _: &[Record], predictions: &[Prediction]) -> Result<String> {
+        predictions::write(predictions, &self.labels)
+    }
+
+    fn read_predictions(&self, file: &Path, records: &[Record]) -> Result<Vec<Prediction>> {
+        predictions::read(file, &self.labels, records.len())
+    }
+
+    fn show(&self, _: &Record, prediction: &Prediction) -> String {
+        let name = |label: usize| self.labels.get(label).map_or("?", String::as_str);
+        let mut shown = name(prediction.label).to_owned();
+        for (label, probability) in prediction.probabilities.iter().enumerate() {
+            shown.push_str(&format!("  {} {probability:.3}", name(label)));
+        }
+        shown
+    }
+}

@@ -1,0 +1,72 @@
+//! GLUE's tab-separated files.
+
+use std::path::Path;
+
+use super::Record;
+use crate::{disk, Error, Result};
+
+/// Reads a file whose first line names its columns. Quotes are characters like any other. A file
+/// without the column of labels has records without labels, as GLUE's test files.
+pub(super) fn read(
+    file: &Path,
+    columns: &[String],
+    label_column: &str,
+    labels: &[String],
+) -> Result<Vec<Record>> {
+    if !(1..=2).contains(&columns.len()) {
+        let reason = format!("`columns` must name one or two columns, got {}", columns.len());
+        return Err(Error::invalid(reason));
+    }
+    let text = disk::read(file)?;
+    let mut lines = text.lines().enumerate();
+    let header: Vec<&str> = lines.next().map_or("", |(_, line)| line).split('\t').collect();
+    let place = |name: &str| header.iter().position(|known| *known == name);
+    let mut places = Vec::new();
+    for column in columns {
+        let place = place(column).ok_or_else(|| {
+            let reason = format!(
+                "no column `{column}`; the first line names these: {}",
+                header.join(", ")
+            );
+            Error::data(file, 1, reason)
+        })?;
+        places.push(place);
+    }
+    let label_place = place(label_column);
+    let mut records = Vec::new();
+    for (index, line) in lines {
+        if line.is_empty() {
+            continue;
+        }
+        let failed = |reason: String| Error::data(file, index + 1, reason);
+        let fields: Vec<&str> = line.split('\t').collect();
+        if fields.len() != header.len() {
+            let (expected, got) = (header.len(), fields.len());
+            return Err(failed(format!("expected {expected} fields, got {got}")));
+        }
+        let mut texts = Vec::new();
+        for (column, place) in columns.iter().zip(&places) {
+            let text = fields.get(*place).copied().unwrap_or_default();
+            if text.trim().is_empty() {
+                return Err(failed(format!("`{column}` is empty")));
+            }
+            texts.push(text.to_owned());
+        }
+        let label = label_place.and_then(|place| fields.get(place));
+        let label = label.map(|label| {
+            let known = labels.iter().position(|known| known == label);
+            known.ok_or_else(|| {
+                let known = labels.join(", ");
+                failed(format!("unknown label `{label}`; known are: {known}"))
+            })
+        });
+        records.push(Record {
+            texts,
+            label: label.transpose()?,
+        });
+    }
+    if records.is_empty() {
+        return Err(Error::file(file, "nothing below the first line"));
+    }
+    Ok(records)
+}

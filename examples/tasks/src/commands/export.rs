@@ -1,0 +1,78 @@
+//! `export`: what `distill` would begin with, for a run of the same in Python.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use tch::Tensor;
+use textbrewer::weights;
+use textbrewer::DataLoader;
+
+use super::learn::{distill_recipe, first, models, pieces, training};
+use super::options::ExportOptions;
+use super::Example;
+use crate::{disk, Error, Result, Task};
+
+/// Writes the student's first weights, every batch of every epoch in its order, and the
+/// configuration with all its matches.
+///
+/// `benches/python/distill.py` reads it.
+pub(super) fn export<T: Task + Clone + DeserializeOwned>(
+    example: &Example<T>,
+    options: &ExportOptions,
+) -> Result<()> {
+    let options = &options.distill;
+    let recipe = distill_recipe(example, options)?;
+    let task = example.task(&recipe)?;
+    let folders = &options.teachers;
+    let pieces = pieces(&task, &recipe, first(folders)?)?;
+    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
+    let folder = &options.learn.output_dir;
+    let begun = folder.join("student");
+    student.save(&begun)?;
+    pieces.copy_to(&begun)?;
+
+    let teacher = teachers.first();
+    let shape = |model: &crate::models::Model<T::Head>| (model.layers().unwrap_or(0), model.width());
+    let of_teacher = teacher.map_or((0, 0), shape);
+    let config = recipe.distill_config(of_teacher, shape(&student))?;
+    let config: serde_json::Value = serde_json::from_str(&config.to_string())
+        .map_err(|error| Error::file(folder, error.to_string()))?;
+
+    let mut loader = training.bench.training(&training.train, &training.more)?;
+    let mut steps = 0;
+    for epoch in 1..=recipe.epochs {
+        let mut tensors: Vec<(String, Tensor)> = Vec::new();
+        for (number, batch) in loader.epoch(epoch)?.enumerate() {
+            let batch = batch?;
+            let named = [
+                ("input_ids", Some(batch.input_ids)),
+                ("attention_mask", batch.attention_mask),
+                ("token_type_ids", batch.token_type_ids),
+                ("labels", batch.labels),
+                ("start_positions", batch.start_positions),
+                ("end_positions", batch.end_positions),
+            ];
+            for (name, tensor) in named {
+                let Some(tensor) = tensor else { continue };
+                // Half the space; Python makes them int64 again.
+                let tensor = tensor.f_to_kind(tch::Kind::Int)?;
+                tensors.push((format!("{number:06}.{name}"), tensor));
+            }
+            steps += 1;
+        }
+        let path = folder.join(format!("epoch{epoch:03}.safetensors"));
+        weights::save(&path, &tensors, &BTreeMap::new())?;
+    }
+    let described = json!({
+        "task": example.name,
+        "recipe": recipe,
+        "teachers": folders,
+        "distillation": config,
+        "steps": steps,
+    });
+    disk::write(&folder.join("export.json"), format!("{described:#}\n").as_bytes())?;
+    println!("{steps} batches of {} epochs in {}", recipe.epochs, folder.display());
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `train` and `distill`.
+
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+
+use super::options::{DistillOptions, LearnOptions, TrainOptions};
+use super::Example;
+use crate::data::Bench;
+use crate::models::{Model, Shape};
+use crate::pieces::Pieces;
+use crate::recipe::Recipe;
+use crate::training::{Outcome, Training};
+use crate::{Error, Result, Task};
+
+/// Trains a model on the labels.
+pub(super) fn train<T: Task + Clone + DeserializeOwned>(
+    example: &Example<T>,
+    options: &TrainOptions,
+) -> Result<()> {
+    let mut recipe = recipe(example, &options.learn, "teacher")?;
+    let given = options.learn.recipe.is_some() || options.learn.student.is_some();
+    if !given {
+        recipe.student = Shape::Full;
+    }
+    let task = example.task(&recipe)?;
+    let pieces = pieces(&task, &recipe, &options.encoder)?;
+    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    tch::manual_seed(recipe.seed as i64);
+    let (labels, outputs) = (task.labels(), task.outputs());
+    let model = Model::from_encoder(&options.encoder, labels, outputs, recipe.training.device)?;
+    let model = match recipe.student {
+        Shape::Full => model,
+        shape => model.student(shape, recipe.layers.as_deref(), labels, outputs)?,
+    };
+    check(&model, &pieces, &recipe, &options.encoder)?;
+    println!("{}: {} parameters, on labels", recipe.student, model.parameters());
+    told(&training.on_labels(&model)?, &options.learn.output_dir);
+    Ok(())
+}
+
+/// Trains a student on what teachers say.
+pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
+    example: &Example<T>,
+    options: &DistillOptions,
+) -> Result<()> {
+    let recipe = distill_recipe(example, options)?;
+    let task = example.task(&recipe)?;
+    let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
+    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
+    println!(
+        "{}: {} parameters, from {} teacher(s) of {}",
+        recipe.student,
+        student.parameters(),
+        teachers.len(),
+        teachers.first().map_or(0, Model::parameters)
+    );
+    told(&training.distill(teachers, student)?, &options.learn.output_dir);
+    Ok(())
+}
+
+/// Teachers and a student of them, and all that a distillation begins with.
+pub(super) type Models<T> = (
+    Vec<Model<<T as Task>::Head>>,
+    Model<<T as Task>::Head>,
+);
+
+pub(super) fn models<T: Task>(
+    task: &T,
+    pieces: &Pieces,
+    recipe: &Recipe,
+    folders: &[PathBuf],
+) -> Result<Models<T>> {
+    let (labels, outputs) = (task.labels(), task.outputs());
+    let device = recipe.training.device;
+    let mut teachers = Vec::new();
+    for folder in folders {
+        let mut teacher = Model::trained(folder, labels, outputs, device)?;
+        check(&teacher, pieces, recipe, folder)?;
+        // Nobody trains it: its values need no more digits than it computes with.
+        if recipe.training.precision_of(textbrewer::Side::Teacher) == textbrewer::config::Precision::Bf16 {
+            teacher.variables.bfloat16();
+        }
+        teacher.variables.freeze();
+        teachers.push(teacher);
+    }
+    tch::manual_seed(recipe.seed as i64);
+    // From the file's values, not from those that were rounded.
+    let source = Model::trained(first(folders)?, labels, outputs, device)?;
+    let student = source.student(recipe.student, recipe.layers.as_deref(), labels, outputs)?;
+    Ok((teachers, student))
+}
+
+pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
+    example: &Example<T>,
+    options: &DistillOptions,
+) -> Result<Recipe> {
+    let mut recipe = recipe(example, &options.learn, "distill")?;
+    if let Some(distiller) = options.distiller {
+        recipe.distiller = distiller;
+        if distiller == crate::recipe::DistillerKind::Emd {
+            recipe.hidden_matches.clear();
+        }
+    }
+    Ok(recipe)
+}
+
+/// The recipe of a command, with what its options change.
+fn recipe<T: Task + Clone + DeserializeOwned>(
+    example: &Example<T>,
+    options: &LearnOptions,
+    default: &str,
+) -> Result<Recipe> {
+    let name = options.recipe.as_deref().unwrap_or(default);
+    options.change(example.recipe(name)?)
+}
+
+pub(super) fn pieces<T: Task>(task: &T, recipe: &Recipe, folder: &Path) -> Result<Pieces> {
+    let truncation = task.truncation(recipe.max_length, recipe.stride);
+    Pieces::from_folder(folder, truncation)
+}
+
+/// Reads the files.
+pub(super) fn training<'a, T: Task>(
+    task: &'a T,
+    pieces: &'a Pieces,
+    recipe: &'a Recipe,
+    options: &'a LearnOptions,
+) -> Result<Training<'a, T>> {
+    let bench = Bench {
+        task,
+        pieces,
+        recipe,
+        cache: cache(&options.cache_dir),
+    };
+    let files = task.files();
+    let place = |given: &Option<PathBuf>, own: &str| match given {
+        Some(file) if file.exists() => file.clone(),
+        Some(file) => options.data_dir.join(file),
+        None => options.data_dir.join(own),
+    };
+    let train = bench.read(&place(&options.train_file, &files.train), recipe.train_size)?;
+    let more: Result<Vec<_>> = options.augment.iter().map(|file| bench.read(file, None)).collect();
+    let (more, dev) = (more?, bench.read(&place(&options.dev_file, &files.dev), None)?);
+    println!(
+        "{} records to train on ({} features), {} to evaluate on",
+        train.records.len() + more.iter().map(|data| data.records.len()).sum::<usize>(),
+        train.features.features.len() + more.iter().map(|data| data.features.features.len()).sum::<usize>(),
+        dev.records.len()
+    );
+    Ok(Training {
+        bench,
+        train,
+        more,
+        dev,
+        folder: &options.output_dir,
+        resume: options.resume,
+    })
+}
+
+/// `none` is no folder.
+pub(super) fn cache(folder: &Path) -> Option<&Path> {
+    (folder != Path::new("none")).then_some(folder)
+}
+
+/// The tokenizer must be the model's.
+pub(super) fn check<H: textbrewer::models::Head>(
+    model: &Model<H>,
+    pieces: &Pieces,
+    recipe: &Recipe,
+    folder: &Path,
+) -> Result<()> {
+    let (known, pieces) = (model.vocabulary(), pieces.vocabulary());
+    if pieces as i64 > known {
+        let reason = format!(
+            "its vocabulary has {known} pieces, the tokenizer in use has {pieces}: teachers and \
+             students share one tokenizer"
+        );
+        return Err(Error::file(folder, reason));
+    }
+    match model.longest() {
+        Some(longest) if recipe.max_length as i64 > longest => {
+            let length = recipe.max_length;
+            let reason = format!("it takes {longest} pieces at most, max_length is {length}");
+            Err(Error::file(folder, reason))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn first(folders: &[PathBuf]) -> Result<&Path> {
+    let first = folders.first().map(PathBuf::as_path);
+    first.ok_or_else(|| Error::invalid("give a teacher: --teacher FOLDER"))
+}
+
+fn told(outcome: &Outcome, folder: &Path) {
+    println!(
+        "{}  ({} steps, {:.0} s, {:.2} steps/s)",
+        outcome.metrics, outcome.steps, outcome.seconds, outcome.steps_per_second
+    );
+    println!("saved in {}", folder.display());
+    if outcome.interrupted {
+        println!("interrupted; the same command with --resume goes on");
+    }
+}

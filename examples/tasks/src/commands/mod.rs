@@ -1,0 +1,86 @@
+//! The commands, the same for all tasks.
+
+mod apply;
+mod export;
+mod learn;
+mod options;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::de::DeserializeOwned;
+
+pub use options::{ApplyOptions, Command, DistillOptions, ExportOptions, LearnOptions, Options, TrainOptions};
+
+use crate::recipe::Recipe;
+use crate::{Error, Result, Task};
+
+/// An example: a task with the recipes that come with it.
+#[derive(Debug)]
+pub struct Example<T> {
+    /// Its name.
+    pub name: &'static str,
+    /// Its own data set.
+    pub task: T,
+    /// Recipes by their names, as JSON.
+    pub recipes: &'static [(&'static str, &'static str)],
+}
+
+impl<T: Task + Clone + DeserializeOwned> Example<T> {
+    /// Runs the command line of this process.
+    pub fn main(&self) -> ExitCode {
+        env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
+        match self.run(std::env::args_os()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    /// Runs a command line, of which the first is the program's name. `--help` and what clap
+    /// refuses end the process.
+    ///
+    /// # Errors
+    /// What the command ran into.
+    pub fn run<A: Into<OsString> + Clone>(&self, arguments: impl IntoIterator<Item = A>) -> Result<()> {
+        let options = Options::parse_from(arguments);
+        textbrewer::backend::keep_freed_memory()?;
+        match &options.command {
+            Command::Train(options) => learn::train(self, options),
+            Command::Distill(options) => learn::distill(self, options),
+            Command::Export(options) => export::export(self, options),
+            Command::Evaluate(options) => apply::evaluate(self, options),
+            Command::Predict(options) => apply::predict(self, options),
+        }
+    }
+
+    /// A recipe by its name or file.
+    fn recipe(&self, name: &str) -> Result<Recipe> {
+        let known = self.recipes.iter().find(|(known, _)| *known == name);
+        match known {
+            Some((_, text)) => Recipe::from_json_str(Path::new(name), text),
+            None if Path::new(name).exists() => Recipe::from_json_file(Path::new(name)),
+            None => {
+                let known: Vec<_> = self.recipes.iter().map(|(name, _)| *name).collect();
+                let reason = format!(
+                    "no file `{name}`, and no recipe of this example, which are: {}",
+                    known.join(", ")
+                );
+                Err(Error::invalid(reason))
+            }
+        }
+    }
+
+    /// The task of a recipe.
+    fn task(&self, recipe: &Recipe) -> Result<T> {
+        match &recipe.task {
+            None => Ok(self.task.clone()),
+            Some(task) => serde_path_to_error::deserialize(task)
+                .map_err(|error| Error::invalid(format!("task: {error}"))),
+        }
+    }
+}

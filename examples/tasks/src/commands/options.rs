@@ -1,0 +1,212 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use textbrewer::config::Precision;
+use textbrewer::TrainingConfig;
+
+use crate::models::Shape;
+use crate::recipe::{DistillerKind, Recipe};
+use crate::Result;
+
+/// Trains, distils, evaluates and applies models.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub struct Options {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[non_exhaustive]
+pub enum Command {
+    /// Train a model on the labels: a teacher, or a student without one.
+    Train(TrainOptions),
+    /// Train a student on what one or more teachers say.
+    Distill(DistillOptions),
+    /// Write what `distill` would begin with, for a run of the same in Python.
+    Export(ExportOptions),
+    /// Say how good a model, or a file of predictions, is.
+    Evaluate(ApplyOptions),
+    /// Say what a model answers.
+    Predict(ApplyOptions),
+}
+
+/// Options of `train`.
+#[derive(Debug, Args)]
+pub struct TrainOptions {
+    /// The Hugging Face folder to start from: config.json, model.safetensors, and tokenizer.json
+    /// or vocab.txt.
+    #[arg(long)]
+    pub encoder: PathBuf,
+    /// All that training has in common.
+    #[command(flatten)]
+    pub learn: LearnOptions,
+}
+
+/// Options of `distill`.
+#[derive(Debug, Args)]
+pub struct DistillOptions {
+    /// The folder of a teacher, which `train` wrote; may be given several times.
+    #[arg(long = "teacher", required = true)]
+    pub teachers: Vec<PathBuf>,
+    /// How the student learns: `general` (of several teachers, from the mean of what they say) or
+    /// `emd`.
+    #[arg(long, value_parser = distiller)]
+    pub distiller: Option<DistillerKind>,
+    /// All that training has in common.
+    #[command(flatten)]
+    pub learn: LearnOptions,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// Those of `distill`.
+    #[command(flatten)]
+    pub distill: DistillOptions,
+}
+
+/// What training has in common.
+#[derive(Debug, Args)]
+pub struct LearnOptions {
+    /// The folder with the task's files.
+    #[arg(long)]
+    pub data_dir: PathBuf,
+    /// Another file to train on than the task's own, in the data folder or anywhere.
+    #[arg(long)]
+    pub train_file: Option<PathBuf>,
+    /// A file to train on besides, as augmentation; may be given several times.
+    #[arg(long = "augment")]
+    pub augment: Vec<PathBuf>,
+    /// Another file to evaluate on after every epoch than the task's own.
+    #[arg(long)]
+    pub dev_file: Option<PathBuf>,
+    /// The folder for the model, its checkpoints, logs and results.json.
+    #[arg(long)]
+    pub output_dir: PathBuf,
+    /// A recipe: a JSON file, or the name of one that comes with the example.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// The student: full, T6, T3, T3-small, T4-tiny, T12-nano or BiGRU.
+    #[arg(long)]
+    pub student: Option<Shape>,
+    /// The layers of the teacher that the student starts from, such as 0,2,4.
+    #[arg(long, value_delimiter = ',')]
+    pub layers: Option<Vec<usize>>,
+    /// How often all examples are seen.
+    #[arg(long)]
+    pub epochs: Option<u64>,
+    /// Examples at a time.
+    #[arg(long)]
+    pub batch_size: Option<usize>,
+    /// The learning rate at its highest.
+    #[arg(long)]
+    pub learning_rate: Option<f64>,
+    /// The most pieces of an example.
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// How many examples of the training file are taken.
+    #[arg(long)]
+    pub train_size: Option<usize>,
+    /// Decides order, fresh values and dropout.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// float32, bf16 or fp16.
+    #[arg(long, value_parser = precision)]
+    pub precision: Option<Precision>,
+    /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Where features are kept for the next time; `none` keeps them nowhere.
+    #[arg(long, default_value = "target/features")]
+    pub cache_dir: PathBuf,
+    /// Go on with a training that was interrupted.
+    #[arg(long)]
+    pub resume: bool,
+}
+
+/// Options of `evaluate` and `predict`.
+#[derive(Debug, Args)]
+pub struct ApplyOptions {
+    /// The folder of a model that `train` or `distill` wrote.
+    #[arg(long, required_unless_present = "predictions")]
+    pub model: Option<PathBuf>,
+    /// The file with the examples.
+    #[arg(long)]
+    pub file: Option<PathBuf>,
+    /// A file of predictions to evaluate in place of a model's.
+    #[arg(long, conflicts_with = "model")]
+    pub predictions: Option<PathBuf>,
+    /// Where predictions are written; without it they are printed.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// Texts to predict; two texts of one example with a tab between them.
+    pub texts: Vec<String>,
+    /// The recipe that the model was trained with, where it has another task or length than the
+    /// example's own.
+    #[arg(long)]
+    pub recipe: Option<String>,
+    /// Examples at a time.
+    #[arg(long, default_value_t = 32)]
+    pub batch_size: usize,
+    /// The most pieces of an example.
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Where features are kept for the next time; `none` keeps them nowhere.
+    #[arg(long, default_value = "target/features")]
+    pub cache_dir: PathBuf,
+}
+
+impl LearnOptions {
+    /// Changes a recipe as the options say.
+    ///
+    /// # Errors
+    /// When the recipe cannot work then.
+    pub fn change(&self, mut recipe: Recipe) -> Result<Recipe> {
+        fn set<V: Clone>(place: &mut V, value: &Option<V>) {
+            if let Some(value) = value {
+                place.clone_from(value);
+            }
+        }
+        set(&mut recipe.student, &self.student);
+        set(&mut recipe.epochs, &self.epochs);
+        set(&mut recipe.batch_size, &self.batch_size);
+        set(&mut recipe.learning_rate, &self.learning_rate);
+        set(&mut recipe.max_length, &self.max_length);
+        set(&mut recipe.seed, &self.seed);
+        set(&mut recipe.training.precision, &self.precision);
+        if self.layers.is_some() {
+            recipe.layers.clone_from(&self.layers);
+        }
+        if self.train_size.is_some() {
+            recipe.train_size = self.train_size;
+        }
+        if let Some(name) = &self.device {
+            recipe.training.device = device(name)?;
+        }
+        recipe.validate()?;
+        Ok(recipe)
+    }
+}
+
+/// A device by PyTorch's name, which the configuration knows.
+pub(super) fn device(name: &str) -> Result<tch::Device> {
+    let config = TrainingConfig::from_json_str(&format!("{{\"device\": {name:?}}}"))?;
+    config.validate()?;
+    Ok(config.device)
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+fn distiller(name: &str) -> std::result::Result<DistillerKind, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}

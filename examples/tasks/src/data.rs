@@ -1,0 +1,121 @@
+//! From files to batches.
+
+use std::path::{Path, PathBuf};
+
+use textbrewer::models::BertInputs;
+use textbrewer::{DataLoader, ExampleLoader};
+
+use crate::features::{features, Cache, Features};
+use crate::pieces::Pieces;
+use crate::recipe::Recipe;
+use crate::task::Task;
+use crate::{Error, Result};
+
+/// How many batches' worth of examples are sorted by length at a time.
+const POOL: usize = 50;
+/// Chooses the part of a training set; not the run's seed, so that runs with several seeds train
+/// on the same examples.
+const SUBSET_SEED: u64 = 1234;
+
+/// Records of a file and their features.
+#[derive(Debug)]
+pub struct Data<T: Task> {
+    /// The file.
+    pub file: PathBuf,
+    /// What it has.
+    pub records: Vec<T::Record>,
+    /// What a model is shown of it.
+    pub features: Features<T::Feature>,
+}
+
+/// A task, a tokenizer and a recipe: all that batches depend on.
+#[derive(Debug)]
+pub struct Bench<'a, T> {
+    /// The task.
+    pub task: &'a T,
+    /// The tokenizer.
+    pub pieces: &'a Pieces,
+    /// The recipe.
+    pub recipe: &'a Recipe,
+    /// Where features are kept, if they are.
+    pub cache: Option<&'a Path>,
+}
+
+impl<'a, T: Task> Bench<'a, T> {
+    /// Reads a file, or a part of it, which is the same in every run.
+    ///
+    /// # Errors
+    /// When the file is not as it should be.
+    pub fn read(&self, file: &Path, size: Option<usize>) -> Result<Data<T>> {
+        let mut records = self.task.read(file)?;
+        let all = records.len();
+        if let Some(size) = size.filter(|size| *size < all) {
+            records = part(records, size)?;
+        }
+        let settings = format!(
+            "{:?} {} {} {}",
+            self.task, self.recipe.max_length, self.recipe.stride, records.len()
+        );
+        let cache = self.cache.map(|folder| Cache::new(folder, file, self.pieces, &settings));
+        let cache = cache.transpose()?;
+        let features = features(self.task, &records, self.pieces, cache.as_ref())?;
+        Ok(Data {
+            file: file.to_path_buf(),
+            records,
+            features,
+        })
+    }
+
+    /// Batches to train on: in another order in every epoch.
+    ///
+    /// # Errors
+    /// When there is nothing to train on.
+    pub fn training(
+        &self,
+        data: &Data<T>,
+        more: &[Data<T>],
+    ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
+        let mut features = data.features.features.clone();
+        features.extend(more.iter().flat_map(|data| data.features.features.iter().cloned()));
+        if let Some(feature) = features.first() {
+            let truth = self.batch(&[feature])?;
+            if truth.labels.is_none() && truth.start_positions.is_none() {
+                return Err(Error::file(&data.file, "no truth in it to train on"));
+            }
+        }
+        let (task, pieces) = (self.task, self.pieces);
+        let collate = move |features: &[&T::Feature]| batch(task, pieces, features);
+        let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?
+            .shuffle(self.recipe.seed)
+            .drop_last();
+        let pool = if self.recipe.group_by_length { POOL } else { 1 };
+        Ok(loader.group_by_length(pool, |feature| task.encoded(feature).ids.len()))
+    }
+
+    /// A batch of these features.
+    ///
+    /// # Errors
+    /// When libtorch fails.
+    pub fn batch(&self, features: &[&T::Feature]) -> textbrewer::Result<BertInputs> {
+        batch(self.task, self.pieces, features)
+    }
+}
+
+fn batch<T: Task>(
+    task: &T,
+    pieces: &Pieces,
+    features: &[&T::Feature],
+) -> textbrewer::Result<BertInputs> {
+    let encoded: Vec<_> = features.iter().map(|feature| task.encoded(feature)).collect();
+    let length = encoded.iter().map(|encoded| encoded.ids.len()).max();
+    let inputs = pieces.batch(&encoded)?;
+    task.targets(features, length.unwrap_or_default(), inputs)
+}
+
+/// A random part, the same in every run: the first batch of a shuffled pass.
+fn part<R: Clone>(records: Vec<R>, size: usize) -> Result<Vec<R>> {
+    let copy = |batch: &[&R]| Ok(batch.iter().map(|record| (*record).clone()).collect());
+    let mut loader = ExampleLoader::new(records, size, copy)?.shuffle(SUBSET_SEED);
+    let mut batches = loader.epoch(1)?;
+    Ok(batches.next().unwrap_or_else(|| Ok(Vec::new()))?)
+}

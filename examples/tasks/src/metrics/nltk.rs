@@ -1,0 +1,81 @@
+//! English words as NLTK's `word_tokenize` cuts them, of one sentence.
+
+use fancy_regex::Regex;
+
+use super::python;
+use crate::Result;
+
+/// Space is put around what is to be a word of its own, rule by rule, and the text split there.
+///
+/// These are the rules of NLTK 3.9 (`NLTKWordTokenizer`, after Robert MacIntyre's script for the
+/// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes:
+/// the rules for those would never apply. `{S}` is Python's white space, `{W}` its word character.
+const RULES: &[(&str, &str)] = &[
+    // Quotation marks that open, by their form or by what is before them.
+    (r"[«‘„]", " ${0} "),
+    (r#"^""#, " `` "),
+    (r#"([ (\[{<])(?:"|'')"#, "${1} `` "),
+    // A letter alone after an apostrophe, unless it is a clitic.
+    (r"(?i)'(?![mtsdn])({W})(?!{W})", "' ${1}"),
+    // A full stop that only closing marks follow.
+    (r#"([^.])\.([\])}>"' »]*){S}*$"#, "${1} . ${2} "),
+    (r"(,)(\P{Nd})", " ${1}${2}"),
+    (r",$", " , "),
+    (r"\.{2,}", " ${0} "),
+    (r"[;@#$%&]", " ${0} "),
+    (r#"([^.])\.([\])}>"']*){S}*$"#, "${1} .${2} "),
+    (r"[?!]", " ${0} "),
+    (r"([^'])' ", "${1} ' "),
+    (r"[\]\[(){}<>]", " ${0} "),
+    // Clitics are known by the space after them.
+    (r"^|$", " "),
+    (r"»", " » "),
+    (r#"''|""#, " '' "),
+    (r"{S}+", " "),
+    (r"([^' ])('[smd]|') ", "${1} ${2} "),
+    (r"([^' ])('ll|'re|'ve|n't) ", "${1} ${2} "),
+    // Words that are two.
+    (r"(?i)(?<!{W})(can)(not)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(d)('ye)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(gim)(me)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(gon)(na)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(got)(ta)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(lem)(me)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(more)('n)(?!{W})", " ${1} ${2} "),
+    (r"(?i)(?<!{W})(wan)(na)(?={S})", " ${1} ${2} "),
+    (r"(?i) ('t)(is|was)(?!{W})", " ${1} ${2} "),
+];
+
+#[derive(Debug, Clone)]
+pub(super) struct WordTokenizer {
+    rules: Vec<(Regex, &'static str)>,
+}
+
+impl WordTokenizer {
+    pub(super) fn new() -> Result<Self> {
+        let rule = |&(pattern, by): &(&str, &'static str)| {
+            let pattern = pattern
+                .replace("{S}", r"[\s\x1c-\x1f]")
+                .replace("{W}", python::WORD);
+            Ok((python::compile(&pattern)?, by))
+        };
+        Ok(WordTokenizer {
+            rules: RULES.iter().map(rule).collect::<Result<_>>()?,
+        })
+    }
+
+    /// The words of a text in lower case.
+    pub(super) fn words(&self, text: &str) -> Result<Vec<String>> {
+        // What NLTK's sentences are: white space after one is no part of it.
+        let mut text = text.trim_end_matches(python::is_space).to_owned();
+        // Most runs between Chinese characters are a number or a word, which no rule touches
+        // unless it is long enough to be two.
+        if text.len() < 5 && text.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return Ok(if text.is_empty() { vec![] } else { vec![text] });
+        }
+        for (pattern, by) in &self.rules {
+            text = python::substitute(pattern, &text, by)?;
+        }
+        Ok(python::split(&text).map(str::to_owned).collect())
+    }
+}

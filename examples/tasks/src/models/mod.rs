@@ -1,0 +1,9 @@
+//! The models of the tasks: teachers and students.
+
+mod bigru;
+mod network;
+mod shape;
+
+pub use bigru::{BiGru, BiGruConfig};
+pub use network::{Model, Network};
+pub use shape::Shape;

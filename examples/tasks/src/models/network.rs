@@ -1,0 +1,258 @@
+//! A model of a task, in and out of folders.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tch::nn::VarStore;
+use tch::Device;
+use textbrewer::models::{Bert, BertConfig, BertInputs, Head};
+use textbrewer::weights::{self, Transfer};
+use textbrewer::{display_parameters, LayerSelection};
+
+use super::{BiGru, BiGruConfig, Shape};
+use crate::{disk, Error, Result};
+
+/// A transformer of BERT's family, or a GRU, with a head.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Network<H> {
+    /// BERT and those that share its layers.
+    Bert(Bert<H>),
+    /// A bidirectional GRU.
+    BiGru(BiGru<H>),
+}
+
+impl<H: Head> textbrewer::Model<BertInputs> for Network<H> {
+    type Output = H::Output;
+
+    fn forward(&self, inputs: &BertInputs, train: bool) -> textbrewer::Result<H::Output> {
+        match self {
+            Network::Bert(bert) => bert.forward(inputs, train),
+            Network::BiGru(gru) => gru.forward(inputs, train),
+        }
+    }
+}
+
+/// A model and its variables.
+#[derive(Debug)]
+pub struct Model<H> {
+    /// What computes.
+    pub network: Network<H>,
+    /// What is learned.
+    pub variables: VarStore,
+}
+
+impl<H: Head> Model<H> {
+    /// A pretrained encoder with a head for so many outputs. The head is new, but where the
+    /// folder has one of this task.
+    ///
+    /// # Errors
+    /// When the folder holds no such model.
+    pub fn from_encoder(folder: &Path, labels: &[String], outputs: usize, device: Device) -> Result<Self> {
+        if is_bigru(folder)? {
+            return Self::trained(folder, labels, outputs, device);
+        }
+        let config = BertConfig::from_json_file(folder.join("config.json"))?;
+        let config = with_labels(config, labels, outputs);
+        let variables = VarStore::new(device);
+        let (bert, report) = Bert::from_pretrained_with_config(&variables, folder, &config)?;
+        if !report.missing.is_empty() {
+            log::info!("{}: new are {}", folder.display(), report.missing.join(", "));
+        }
+        Ok(Model {
+            network: Network::Bert(bert),
+            variables,
+        })
+    }
+
+    /// A model that was trained for this task before.
+    ///
+    /// # Errors
+    /// When the folder holds no such model, or one of another task.
+    pub fn trained(folder: &Path, labels: &[String], outputs: usize, device: Device) -> Result<Self> {
+        let variables = VarStore::new(device);
+        if is_bigru(folder)? {
+            let gru = BiGru::load(&variables, folder)?;
+            check_labels(folder, gru.config().num_labels, outputs)?;
+            return Ok(Model {
+                network: Network::BiGru(gru),
+                variables,
+            });
+        }
+        let (bert, report) = Bert::<H>::from_pretrained(&variables, folder)?;
+        if let Some(name) = report.missing.first() {
+            let reason = format!("no `{name}` in it; train it first (`train --encoder …`)");
+            return Err(Error::file(folder, reason));
+        }
+        check_labels(folder, bert.config().label_count(), outputs)?;
+        let names = bert.config().id2label.as_ref();
+        if let Some(other) = names.filter(|names| !labels.is_empty() && !same(names, labels)) {
+            log::warn!("{}: its labels are {other:?}, the task's {labels:?}", folder.display());
+        }
+        Ok(Model {
+            network: Network::Bert(bert),
+            variables,
+        })
+    }
+
+    /// A student of a teacher, and of the teacher's layers which it starts from; `None` are
+    /// layers at even distances. Values come from the teacher where shapes allow.
+    ///
+    /// # Errors
+    /// When the teacher has not enough layers.
+    pub fn student(&self, shape: Shape, layers: Option<&[usize]>, labels: &[String], outputs: usize) -> Result<Self> {
+        let Network::Bert(teacher) = &self.network else {
+            return Err(Error::invalid("a BiGRU has no students"));
+        };
+        let teacher = teacher.config();
+        let device = self.variables.device();
+        let variables = VarStore::new(device);
+        let Some(config) = shape.config(teacher) else {
+            return self.gru(teacher, outputs);
+        };
+        let config = with_labels(config, labels, outputs);
+        let count = config.num_hidden_layers as usize;
+        let own = teacher.num_hidden_layers as usize;
+        if shape.starts_from_teacher() && count > own {
+            let reason = format!("a {shape} needs {count} layers to start from, the teacher has {own}");
+            return Err(Error::invalid(reason));
+        }
+        let bert = Bert::<H>::new(&variables.root(), &config)?;
+        if config.hidden_size == teacher.hidden_size && config.intermediate_size == teacher.intermediate_size && count <= own {
+            let even: Vec<usize> = (0..count).map(|layer| layer * own / count).collect();
+            let layers = layers.unwrap_or(&even);
+            if layers.len() != count || layers.iter().any(|layer| *layer >= own) {
+                let reason = format!("layers: expected {count} of 0 to {}, got {layers:?}", own - 1);
+                return Err(Error::invalid(reason));
+            }
+            let report = Transfer::layers(layers.iter().copied()).copy(&self.variables, &variables)?;
+            log::info!("the student starts from layers {layers:?} of the teacher: {report}");
+        } else if layers.is_some() {
+            let reason = format!("layers: a {shape} is not as wide as this teacher and starts from random values");
+            return Err(Error::invalid(reason));
+        }
+        Ok(Model {
+            network: Network::Bert(bert),
+            variables,
+        })
+    }
+
+    fn gru(&self, teacher: &BertConfig, outputs: usize) -> Result<Self> {
+        let config = BiGruConfig {
+            model_type: BiGruConfig::MODEL_TYPE.to_owned(),
+            vocab_size: teacher.vocab_size,
+            embedding_size: teacher.hidden_size,
+            hidden_size: 768,
+            dropout: teacher.hidden_dropout_prob,
+            num_labels: outputs as i64,
+        };
+        let variables = VarStore::new(self.variables.device());
+        let gru = BiGru::new(&variables.root(), &config)?;
+        let words = "embeddings.word_embeddings.weight";
+        let of_teacher = weights::state_dict(&self.variables)
+            .into_iter()
+            .find(|(name, _)| name.ends_with(words));
+        if let (Some((_, source)), Some(mut target)) = (of_teacher, variables.variables().remove(words)) {
+            if source.size() == target.size() {
+                let _guard = tch::no_grad_guard();
+                target.f_copy_(&source)?;
+            }
+        }
+        Ok(Model {
+            network: Network::BiGru(gru),
+            variables,
+        })
+    }
+
+    /// The same model, which hands out these states besides its result.
+    #[must_use]
+    pub fn showing(mut self, hidden: impl Into<LayerSelection>, attention: impl Into<LayerSelection>) -> Self {
+        self.network = match self.network {
+            Network::Bert(bert) => Network::Bert(
+                bert.output_hidden_states(hidden).output_attentions(attention),
+            ),
+            other => other,
+        };
+        self
+    }
+
+    /// How many layers a transformer has.
+    pub fn layers(&self) -> Option<usize> {
+        match &self.network {
+            Network::Bert(bert) => Some(bert.config().num_hidden_layers as usize),
+            Network::BiGru(_) => None,
+        }
+    }
+
+    /// The width of its states.
+    pub fn width(&self) -> i64 {
+        match &self.network {
+            Network::Bert(bert) => bert.config().hidden_size,
+            Network::BiGru(gru) => 2 * gru.config().hidden_size,
+        }
+    }
+
+    /// How many pieces it has embeddings for.
+    pub fn vocabulary(&self) -> i64 {
+        match &self.network {
+            Network::Bert(bert) => bert.config().vocab_size,
+            Network::BiGru(gru) => gru.config().vocab_size,
+        }
+    }
+
+    /// How many positions it has; a GRU has no end of them.
+    pub fn longest(&self) -> Option<i64> {
+        match &self.network {
+            Network::Bert(bert) => Some(bert.config().max_position_embeddings),
+            Network::BiGru(_) => None,
+        }
+    }
+
+    /// How many parameters it has.
+    pub fn parameters(&self) -> u64 {
+        display_parameters(&self.variables, Some(0)).root.count
+    }
+
+    /// Writes a folder that [`trained`](Self::trained) reads, and, of a transformer,
+    /// `transformers` too.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        match &self.network {
+            Network::Bert(bert) => Ok(bert.save_pretrained(&self.variables, folder)?),
+            Network::BiGru(gru) => gru.save(&self.variables, folder),
+        }
+    }
+}
+
+fn with_labels(config: BertConfig, labels: &[String], outputs: usize) -> BertConfig {
+    match labels {
+        [] => config.num_labels(outputs as i64),
+        labels => config.labels(labels),
+    }
+}
+
+fn same(names: &std::collections::BTreeMap<i64, String>, labels: &[String]) -> bool {
+    names.len() == labels.len()
+        && labels.iter().zip(0..).all(|(label, id)| names.get(&id) == Some(label))
+}
+
+fn check_labels(folder: &Path, got: i64, outputs: usize) -> Result<()> {
+    if got == outputs as i64 {
+        return Ok(());
+    }
+    let reason = format!("it has {got} labels, the task {outputs}: a model of another task");
+    Err(Error::file(folder, reason))
+}
+
+fn is_bigru(folder: &Path) -> Result<bool> {
+    #[derive(Deserialize)]
+    struct Kind {
+        model_type: Option<String>,
+    }
+    let path = folder.join("config.json");
+    let kind: Kind = serde_json::from_str(&disk::read(&path)?)
+        .map_err(|error| Error::file(&path, error.to_string()))?;
+    Ok(kind.model_type.as_deref() == Some(BiGruConfig::MODEL_TYPE))
+}

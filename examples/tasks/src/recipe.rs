@@ -1,0 +1,213 @@
+//! What a training is, as a JSON file.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use textbrewer::{DistillationConfig, IntermediateMatch, LayerMap, ProjectionSpec, TrainingConfig};
+
+use crate::models::Shape;
+use crate::{disk, Error, Result};
+
+/// The learning rate of projections, which start from random values.
+pub(crate) const PROJECTION_RATE: f64 = 1e-3;
+
+/// A training: of a teacher, of a student on labels, or of a student on what teachers say.
+///
+/// Every key has a default, and an unknown one is refused. `training` and `distillation` are
+/// TextBrewer's configurations.
+///
+/// ```json
+/// {
+///   "student": "T3", "epochs": 10, "batch_size": 32, "learning_rate": 1e-4,
+///   "hidden_matches": ["hidden_mse", "nst"],
+///   "distillation": {"temperature": 8, "hard_label_weight": 1},
+///   "training": {"precision": "bf16"}
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[non_exhaustive]
+pub struct Recipe {
+    /// Another data set than the example's own, in the task's form.
+    pub task: Option<serde_json::Value>,
+    /// The student; not used where a whole model is trained.
+    pub student: Shape,
+    /// The layers of the teacher that the student starts from, from 0; by default layers at even
+    /// distances.
+    pub layers: Option<Vec<usize>>,
+    /// How often all examples are seen.
+    pub epochs: u64,
+    /// Examples at a time.
+    pub batch_size: usize,
+    /// The rate at its highest.
+    pub learning_rate: f64,
+    /// The part of all steps in which the rate grows; then it falls to 0, both linearly.
+    pub warmup: f64,
+    /// AdamW's decay of weights, but for biases and norms.
+    pub weight_decay: f64,
+    /// The longest gradient.
+    pub max_grad_norm: f64,
+    /// The most pieces of a feature.
+    pub max_length: usize,
+    /// By how many pieces windows of a long text overlap.
+    pub stride: usize,
+    /// How many examples of the training file are taken, the same for each seed; all by default.
+    pub train_size: Option<usize>,
+    /// Decides the order of the examples, fresh values and dropout.
+    pub seed: u64,
+    /// Examples of like lengths come together: less padding, more speed.
+    pub group_by_length: bool,
+    /// How a student learns from its teachers.
+    pub distiller: DistillerKind,
+    /// Losses between hidden states at even distances, the embeddings' output among them, each
+    /// with weight 1: `hidden_mse` and others of one layer, or `nst`, `fsp` of neighbouring ones.
+    /// Where the student is narrower a linear projection is trained with it. They are added to
+    /// those of `distillation`.
+    pub hidden_matches: Vec<String>,
+    /// What is kept at the end: the weights of the last step, or of the best evaluation.
+    pub keep: Kept,
+    /// TextBrewer's training configuration.
+    pub training: TrainingConfig,
+    /// TextBrewer's distillation configuration.
+    pub distillation: DistillationConfig,
+}
+
+/// A distiller by name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum DistillerKind {
+    /// One teacher: `GeneralDistiller`; several: `MultiTeacherDistiller`.
+    #[default]
+    General,
+    /// One teacher, layers matched by earth mover's distance: `EmdDistiller`.
+    Emd,
+}
+
+/// Which weights are kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Kept {
+    /// Those of the last step.
+    #[default]
+    Last,
+    /// Those of the best evaluation.
+    Best,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Recipe {
+            task: None,
+            student: Shape::T3,
+            layers: None,
+            epochs: 3,
+            batch_size: 32,
+            learning_rate: 1e-4,
+            warmup: 0.1,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            max_length: 128,
+            stride: 64,
+            train_size: None,
+            seed: 0,
+            group_by_length: true,
+            distiller: DistillerKind::General,
+            hidden_matches: Vec::new(),
+            keep: Kept::Last,
+            training: TrainingConfig::default(),
+            distillation: DistillationConfig::default(),
+        }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe. `name` is what errors call it.
+    ///
+    /// # Errors
+    /// When a key is unknown or a value cannot work.
+    pub fn from_json_str(name: &Path, text: &str) -> Result<Self> {
+        let reader = &mut serde_json::Deserializer::from_str(text);
+        let recipe: Self = serde_path_to_error::deserialize(reader)
+            .map_err(|error| Error::file(name, error.to_string()))?;
+        recipe.validate().map_err(|error| Error::file(name, error.to_string()))?;
+        Ok(recipe)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, and those of [`from_json_str`](Self::from_json_str).
+    pub fn from_json_file(path: &Path) -> Result<Self> {
+        Self::from_json_str(path, &disk::read(path)?)
+    }
+
+    /// Checks values that no training can have.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn validate(&self) -> Result<()> {
+        let refuse = |reason: String| Err(Error::invalid(reason));
+        if self.epochs == 0 || self.batch_size == 0 {
+            return refuse("epochs and batch_size: at least 1".to_owned());
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return refuse(format!("learning_rate: expected a number above 0, got {}", self.learning_rate));
+        }
+        if !(0.0..=1.0).contains(&self.warmup) {
+            return refuse(format!("warmup: expected 0 to 1, got {}", self.warmup));
+        }
+        if self.max_length < 8 {
+            return refuse(format!("max_length: at least 8, got {}", self.max_length));
+        }
+        if self.train_size == Some(0) {
+            return refuse("train_size: at least 1".to_owned());
+        }
+        self.training.validate()?;
+        self.distillation.validate()?;
+        Ok(())
+    }
+
+    /// What a student learns from a teacher of so many layers, of these widths.
+    ///
+    /// # Errors
+    /// When there are more student layers than teacher layers.
+    pub fn distill_config(
+        &self,
+        (teacher_layers, teacher_width): (usize, i64),
+        (student_layers, student_width): (usize, i64),
+    ) -> Result<DistillationConfig> {
+        let mut config = self.distillation.clone();
+        if self.hidden_matches.is_empty() {
+            return Ok(config);
+        }
+        let map = if student_layers <= teacher_layers {
+            LayerMap::uniform(teacher_layers, student_layers)?.with_embeddings()
+        } else {
+            // A deeper student: each teacher layer has its own among the student's.
+            let every = |layer: usize| layer * student_layers / teacher_layers;
+            LayerMap::from_pairs((0..=teacher_layers).map(|layer| (layer, every(layer))))?
+        };
+        let map_of_widths = match student_width == teacher_width {
+            true => map.clone(),
+            false => {
+                let projection = ProjectionSpec::linear(student_width, teacher_width);
+                map.clone().proj(projection.learning_rate(PROJECTION_RATE))
+            }
+        };
+        for loss in &self.hidden_matches {
+            let matches: Vec<IntermediateMatch> = match loss.as_str() {
+                // Of the similarities of positions or of units, which have no width to fit.
+                "nst" | "mmd" => map.pairs().iter().map(|&(teacher, student)| {
+                    let (teacher, student) = (teacher as i64, student as i64);
+                    IntermediateMatch::hidden([teacher, teacher], [student, student]).loss(loss)
+                }).collect(),
+                _ => map_of_widths.hidden(loss),
+            };
+            config.intermediate_matches.extend(matches);
+        }
+        config.validate()?;
+        Ok(config)
+    }
+}

@@ -1,0 +1,122 @@
+//! Words to word pieces, and back to words.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tokenizers::{Encoding, InputSequence};
+
+use super::Sentence;
+use crate::pieces::{Encoded, Pieces};
+use crate::{Error, Result};
+
+/// The part of a sentence that a model sees at once: all of it, unless it is too long.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Window {
+    /// The word pieces.
+    pub encoded: Encoded,
+    /// The words whose tags are taken from here, in their order.
+    pub words: Vec<Place>,
+    /// The tags of these words, where they are known.
+    pub tags: Option<Vec<i64>>,
+}
+
+/// Where a word's first piece is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Place {
+    /// The position in the window.
+    pub position: usize,
+    /// The number of the word in the sentence.
+    pub word: usize,
+}
+
+/// Cuts a sentence to windows.
+///
+/// The tag of a word is that of its first piece. Where windows overlap, it is taken from the one
+/// that shows the most of what is around the word. Windows from which no tag is taken are left
+/// out: there is nothing to learn from them.
+pub(super) fn windows(pieces: &Pieces, sentence: &Sentence) -> Result<Vec<Window>> {
+    let encoding = pieces.encode(InputSequence::from(sentence.words.as_slice()))?;
+    let stride = pieces
+        .tokenizer()
+        .get_truncation()
+        .map_or(0, |cut| cut.stride);
+    let encodings: Vec<&Encoding> = std::iter::once(&encoding)
+        .chain(encoding.get_overflowing())
+        .collect();
+    let mut places = vec![Vec::new(); encodings.len()];
+    for (word, found) in first_pieces(&encodings, stride) {
+        let (position, word) = (found.position, word as usize);
+        if let Some(places) = places.get_mut(found.window) {
+            places.push(Place { position, word });
+        }
+    }
+    let parts = encodings.into_iter().zip(places);
+    parts
+        .filter(|(_, words)| !words.is_empty())
+        .map(|(encoding, words)| {
+            Ok(Window {
+                encoded: Encoded::from(encoding),
+                tags: tags_of(sentence, &words)?,
+                words,
+            })
+        })
+        .collect()
+}
+
+/// Where the first piece of a word is seen best.
+struct First {
+    /// Its number among the pieces of the sentence.
+    piece: usize,
+    window: usize,
+    position: usize,
+    /// How many pieces there are on the side that has fewer.
+    context: usize,
+}
+
+/// The best place of each word that has pieces.
+fn first_pieces(encodings: &[&Encoding], stride: usize) -> BTreeMap<u32, First> {
+    let mut firsts: BTreeMap<u32, First> = BTreeMap::new();
+    let mut step = 0;
+    for (window, encoding) in encodings.iter().enumerate() {
+        // Special tokens are of no word.
+        let positions = encoding.get_word_ids().iter().enumerate();
+        let of_words: Vec<(usize, u32)> = positions
+            .filter_map(|(position, word)| Some((position, (*word)?)))
+            .collect();
+        if window == 0 {
+            step = of_words.len().saturating_sub(stride);
+        }
+        for (index, (position, word)) in of_words.iter().enumerate() {
+            let found = First {
+                piece: window * step + index,
+                window,
+                position: *position,
+                context: index.min(of_words.len() - 1 - index),
+            };
+            let known = firsts.get(word);
+            // A window may begin in the middle of a word, with a piece that is not its first.
+            let is_better = known
+                .is_none_or(|known| known.piece == found.piece && known.context < found.context);
+            if is_better {
+                firsts.insert(*word, found);
+            }
+        }
+    }
+    firsts
+}
+
+fn tags_of(sentence: &Sentence, words: &[Place]) -> Result<Option<Vec<i64>>> {
+    let Some(tags) = &sentence.tags else {
+        return Ok(None);
+    };
+    let tag = |place: &Place| tags.get(place.word).map(|tag| *tag as i64);
+    let tags: Option<Vec<i64>> = words.iter().map(tag).collect();
+    let (words, known) = (
+        sentence.words.len(),
+        sentence.tags.as_ref().map_or(0, Vec::len),
+    );
+    let short = || Error::invalid(format!("a sentence of {words} words has {known} tags"));
+    tags.map(Some).ok_or_else(short)
+}
