@@ -22,7 +22,7 @@ use rand_chacha::ChaCha8Rng;
 use tch::nn::VarStore;
 use tch::Device;
 use textbrewer::distiller::{EmdConfig, SharedLosses};
-use textbrewer::models::{BertConfig, BertForSequenceClassification};
+use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::{load_file, read, read_metadata, save, LoadOptions, Names, Transfer};
 use textbrewer::{DistillationConfig, Error, Presets, Result, TrainingConfig};
 
@@ -213,17 +213,24 @@ fn files_of_weights() {
 #[test]
 fn folders() {
     let folder = tempfile::tempdir().unwrap();
-    let (config, weights) = corpus::bert_folder(folder.path());
+    let models = [
+        ModelType::Bert,
+        ModelType::Roberta,
+        ModelType::Electra,
+        ModelType::DistilBert,
+    ]
+    .map(|model_type| corpus::folder(folder.path(), model_type));
     let paths = ["config.json", "model.safetensors"].map(|name| folder.path().join(name));
     // Both files in one input, the length of the first before it.
     let mutate = |mutator: &mut Mutator| {
+        let (config, weights) = &models[mutator.below(models.len())];
         let (mut json, mut file) = (config.clone().into_bytes(), weights.clone());
         match mutator.below(3) {
-            0 => json = mutator.json(&[&config]),
-            1 => file = mutator.weights(std::slice::from_ref(&weights)),
+            0 => json = mutator.json(&[config]),
+            1 => file = mutator.weights(std::slice::from_ref(weights)),
             _ => {
-                json = mutator.json(&[&config]);
-                file = mutator.weights(std::slice::from_ref(&weights));
+                json = mutator.json(&[config]);
+                file = mutator.weights(std::slice::from_ref(weights));
             }
         }
         let mut input = (json.len() as u64).to_le_bytes().to_vec();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-use textbrewer::models::{BertConfig, BertForSequenceClassification};
+use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::{save, state_dict, KeptReason, Names, Transfer, TransferReport};
 use textbrewer::{Error, Result};
 
@@ -83,6 +83,35 @@ fn each_layer_comes_from_the_chosen_one_and_the_rest_by_name() {
     assert!(state_dict(&student)
         .iter()
         .all(|(_, tensor)| tensor.requires_grad()));
+}
+
+/// Whatever the layers of a model are called, they are found without being told how.
+#[test]
+fn layers_of_every_model_of_the_family() {
+    for model_type in [
+        ModelType::Roberta,
+        ModelType::XlmRoberta,
+        ModelType::Electra,
+        ModelType::DistilBert,
+    ] {
+        let config = |layers| {
+            let mut config = config(layers);
+            config.model_type = model_type;
+            config
+        };
+        let (teacher, student) = (bert(&config(4)), bert(&config(2)));
+        let from = values(&teacher);
+        let transfer = Transfer::layers([3, 1]).strict(true);
+        let report = transfer.copy(&teacher, &student).unwrap();
+        assert!(report.kept.is_empty(), "{report}");
+        let mut in_layers = 0;
+        for (name, value) in values(&student) {
+            let wanted = name.replace(".layer.0.", ".layer.3.");
+            in_layers += usize::from(name.contains(".layer."));
+            assert_eq!(value, from[&wanted], "{name}");
+        }
+        assert_eq!(in_layers, 2 * 16, "{model_type}");
+    }
 }
 
 #[test]

@@ -115,6 +115,34 @@ impl Embedding {
         })
     }
 
+    /// Row `p` has `sin(p / 10000^(2i / width))` and its cosine at `2i` and `2i + 1`
+    /// ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762)). Not trained.
+    pub(crate) fn sinusoidal(
+        path: &nn::Path<'_>,
+        name: &'static str,
+        [rows, width]: [i64; 2],
+    ) -> Result<Self> {
+        let value = |row: i64, column: i64| {
+            let angle = row as f64 / 10_000f64.powf((column / 2 * 2) as f64 / width as f64);
+            match column % 2 {
+                0 => angle.sin(),
+                _ => angle.cos(),
+            }
+        };
+        let rows_of = |row| (0..width).map(move |column| value(row, column) as f32);
+        let values: Vec<f32> = (0..rows).flat_map(rows_of).collect();
+        let weight = Tensor::f_from_slice(&values)?
+            .f_reshape([rows, width])?
+            .f_to_device(path.device())?
+            .f_to_kind(path.kind())?;
+        Ok(Embedding {
+            weight: path.add("weight", weight, false),
+            rows,
+            padding: -1,
+            name,
+        })
+    }
+
     pub(crate) fn weight(&self) -> &Tensor {
         &self.weight
     }

@@ -23,6 +23,11 @@ impl<'p> LayerPattern<'p> {
         }
     }
 
+    /// As it was written.
+    pub(super) fn shown(&self) -> String {
+        format!("{}{{}}{}", self.before, self.after)
+    }
+
     /// The pattern with the number of a layer.
     pub(super) fn of(&self, layer: usize) -> String {
         format!("{}{layer}{}", self.before, self.after)

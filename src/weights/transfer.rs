@@ -12,6 +12,9 @@ use super::{read, state_dict, Copied, Kept, KeptReason, Names, TransferReport};
 use crate::error::Context;
 use crate::{Error, Result};
 
+/// How the layers of known models are named: of BERT, RoBERTa and ELECTRA, and of DistilBERT.
+const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
+
 /// Copies chosen layers of a teacher, and all else of the same name and shape, into a
 /// student.
 ///
@@ -48,7 +51,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transfer {
     layers: Vec<usize>,
-    pattern: String,
+    pattern: Option<String>,
     base_prefix: Option<String>,
     except: Names,
     strict: bool,
@@ -60,18 +63,19 @@ impl Transfer {
     pub fn layers(layers: impl IntoIterator<Item = usize>) -> Self {
         Transfer {
             layers: layers.into_iter().collect(),
-            pattern: "encoder.layer.{}.".to_owned(),
+            pattern: None,
             base_prefix: None,
             except: Names::None,
             strict: false,
         }
     }
 
-    /// How names of weights tell the layer; `{}` is its number. Default
-    /// `encoder.layer.{}.`, as in BERT, RoBERTa and ELECTRA; anything may stand before it.
+    /// How names of weights tell the layer; `{}` is its number. Anything may stand before it.
+    /// Default `encoder.layer.{}.`, as in BERT, RoBERTa and ELECTRA, or `transformer.layer.{}.`
+    /// for a student that has layers of that name, as in DistilBERT.
     #[must_use]
     pub fn layer_pattern(mut self, pattern: impl Into<String>) -> Self {
-        self.pattern = pattern.into();
+        self.pattern = Some(pattern.into());
         self
     }
 
@@ -168,7 +172,7 @@ impl Transfer {
         origin: &str,
         student: &[(String, Tensor)],
     ) -> Result<TransferReport> {
-        let pattern = LayerPattern::new(&self.pattern)?;
+        let pattern = self.pattern_for(student)?;
         self.check_layers(&pattern, teacher, student)?;
 
         let source = Source::new(teacher, self.base_prefix.as_deref());
@@ -217,6 +221,23 @@ impl Transfer {
                 .context(|| format!("copying `{}` of {origin}", copied.from))?;
         }
         Ok(report)
+    }
+
+    fn pattern_for(&self, student: &[(String, Tensor)]) -> Result<LayerPattern<'_>> {
+        if let Some(pattern) = &self.pattern {
+            return LayerPattern::new(pattern);
+        }
+        let [usual, other] = PATTERNS;
+        let (usual, other) = (LayerPattern::new(usual)?, LayerPattern::new(other)?);
+        let has = |pattern: &LayerPattern<'_>| {
+            let mut names = student.iter().map(|(name, _)| name);
+            names.any(|name| pattern.split(name).is_some())
+        };
+        Ok(if !has(&usual) && has(&other) {
+            other
+        } else {
+            usual
+        })
     }
 
     /// The teacher's weight for one of the student's, or why there is none.
@@ -271,7 +292,7 @@ impl Transfer {
                     let there = match there.as_slice() {
                         [] => format!(
                             "no weight of it is named `{}`; set `layer_pattern`",
-                            self.pattern
+                            pattern.shown()
                         ),
                         _ => format!("it has {}", there.join(", ")),
                     };

@@ -1,6 +1,10 @@
-//! BERT against numbers that Python computed, against itself by another way, and in its
-//! dealings with files and with inputs that do not fit.
+//! BERT and the models that share its layers: against numbers that Python computed, against
+//! itself by another way, and in dealings with files and with inputs that do not fit.
 
+mod family;
+mod family_golden;
+mod family_mistakes;
+mod family_training;
 mod folders;
 mod forward;
 mod golden;

@@ -145,8 +145,9 @@ fn configurations_that_cannot_work() {
             "pad_token_id: 30522 must be in 0..30522",
         ),
         (
-            r#"{"model_type": "roberta"}"#,
-            "model_type `roberta` is not supported yet",
+            r#"{"model_type": "gpt2"}"#,
+            "JSON text: model_type: unknown variant `gpt2`, expected one of `bert`, `roberta`, \
+             `xlm-roberta`, `camembert`, `electra`, `distilbert`",
         ),
         (
             r#"{"position_embedding_type": "relative_key"}"#,

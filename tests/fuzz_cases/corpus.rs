@@ -5,7 +5,7 @@ use std::path::Path;
 
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-use textbrewer::models::{BertConfig, BertForSequenceClassification};
+use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::save;
 
 pub const TRAINING: &[&str] = &[
@@ -58,6 +58,13 @@ pub const BERT: &[&str] = &[
         "problem_type": "single_label_classification", "output_hidden_states": true,
         "output_attentions": true, "tie_word_embeddings": true, "is_decoder": false}"#,
     r#"{"num_labels": 3, "classifier_dropout": 0.5, "pad_token_id": null}"#,
+    r#"{"model_type": "roberta", "vocab_size": 10, "max_position_embeddings": 6, "pad_token_id": 1,
+        "type_vocab_size": 1, "layer_norm_eps": 1e-5, "bos_token_id": 0}"#,
+    r#"{"model_type": "electra", "embedding_size": 2, "hidden_size": 4, "num_attention_heads": 2,
+        "summary_last_dropout": 0.1, "num_hidden_layers": 1}"#,
+    r#"{"model_type": "distilbert", "dim": 4, "n_layers": 1, "n_heads": 2, "hidden_dim": 6,
+        "dropout": 0.1, "attention_dropout": 0, "activation": "relu", "seq_classif_dropout": 0.2,
+        "qa_dropout": 0.1, "sinusoidal_pos_embds": true, "tie_weights_": true}"#,
 ];
 
 /// Good safetensors files: of many types, with names that the loader rewrites, of nothing.
@@ -103,15 +110,16 @@ pub fn weights(folder: &Path) -> Vec<Vec<u8>> {
     files
 }
 
-/// The two files of a tiny BERT.
-pub fn bert_folder(folder: &Path) -> (String, Vec<u8>) {
-    let config = BertConfig::default()
+/// The two files of a tiny model.
+pub fn folder(folder: &Path, model_type: ModelType) -> (String, Vec<u8>) {
+    let mut config = BertConfig::new(model_type)
         .vocab_size(6)
         .hidden_size(2)
         .num_attention_heads(1)
         .intermediate_size(2)
         .num_hidden_layers(1)
         .max_position_embeddings(3);
+    config.embedding_size = config.embedding_size.map(|_| 1);
     let variables = VarStore::new(Device::Cpu);
     let model = BertForSequenceClassification::new(&variables.root(), &config).unwrap();
     model.save_pretrained(&variables, folder).unwrap();

@@ -1,4 +1,4 @@
-//! BERT in 16 bits: its hidden states, attentions and masks.
+//! BERT and its family in 16 bits: hidden states, attentions and masks.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,9 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::distiller::LossTerm;
-use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
+use textbrewer::models::{
+    BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput, ModelType,
+};
 use textbrewer::{
     AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model,
     Result, StepInfo, TrainingConfig,
@@ -30,8 +32,8 @@ struct Bert {
     model: BertForSequenceClassification,
 }
 
-fn bert(layers: i64, seed: f64) -> Bert {
-    let config = BertConfig::default()
+fn bert(model_type: ModelType, layers: i64, seed: f64) -> Bert {
+    let mut config = BertConfig::new(model_type)
         .vocab_size(40)
         .hidden_size(16)
         .intermediate_size(24)
@@ -40,7 +42,9 @@ fn bert(layers: i64, seed: f64) -> Bert {
         .max_position_embeddings(12)
         .hidden_dropout_prob(0.0)
         .attention_probs_dropout_prob(0.0)
+        .classifier_dropout(0.0)
         .num_labels(3);
+    config.embedding_size = config.embedding_size.map(|_| 6);
     let variables = VarStore::new(Device::Cpu);
     let model = BertForSequenceClassification::new(&variables.root(), &config).unwrap();
     let model = model.output_hidden_states(true).output_attentions(true);
@@ -48,7 +52,8 @@ fn bert(layers: i64, seed: f64) -> Bert {
     let _guard = tch::no_grad_guard();
     for (name, mut tensor) in variables.variables() {
         // Attentions that are far from even.
-        if name.contains("query.weight") || name.contains("key.weight") {
+        let scores = ["query.weight", "key.weight", "q_lin.weight", "k_lin.weight"];
+        if scores.iter().any(|end| name.ends_with(end)) {
             let larger = &tensor * 2.0;
             tensor.copy_(&larger);
         }
@@ -88,7 +93,7 @@ struct Step {
 
 /// One training step of a student of two layers; the teacher has three.
 fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
-    let student = bert(2, 0.2);
+    let student = bert(teacher.model.config().model_type, 2, 0.2);
     let said = RefCell::new(None);
     let adapt = |batch: &BertInputs, output: &LogitsOutput| -> Result<AdaptorOutput> {
         let adapted = AdaptorOutput::new()
@@ -188,12 +193,28 @@ fn copies(tensors: &[Tensor]) -> Vec<Tensor> {
 
 #[test]
 fn states_and_attentions_are_near_those_of_float32_and_padding_is_not_seen() {
-    let teacher = bert(3, 0.1);
+    near_float32(ModelType::Bert, &[(Bf16, TOL_BF16), (Fp16, TOL_FP16)]);
+}
+
+/// What is around the layers is in 16 bits as well.
+#[test]
+fn so_are_those_of_the_models_that_share_its_layers() {
+    for model_type in [
+        ModelType::Roberta,
+        ModelType::Electra,
+        ModelType::DistilBert,
+    ] {
+        near_float32(model_type, &[(Bf16, TOL_BF16)]);
+    }
+}
+
+fn near_float32(model_type: ModelType, precisions: &[(Precision, f64)]) {
+    let teacher = bert(model_type, 3, 0.1);
     let exact = step(TrainingConfig::default(), &teacher, 0);
-    for (precision, tolerance) in [(Bf16, TOL_BF16), (Fp16, TOL_FP16)] {
+    for &(precision, tolerance) in precisions {
         let config = || TrainingConfig::default().precision(precision);
         let said = step(config(), &teacher, 0);
-        let name = precision.to_string();
+        let name = format!("{model_type}, {precision}");
         assert_eq!(said.logits.kind(), precision.kind());
         assert_near(&name, &said, &exact, tolerance);
 
@@ -226,8 +247,8 @@ fn states_and_attentions_are_near_those_of_float32_and_padding_is_not_seen() {
 
 #[test]
 fn a_teacher_may_be_held_in_bf16() {
-    let exact = step(TrainingConfig::default(), &bert(3, 0.1), 0);
-    let mut held = bert(3, 0.1);
+    let exact = step(TrainingConfig::default(), &bert(ModelType::Bert, 3, 0.1), 0);
+    let mut held = bert(ModelType::Bert, 3, 0.1);
     held.variables.bfloat16();
     let said = held.model.forward(&inputs(0), false).unwrap();
     assert_eq!(said.logits.kind(), Kind::BFloat16);

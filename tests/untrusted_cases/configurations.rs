@@ -127,6 +127,35 @@ fn numbers_that_ask_for_more_than_there_is() {
             "num_hidden_layers: 100000 is more",
         ),
         (
+            r#"{"model_type": "electra", "embedding_size": 9223372036854775807}"#,
+            "embedding_size: 9223372036854775807 and",
+        ),
+        (
+            r#"{"model_type": "electra", "embedding_size": -9223372036854775808}"#,
+            "embedding_size: -9223372036854775808 must be at least 1",
+        ),
+        (
+            r#"{"model_type": "roberta", "pad_token_id": 9223372036854775806,
+                "vocab_size": 9223372036854775807}"#,
+            "vocab_size: 9223372036854775807 and",
+        ),
+        (
+            r#"{"model_type": "distilbert", "dim": 9223372036854775807, "n_heads": 1}"#,
+            "dim: 9223372036854775807 and",
+        ),
+        (
+            r#"{"model_type": "distilbert", "hidden_dim": 1000000000000}"#,
+            "hidden_dim: 1000000000000 and",
+        ),
+        (
+            r#"{"model_type": "distilbert", "n_layers": 1000000000}"#,
+            "n_layers: 1000000000 is more",
+        ),
+        (
+            r#"{"model_type": "distilbert", "dim": 8, "dim": 16}"#,
+            "JSON text: duplicate field `dim`",
+        ),
+        (
             r#"{"id2label": {"9223372036854775808": "a"}}"#,
             "JSON text: id2label.",
         ),

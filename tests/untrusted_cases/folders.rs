@@ -4,12 +4,12 @@ use std::path::Path;
 
 use tch::nn::VarStore;
 use tch::Device;
-use textbrewer::models::{BertConfig, BertForSequenceClassification};
+use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 
 use crate::message;
 
-fn tiny() -> BertConfig {
-    BertConfig::default()
+fn tiny(model_type: ModelType) -> BertConfig {
+    BertConfig::new(model_type)
         .vocab_size(10)
         .hidden_size(4)
         .num_attention_heads(2)
@@ -20,8 +20,12 @@ fn tiny() -> BertConfig {
 
 /// A folder as `save_pretrained` makes it.
 fn saved(folder: &Path) {
+    saved_as(folder, &tiny(ModelType::Bert));
+}
+
+fn saved_as(folder: &Path, config: &BertConfig) {
     let variables = VarStore::new(Device::Cpu);
-    let model = BertForSequenceClassification::new(&variables.root(), &tiny()).unwrap();
+    let model = BertForSequenceClassification::new(&variables.root(), config).unwrap();
     model.save_pretrained(&variables, folder).unwrap();
 }
 
@@ -81,6 +85,32 @@ fn sizes_are_compared_with_the_file_before_memory_is_asked_for() {
         std::fs::write(&path, config.to_string()).unwrap();
         let shown = message(key, load(folder.path()));
         assert!(shown.contains(expected), "{key}\n{shown}");
+    }
+}
+
+#[test]
+fn so_are_the_sizes_that_other_models_have() {
+    let folder = tempfile::tempdir().unwrap();
+    let electra = tiny(ModelType::Electra).embedding_size(2);
+    for (config, key, size) in [
+        (electra, "embedding_size", 100_000_000u64),
+        (tiny(ModelType::DistilBert), "hidden_dim", 1_000_000_000),
+        (tiny(ModelType::DistilBert), "dim", 32_768),
+        (
+            tiny(ModelType::Roberta).max_position_embeddings(6),
+            "max_position_embeddings",
+            2_000_000_000,
+        ),
+    ] {
+        saved_as(folder.path(), &config);
+        load(folder.path()).unwrap();
+        let path = folder.path().join("config.json");
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json[key] = size.into();
+        std::fs::write(&path, json.to_string()).unwrap();
+        let shown = message(key, load(folder.path()));
+        assert!(shown.contains("model.safetensors: has "), "{key}\n{shown}");
     }
 }
 

@@ -3,6 +3,7 @@
 use tch::{nn, Tensor};
 
 use super::mask::in_kind;
+use super::names::below;
 use super::BertConfig;
 use crate::models::layers::{dropout, LayerNorm, Linear};
 use crate::native::layers as native;
@@ -25,17 +26,18 @@ pub(super) struct Attention {
 }
 
 impl Attention {
+    /// `path` is that of the layer.
     pub(super) fn new(path: &nn::Path<'_>, config: &BertConfig) -> Result<Self> {
+        let names = config.model_type.layer_names();
         let size = config.hidden_size;
-        let linear = |path: nn::Path<'_>| Linear::new(&path, size, size, config.initializer_range);
-        let states = path / "self";
-        let output = path / "output";
+        let linear = |name| Linear::new(&below(path, name), size, size, config.initializer_range);
+        let norm = below(path, names.attention_norm);
         Ok(Attention {
-            query: linear(&states / "query")?,
-            key: linear(&states / "key")?,
-            value: linear(&states / "value")?,
-            output: linear(&output / "dense")?,
-            norm: LayerNorm::new(&(&output / "LayerNorm"), size, config.layer_norm_eps)?,
+            query: linear(names.query)?,
+            key: linear(names.key)?,
+            value: linear(names.value)?,
+            output: linear(names.attention_output)?,
+            norm: LayerNorm::new(&norm, size, config.layer_norm_eps)?,
             heads: config.num_attention_heads,
             head_size: size / config.num_attention_heads,
             attention_dropout: config.attention_probs_dropout_prob,

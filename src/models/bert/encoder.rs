@@ -3,6 +3,7 @@
 use tch::{nn, Tensor};
 
 use super::attention::Attention;
+use super::names::below;
 use super::{BertConfig, BertOutput, BertOutputs};
 use crate::models::layers::{LayerNorm, Linear};
 use crate::models::Activation;
@@ -21,15 +22,18 @@ struct Layer {
 
 impl Layer {
     fn new(path: &nn::Path<'_>, config: &BertConfig) -> Result<Self> {
+        let names = config.model_type.layer_names();
         let (hidden, wide) = (config.hidden_size, config.intermediate_size);
-        let stdev = config.initializer_range;
-        let output = path / "output";
+        let linear = |name, inputs, outputs| {
+            let path = below(path, name);
+            Linear::new(&path, inputs, outputs, config.initializer_range)
+        };
         Ok(Layer {
-            attention: Attention::new(&(path / "attention"), config)?,
-            intermediate: Linear::new(&(path / "intermediate" / "dense"), hidden, wide, stdev)?,
+            attention: Attention::new(path, config)?,
+            intermediate: linear(names.intermediate, hidden, wide)?,
             activation: config.hidden_act,
-            output: Linear::new(&(&output / "dense"), wide, hidden, stdev)?,
-            norm: LayerNorm::new(&(&output / "LayerNorm"), hidden, config.layer_norm_eps)?,
+            output: linear(names.output, wide, hidden)?,
+            norm: LayerNorm::new(&below(path, names.norm), hidden, config.layer_norm_eps)?,
             dropout: config.hidden_dropout_prob,
         })
     }

@@ -2,9 +2,10 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::BertConfig;
 use crate::{Batch, Error, Result};
 
-/// A batch for BERT.
+/// A batch for BERT and the models that share its layers.
 ///
 /// | field | shape |
 /// |---|---|
@@ -30,9 +31,10 @@ pub struct BertInputs {
     pub input_ids: Tensor,
     /// 1 at tokens, 0 at padding; all 1 when absent.
     pub attention_mask: Option<Tensor>,
-    /// Segments; all 0 when absent.
+    /// Segments; all 0 when absent. DistilBERT has none and refuses them.
     pub token_type_ids: Option<Tensor>,
-    /// Positions; 0, 1, 2 … when absent.
+    /// Positions; 0, 1, 2 … when absent. RoBERTa then counts the tokens that are not padding,
+    /// from `pad_token_id` + 1.
     pub position_ids: Option<Tensor>,
     /// The ground truth.
     pub labels: Option<Tensor>,
@@ -93,18 +95,28 @@ impl BertInputs {
     }
 
     /// Checks shapes and kinds, which the CPU knows without asking the device.
-    pub(super) fn validate(&self, max_length: i64) -> Result<()> {
+    pub(super) fn validate(&self, config: &BertConfig) -> Result<()> {
         let size = self.input_ids.size();
         let [batch, length] = size[..] else {
             let got = format!("{size:?}");
             return Err(Error::shape("input_ids", "[batch, length]", got));
         };
-        if length > max_length {
+        let (most, positions) = (config.max_length(), config.max_position_embeddings);
+        if length > most {
+            let limit = match positions - most {
+                0 => "max_position_embeddings".to_owned(),
+                unused => format!("max_position_embeddings, less {unused}"),
+            };
             return Err(Error::shape(
                 "input_ids",
-                format!("at most {max_length} tokens (max_position_embeddings)"),
+                format!("at most {most} tokens ({limit})"),
                 format!("{length}; truncate the text"),
             ));
+        }
+        if self.token_type_ids.is_some() && !config.model_type.has_token_types() {
+            let reason = "DistilBERT has no token types; leave them out, or give teacher and \
+                          student inputs of their own in a `Split` batch";
+            return Err(Error::config("token_type_ids", reason));
         }
         let ids = [
             ("input_ids", Some(&self.input_ids)),

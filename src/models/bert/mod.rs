@@ -1,13 +1,15 @@
-//! BERT ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805)).
+//! BERT ([Devlin et al. 2019](https://arxiv.org/abs/1810.04805)) and the models that share its
+//! layers.
 
 mod attention;
 mod config;
-mod config_builder;
 mod embeddings;
 mod encoder;
 mod head;
 mod inputs;
 mod mask;
+mod model_type;
+mod names;
 mod output;
 mod pooler;
 mod pretrained;
@@ -17,6 +19,7 @@ pub use head::{
     Head, MaskedLM, NoHead, QuestionAnswering, SequenceClassification, TokenClassification,
 };
 pub use inputs::BertInputs;
+pub use model_type::ModelType;
 pub use output::{BertOutput, BertOutputs, LogitsOutput, QuestionAnsweringOutput};
 
 use tch::nn;
@@ -115,10 +118,12 @@ pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
 /// ```
 pub type BertForMaskedLM = Bert<MaskedLM>;
 
-/// BERT with a head; most users want one of [`BertModel`],
-/// [`BertForSequenceClassification`], [`BertForTokenClassification`],
-/// [`BertForQuestionAnswering`] and [`BertForMaskedLM`]. A [`Head`] of the user's own
-/// works as well.
+/// BERT with a head, or a model that shares its layers: RoBERTa, XLM-RoBERTa, CamemBERT,
+/// ELECTRA or DistilBERT, as [`BertConfig::model_type`] says.
+///
+/// Most users want one of [`BertModel`], [`BertForSequenceClassification`],
+/// [`BertForTokenClassification`], [`BertForQuestionAnswering`] and [`BertForMaskedLM`], which
+/// are the same for the whole family. A [`Head`] of the user's own works as well.
 ///
 /// ```
 /// use tch::{nn, Device, Tensor};
@@ -161,8 +166,10 @@ impl<H: Head> Bert<H> {
     /// When `config` cannot work, or there is a BERT under `path` already.
     pub fn new(path: &nn::Path<'_>, config: &BertConfig) -> Result<Self> {
         config.validate()?;
+        let model = config.model_type;
         let base = match H::BASE {
             "" => path.clone(),
+            "bert" => path / model.base_name(),
             base => path / base,
         };
         // A second variable of a name would silently get another one.
@@ -173,9 +180,9 @@ impl<H: Head> Bert<H> {
                 "there is a BERT here already; give each model its own VarStore or sub-path",
             ));
         }
-        let embeddings = Embeddings::new(&(&base / "embeddings"), config)?;
-        let encoder = Encoder::new(&(&base / "encoder"), config)?;
-        let pooler = match H::POOLER {
+        let embeddings = Embeddings::new(&base, config)?;
+        let encoder = Encoder::new(&(&base / model.encoder_name()), config)?;
+        let pooler = match H::has_pooler(model) {
             true => Some(Pooler::new(&(&base / "pooler"), config)?),
             false => None,
         };
@@ -255,7 +262,7 @@ impl<H: Head> Model<BertInputs> for Bert<H> {
     /// [`Error::Shape`] for inputs that do not fit the model or each other, and
     /// [`Error::Torch`] for ids out of range (on the CPU; CUDA finds them later).
     fn forward(&self, inputs: &BertInputs, train: bool) -> Result<H::Output> {
-        inputs.validate(self.config.max_position_embeddings)?;
+        inputs.validate(&self.config)?;
         let embedded = self.embeddings.forward(inputs, train)?;
         let mask = match &inputs.attention_mask {
             Some(mask) => Some(mask::additive(mask, embedded.f_kind()?)?),

@@ -1,4 +1,4 @@
-//! BERT in and out of Hugging Face's folders.
+//! BERT and its family in and out of Hugging Face's folders.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -12,19 +12,15 @@ use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
-/// The parts that every BERT has, with and without the prefix of a task model.
-const CORE: [&str; 4] = [
-    "bert.embeddings.",
-    "bert.encoder.",
-    "embeddings.",
-    "encoder.",
-];
 
 impl<H: Head> Bert<H> {
     /// Makes a model from a folder with `config.json` and `model.safetensors`, as
     /// `transformers` writes it.
     ///
-    /// The folder may hold a BERT with another head or with none: embeddings and layers
+    /// `model_type` in `config.json` says which model of the family it is
+    /// ([`ModelType`](super::ModelType)); the type is the same for all.
+    ///
+    /// The folder may hold a model with another head or with none: embeddings and layers
     /// must be there and fit; what is missing of the head and the pooler keeps its fresh
     /// values, and heads that this model lacks are passed over. The report names both.
     /// Weights of another dtype are converted to that of `variables`.
@@ -49,7 +45,7 @@ impl<H: Head> Bert<H> {
     ) -> Result<(Self, LoadReport)> {
         let folder = folder.as_ref();
         let config = BertConfig::from_json_file(folder.join(CONFIG))?;
-        let unexpected = Names::not_starting_with(CORE);
+        let unexpected = Names::not_starting_with(config.model_type.core_prefixes());
         Self::load_pretrained(variables, folder, &config, unexpected)
     }
 
@@ -104,9 +100,9 @@ impl<H: Head> Bert<H> {
         let model = Self::new(&variables.root(), config)?;
         let options = LoadOptions::new()
             .convert_dtype(true)
-            .ignore_missing(Names::not_starting_with(CORE))
+            .ignore_missing(Names::not_starting_with(config.model_type.core_prefixes()))
             .ignore_unexpected(unexpected)
-            .base_prefix("bert");
+            .base_prefix(config.model_type.base_name());
         let report = weights::load_opened(variables, &mut file, &options)?;
         Ok((model, report))
     }
@@ -150,9 +146,14 @@ impl<H: Head> Bert<H> {
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         weights::save(folder.join(WEIGHTS), &tensors, &metadata)?;
         let path = folder.join(CONFIG);
+        // Heads name the class of BERT.
+        let architecture = match H::ARCHITECTURE.strip_prefix("Bert") {
+            Some(head) => format!("{}{head}", self.config.model_type.class()),
+            None => H::ARCHITECTURE.to_owned(),
+        };
         let text = self
             .config
-            .to_json(H::ARCHITECTURE)
+            .to_json(&architecture)
             .map_err(|source| Error::Json {
                 place: path.display().to_string(),
                 reason: source.to_string(),

@@ -5,12 +5,15 @@ use tch::Tensor;
 
 use super::loss::{cross_entropy, IGNORED};
 use super::Head;
-use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput};
+use crate::models::bert::names::below;
+use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
 use crate::models::layers::{LayerNorm, Linear};
 use crate::models::Activation;
 use crate::{Error, Result};
 
 /// A linear layer and a normalisation, then the word embeddings as the output matrix.
+///
+/// Of ELECTRA it is the generator that has this head.
 ///
 /// The loss is the mean cross entropy of the positions whose label is not -100.
 ///
@@ -53,17 +56,34 @@ impl Head for MaskedLM {
                 remedy: "use a checkpoint whose output matrix is the word embeddings".to_owned(),
             });
         }
-        let path = path / "cls" / "predictions";
-        let transform = &path / "transform";
-        let size = config.hidden_size;
-        let dense = &transform / "dense";
-        let norm = &transform / "LayerNorm";
+        let model = config.model_type;
+        let [dense, norm, bias] = match model {
+            ModelType::Bert => [
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.LayerNorm",
+                "cls.predictions",
+            ],
+            ModelType::Roberta | ModelType::XlmRoberta | ModelType::Camembert => {
+                ["lm_head.dense", "lm_head.layer_norm", "lm_head"]
+            }
+            ModelType::Electra => [
+                "generator_predictions.dense",
+                "generator_predictions.LayerNorm",
+                "generator_lm_head",
+            ],
+            ModelType::DistilBert => ["vocab_transform", "vocab_layer_norm", "vocab_projector"],
+        }
+        .map(|name| below(path, name));
+        let (hidden, width) = (config.hidden_size, config.embedding_width());
         Ok(MaskedLM {
-            dense: Linear::new(&dense, size, size, config.initializer_range)?,
-            activation: config.hidden_act,
-            norm: LayerNorm::new(&norm, size, config.layer_norm_eps)?,
+            dense: Linear::new(&dense, hidden, width, config.initializer_range)?,
+            activation: match model {
+                ModelType::Bert | ModelType::DistilBert => config.hidden_act,
+                _ => Activation::Gelu,
+            },
+            norm: LayerNorm::new(&norm, width, config.layer_norm_eps)?,
             decoder: word_embeddings.shallow_clone(),
-            bias: path.f_var("bias", &[config.vocab_size], Init::Const(0.0))?,
+            bias: bias.f_var("bias", &[config.vocab_size], Init::Const(0.0))?,
         })
     }
 

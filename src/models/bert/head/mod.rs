@@ -15,7 +15,7 @@ use std::fmt;
 
 use tch::{nn, Tensor};
 
-use super::{BertConfig, BertInputs, BertOutput};
+use super::{BertConfig, BertInputs, BertOutput, ModelType};
 use crate::Result;
 
 /// The part of a model that differs from task to task.
@@ -55,14 +55,22 @@ pub trait Head: Sized + fmt::Debug {
     /// What the whole model returns.
     type Output;
 
-    /// The class of `transformers` that `config.json` names.
+    /// The class of `transformers` that `config.json` names; a leading `Bert` stands for the
+    /// model's own, such as `Roberta`.
     const ARCHITECTURE: &'static str;
 
-    /// The name of the model below the head; empty when its variables stand at the root.
+    /// The name of the model below the head; empty when its variables stand at the root, and
+    /// `bert` stands for the model's own name, such as `roberta`.
     const BASE: &'static str = "bert";
 
-    /// Whether the model below has a pooler.
+    /// Whether the model below has a pooler, where models of its type do.
     const POOLER: bool = false;
+
+    /// Whether a model of this type below the head has a pooler. By default where
+    /// [`POOLER`](Self::POOLER) asks for one, except for ELECTRA and DistilBERT, which have none.
+    fn has_pooler(model_type: ModelType) -> bool {
+        Self::POOLER && model_type.has_pooler()
+    }
 
     /// Makes the head's variables under `path`, beside those of the model below it.
     ///

@@ -5,7 +5,7 @@ use tch::{nn, Tensor};
 use super::loss::{check_shape, cross_entropy, integers};
 use super::Head;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
-use crate::models::layers::Linear;
+use crate::models::layers::{dropout, Linear};
 use crate::scalar::ScalarOps;
 use crate::{Error, Result};
 
@@ -37,6 +37,7 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct QuestionAnswering {
     outputs: Linear,
+    dropout: f64,
 }
 
 impl Head for QuestionAnswering {
@@ -56,6 +57,7 @@ impl Head for QuestionAnswering {
         let path = path / "qa_outputs";
         Ok(QuestionAnswering {
             outputs: Linear::new(&path, config.hidden_size, 2, config.initializer_range)?,
+            dropout: config.qa_dropout.unwrap_or(0.0),
         })
     }
 
@@ -63,9 +65,12 @@ impl Head for QuestionAnswering {
         &self,
         encoded: BertOutput,
         inputs: &BertInputs,
-        _train: bool,
+        train: bool,
     ) -> Result<QuestionAnsweringOutput> {
-        let logits = self.outputs.forward(&encoded.last_hidden_state)?;
+        let hidden = encoded.last_hidden_state.shallow_clone();
+        let logits = self
+            .outputs
+            .forward(&dropout(hidden, self.dropout, train)?)?;
         let start_logits = logits.f_select(-1, 0)?.f_contiguous()?;
         let end_logits = logits.f_select(-1, 1)?.f_contiguous()?;
         let loss = match (&inputs.start_positions, &inputs.end_positions) {

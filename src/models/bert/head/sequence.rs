@@ -5,11 +5,16 @@ use tch::{nn, Kind, Reduction, Tensor};
 use super::loss::{check_shape, cross_entropy, IGNORED};
 use super::Head;
 use crate::losses::at_least_float32;
-use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ProblemType};
+use crate::models::bert::names::below;
+use crate::models::bert::{
+    BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType, ProblemType,
+};
 use crate::models::layers::{dropout, Linear};
+use crate::models::Activation;
 use crate::{Error, Result};
 
-/// A linear layer on the pooled output.
+/// A linear layer on the pooled output; models other than BERT have a layer of their own, on the
+/// first token, in place of the pooler ([`ModelType`]).
 ///
 /// The loss is the cross entropy of integer labels, `[batch]`; with one label only, the
 /// mean squared error of numbers, `[batch]`; and the binary cross entropy of
@@ -38,10 +43,27 @@ use crate::{Error, Result};
 /// ```
 #[derive(Debug)]
 pub struct SequenceClassification {
+    dense: Option<Dense>,
     classifier: Linear,
     labels: i64,
     problem: Option<ProblemType>,
     dropout: f64,
+}
+
+/// What stands in the place of BERT's pooler.
+#[derive(Debug)]
+struct Dense {
+    linear: Linear,
+    activation: Activation,
+    /// Before the layer.
+    dropout: f64,
+}
+
+impl Dense {
+    fn forward(&self, hidden: &Tensor, train: bool) -> Result<Tensor> {
+        let first = dropout(hidden.f_select(1, 0)?, self.dropout, train)?;
+        self.activation.forward(&self.linear.forward(&first)?)
+    }
 }
 
 impl Head for SequenceClassification {
@@ -49,17 +71,45 @@ impl Head for SequenceClassification {
     const ARCHITECTURE: &'static str = "BertForSequenceClassification";
     const POOLER: bool = true;
 
+    fn has_pooler(model_type: ModelType) -> bool {
+        model_type == ModelType::Bert
+    }
+
     fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
-        let labels = config.label_count();
-        let path = path / "classifier";
-        let stdev = config.initializer_range;
+        let (hidden, labels) = (config.hidden_size, config.label_count());
+        let dropout = config.classifier_dropout_or_hidden();
+        let linear = |name, outputs| {
+            let path = below(path, name);
+            Linear::new(&path, hidden, outputs, config.initializer_range)
+        };
+        let (dense, classifier) = match config.model_type {
+            ModelType::Bert => (None, "classifier"),
+            ModelType::Roberta | ModelType::XlmRoberta | ModelType::Camembert => {
+                let dense = ("classifier.dense", Activation::Tanh, dropout);
+                (Some(dense), "classifier.out_proj")
+            }
+            ModelType::Electra => {
+                let dense = ("classifier.dense", Activation::Gelu, dropout);
+                (Some(dense), "classifier.out_proj")
+            }
+            ModelType::DistilBert => {
+                let dense = ("pre_classifier", Activation::Relu, 0.0);
+                (Some(dense), "classifier")
+            }
+        };
+        let dense = dense.map(|(name, activation, dropout)| {
+            Ok::<_, Error>(Dense {
+                linear: linear(name, hidden)?,
+                activation,
+                dropout,
+            })
+        });
         Ok(SequenceClassification {
-            classifier: Linear::new(&path, config.hidden_size, labels, stdev)?,
+            dense: dense.transpose()?,
+            classifier: linear(classifier, labels)?,
             labels,
             problem: config.problem_type,
-            dropout: config
-                .classifier_dropout
-                .unwrap_or(config.hidden_dropout_prob),
+            dropout,
         })
     }
 
@@ -69,10 +119,13 @@ impl Head for SequenceClassification {
         inputs: &BertInputs,
         train: bool,
     ) -> Result<LogitsOutput> {
-        let pooled = encoded.pooler_output.as_ref();
-        let pooled = pooled.ok_or_else(|| Error::other("the model below has no pooler"))?;
-        let pooled = dropout(pooled.shallow_clone(), self.dropout, train)?;
-        let logits = self.classifier.forward(&pooled)?;
+        let state = match (&self.dense, &encoded.pooler_output) {
+            (Some(dense), _) => dense.forward(&encoded.last_hidden_state, train)?,
+            (None, Some(pooled)) => pooled.shallow_clone(),
+            (None, None) => return Err(Error::other("the model below has no pooler")),
+        };
+        let state = dropout(state, self.dropout, train)?;
+        let logits = self.classifier.forward(&state)?;
         let labels = inputs.labels.as_ref();
         let loss = labels
             .map(|labels| self.loss(&logits, labels))

@@ -4,7 +4,7 @@ use tch::{nn, Tensor};
 
 use super::loss::{cross_entropy, IGNORED};
 use super::Head;
-use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput};
+use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
 use crate::models::layers::{dropout, Linear};
 use crate::Result;
 
@@ -45,9 +45,10 @@ impl Head for TokenClassification {
         let path = path / "classifier";
         Ok(TokenClassification {
             classifier: Linear::new(&path, hidden, labels, config.initializer_range)?,
-            dropout: config
-                .classifier_dropout
-                .unwrap_or(config.hidden_dropout_prob),
+            dropout: match config.model_type {
+                ModelType::DistilBert => config.hidden_dropout_prob,
+                _ => config.classifier_dropout_or_hidden(),
+            },
         })
     }
 

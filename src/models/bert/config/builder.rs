@@ -1,6 +1,6 @@
 //! Configurations of BERT, set value by value.
 
-use super::config::{BertConfig, ProblemType};
+use super::{BertConfig, ProblemType};
 use crate::models::Activation;
 
 /// Each method sets the field of its name; values are checked when a model is built.
@@ -16,6 +16,13 @@ impl BertConfig {
     #[must_use]
     pub fn hidden_size(mut self, size: i64) -> Self {
         self.hidden_size = size;
+        self
+    }
+
+    /// Sets the width of ELECTRA's embeddings.
+    #[must_use]
+    pub fn embedding_size(mut self, size: i64) -> Self {
+        self.embedding_size = Some(size);
         self
     }
 
@@ -68,7 +75,14 @@ impl BertConfig {
         self
     }
 
-    /// Sets the longest input.
+    /// Sets the dropout before the scores of DistilBERT's question answering.
+    #[must_use]
+    pub fn qa_dropout(mut self, probability: f64) -> Self {
+        self.qa_dropout = Some(probability);
+        self
+    }
+
+    /// Sets the number of positions.
     #[must_use]
     pub fn max_position_embeddings(mut self, length: i64) -> Self {
         self.max_position_embeddings = length;
