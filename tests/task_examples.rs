@@ -41,8 +41,13 @@ impl Bench {
             .max_position_embeddings(64);
         tch::manual_seed(1);
         let model = BertModel::new(&variables.root(), &config).unwrap();
-        model.save_pretrained(&variables, bench.path("encoder")).unwrap();
-        bench.write("encoder/vocab.txt", WORDS.split_whitespace().collect::<Vec<_>>().join("\n"));
+        model
+            .save_pretrained(&variables, bench.path("encoder"))
+            .unwrap();
+        bench.write(
+            "encoder/vocab.txt",
+            WORDS.split_whitespace().collect::<Vec<_>>().join("\n"),
+        );
         bench
     }
 
@@ -76,14 +81,20 @@ impl Bench {
         let finished = self.run(arguments);
         assert_eq!(finished.code, Some(1), "{arguments}: {}", finished.out);
         for expected in expected {
-            assert!(finished.err.contains(expected), "{arguments}: {}", finished.err);
+            assert!(
+                finished.err.contains(expected),
+                "{arguments}: {}",
+                finished.err
+            );
         }
     }
 
     /// A figure of `evaluate`.
     fn figure(&self, name: &str, arguments: &str) -> f64 {
         let out = self.out(&format!("evaluate --cache-dir none {arguments}"));
-        let line = out.lines().find_map(|line| line.strip_prefix(&format!("{name} ")));
+        let line = out
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
         let line = line.unwrap_or_else(|| panic!("no `{name}` in {out}"));
         line.trim().parse().unwrap()
     }
@@ -98,12 +109,16 @@ impl Bench {
     fn whole_way(&self, dev: &str, main: &str) {
         let common = "--data-dir @data --epochs 2 --batch-size 4 --max-length 32 \
                       --stride 8 --cache-dir @features";
-        let out = self.out(&format!("train --encoder @encoder --output-dir @teacher {common}"));
+        let out = self.out(&format!(
+            "train --encoder @encoder --output-dir @teacher {common}"
+        ));
         assert!(out.contains("saved in"), "{out}");
         self.out(&format!(
             "train --encoder @teacher --recipe labels --output-dir @labels {common}"
         ));
-        self.out(&format!("distill --teacher @teacher --output-dir @student {common}"));
+        self.out(&format!(
+            "distill --teacher @teacher --output-dir @student {common}"
+        ));
         for model in ["teacher", "labels", "student"] {
             let results = self.results(model);
             let said = results["metrics"][main].as_f64().unwrap();
@@ -128,9 +143,15 @@ impl Bench {
         self.out(&format!(
             "predict --model @student --file @data/{dev} --output @predictions --cache-dir none"
         ));
-        let of_file = self.figure(main, &format!("--predictions @predictions --file @data/{dev}"));
+        let of_file = self.figure(
+            main,
+            &format!("--predictions @predictions --file @data/{dev}"),
+        );
         let of_model = self.figure(main, &format!("--model @student --file @data/{dev}"));
-        assert!((of_file - of_model).abs() < 1e-3, "{of_file} and {of_model}");
+        assert!(
+            (of_file - of_model).abs() < 1e-3,
+            "{of_file} and {of_model}"
+        );
     }
 
     /// The other students and distillers end well.
@@ -138,18 +159,32 @@ impl Bench {
         let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --stride 8 \
                       --cache-dir none";
         let distill = format!("distill --teacher @teacher {common}");
-        self.out(&format!("{distill} --teacher @teacher --output-dir @of_two"));
+        self.out(&format!(
+            "{distill} --teacher @teacher --output-dir @of_two"
+        ));
         self.out(&format!("{distill} --recipe emd --output-dir @by_emd"));
         self.out(&format!("{distill} --student T6 --output-dir @t6"));
         let values = weights::read(self.path("t6/model.safetensors")).unwrap();
-        assert_eq!(values.len(), weights::read(self.path("teacher/model.safetensors")).unwrap().len());
+        assert_eq!(
+            values.len(),
+            weights::read(self.path("teacher/model.safetensors"))
+                .unwrap()
+                .len()
+        );
     }
 }
 
 fn sentences(rounds: usize) -> String {
     let mut text = "sentence\tlabel\n".to_owned();
     for _ in 0..rounds {
-        for (words, label) in [("good", 1), ("great", 1), ("funny", 1), ("bad", 0), ("dull", 0), ("cold", 0)] {
+        for (words, label) in [
+            ("good", 1),
+            ("great", 1),
+            ("funny", 1),
+            ("bad", 0),
+            ("dull", 0),
+            ("cold", 0),
+        ] {
             text.push_str(&format!("the film is very {words} .\t{label}\n"));
         }
     }
@@ -167,9 +202,15 @@ fn sst2() {
     assert!(out.starts_with("0  ") || out.starts_with("1  "), "{out}");
 
     let lines = ["0\t1", "1\t1", "2\t1", "3\t0", "4\t0", "5\t0"];
-    bench.write("perfect", format!("index\tprediction\n{}\n", lines.join("\n")));
+    bench.write(
+        "perfect",
+        format!("index\tprediction\n{}\n", lines.join("\n")),
+    );
     bench.write("small.tsv", sentences(1));
-    assert_eq!(bench.figure("accuracy", "--predictions @perfect --file @small.tsv"), 100.0);
+    assert_eq!(
+        bench.figure("accuracy", "--predictions @perfect --file @small.tsv"),
+        100.0
+    );
     bench.write("empty", "index\tprediction\n");
     bench.fails_with(
         "evaluate --predictions @empty --file @small.tsv",
@@ -188,9 +229,15 @@ fn mnli_and_other_pairs() {
     let lines = |rounds: usize| {
         let mut text = "index\tsentence1\tsentence2\tgold_label\n".to_owned();
         for index in 0..rounds {
-            text.push_str(&format!("{index}\tthe film is good\tthe film is great\tentailment\n"));
-            text.push_str(&format!("{index}\tthe film is good\tthe film is bad\tcontradiction\n"));
-            text.push_str(&format!("{index}\tthe film is good\tthe plot is dull\tneutral\n"));
+            text.push_str(&format!(
+                "{index}\tthe film is good\tthe film is great\tentailment\n"
+            ));
+            text.push_str(&format!(
+                "{index}\tthe film is good\tthe film is bad\tcontradiction\n"
+            ));
+            text.push_str(&format!(
+                "{index}\tthe film is good\tthe plot is dull\tneutral\n"
+            ));
         }
         text
     };
@@ -202,16 +249,22 @@ fn mnli_and_other_pairs() {
     let text = "question\tsentence\tlabel\nwho is good ?\tanna is good\tentailment\n\
                 where is anna ?\tthe film is bad\tnot_entailment\n";
     bench.write("qnli.tsv", text.repeat(1));
-    bench.write("qnli.json", json!({
-        "task": {
-            "columns": ["question", "sentence"], "labels": ["entailment", "not_entailment"],
-            "train": "qnli.tsv", "dev": "qnli.tsv", "metric": "matthews",
-        },
-        "student": "full", "epochs": 1, "batch_size": 2, "max_length": 32,
-    }).to_string());
+    bench.write(
+        "qnli.json",
+        json!({
+            "task": {
+                "columns": ["question", "sentence"], "labels": ["entailment", "not_entailment"],
+                "train": "qnli.tsv", "dev": "qnli.tsv", "metric": "matthews",
+            },
+            "student": "full", "epochs": 1, "batch_size": 2, "max_length": 32,
+        })
+        .to_string(),
+    );
     bench.write("data/qnli.tsv", text);
-    bench.out("train --encoder @encoder --recipe @qnli.json --data-dir @data --output-dir @qnli \
-               --cache-dir none");
+    bench.out(
+        "train --encoder @encoder --recipe @qnli.json --data-dir @data --output-dir @qnli \
+               --cache-dir none",
+    );
     // The recipe is in the model's folder: it need not be named again.
     let matthews = bench.figure("matthews", "--model @qnli --file @qnli.tsv");
     assert!((-100.0..=100.0).contains(&matthews));
@@ -238,15 +291,22 @@ fn conll2003() {
         text.lines().map(line).collect()
     };
     bench.write("perfect", tagged(None));
-    assert_eq!(bench.figure("F1", "--predictions @perfect --file @data/valid.txt"), 100.0);
+    assert_eq!(
+        bench.figure("F1", "--predictions @perfect --file @data/valid.txt"),
+        100.0
+    );
     bench.write("empty", tagged(Some("O")));
-    assert_eq!(bench.figure("F1", "--predictions @empty --file @data/valid.txt"), 0.0);
+    assert_eq!(
+        bench.figure("F1", "--predictions @empty --file @data/valid.txt"),
+        0.0
+    );
 }
 
 #[test]
 fn msra_ner() {
     let bench = Bench::new("msra_ner");
-    let text = "王\tB-PER\n明\tI-PER\n住\tO\n在\tO\n北\tB-LOC\n京\tI-LOC\n。\tO\n\n上\tB-LOC\n海\tI-LOC\n\
+    let text =
+        "王\tB-PER\n明\tI-PER\n住\tO\n在\tO\n北\tB-LOC\n京\tI-LOC\n。\tO\n\n上\tB-LOC\n海\tI-LOC\n\
                 的\tO\n人\tO\n说\tO\n\n";
     let files = ["msra_train_bio.txt", "msra_dev_bio.txt"];
     bench.write(&format!("data/{}", files[0]), text.repeat(6));
@@ -254,13 +314,22 @@ fn msra_ner() {
     bench.whole_way(files[1], "F1");
     bench.write("perfect", text);
     let file = format!("--file @data/{}", files[1]);
-    assert_eq!(bench.figure("F1", &format!("--predictions @perfect {file}")), 100.0);
+    assert_eq!(
+        bench.figure("F1", &format!("--predictions @perfect {file}")),
+        100.0
+    );
     let empty: String = text
         .lines()
-        .map(|line| line.split_once('\t').map_or("\n".into(), |(word, _)| format!("{word}\tO\n")))
+        .map(|line| {
+            line.split_once('\t')
+                .map_or("\n".into(), |(word, _)| format!("{word}\tO\n"))
+        })
         .collect();
     bench.write("empty", empty);
-    assert_eq!(bench.figure("F1", &format!("--predictions @empty {file}")), 0.0);
+    assert_eq!(
+        bench.figure("F1", &format!("--predictions @empty {file}")),
+        0.0
+    );
 }
 
 /// Questions about one text, in SQuAD's format.
@@ -270,7 +339,9 @@ fn questions(context: &str, asked: &[(&str, &str)], rounds: usize) -> String {
         .map(|_| {
             let qas = asked.iter().map(|(question, answer)| {
                 number += 1;
-                let start = context.find(answer).map(|byte| context[..byte].chars().count());
+                let start = context
+                    .find(answer)
+                    .map(|byte| context[..byte].chars().count());
                 json!({"id": format!("Q{number}"), "question": question,
                        "answers": [{"text": answer, "answer_start": start}]})
             });
@@ -280,7 +351,14 @@ fn questions(context: &str, asked: &[(&str, &str)], rounds: usize) -> String {
     json!({"version": "1.1", "data": [{"title": "", "paragraphs": paragraphs}]}).to_string()
 }
 
-fn reading(bench: &Bench, train: &str, dev: &str, context: &str, asked: &[(&str, &str)], main: &str) {
+fn reading(
+    bench: &Bench,
+    train: &str,
+    dev: &str,
+    context: &str,
+    asked: &[(&str, &str)],
+    main: &str,
+) {
     bench.write(&format!("data/{train}"), questions(context, asked, 4));
     bench.write(&format!("data/{dev}"), questions(context, asked, 1));
     bench.whole_way(dev, main);
@@ -291,18 +369,34 @@ fn reading(bench: &Bench, train: &str, dev: &str, context: &str, asked: &[(&str,
     bench.write("perfect", Value::from(perfect).to_string());
     let file = format!("--file @data/{dev}");
     for figure in ["F1", "EM"] {
-        assert_eq!(bench.figure(figure, &format!("--predictions @perfect {file}")), 100.0);
+        assert_eq!(
+            bench.figure(figure, &format!("--predictions @perfect {file}")),
+            100.0
+        );
     }
     bench.write("empty", "{}");
-    assert_eq!(bench.figure(main, &format!("--predictions @empty {file}")), 0.0);
+    assert_eq!(
+        bench.figure(main, &format!("--predictions @empty {file}")),
+        0.0
+    );
 }
 
 #[test]
 fn squad() {
     let bench = Bench::new("squad");
-    let asked = [("who lives in london ?", "anna"), ("where is the bank ?", "in berlin")];
+    let asked = [
+        ("who lives in london ?", "anna"),
+        ("where is the bank ?", "in berlin"),
+    ];
     let context = "anna lives in london . the very great bank is in berlin .";
-    reading(&bench, "train-v1.1.json", "dev-v1.1.json", context, &asked, "F1");
+    reading(
+        &bench,
+        "train-v1.1.json",
+        "dev-v1.1.json",
+        context,
+        &asked,
+        "F1",
+    );
     bench.variants();
 }
 
@@ -328,12 +422,19 @@ fn students_without_layers_and_narrow_ones() {
     bench.write("data/dev.tsv", sentences(1));
     let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --stride 8 \
                       --cache-dir none";
-    bench.out(&format!("train --encoder @encoder --output-dir @teacher {common}"));
-    bench.write("plain.json", r#"{"student": "BiGRU", "distillation": {"temperature": 8}}"#);
+    bench.out(&format!(
+        "train --encoder @encoder --output-dir @teacher {common}"
+    ));
+    bench.write(
+        "plain.json",
+        r#"{"student": "BiGRU", "distillation": {"temperature": 8}}"#,
+    );
     let plain = format!("distill --teacher @teacher --recipe @plain.json {common}");
     bench.out(&format!("{plain} --output-dir @gru"));
     let accuracy = bench.figure("accuracy", "--model @gru --file @data/dev.tsv");
-    let said = bench.results("gru")["metrics"]["accuracy"].as_f64().unwrap();
+    let said = bench.results("gru")["metrics"]["accuracy"]
+        .as_f64()
+        .unwrap();
     assert!((accuracy - said).abs() < 1e-3, "{accuracy} and {said}");
 
     // Narrower or wider than the teacher: a projection is trained along.
@@ -353,10 +454,19 @@ fn what_is_missing_or_does_not_fit_is_named() {
     bench.write("data/train.tsv", sentences(2));
     bench.write("data/dev.tsv", sentences(1));
     let train = "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none";
-    bench.fails_with(&format!("{train} --recipe nothing"), &["nothing", "teacher, labels, distill, emd"]);
+    bench.fails_with(
+        &format!("{train} --recipe nothing"),
+        &["nothing", "teacher, labels, distill, emd"],
+    );
     bench.write("typo.json", r#"{"epoch": 3}"#);
-    bench.fails_with(&format!("{train} --recipe @typo.json"), &["typo.json", "epoch"]);
-    bench.fails_with(&format!("{train} --max-length 65"), &["64 pieces at most", "65"]);
+    bench.fails_with(
+        &format!("{train} --recipe @typo.json"),
+        &["typo.json", "epoch"],
+    );
+    bench.fails_with(
+        &format!("{train} --max-length 65"),
+        &["64 pieces at most", "65"],
+    );
     bench.fails_with(
         "distill --teacher @encoder --data-dir @data --output-dir @x --cache-dir none",
         &["encoder", "train it first"],
@@ -379,6 +489,7 @@ fn an_interrupted_training_goes_on() {
     bench.out(&format!("{train} --output-dir @twice"));
     let out = bench.out(&format!("{train} --output-dir @twice --resume"));
     assert!(out.contains("saved in"), "{out}");
-    let bytes = |model: &str| std::fs::read(bench.path(&format!("{model}/model.safetensors"))).unwrap();
+    let bytes =
+        |model: &str| std::fs::read(bench.path(&format!("{model}/model.safetensors"))).unwrap();
     assert!(bytes("once") == bytes("twice"));
 }
