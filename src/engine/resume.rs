@@ -127,14 +127,17 @@ pub(super) fn load<D: Distiller + ?Sized>(
         });
     }
     let origin = loaded.path.display().to_string();
+    // First what can be refused: a distiller of the user's own, or files that do not fit though
+    // their checksums are right. The student, found to fit, is changed last.
+    weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    distiller.load_state(&loaded.distiller)?;
+    optimizer.load_state(&loaded.optimizer)?;
     weights::load_into(
         distiller.variables(),
         &loaded.student,
         &origin,
         &LoadOptions::new(),
     )?;
-    distiller.load_state(&loaded.distiller)?;
-    optimizer.load_state(&loaded.optimizer)?;
     log::info!("resumed from {origin}");
     Ok(())
 }

@@ -154,10 +154,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let at = |batch: u64| move |error| data_error(epoch, batch, error);
         self.random.load(random);
         if epoch > 0 {
-            // Loaders that keep their batches, somewhere inside, collect them in the first
-            // epoch, and may have drawn random numbers then.
+            // Loaders that keep their batches, somewhere inside, collect them when they are
+            // begun for the first time, and may have drawn random numbers then. The epoch is
+            // the one that is gone on with: data of the first may be there no more.
             self.random.return_to_run()?;
-            feed.start_epoch(1).map_err(at(0))?;
+            feed.start_epoch(progress.epoch).map_err(at(0))?;
         }
         self.random.return_to_epoch()?;
         feed.start_epoch(progress.epoch).map_err(at(0))?;
