@@ -261,6 +261,46 @@ fn a_distiller_that_fails_to_load_leaves_optimizer_and_student_alone() {
     assert!(!optimizer.state().unwrap().is_empty());
 }
 
+/// Its checksum is right, so that only what it says can betray it.
+#[test]
+fn a_position_that_cannot_be_is_refused_before_anything_is_loaded() {
+    let _alone = alone();
+    for (from, to, expected) in [
+        (
+            "\"batch\": 3",
+            "\"batch\": 2",
+            "a position that such a run is never at: batch 2 of epoch 2",
+        ),
+        (
+            "\"scaling\": null",
+            "\"scaling\": {\"scale\": 2.0, \"growth_tracker\": 0}",
+            "it has a state of loss scaling, and its description says otherwise",
+        ),
+    ] {
+        let folder = crate::common::tiny::folder();
+        train(folder.path(), &Net::new(1, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
+        let state = folder.path().join("state");
+        std::fs::remove_dir_all(state.join("gs3")).unwrap();
+        let path = |name: &str| state.join("gs6").join(name);
+        let text = std::fs::read_to_string(path("progress.json")).unwrap();
+        let forged = text.replacen(from, to, 1);
+        assert_ne!(forged, text);
+        std::fs::write(path("progress.json"), &forged).unwrap();
+        let manifest = std::fs::read(path("manifest.json")).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let crc32 = crc32fast::hash(forged.as_bytes());
+        manifest["files"]["progress.json"] =
+            serde_json::json!({ "bytes": forged.len(), "crc32": crc32 });
+        std::fs::write(path("manifest.json"), manifest.to_string()).unwrap();
+
+        let student = Net::new(1, 4, 0.9);
+        let before = numbers(&student.variables);
+        let line = first_line(train(folder.path(), &student, |c| c, 0.1, 3, true));
+        assert!(line.contains(expected), "{line}");
+        assert_eq!(numbers(&student.variables), before);
+    }
+}
+
 #[test]
 fn only_the_epoch_that_is_gone_on_with_is_begun() {
     let _alone = alone();
