@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::Result;
 
-use super::order::{BatchIndices, BatchOrder};
+use super::order::{BatchIndices, BatchOrder, Groups};
 use super::{advance, not_started, DataLoader};
 
 /// Gives batches that a closure makes of a few examples each.
@@ -32,6 +32,7 @@ use super::{advance, not_started, DataLoader};
 pub struct ExampleLoader<E, F> {
     examples: Vec<E>,
     order: BatchOrder,
+    groups: Option<Groups>,
     rest: Option<BatchIndices>,
     collate: F,
 }
@@ -49,6 +50,7 @@ where
         Ok(ExampleLoader {
             order: BatchOrder::new("data set", examples.len(), batch_size)?,
             examples,
+            groups: None,
             rest: None,
             collate,
         })
@@ -58,6 +60,33 @@ where
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.order.order.seed = Some(seed);
+        self
+    }
+
+    /// Puts examples of like lengths in a batch, so that little of it is padding: of every
+    /// `pool` batches' worth of examples, in their order, those next to each other in length
+    /// come together, and with [`shuffle`](Self::shuffle) the batches are then shuffled.
+    ///
+    /// The larger the pool the less padding, and the less does chance decide which examples
+    /// share a batch; 50 is a good value for sentences. A pool of 0 or 1 sorts within batches
+    /// only, which saves nothing.
+    ///
+    /// ```
+    /// use textbrewer::data::{DataLoader, ExampleLoader};
+    ///
+    /// let texts = vec!["a", "a long one", "the", "another one", "an", "the longest of them"];
+    /// let longest = |texts: &[&&str]| Ok(texts.iter().map(|text| text.len()).max());
+    /// let mut loader = ExampleLoader::new(texts, 3, longest)?.group_by_length(2, |text| text.len());
+    /// let lengths: Vec<_> = loader.epoch(1)?.filter_map(|batch| batch.ok().flatten()).collect();
+    /// assert_eq!(lengths, [3, 19]);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn group_by_length(mut self, pool: usize, length: impl Fn(&E) -> usize) -> Self {
+        self.groups = Some(Groups {
+            lengths: self.examples.iter().map(length).collect(),
+            pool: pool.max(1),
+        });
         self
     }
 
@@ -81,7 +110,7 @@ where
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.rest = None;
-        self.rest = Some(self.order.batches(epoch)?);
+        self.rest = Some(self.order.batches(epoch, self.groups.as_ref())?);
         Ok(())
     }
 

@@ -100,7 +100,7 @@ impl DataLoader for TensorLoader {
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.rest = None;
-        self.rest = Some(self.order.batches(epoch)?);
+        self.rest = Some(self.order.batches(epoch, None)?);
         Ok(())
     }
 

@@ -1,1 +1,5 @@
 //! How good answers are, as the reference implementations say it.
+
+mod figures;
+
+pub use figures::Metrics;

@@ -1,0 +1,37 @@
+//! Files that are whole or absent.
+
+use std::io::Write;
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Writes a file and makes its folder; readers see the old content or the new, never half.
+///
+/// # Errors
+/// When the folder cannot be made or the file cannot be written.
+pub fn write(path: &Path, content: &[u8]) -> Result<()> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
+    let failed = |error| Error::io(path, error);
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    file.write_all(content).map_err(failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Reads a file as text.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8: then the line is named.
+pub fn read(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes().iter().take(good);
+        let line = 1 + bytes.filter(|byte| **byte == b'\n').count();
+        Error::data(path, line, "not UTF-8; convert the file")
+    })
+}

@@ -1,0 +1,183 @@
+//! Features of records, made once and kept on disk.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::pieces::Pieces;
+use crate::task::Task;
+use crate::{disk, Error, Result};
+
+/// Raised whenever the same inputs would give other features.
+const VERSION: u32 = 1;
+
+/// The features of records, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Features<F> {
+    /// All of them.
+    pub features: Vec<F>,
+    /// The record of each.
+    pub records: Vec<usize>,
+}
+
+impl<F> Features<F> {
+    /// The positions of each record's features.
+    pub fn of_records(&self, records: usize) -> Vec<Vec<usize>> {
+        let mut positions = vec![Vec::new(); records];
+        for (position, record) in self.records.iter().enumerate() {
+            if let Some(positions) = positions.get_mut(*record) {
+                positions.push(position);
+            }
+        }
+        positions
+    }
+}
+
+/// Where features are kept, and what they are made from.
+#[derive(Debug)]
+pub struct Cache {
+    folder: PathBuf,
+    /// All that decides what the features are.
+    key: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<F> {
+    record: usize,
+    feature: F,
+}
+
+impl Cache {
+    /// A cache in `folder` for features of one data file by one tokenizer. `settings` is all
+    /// else that decides what they are.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn new(folder: &Path, file: &Path, pieces: &Pieces, settings: &str) -> Result<Self> {
+        let mut key = format!("features {VERSION}\n{settings}\n");
+        for path in std::iter::once(file.to_path_buf()).chain(pieces.sources()) {
+            if !path.exists() && path != file {
+                continue;
+            }
+            let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            key.push_str(&format!("{name} {}\n", hex(&Sha256::digest(bytes))));
+        }
+        Ok(Cache {
+            folder: folder.to_path_buf(),
+            key,
+        })
+    }
+
+    /// The file of these features.
+    pub fn file(&self) -> PathBuf {
+        let name = hex(&Sha256::digest(&self.key));
+        self.folder.join(format!("{}.jsonl", &name[..32]))
+    }
+
+    /// Reads what is kept; `None` when there is nothing. A file that is damaged is told of and
+    /// made anew.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn load<F: serde::de::DeserializeOwned>(
+        &self,
+        records: usize,
+    ) -> Result<Option<Features<F>>> {
+        let path = self.file();
+        let file = match std::fs::File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::io(&path, error)),
+        };
+        let mut features = Features {
+            features: Vec::new(),
+            records: Vec::new(),
+        };
+        let mut lines = BufReader::new(file).lines();
+        let announced = lines
+            .next()
+            .and_then(|line| line.ok()?.parse::<usize>().ok());
+        for line in lines {
+            let line: Option<Line<F>> = line.ok().and_then(|line| serde_json::from_str(&line).ok());
+            match line {
+                Some(line) if line.record < records => {
+                    features.records.push(line.record);
+                    features.features.push(line.feature);
+                }
+                _ => break,
+            }
+        }
+        if announced == Some(features.features.len()) {
+            return Ok(Some(features));
+        }
+        log::warn!("{}: damaged; the features are made anew", path.display());
+        Ok(None)
+    }
+
+    /// Keeps features for the next time. That they cannot be kept is told and no more.
+    pub fn store<F: Serialize>(&self, features: &Features<F>) {
+        let path = self.file();
+        let write = || -> Result<()> {
+            let mut text = format!("{}\n", features.features.len());
+            for (record, feature) in features.records.iter().zip(&features.features) {
+                let line = serde_json::to_string(&Line {
+                    record: *record,
+                    feature,
+                });
+                text.push_str(&line.map_err(|error| Error::file(&path, error.to_string()))?);
+                text.push('\n');
+            }
+            disk::write(&path, text.as_bytes())
+        };
+        if let Err(error) = write() {
+            log::warn!("features are not kept: {error}");
+        }
+    }
+}
+
+/// Makes the features of records, or takes those of the cache.
+///
+/// # Errors
+/// When the tokenizer fails.
+pub fn features<T: Task>(
+    task: &T,
+    records: &[T::Record],
+    pieces: &Pieces,
+    cache: Option<&Cache>,
+) -> Result<Features<T::Feature>> {
+    if let Some(cache) = cache {
+        if let Some(features) = cache.load(records.len())? {
+            return Ok(features);
+        }
+    }
+    let bar = ProgressBar::new(records.len() as u64).with_style(style());
+    let mut features = Features {
+        features: Vec::new(),
+        records: Vec::new(),
+    };
+    for (index, record) in records.iter().enumerate() {
+        let made = task.features(pieces, record)?;
+        features.records.extend(made.iter().map(|_| index));
+        features.features.extend(made);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    if let Some(cache) = cache {
+        cache.store(&features);
+    }
+    Ok(features)
+}
+
+/// Bars of this crate; they are quiet when not on a terminal.
+pub(crate) fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {per_sec} {eta}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
