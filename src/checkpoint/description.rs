@@ -106,9 +106,12 @@ fn tree(description: &Description) -> Result<Value> {
 /// told. A text that is not as JSON is written stays what it is: it has to be the same.
 fn read_text(value: &mut Value) {
     let Value::String(text) = value else { return };
-    match serde_json::from_str::<Value>(text) {
-        Ok(inner) if inner.to_string() == *text => *value = inner,
-        _ => {}
+    let Ok(inner) = serde_json::from_str::<Value>(text) else {
+        return;
+    };
+    let written = inner.to_string();
+    if written == *text {
+        *value = inner;
     }
 }
 
