@@ -198,12 +198,7 @@ fn long_and_hostile_texts_are_scored_or_refused() {
     }
     // The engine gives up on texts that nobody answers with.
     let text = ". ".repeat(1 << 18);
-    for error in [
-        squad.normalize(&text).unwrap_err(),
-        cmrc.segments(&text).unwrap_err(),
-    ] {
-        let message = error.to_string();
-        assert!(message.starts_with("an answer of "), "{message}");
-        assert!(message.contains("too long or too odd"), "{message}");
-    }
+    let message = squad.normalize(&text).unwrap_err().to_string();
+    assert!(message.starts_with("an answer of "), "{message}");
+    assert!(message.contains("too long or too odd"), "{message}");
 }
