@@ -11,6 +11,9 @@ use tasks::Task;
 
 const LOW: f32 = -10.0;
 
+/// Pieces of a window and their scores.
+type Given<'a> = &'a [(usize, f32)];
+
 /// A question about a context of one-letter words.
 fn record(context: &str) -> Question {
     Question {
@@ -40,7 +43,7 @@ fn window(from: u32, to: u32) -> Window {
 }
 
 /// Scores of a window: those of context pieces that are given, low ones elsewhere.
-fn scores(window: &Window, starts: &[(usize, f32)], ends: &[(usize, f32)]) -> Array2<f32> {
+fn scores(window: &Window, starts: Given<'_>, ends: Given<'_>) -> Array2<f32> {
     let mut scores = Array2::from_elem((window.encoded.ids.len(), 2), LOW);
     for (column, given) in [starts, ends].into_iter().enumerate() {
         for (piece, score) in given {
@@ -82,7 +85,7 @@ fn an_end_is_not_before_its_start_nor_too_far() {
     let record = record("a b c d e f");
     let window = window(0, 6);
     let mut task = Reading::squad();
-    let best = |task: &Reading, starts: &[(usize, f32)], ends: &[(usize, f32)]| {
+    let best = |task: &Reading, starts: Given<'_>, ends: Given<'_>| {
         let scores = scores(&window, starts, ends);
         let prediction = task.predict(&record, &[(&window, &scores)]).unwrap();
         prediction.text().to_owned()
@@ -120,9 +123,9 @@ fn the_question_and_special_tokens_are_no_answers() {
 fn an_answer_counts_where_its_window_shows_most_around_it() {
     let record = record("a b c d e f");
     let (first, second) = (window(0, 4), window(2, 6));
-    let best = |of_first: (&[(usize, f32)], &[(usize, f32)]), of_second| {
+    let best = |of_first: (Given<'_>, Given<'_>), of_second| {
         let of_first = scores(&first, of_first.0, of_first.1);
-        let (starts, ends): (&[(usize, f32)], &[(usize, f32)]) = of_second;
+        let (starts, ends): (Given<'_>, Given<'_>) = of_second;
         let of_second = scores(&second, starts, ends);
         let parts = [(&first, &of_first), (&second, &of_second)];
         Reading::squad().predict(&record, &parts).unwrap()
