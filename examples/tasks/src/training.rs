@@ -205,11 +205,16 @@ impl<T: Task> Training<'_, T> {
         if let (Kept::Best, Some(best)) = (recipe.keep, &summary.best_path) {
             load_file(&model.variables, best, &LoadOptions::new())?;
         }
-        let metrics = evaluate(&self.bench, &model.network, device, &self.dev)?;
+        let curve = curve.into_inner();
+        let last = curve.last().filter(|(step, _)| *step == summary.global_steps);
+        let metrics = match (recipe.keep, last) {
+            (Kept::Last, Some((_, metrics))) => metrics.clone(),
+            _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
+        };
         let steps = summary.global_steps - summary.resumed_from.unwrap_or(0);
         let outcome = Outcome {
             metrics,
-            curve: curve.into_inner(),
+            curve,
             parameters: model.parameters(),
             steps: summary.global_steps,
             seconds,

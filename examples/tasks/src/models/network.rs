@@ -17,7 +17,7 @@ use crate::{disk, Error, Result};
 #[non_exhaustive]
 pub enum Network<H> {
     /// BERT and those that share its layers.
-    Bert(Bert<H>),
+    Bert(Box<Bert<H>>),
     /// A bidirectional GRU.
     BiGru(BiGru<H>),
 }
@@ -69,7 +69,7 @@ impl<H: Head> Model<H> {
             );
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
@@ -107,7 +107,7 @@ impl<H: Head> Model<H> {
             );
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
@@ -165,7 +165,7 @@ impl<H: Head> Model<H> {
             return Err(Error::invalid(reason));
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
