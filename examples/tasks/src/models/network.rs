@@ -17,7 +17,7 @@ use crate::{disk, Error, Result};
 #[non_exhaustive]
 pub enum Network<H> {
     /// BERT and those that share its layers.
-    Bert(Bert<H>),
+    Bert(Box<Bert<H>>),
     /// A bidirectional GRU.
     BiGru(BiGru<H>),
 }
@@ -60,7 +60,7 @@ impl<H: Head> Model<H> {
             log::info!("{}: new are {}", folder.display(), report.missing.join(", "));
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
@@ -90,7 +90,7 @@ impl<H: Head> Model<H> {
             log::warn!("{}: its labels are {other:?}, the task's {labels:?}", folder.display());
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
@@ -132,7 +132,7 @@ impl<H: Head> Model<H> {
             return Err(Error::invalid(reason));
         }
         Ok(Model {
-            network: Network::Bert(bert),
+            network: Network::Bert(Box::new(bert)),
             variables,
         })
     }
@@ -168,9 +168,9 @@ impl<H: Head> Model<H> {
     #[must_use]
     pub fn showing(mut self, hidden: impl Into<LayerSelection>, attention: impl Into<LayerSelection>) -> Self {
         self.network = match self.network {
-            Network::Bert(bert) => Network::Bert(
+            Network::Bert(bert) => Network::Bert(Box::new(
                 bert.output_hidden_states(hidden).output_attentions(attention),
-            ),
+            )),
             other => other,
         };
         self
@@ -200,10 +200,10 @@ impl<H: Head> Model<H> {
         }
     }
 
-    /// How many positions it has; a GRU has no end of them.
+    /// How many pieces it takes at most; a GRU takes any number.
     pub fn longest(&self) -> Option<i64> {
         match &self.network {
-            Network::Bert(bert) => Some(bert.config().max_position_embeddings),
+            Network::Bert(bert) => Some(bert.config().max_length()),
             Network::BiGru(_) => None,
         }
     }
