@@ -4,8 +4,8 @@
 
 use std::process::ExitCode;
 
-use tasks::commands::Example;
 use tasks::classification::Classification;
+use tasks::commands::Example;
 
 fn main() -> ExitCode {
     let example = Example {

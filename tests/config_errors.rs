@@ -38,6 +38,58 @@ fn second_match(from: &str, to: &str) -> String {
 }
 
 #[test]
+fn precisions_are_told_by_name() {
+    let names = "one of \"float32\", \"bf16\", \"fp16\"";
+    for key in ["precision", "teacher_precision"] {
+        assert_eq!(
+            training(&format!("{{\"{key}\": 16}}")),
+            format!(
+                "JSON text: {key}: invalid type: integer `16`, expected {names} at line 1 column {}",
+                key.len() + 7
+            )
+        );
+        let message = training(&format!("{{\"{key}\": {{\"bf16\": null}}}}"));
+        assert!(message.contains(names), "{message}");
+        let message = training(&format!("{{\"{key}\": \"BF16\"}}"));
+        assert!(
+            message.contains("unknown variant `BF16`, expected one of `float32`, `bf16`, `fp16`"),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn fp16_beside_a_precision_is_a_contradiction() {
+    let message = "JSON text: fp16: is true, and `precision` is `float32`; give one of them";
+    assert_eq!(
+        training(r#"{"fp16": true, "precision": "float32"}"#),
+        message
+    );
+    // The other two are read, and refused when they are checked.
+    let read = |text: &str| TrainingConfig::from_json_str(text).unwrap();
+    let both = read(r#"{"precision": "bf16", "fp16": true, "device": "cpu"}"#);
+    assert_eq!(refused(both.validate()).0, "fp16");
+    for fits in [
+        r#"{"fp16": true}"#,
+        r#"{"fp16": false, "precision": "float32"}"#,
+        r#"{"fp16": false, "precision": "bf16"}"#,
+        // What `O0` means.
+        r#"{"fp16": true, "fp16_opt_level": "O0", "precision": "float32"}"#,
+    ] {
+        read(fits);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("train.json");
+    std::fs::write(&path, r#"{"fp16": true, "precision": "float32"}"#).unwrap();
+    let error = TrainingConfig::from_json_file(&path).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.starts_with(&path.display().to_string()) && text.contains("give one of them"),
+        "{text}"
+    );
+}
+
+#[test]
 fn unknown_keys_are_named_with_their_place() {
     assert_eq!(
         training(r#"{"ckpt_frequancy": 2}"#),

@@ -1,5 +1,5 @@
 //! The examples that need no files, with settings that are too small to learn much: they end
-//! well and print what they promise. `text_classification` has tests of its own.
+//! well and print what they promise. Those on real tasks have tests of their own.
 
 mod common;
 
@@ -39,7 +39,6 @@ fn assert_percentages(name: &str, numbers: &[f64]) {
 fn each_explains_its_options() {
     for (example, option) in [
         ("random_tokens", "--bert-base"),
-        ("text_classification", "--data-dir"),
         ("multi_teacher", "--examples"),
         ("multi_task", "--tau"),
         ("emd", "--reestimate"),

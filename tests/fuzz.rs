@@ -9,6 +9,8 @@
 //! FUZZ_INPUTS=1000000 ./cargow test --release --test fuzz -- --nocapture --test-threads 1
 //! ```
 
+#[path = "fuzz_cases/checkpoint.rs"]
+mod checkpoint;
 #[path = "fuzz_cases/corpus.rs"]
 mod corpus;
 #[path = "fuzz_cases/mutate.rs"]
@@ -26,6 +28,7 @@ use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::{load_file, read, read_metadata, save, LoadOptions, Names, Transfer};
 use textbrewer::{DistillationConfig, Error, Presets, Result, TrainingConfig};
 
+use checkpoint::Checkpoint;
 use mutate::Mutator;
 
 fn number(name: &str, default: u64) -> u64 {
@@ -247,4 +250,12 @@ fn folders() {
         let variables = VarStore::new(Device::Cpu);
         BertForSequenceClassification::from_pretrained(&variables, folder.path()).map(|_| ())
     });
+}
+
+#[test]
+fn checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = Checkpoint::new(folder.path());
+    let mutate = |mutator: &mut Mutator| checkpoint.mutate(mutator);
+    fuzz("checkpoint", 200, mutate, |input| checkpoint.resume(input));
 }

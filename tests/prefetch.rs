@@ -242,6 +242,58 @@ fn any_depth_and_boxed_loaders_will_do() {
     assert_eq!(next(&mut loader), 1001);
 }
 
+/// Tells which epochs were begun and how many batches were passed over.
+struct Told {
+    inner: Counter,
+    calls: Sender<(&'static str, u64)>,
+}
+
+impl DataLoader for Told {
+    type Batch = u64;
+
+    fn num_batches(&self) -> Option<usize> {
+        None
+    }
+
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.calls.send(("epoch", epoch)).map_err(Error::other)?;
+        self.inner.start_epoch(epoch)
+    }
+
+    fn next_batch(&mut self) -> Result<Option<u64>> {
+        self.inner.next_batch()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.calls.send(("skip", batches)).map_err(Error::other)?;
+        self.inner.skip(batches)
+    }
+}
+
+/// As a run does that is resumed.
+#[test]
+fn a_prefetch_of_a_prefetch_begins_no_other_epoch_than_the_one_asked_for() {
+    for skipped in [0, 5] {
+        let (calls, told) = channel();
+        let inner = Counter::new();
+        let mut loader = Told { inner, calls }.prefetch(2).prefetch(3);
+        loader.start_epoch(7).unwrap();
+        assert_eq!(loader.skip(skipped).unwrap(), skipped);
+        assert_eq!(next(&mut loader), 7000 + skipped);
+        assert_eq!(loader.skip(2).unwrap(), 2);
+        assert_eq!(next(&mut loader), 7003 + skipped);
+        drop(loader);
+        let told: Vec<_> = told.iter().collect();
+        let epoch = ("epoch", 7);
+        let expected = match skipped {
+            // It is begun once, and what is made ahead is not thrown away.
+            0 => vec![epoch, ("skip", 0)],
+            _ => vec![epoch, ("skip", 0), epoch, ("skip", 0), epoch, ("skip", 5)],
+        };
+        assert_eq!(told, expected);
+    }
+}
+
 #[test]
 fn the_numbers_of_kept_batches_come_along() {
     let loader = || {

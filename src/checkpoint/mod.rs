@@ -39,5 +39,4 @@ pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
 pub(crate) use progress::{Progress, Stopped};
-pub(crate) use read::Loaded;
 pub(crate) use store::{step_of, Content, Newest, SavedStudent, Store};

@@ -13,8 +13,9 @@ use super::manifest::{
 use super::progress::Progress;
 use crate::{weights, Error, Result};
 
-/// The most that is read of a text; a model of a hundred thousand variables has less.
-const TEXT_LIMIT: u64 = 64 << 20;
+/// The most that is written or read of a text, as for a configuration: that of a large BERT
+/// has 200 KB, and the list of a hundred thousand checkpoints 10 MB.
+pub(super) const TEXT_LIMIT: u64 = 16 << 20;
 
 /// Everything in a state folder.
 #[derive(Debug)]

@@ -14,7 +14,8 @@ use super::manifest::{
     damaged, Manifest, DISTILLER, FORMAT, MANIFEST, OPTIMIZER, PROGRESS, RANDOM, STUDENT,
 };
 use super::progress::Progress;
-use super::read::{self, Loaded};
+use super::read::{self, Loaded, TEXT_LIMIT};
+use crate::error::shortened;
 use crate::{weights, Error, Result};
 
 /// The folder of the states, inside that of the students.
@@ -270,6 +271,16 @@ impl Store {
 
     fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<Written> {
         let text = serde_json::to_vec_pretty(value).map_err(Error::other)?;
+        if text.len() as u64 > TEXT_LIMIT {
+            // Written it could not be read again.
+            let reason = format!(
+                "would have {} bytes, more than the {TEXT_LIMIT} that are read; give fewer \
+                 checkpoints (`ckpt_frequency`, `ckpt_steps`) or leave out the state \
+                 (`save_state(false)`)",
+                text.len()
+            );
+            return Err(Error::other(format!("{}: {reason}", path.display())));
+        }
         self.disk.write(path, |file| {
             file.write_all(&text)
                 .map_err(|error| Error::io(path, error))
@@ -406,10 +417,42 @@ impl Store {
                 }
             }
         }
-        match damaged.into_iter().next() {
-            Some(error) => Err(error),
-            None => Ok(None),
+        let mut all: Vec<_> = damaged_steps.into_iter().zip(damaged).collect();
+        all.sort_by_key(|(step, _)| std::cmp::Reverse(*step));
+        match all.len() {
+            0 | 1 => all.pop().map_or(Ok(None), |(_, error)| Err(error)),
+            _ => Err(self.all_damaged(&all)),
         }
+    }
+
+    /// What is wrong with each, those of the largest steps first, and of many with the last.
+    fn all_damaged(&self, all: &[(u64, Error)]) -> Error {
+        const FIRST: usize = 4;
+        let states = self.states();
+        let told = |error: &Error| {
+            let text = match error {
+                Error::Checkpoint { path, reason } => {
+                    let path = path.strip_prefix(&states).unwrap_or(path);
+                    format!("{}: {reason}", path.display())
+                }
+                other => other.to_string(),
+            };
+            shortened(text.lines().next().unwrap_or_default(), 300).into_owned()
+        };
+        let first = all.iter().take(FIRST).map(|(_, error)| told(error));
+        let mut reasons: Vec<String> = first.collect();
+        if let [.., (_, last)] = all.get(FIRST..).unwrap_or_default() {
+            if all.len() > FIRST + 1 {
+                reasons.push(format!("{} more", all.len() - FIRST - 1));
+            }
+            reasons.push(told(last));
+        }
+        let reason = format!(
+            "all {} checkpoints are damaged: {}",
+            all.len(),
+            reasons.join("; ")
+        );
+        damaged(&states, reason)
     }
 }
 

@@ -330,10 +330,69 @@ fn when_all_are_damaged_that_is_an_error() {
         std::fs::remove_file(folder.path().join(format!("state/gs{step}/progress.json"))).unwrap();
     }
     let text = error_of(store.newest());
+    let all = "state: all 2 checkpoints are damaged: gs2/progress.json: is missing; \
+               gs1/progress.json: is missing. Resume from another checkpoint";
+    assert!(text.contains(all), "{text}");
+    std::fs::remove_dir_all(folder.path().join("state/gs1")).unwrap();
+    let text = error_of(store.newest());
     assert!(
-        text.contains("state/gs2/progress.json: is missing"),
+        text.contains("state/gs2/progress.json: is missing. Resume"),
         "{text}"
     );
+}
+
+#[test]
+fn of_many_that_are_damaged_some_are_named_and_all_are_counted() {
+    let (folder, store) = saved(&[1]);
+    let state = folder.path().join("state");
+    for step in 2..=50 {
+        // In many ways, and as long as a message may be.
+        let path = state.join(format!("gs{step}"));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::write(path.join(MANIFEST), "{\"\u{1b}[2J".repeat(step * 100)).unwrap();
+    }
+    std::fs::write(state.join("gs1").join(PROGRESS), "{").unwrap();
+    let text = error_of(store.newest());
+    assert!(
+        text.contains("all 50 checkpoints are damaged: gs50/"),
+        "{text}"
+    );
+    assert!(text.contains("; gs47/manifest.json: "), "{text}");
+    assert!(
+        text.contains("; 45 more; gs1/progress.json: has 1 bytes"),
+        "{text}"
+    );
+    assert!(
+        !text.contains("gs46") && !text.contains(char::is_control),
+        "{text}"
+    );
+    assert!(text.len() < 3000);
+}
+
+#[test]
+fn a_text_that_could_not_be_read_again_is_neither_written_nor_read() {
+    let (folder, mut store) = saved(&[1]);
+    let student = store.save_student(2, &weights_of(2)).unwrap();
+    let mut description = Description::default();
+    let long = "x".repeat(TEXT_LIMIT as usize);
+    description.distiller.insert("long".to_owned(), long);
+    let (progress, nothing) = (progress_of(2), BTreeMap::new());
+    let content = Content {
+        description: &description,
+        progress: &progress,
+        optimizer: &nothing,
+        distiller: &nothing,
+        random: &nothing,
+    };
+    let text = error_of(store.save_state(&student, &content));
+    assert!(text.contains("manifest.json: would have 1677"), "{text}");
+    assert!(text.contains("save_state(false)"), "{text}");
+    assert_eq!(names(&folder.path().join("state")), ["gs1"]);
+    // From a stranger: nothing of it is read.
+    let manifest = std::fs::File::create(folder.path().join("state/gs1/manifest.json")).unwrap();
+    manifest.set_len(TEXT_LIMIT + 1).unwrap();
+    let text = error_of(store.newest());
+    assert!(text.contains("has 16777217 bytes, more than"), "{text}");
 }
 
 /// Changes the manifest of gs2 as text; what loading it says.
@@ -422,7 +481,7 @@ fn absurd_sizes_are_refused_before_memory_is_asked_for() {
     let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(1 << 40).unwrap();
     let text = error_of(store.load(2));
-    assert!(text.contains("more than the 67108864"), "{text}");
+    assert!(text.contains("more than the 16777216"), "{text}");
 }
 
 /// Writes a progress file and makes the manifest fit it, as a stranger can.

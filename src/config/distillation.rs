@@ -124,6 +124,16 @@ impl DistillationConfig {
         json::to_string(self)
     }
 
+    /// The keys that are not written when they have their defaults, with those.
+    pub(crate) fn left_out() -> serde_json::Value {
+        let config = Self::default();
+        serde_json::json!({
+            "cache_features": config.cache_features,
+            "cache_dtype": config.cache_dtype,
+            "cache_limit_mb": config.cache_limit_mb,
+        })
+    }
+
     /// Sets [`temperature`](Self#structfield.temperature).
     #[must_use]
     pub fn temperature(mut self, temperature: f64) -> Self {

@@ -15,10 +15,18 @@ use serde_path_to_error::Track;
 use crate::error::shown;
 use crate::Error;
 
+/// Where the error is, in a text that is from no file.
+pub(super) const TEXT: &str = "JSON text";
+
 /// No configuration is larger, and a stranger's file may be endless.
 const LARGEST: u64 = 16 << 20;
 
 pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
+    from_text(&text_of(path)?, &path.display().to_string())
+}
+
+/// The text of a configuration's file.
+pub(super) fn text_of(path: &Path) -> crate::Result<String> {
     let failed = |source| Error::io(path, source);
     let mut text = String::new();
     let file = open_regular(path).map_err(failed)?;
@@ -27,7 +35,7 @@ pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
         let reason = format!("is larger than {LARGEST} bytes, so it is no configuration");
         return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
     }
-    from_text(&text, &path.display().to_string())
+    Ok(text)
 }
 
 /// Opens an ordinary file. A pipe would wait for a writer for ever, and a device never ends.
@@ -44,7 +52,7 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
-    from_text(text, "JSON text")
+    from_text(text, TEXT)
 }
 
 pub(super) fn to_string<T: Serialize>(value: &T) -> crate::Result<String> {
@@ -84,7 +92,7 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
+pub(super) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = Track::new();
     let read = object(serde_path_to_error::Deserializer::new(

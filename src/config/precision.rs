@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::{de, Deserialize, Deserializer, Serialize};
 use tch::Kind;
 
 /// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON.
@@ -17,7 +17,7 @@ use tch::Kind;
 /// assert_eq!(precision.to_string(), "bf16");
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Precision {
@@ -47,5 +47,32 @@ impl fmt::Display for Precision {
             Precision::Bf16 => "bf16",
             Precision::Fp16 => "fp16",
         })
+    }
+}
+
+/// serde_json takes a number in place of a derived enum's name for broken JSON; here it is told
+/// which names there are.
+impl<'de> Deserialize<'de> for Precision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Name;
+
+        impl de::Visitor<'_> for Name {
+            type Value = Precision;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one of \"float32\", \"bf16\", \"fp16\"")
+            }
+
+            fn visit_str<E: de::Error>(self, name: &str) -> Result<Precision, E> {
+                match name {
+                    "float32" => Ok(Precision::Float32),
+                    "bf16" => Ok(Precision::Bf16),
+                    "fp16" => Ok(Precision::Fp16),
+                    _ => Err(E::unknown_variant(name, &["float32", "bf16", "fp16"])),
+                }
+            }
+        }
+
+        deserializer.deserialize_str(Name)
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
@@ -49,7 +50,8 @@ pub struct TrainingConfig {
     pub device: Device,
     /// TextBrewer's way to ask for mixed precision: `fp16` with dynamic loss scaling on CUDA,
     /// `bf16` on the CPU. [`precision`](Self#structfield.precision) is the other way; only
-    /// one of both can be given. Default false.
+    /// one of both can be given, in JSON not even `"precision": "float32"` beside `true`.
+    /// Default false.
     pub fp16: bool,
     /// Apex's levels `O0` to `O3`, used only when `fp16` is true: `O0` is `float32`, the
     /// others mean the same here, weights in `float32` and computation in 16 bits. Default
@@ -127,10 +129,11 @@ impl TrainingConfig {
     /// in a configuration from a stranger.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, or
-    /// a key is unknown or of the wrong type.
+    /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, a key
+    /// is unknown or of the wrong type, or `fp16` contradicts a `precision` beside it.
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
-        json::from_file(path.as_ref())
+        let path = path.as_ref();
+        Self::from_text(&json::text_of(path)?, &path.display().to_string())
     }
 
     /// Reads TextBrewer's JSON.
@@ -138,7 +141,30 @@ impl TrainingConfig {
     /// # Errors
     /// [`Error::Json`], as for [`from_json_file`](Self::from_json_file).
     pub fn from_json_str(text: &str) -> Result<Self> {
-        json::from_str(text)
+        Self::from_text(text, json::TEXT)
+    }
+
+    /// In a text it can be told whether `precision` was given or has its default. Any other
+    /// value of it is refused beside `fp16` by [`validate`](Self::validate).
+    fn from_text(text: &str, place: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Given {
+            precision: Option<IgnoredAny>,
+        }
+        let config: Self = json::from_text(text, place)?;
+        let is_16_bits = config.fp16 && config.fp16_opt_level != "O0";
+        if is_16_bits && config.precision == Precision::Float32 {
+            let given: Given = json::from_text(text, place)?;
+            if given.precision.is_some() {
+                let reason = "fp16: is true, and `precision` is `float32`; give one of them";
+                return Err(Error::Json {
+                    place: place.to_owned(),
+                    reason: reason.to_owned(),
+                    source: serde_json::Error::custom(reason),
+                });
+            }
+        }
+        Ok(config)
     }
 
     /// Writes JSON that [`from_json_str`](Self::from_json_str) reads.
@@ -259,6 +285,18 @@ impl TrainingConfig {
     pub fn teacher_precision(mut self, precision: impl Into<Option<Precision>>) -> Self {
         self.teacher_precision = precision.into();
         self
+    }
+
+    /// The keys that are not written when they have their defaults, with those.
+    pub(crate) fn left_out() -> serde_json::Value {
+        let config = Self::default();
+        serde_json::json!({
+            "clip_projections": config.clip_projections,
+            "step_on_remainder": config.step_on_remainder,
+            "log_interval": config.log_interval,
+            "precision": config.precision,
+            "teacher_precision": config.teacher_precision,
+        })
     }
 
     /// In what the model of one side computes, `fp16` taken into account.

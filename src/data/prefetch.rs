@@ -133,6 +133,9 @@ where
 
     /// At the start of an epoch the loader itself passes over the batches, before any is made.
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        if batches == 0 {
+            return Ok(0);
+        }
         if let Some(epoch) = self.untouched.take() {
             return self.begin(epoch, batches);
         }

@@ -364,7 +364,9 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
 
     fn description(&self) -> BTreeMap<String, String> {
         let mut description = self.shared.description();
-        description.insert("emd_config".to_owned(), format!("{:?}", self.emd_config));
+        let config = serde_json::to_string(&self.emd_config);
+        let config = config.unwrap_or_else(|_| format!("{:?}", self.emd_config));
+        description.insert("emd_config".to_owned(), config);
         description
     }
 

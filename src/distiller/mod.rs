@@ -133,7 +133,8 @@ pub trait Distiller {
         Ok(group_state(&self.extra_groups()))
     }
 
-    /// Puts back a copy of what [`state`](Self::state) gave.
+    /// Puts back a copy of what [`state`](Self::state) gave. A run that is resumed calls it
+    /// before it touches optimizer and student: when it fails, they are as they were.
     ///
     /// # Errors
     /// When a name, shape or kind does not fit; then nothing is changed.

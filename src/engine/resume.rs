@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{json, Value};
 
+use super::plan::Plan;
 use super::survival::Begin;
 use crate::checkpoint::{Description, GroupDescription, Newest, Store, TensorDescription};
 use crate::optim::Optimizer;
@@ -111,10 +112,33 @@ pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newe
     Ok(Some(newest))
 }
 
+/// That the run can be where the checkpoint says that it was. The description, which is compared
+/// before, says whether the loss is scaled; a progress that says otherwise was changed.
+fn check_progress(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
+    let progress = &newest.loaded.progress;
+    let reason = if !plan.has_position(progress) {
+        format!(
+            "`progress.json` has a position that such a run is never at: batch {} of epoch {}, \
+             {} batches and {} steps in all; resume from another folder",
+            progress.batch, progress.epoch, progress.forward_step, progress.global_step
+        )
+    } else if progress.scaling.is_some() != is_scaled {
+        let state = if is_scaled { "no" } else { "a" };
+        format!(
+            "is damaged: it has {state} state of loss scaling, and its description says otherwise"
+        )
+    } else {
+        return Ok(());
+    };
+    let path = newest.loaded.path.clone();
+    Err(Error::Checkpoint { path, reason })
+}
+
 /// Puts the tensors of a checkpoint where they were, once the run was found to be the same.
 pub(super) fn load<D: Distiller + ?Sized>(
     newest: &Newest,
     now: &Description,
+    plan: &Plan,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
 ) -> Result<()> {
@@ -126,15 +150,23 @@ pub(super) fn load<D: Distiller + ?Sized>(
             differences,
         });
     }
+    let is_scaled = now
+        .run
+        .get("loss_scaling")
+        .is_some_and(|rule| !rule.is_null());
+    check_progress(newest, plan, is_scaled)?;
     let origin = loaded.path.display().to_string();
+    // First what can be refused: a distiller of the user's own, or files that do not fit though
+    // their checksums are right. The student, found to fit, is changed last.
+    weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    distiller.load_state(&loaded.distiller)?;
+    optimizer.load_state(&loaded.optimizer)?;
     weights::load_into(
         distiller.variables(),
         &loaded.student,
         &origin,
         &LoadOptions::new(),
     )?;
-    distiller.load_state(&loaded.distiller)?;
-    optimizer.load_state(&loaded.optimizer)?;
     log::info!("resumed from {origin}");
     Ok(())
 }

@@ -298,7 +298,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         let description = about.describe(self.distiller, optimizer.as_ref(), schedule)?;
         let newest = resume::find(&self.survival.begin, self.distiller.config())?;
         if let Some(newest) = &newest {
-            resume::load(newest, &description, self.distiller, &mut optimizer)?;
+            resume::load(newest, &description, &plan, self.distiller, &mut optimizer)?;
         }
         let random = Random::new(self.distiller.config().device)?;
         let on_non_finite = self.survival.on_non_finite;

@@ -12,7 +12,7 @@ use super::random::Random;
 use super::saving::Saving;
 use super::survival::Stop;
 use super::{OnNonFinite, TrainSummary, Verdict};
-use crate::checkpoint::{Loaded, Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
+use crate::checkpoint::{Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
 use crate::distiller::TeacherCache;
 use crate::error::Context;
 use crate::logging::{LogSink, Progress};
@@ -90,20 +90,13 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             return self.run_epochs(feed);
         };
         let progress = &newest.loaded.progress;
-        if !self.plan.has_position(progress) {
-            let reason = format!(
-                "`progress.json` has a position that such a run is never at: batch {} of epoch \
-                 {}, {} batches and {} steps in all; resume from another folder",
-                progress.batch, progress.epoch, progress.forward_step, progress.global_step
-            );
-            let path = newest.loaded.path.clone();
-            return Err(Error::Checkpoint { path, reason });
-        }
         self.saving.resume(&newest)?;
         self.pending.resume(progress);
         self.forward_step = progress.forward_step;
         self.has_gradients = true;
-        self.resume_scaling(&newest.loaded)?;
+        if let (Some(scaling), Some(state)) = (&mut self.scaling, progress.scaling) {
+            scaling.load_state(state)?;
+        }
         let summary = &mut self.summary;
         summary.global_steps = progress.global_step;
         summary.epochs = progress.epoch;
@@ -124,25 +117,6 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.run_epochs(feed)
     }
 
-    /// The description of the run, which is compared before anything is loaded, says whether
-    /// the loss is scaled; a file that says otherwise here was changed.
-    fn resume_scaling(&mut self, loaded: &Loaded) -> Result<()> {
-        match (&mut self.scaling, loaded.progress.scaling) {
-            (Some(scaling), Some(state)) => scaling.load_state(state),
-            (None, None) => Ok(()),
-            (scaling, _) => {
-                let state = if scaling.is_some() { "no" } else { "a" };
-                Err(Error::Checkpoint {
-                    path: loaded.path.clone(),
-                    reason: format!(
-                        "is damaged: it has {state} state of loss scaling, and its description \
-                         says otherwise"
-                    ),
-                })
-            }
-        }
-    }
-
     /// Runs what is left of the epoch of a checkpoint.
     fn finish_epoch(
         &mut self,
@@ -154,10 +128,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let at = |batch: u64| move |error| data_error(epoch, batch, error);
         self.random.load(random);
         if epoch > 0 {
-            // Loaders that keep their batches, somewhere inside, collect them in the first
-            // epoch, and may have drawn random numbers then.
+            // Loaders that keep their batches, somewhere inside, collect them when they are
+            // begun for the first time, and may have drawn random numbers then. The epoch is
+            // the one that is gone on with: data of the first may be there no more.
             self.random.return_to_run()?;
-            feed.start_epoch(1).map_err(at(0))?;
+            feed.start_epoch(progress.epoch).map_err(at(0))?;
         }
         self.random.return_to_epoch()?;
         feed.start_epoch(progress.epoch).map_err(at(0))?;

@@ -258,8 +258,8 @@ pub enum Error {
 
     /// A file or folder of a checkpoint is missing, damaged, or not what it should be.
     #[error(
-        "{}: {reason}. Resume from another checkpoint (remove this one), or start anew",
-        path.display()
+        "{}: {}. Resume from another checkpoint (remove this one), or start anew",
+        path.display(), shortened(reason, 2000)
     )]
     #[non_exhaustive]
     Checkpoint {
@@ -271,9 +271,9 @@ pub enum Error {
 
     /// A checkpoint was written by a later version of this crate.
     #[error(
-        "{}: has format {found}, written by version {written_by} of this crate; this one reads \
+        "{}: has format {found}, written by version {} of this crate; this one reads \
          format {known} and earlier. Use that version, or another folder",
-        path.display()
+        path.display(), shown(written_by)
     )]
     #[non_exhaustive]
     CheckpointVersion {
@@ -290,13 +290,13 @@ pub enum Error {
     /// The run that is to go on is not the one that wrote the checkpoint. Nothing was changed.
     #[error(
         "{}: cannot be resumed by this run; nothing was loaded. {} difference(s):\n  {}",
-        path.display(), differences.len(), differences.join("\n  ")
+        path.display(), differences.len(), shown::lines(differences)
     )]
     #[non_exhaustive]
     ResumeMismatch {
         /// The state folder.
         path: PathBuf,
-        /// Everything that differs, with both values.
+        /// Everything that differs, with both values; the message shows the first 40.
         differences: Vec<String>,
     },
 

@@ -185,16 +185,34 @@ pub fn load_into(
     origin: &str,
     options: &LoadOptions,
 ) -> Result<LoadReport> {
+    let described = describe(tensors)?;
+    load(variables, &described, origin, options, |name| {
+        let tensor = tensors.get(name).map(Tensor::shallow_clone);
+        tensor.ok_or_else(|| Error::other(format!("no tensor `{}`", shown(name))))
+    })
+}
+
+/// Whether [`load_into`] would load all of them; nothing is changed.
+///
+/// # Errors
+/// Those of [`load_into`].
+pub(crate) fn check_fit(
+    variables: &VarStore,
+    tensors: &BTreeMap<String, Tensor>,
+    origin: &str,
+) -> Result<()> {
+    let state = state_dict(variables);
+    let described = describe(tensors)?;
+    Pairing::new(&state, &described, None).check(&LoadOptions::new(), origin)
+}
+
+fn describe(tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Described>> {
     let described = tensors.iter().map(|(name, tensor)| {
         let kind = tensor.f_kind().context(|| format!("`{}`", shown(name)))?;
         let size = tensor.size();
         Ok((name.clone(), Described { size, kind }))
     });
-    let described = described.collect::<Result<_>>()?;
-    load(variables, &described, origin, options, |name| {
-        let tensor = tensors.get(name).map(Tensor::shallow_clone);
-        tensor.ok_or_else(|| Error::other(format!("no tensor `{}`", shown(name))))
-    })
+    described.collect()
 }
 
 /// `tensor_named` gives the tensors that were `described`.
@@ -207,13 +225,7 @@ fn load(
 ) -> Result<LoadReport> {
     let state = state_dict(variables);
     let pairing = Pairing::new(&state, described, options.base_prefix.as_deref());
-    let differences = pairing.differences(options)?;
-    if !differences.is_empty() {
-        return Err(Error::WeightsMismatch {
-            origin: origin.to_owned(),
-            differences,
-        });
-    }
+    pairing.check(options, origin)?;
     // All are read before any is written: a file that fails half way changes nothing.
     let tensors = pairing.pairs.iter().map(|pair| tensor_named(pair.source));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
@@ -292,6 +304,17 @@ impl<'a> Pairing<'a> {
             missing: free.into_keys().collect(),
             unexpected: left.into_iter().collect(),
         }
+    }
+
+    fn check(&self, options: &LoadOptions, origin: &str) -> Result<()> {
+        let differences = self.differences(options)?;
+        if differences.is_empty() {
+            return Ok(());
+        }
+        Err(Error::WeightsMismatch {
+            origin: origin.to_owned(),
+            differences,
+        })
     }
 
     fn differences(&self, options: &LoadOptions) -> Result<Vec<String>> {

@@ -19,7 +19,7 @@ mod write;
 
 pub(crate) use atomic::write_atomically;
 pub(crate) use file::WeightsFile;
-pub(crate) use load::load_opened;
+pub(crate) use load::{check_fit, load_opened};
 pub use load::{load_file, load_into, LoadOptions, LoadReport};
 pub use names::Names;
 pub use read::{read, read_metadata};

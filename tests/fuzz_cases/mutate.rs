@@ -197,6 +197,9 @@ impl Mutator {
             return;
         };
         let names: Vec<String> = fields.keys().cloned().collect();
+        if names.is_empty() {
+            return;
+        }
         let name = self.one(&names).clone();
         if let Some(value) = fields.remove(&name) {
             fields.insert(self.text(), value);

@@ -1,10 +1,14 @@
 //! What cannot be resumed is refused with everything that differs, and nothing is changed.
-
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use textbrewer::optim::LossScaling;
+use tch::nn::VarStore;
+use tch::Tensor;
+use textbrewer::optim::{LossScaling, Optimizer};
 use textbrewer::{
-    weights, AdamW, BasicTrainer, Distiller, Error, FnLoader, Result, TrainSummary, TrainingConfig,
+    weights, AdamW, BasicTrainer, Distiller, Error, FnLoader, LossReport, Model, Result, StepInfo,
+    TrainSummary, TrainingConfig,
 };
 
 use crate::alone;
@@ -132,7 +136,7 @@ fn a_distillation_that_is_configured_otherwise_is_another() {
     run(4.0, false).unwrap();
     let text = run(8.0, true).unwrap_err().to_string();
     assert!(
-        text.contains("distiller.temperature: \"4.0\" in the checkpoint, \"8.0\" now"),
+        text.contains("distiller.temperature: 4.0 in the checkpoint, 8.0 now"),
         "{text}"
     );
     assert!(text.contains("run.schedule: [1.0,0.5"), "{text}");
@@ -192,6 +196,136 @@ fn a_loss_that_is_scaled_otherwise_is_another() {
     train(folder.path(), &Net::new(1, 4, 0.2), scaling(), false).unwrap();
     let begun_elsewhere = Some(LossScaling::new().initial_scale(8.0));
     train(folder.path(), &Net::new(1, 4, 0.2), begun_elsewhere, true).unwrap();
+}
+
+/// Cannot put its state back when it is told so.
+struct Forgetful<'a> {
+    student: &'a Net,
+    config: TrainingConfig,
+    fails: bool,
+}
+
+impl Distiller for Forgetful<'_> {
+    type Batch = Tensor;
+    type Student = Net;
+
+    fn train_on_batch(&mut self, batch: &Tensor, _: &StepInfo) -> Result<LossReport> {
+        let logits = self.student.forward(batch, true)?.logits;
+        let mut report = LossReport::new();
+        report.add("size", logits.square().mean(tch::Kind::Float), 1.0);
+        Ok(report)
+    }
+    fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+    fn student(&self) -> &Net {
+        self.student
+    }
+    fn variables(&self) -> &VarStore {
+        &self.student.variables
+    }
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        match self.fails {
+            true => Err(Error::other("no room for what it knew")),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn a_distiller_that_fails_to_load_leaves_optimizer_and_student_alone() {
+    let _alone = alone();
+    let folder = crate::common::tiny::folder();
+    train(folder.path(), &Net::new(1, 4, 0.2), |c| c, 0.1, 2, false).unwrap();
+    let run = |student: &Net, optimizer: &mut AdamW, fails: bool| {
+        let config = config(folder.path());
+        let mut distiller = Forgetful {
+            student,
+            config,
+            fails,
+        };
+        let mut loader = loader(2);
+        let run = distiller.train(&mut loader).epochs(2).optimizer(optimizer);
+        run.resume(folder.path()).run()
+    };
+    let (student, mut optimizer) = (Net::new(1, 4, 0.9), AdamW::new(0.1));
+    let before = numbers(&student.variables);
+    let line = first_line(run(&student, &mut optimizer, true));
+    assert!(line.contains("no room for what it knew"), "{line}");
+    assert_eq!(numbers(&student.variables), before);
+    assert!(optimizer.state().unwrap().is_empty());
+    // The checkpoint fits all the same.
+    let (student, mut optimizer) = (Net::new(1, 4, 0.9), AdamW::new(0.1));
+    run(&student, &mut optimizer, false).unwrap();
+    assert_ne!(numbers(&student.variables), before);
+    assert!(!optimizer.state().unwrap().is_empty());
+}
+
+/// Its checksum is right, so that only what it says can betray it.
+#[test]
+fn a_position_that_cannot_be_is_refused_before_anything_is_loaded() {
+    let _alone = alone();
+    for (from, to, expected) in [
+        (
+            "\"batch\": 3",
+            "\"batch\": 2",
+            "a position that such a run is never at: batch 2 of epoch 2",
+        ),
+        (
+            "\"scaling\": null",
+            "\"scaling\": {\"scale\": 2.0, \"growth_tracker\": 0}",
+            "it has a state of loss scaling, and its description says otherwise",
+        ),
+    ] {
+        let folder = crate::common::tiny::folder();
+        train(folder.path(), &Net::new(1, 4, 0.2), |c| c, 0.1, 3, false).unwrap();
+        let state = folder.path().join("state");
+        std::fs::remove_dir_all(state.join("gs3")).unwrap();
+        let path = |name: &str| state.join("gs6").join(name);
+        let text = std::fs::read_to_string(path("progress.json")).unwrap();
+        let forged = text.replacen(from, to, 1);
+        assert_ne!(forged, text);
+        std::fs::write(path("progress.json"), &forged).unwrap();
+        let manifest = std::fs::read(path("manifest.json")).unwrap();
+        let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let crc32 = crc32fast::hash(forged.as_bytes());
+        manifest["files"]["progress.json"] =
+            serde_json::json!({ "bytes": forged.len(), "crc32": crc32 });
+        std::fs::write(path("manifest.json"), manifest.to_string()).unwrap();
+
+        let student = Net::new(1, 4, 0.9);
+        let before = numbers(&student.variables);
+        let line = first_line(train(folder.path(), &student, |c| c, 0.1, 3, true));
+        assert!(line.contains(expected), "{line}");
+        assert_eq!(numbers(&student.variables), before);
+    }
+}
+
+#[test]
+fn only_the_epoch_that_is_gone_on_with_is_begun() {
+    let _alone = alone();
+    let folder = crate::common::tiny::folder();
+    let run = |steps: u64| {
+        let begun = RefCell::new(Vec::new());
+        let student = Net::new(1, 4, 0.2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()
+            .unwrap();
+        let mut loader = FnLoader::new(|epoch| {
+            begun.borrow_mut().push(epoch);
+            Ok(batches(3).into_iter().map(Ok))
+        });
+        let run = trainer.train(&mut loader).steps(steps);
+        run.optimizer(AdamW::new(0.1))
+            .resume_or_start()
+            .run()
+            .unwrap();
+        begun.into_inner()
+    };
+    assert_eq!(run(8), [1, 2, 3]);
+    assert_eq!(run(10), [3, 3, 4]);
 }
 
 #[test]

@@ -54,9 +54,14 @@ impl<'a, T: Task> Bench<'a, T> {
         }
         let settings = format!(
             "{:?} {} {} {}",
-            self.task, self.recipe.max_length, self.recipe.stride, records.len()
+            self.task,
+            self.recipe.max_length,
+            self.recipe.stride,
+            records.len()
         );
-        let cache = self.cache.map(|folder| Cache::new(folder, file, self.pieces, &settings));
+        let cache = self
+            .cache
+            .map(|folder| Cache::new(folder, file, self.pieces, &settings));
         let cache = cache.transpose()?;
         let features = features(self.task, &records, self.pieces, cache.as_ref())?;
         Ok(Data {
@@ -76,7 +81,10 @@ impl<'a, T: Task> Bench<'a, T> {
         more: &[Data<T>],
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
         let mut features = data.features.features.clone();
-        features.extend(more.iter().flat_map(|data| data.features.features.iter().cloned()));
+        features.extend(
+            more.iter()
+                .flat_map(|data| data.features.features.iter().cloned()),
+        );
         if let Some(feature) = features.first() {
             let truth = self.batch(&[feature])?;
             if truth.labels.is_none() && truth.start_positions.is_none() {
@@ -106,7 +114,10 @@ fn batch<T: Task>(
     pieces: &Pieces,
     features: &[&T::Feature],
 ) -> textbrewer::Result<BertInputs> {
-    let encoded: Vec<_> = features.iter().map(|feature| task.encoded(feature)).collect();
+    let encoded: Vec<_> = features
+        .iter()
+        .map(|feature| task.encoded(feature))
+        .collect();
     let length = encoded.iter().map(|encoded| encoded.ids.len()).max();
     let inputs = pieces.batch(&encoded)?;
     task.targets(features, length.unwrap_or_default(), inputs)

@@ -73,7 +73,10 @@ fn scores<T: Task>(
         .with_style(style())
         .with_message("evaluating");
     for indices in order.chunks(bench.recipe.batch_size) {
-        let batch: Vec<_> = indices.iter().filter_map(|index| features.get(*index)).collect();
+        let batch: Vec<_> = indices
+            .iter()
+            .filter_map(|index| features.get(*index))
+            .collect();
         let inputs = bench.batch(&batch)?.to_device(device)?;
         let scores = network.forward(&inputs, false)?.scores()?;
         let scores = scores.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
@@ -95,5 +98,6 @@ fn matrix(tensor: &Tensor, rows: usize) -> Result<Array2<f32>> {
     let first = tensor.f_narrow(0, 0, rows as i64)?.f_contiguous()?;
     let mut values = vec![0f32; rows * columns];
     first.f_copy_data(&mut values, rows * columns)?;
-    Array2::from_shape_vec((rows, columns), values).map_err(|error| Error::invalid(error.to_string()))
+    Array2::from_shape_vec((rows, columns), values)
+        .map_err(|error| Error::invalid(error.to_string()))
 }

@@ -65,10 +65,13 @@ impl Pieces {
         // What the file says about lengths was right for another use: here each batch has its
         // own length.
         tokenizer.with_padding(None);
-        let max_length = truncation.max_length;
+        let (max_length, stride) = (truncation.max_length, truncation.stride);
         tokenizer
             .with_truncation(Some(truncation))
-            .map_err(|error| Error::invalid(format!("max_length {max_length}: {error}")))?;
+            .map_err(|error| {
+                let what = format!("max_length {max_length} and stride {stride}");
+                Error::invalid(format!("{what} do not go together: {error}"))
+            })?;
         let padding = ["[PAD]", "<pad>"]
             .iter()
             .find_map(|token| tokenizer.token_to_id(token))

@@ -131,7 +131,9 @@ impl Recipe {
         let reader = &mut serde_json::Deserializer::from_str(text);
         let recipe: Self = serde_path_to_error::deserialize(reader)
             .map_err(|error| Error::file(name, error.to_string()))?;
-        recipe.validate().map_err(|error| Error::file(name, error.to_string()))?;
+        recipe
+            .validate()
+            .map_err(|error| Error::file(name, error.to_string()))?;
         Ok(recipe)
     }
 
@@ -153,7 +155,10 @@ impl Recipe {
             return refuse("epochs and batch_size: at least 1".to_owned());
         }
         if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return refuse(format!("learning_rate: expected a number above 0, got {}", self.learning_rate));
+            return refuse(format!(
+                "learning_rate: expected a number above 0, got {}",
+                self.learning_rate
+            ));
         }
         if !(0.0..=1.0).contains(&self.warmup) {
             return refuse(format!("warmup: expected 0 to 1, got {}", self.warmup));
@@ -199,10 +204,14 @@ impl Recipe {
         for loss in &self.hidden_matches {
             let matches: Vec<IntermediateMatch> = match loss.as_str() {
                 // Of the similarities of positions or of units, which have no width to fit.
-                "nst" | "mmd" => map.pairs().iter().map(|&(teacher, student)| {
-                    let (teacher, student) = (teacher as i64, student as i64);
-                    IntermediateMatch::hidden([teacher, teacher], [student, student]).loss(loss)
-                }).collect(),
+                "nst" | "mmd" => map
+                    .pairs()
+                    .iter()
+                    .map(|&(teacher, student)| {
+                        let (teacher, student) = (teacher as i64, student as i64);
+                        IntermediateMatch::hidden([teacher, teacher], [student, student]).loss(loss)
+                    })
+                    .collect(),
                 _ => map_of_widths.hidden(loss),
             };
             config.intermediate_matches.extend(matches);

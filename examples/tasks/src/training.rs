@@ -101,9 +101,13 @@ impl<T: Task> Training<'_, T> {
             model.showing(layers("hidden"), layers("attention"))
         };
         let student = showing(student, Side::Student);
-        let teachers: Vec<_> = teachers.into_iter().map(|model| showing(model, Side::Teacher)).collect();
+        let teachers: Vec<_> = teachers
+            .into_iter()
+            .map(|model| showing(model, Side::Teacher))
+            .collect();
         if let [teacher] = &teachers[..] {
-            let builder = GeneralDistiller::builder(&teacher.network, &student.network, &student.variables);
+            let builder =
+                GeneralDistiller::builder(&teacher.network, &student.network, &student.variables);
             let distiller = builder
                 .train_config(self.config())
                 .distill_config(config)
@@ -142,12 +146,13 @@ impl<T: Task> Training<'_, T> {
             config = config.hidden_projection(projection.learning_rate(PROJECTION_RATE));
         }
         let (teacher, student) = (teacher.showing(true, true), student.showing(true, true));
-        let distiller = EmdDistiller::builder(&teacher.network, &student.network, &student.variables)
-            .train_config(self.config())
-            .distill_config(recipe.distillation.clone())
-            .adaptor(adapt_layers::<T>)
-            .build()?
-            .emd_config(config)?;
+        let distiller =
+            EmdDistiller::builder(&teacher.network, &student.network, &student.variables)
+                .train_config(self.config())
+                .distill_config(recipe.distillation.clone())
+                .adaptor(adapt_layers::<T>)
+                .build()?
+                .emd_config(config)?;
         self.run(distiller, &student)
     }
 
@@ -189,7 +194,11 @@ impl<T: Task> Training<'_, T> {
                 curve.borrow_mut().push((step, metrics));
                 Ok(main)
             });
-        let run = if self.resume { run.resume_or_start() } else { run.overwrite(true) };
+        let run = if self.resume {
+            run.resume_or_start()
+        } else {
+            run.overwrite(true)
+        };
         let summary = run.run()?;
         let seconds = (start.elapsed() - evaluation).as_secs_f64();
 
@@ -215,8 +224,8 @@ impl<T: Task> Training<'_, T> {
         model.save(self.folder)?;
         self.bench.pieces.copy_to(self.folder)?;
         let path = self.folder.join("results.json");
-        let mut results = serde_json::to_value(outcome)
-            .map_err(|error| Error::file(&path, error.to_string()))?;
+        let mut results =
+            serde_json::to_value(outcome).map_err(|error| Error::file(&path, error.to_string()))?;
         results["recipe"] = serde_json::to_value(self.bench.recipe)
             .map_err(|error| Error::file(&path, error.to_string()))?;
         disk::write(&path, format!("{results:#}\n").as_bytes())

@@ -161,7 +161,9 @@ impl Task for Classification {
         let texts: Vec<String> = text.split('\t').map(str::to_owned).collect();
         if texts.len() != self.columns.len() {
             let expected = self.columns.join("<TAB>");
-            return Err(Error::invalid(format!("expected `{expected}`, got `{text}`")));
+            return Err(Error::invalid(format!(
+                "expected `{expected}`, got `{text}`"
+            )));
         }
         Ok(Record { texts, label: None })
     }
@@ -196,7 +198,9 @@ impl Task for Classification {
         inputs: BertInputs,
     ) -> textbrewer::Result<BertInputs> {
         let labels = features.iter().map(|feature| feature.label);
-        let labels: Option<Vec<i64>> = labels.map(|label| label.map(|label| label as i64)).collect();
+        let labels: Option<Vec<i64>> = labels
+            .map(|label| label.map(|label| label as i64))
+            .collect();
         match labels {
             Some(labels) => Ok(inputs.labels(Tensor::f_from_slice(&labels)?)),
             None => Ok(inputs),
@@ -208,9 +212,15 @@ impl Task for Classification {
             [(_, scores)] => scores.iter().copied().collect(),
             _ => Vec::new(),
         };
-        let best = scores.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
+        let best = scores
+            .iter()
+            .copied()
+            .enumerate()
+            .max_by(|a, b| a.1.total_cmp(&b.1));
         let Some((label, best)) = best.filter(|(_, best)| best.is_finite()) else {
-            return Err(Error::invalid("a text has scores that are no numbers, or none"));
+            return Err(Error::invalid(
+                "a text has scores that are no numbers, or none",
+            ));
         };
         let exponentials: Vec<f32> = scores.iter().map(|score| (score - best).exp()).collect();
         let sum: f32 = exponentials.iter().sum();
@@ -225,7 +235,10 @@ impl Task for Classification {
         let Some(truth): Option<Vec<usize>> = truth else {
             return Err(Error::invalid("the file has no labels to compare with"));
         };
-        let predicted: Vec<usize> = predictions.iter().map(|prediction| prediction.label).collect();
+        let predicted: Vec<usize> = predictions
+            .iter()
+            .map(|prediction| prediction.label)
+            .collect();
         let accuracy = 100.0 * metric::accuracy(&predicted, &truth)?;
         Ok(match self.metric {
             Metric::Accuracy => Metrics::new("accuracy", accuracy),

@@ -13,7 +13,10 @@ pub(super) fn write(predictions: &[Prediction], labels: &[String]) -> Result<Str
     for (index, prediction) in predictions.iter().enumerate() {
         let label = labels.get(prediction.label).ok_or_else(|| {
             let label = prediction.label;
-            Error::invalid(format!("prediction {index} is label {label}, of {}", labels.len()))
+            Error::invalid(format!(
+                "prediction {index} is label {label}, of {}",
+                labels.len()
+            ))
         })?;
         text.push_str(&format!("{index}\t{label}\n"));
     }
@@ -25,7 +28,11 @@ pub(super) fn read(file: &Path, labels: &[String], records: usize) -> Result<Vec
     let text = disk::read(file)?;
     let mut lines = text.lines().enumerate();
     if lines.next().is_none_or(|(_, line)| line != HEADER) {
-        return Err(Error::data(file, 1, "expected the header `index<TAB>prediction`"));
+        return Err(Error::data(
+            file,
+            1,
+            "expected the header `index<TAB>prediction`",
+        ));
     }
     let mut predictions = Vec::new();
     for (number, line) in lines {
@@ -33,12 +40,19 @@ pub(super) fn read(file: &Path, labels: &[String], records: usize) -> Result<Vec
         let expected = predictions.len().to_string();
         let label = match line.split_once('\t') {
             Some((index, label)) if index == expected => label,
-            _ => return Err(failed(format!("expected `{expected}<TAB>label`, got `{line}`"))),
+            _ => {
+                return Err(failed(format!(
+                    "expected `{expected}<TAB>label`, got `{line}`"
+                )))
+            }
         };
-        let label = labels.iter().position(|known| known == label).ok_or_else(|| {
-            let known = labels.join(", ");
-            failed(format!("unknown label `{label}`; known are: {known}"))
-        })?;
+        let label = labels
+            .iter()
+            .position(|known| known == label)
+            .ok_or_else(|| {
+                let known = labels.join(", ");
+                failed(format!("unknown label `{label}`; known are: {known}"))
+            })?;
         predictions.push(Prediction {
             label,
             probabilities: Vec::new(),

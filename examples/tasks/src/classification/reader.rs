@@ -14,12 +14,19 @@ pub(super) fn read(
     labels: &[String],
 ) -> Result<Vec<Record>> {
     if !(1..=2).contains(&columns.len()) {
-        let reason = format!("`columns` must name one or two columns, got {}", columns.len());
+        let reason = format!(
+            "`columns` must name one or two columns, got {}",
+            columns.len()
+        );
         return Err(Error::invalid(reason));
     }
     let text = disk::read(file)?;
     let mut lines = text.lines().enumerate();
-    let header: Vec<&str> = lines.next().map_or("", |(_, line)| line).split('\t').collect();
+    let header: Vec<&str> = lines
+        .next()
+        .map_or("", |(_, line)| line)
+        .split('\t')
+        .collect();
     let place = |name: &str| header.iter().position(|known| *known == name);
     let mut places = Vec::new();
     for column in columns {

@@ -94,7 +94,9 @@ fn answers<T: Task>(
         Some(file) => bench.read(file, None)?,
         None => {
             let texts = options.texts.iter();
-            let records: Vec<_> = texts.map(|text| task.record_of(text)).collect::<Result<_>>()?;
+            let records: Vec<_> = texts
+                .map(|text| task.record_of(text))
+                .collect::<Result<_>>()?;
             Data {
                 file: "the command line".into(),
                 features: features(task, &records, &pieces, None)?,
@@ -137,5 +139,7 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
     let results: serde_json::Value = serde_json::from_str(&disk::read(&path)?)
         .map_err(|error| Error::file(&path, error.to_string()))?;
     let recipe = results.get("recipe").map(|recipe| recipe.to_string());
-    recipe.map(|text| Recipe::from_json_str(&path, &text)).transpose()
+    recipe
+        .map(|text| Recipe::from_json_str(&path, &text))
+        .transpose()
 }

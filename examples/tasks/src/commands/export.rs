@@ -34,7 +34,8 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     pieces.copy_to(&begun)?;
 
     let teacher = teachers.first();
-    let shape = |model: &crate::models::Model<T::Head>| (model.layers().unwrap_or(0), model.width());
+    let shape =
+        |model: &crate::models::Model<T::Head>| (model.layers().unwrap_or(0), model.width());
     let of_teacher = teacher.map_or((0, 0), shape);
     let config = recipe.distill_config(of_teacher, shape(&student))?;
     let config: serde_json::Value = serde_json::from_str(&config.to_string())
@@ -72,7 +73,14 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         "distillation": config,
         "steps": steps,
     });
-    disk::write(&folder.join("export.json"), format!("{described:#}\n").as_bytes())?;
-    println!("{steps} batches of {} epochs in {}", recipe.epochs, folder.display());
+    disk::write(
+        &folder.join("export.json"),
+        format!("{described:#}\n").as_bytes(),
+    )?;
+    println!(
+        "{steps} batches of {} epochs in {}",
+        recipe.epochs,
+        folder.display()
+    );
     Ok(())
 }

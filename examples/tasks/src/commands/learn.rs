@@ -34,7 +34,11 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
         shape => model.student(shape, recipe.layers.as_deref(), labels, outputs)?,
     };
     check(&model, &pieces, &recipe, &options.encoder)?;
-    println!("{}: {} parameters, on labels", recipe.student, model.parameters());
+    println!(
+        "{}: {} parameters, on labels",
+        recipe.student,
+        model.parameters()
+    );
     told(&training.on_labels(&model)?, &options.learn.output_dir);
     Ok(())
 }
@@ -56,15 +60,15 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
         teachers.len(),
         teachers.first().map_or(0, Model::parameters)
     );
-    told(&training.distill(teachers, student)?, &options.learn.output_dir);
+    told(
+        &training.distill(teachers, student)?,
+        &options.learn.output_dir,
+    );
     Ok(())
 }
 
 /// Teachers and a student of them, and all that a distillation begins with.
-pub(super) type Models<T> = (
-    Vec<Model<<T as Task>::Head>>,
-    Model<<T as Task>::Head>,
-);
+pub(super) type Models<T> = (Vec<Model<<T as Task>::Head>>, Model<<T as Task>::Head>);
 
 pub(super) fn models<T: Task>(
     task: &T,
@@ -79,7 +83,9 @@ pub(super) fn models<T: Task>(
         let mut teacher = Model::trained(folder, labels, outputs, device)?;
         check(&teacher, pieces, recipe, folder)?;
         // Nobody trains it: its values need no more digits than it computes with.
-        if recipe.training.precision_of(textbrewer::Side::Teacher) == textbrewer::config::Precision::Bf16 {
+        if recipe.training.precision_of(textbrewer::Side::Teacher)
+            == textbrewer::config::Precision::Bf16
+        {
             teacher.variables.bfloat16();
         }
         teacher.variables.freeze();
@@ -141,12 +147,23 @@ pub(super) fn training<'a, T: Task>(
         None => options.data_dir.join(own),
     };
     let train = bench.read(&place(&options.train_file, &files.train), recipe.train_size)?;
-    let more: Result<Vec<_>> = options.augment.iter().map(|file| bench.read(file, None)).collect();
-    let (more, dev) = (more?, bench.read(&place(&options.dev_file, &files.dev), None)?);
+    let more: Result<Vec<_>> = options
+        .augment
+        .iter()
+        .map(|file| bench.read(file, None))
+        .collect();
+    let (more, dev) = (
+        more?,
+        bench.read(&place(&options.dev_file, &files.dev), None)?,
+    );
     println!(
         "{} records to train on ({} features), {} to evaluate on",
         train.records.len() + more.iter().map(|data| data.records.len()).sum::<usize>(),
-        train.features.features.len() + more.iter().map(|data| data.features.features.len()).sum::<usize>(),
+        train.features.features.len()
+            + more
+                .iter()
+                .map(|data| data.features.features.len())
+                .sum::<usize>(),
         dev.records.len()
     );
     Ok(Training {

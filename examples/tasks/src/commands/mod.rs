@@ -12,7 +12,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use serde::de::DeserializeOwned;
 
-pub use options::{ApplyOptions, Command, DistillOptions, ExportOptions, LearnOptions, Options, TrainOptions};
+pub use options::{
+    ApplyOptions, Command, DistillOptions, ExportOptions, LearnOptions, Options, TrainOptions,
+};
 
 use crate::recipe::Recipe;
 use crate::{Error, Result, Task};
@@ -46,7 +48,10 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
     ///
     /// # Errors
     /// What the command ran into.
-    pub fn run<A: Into<OsString> + Clone>(&self, arguments: impl IntoIterator<Item = A>) -> Result<()> {
+    pub fn run<A: Into<OsString> + Clone>(
+        &self,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Result<()> {
         let options = Options::parse_from(arguments);
         textbrewer::backend::keep_freed_memory()?;
         match &options.command {

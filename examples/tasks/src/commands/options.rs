@@ -109,6 +109,9 @@ pub struct LearnOptions {
     /// The most pieces of an example.
     #[arg(long)]
     pub max_length: Option<usize>,
+    /// By how many pieces windows of a long text overlap.
+    #[arg(long)]
+    pub stride: Option<usize>,
     /// How many examples of the training file are taken.
     #[arg(long)]
     pub train_size: Option<usize>,
@@ -180,6 +183,7 @@ impl LearnOptions {
         set(&mut recipe.batch_size, &self.batch_size);
         set(&mut recipe.learning_rate, &self.learning_rate);
         set(&mut recipe.max_length, &self.max_length);
+        set(&mut recipe.stride, &self.stride);
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.training.precision, &self.precision);
         if self.layers.is_some() {

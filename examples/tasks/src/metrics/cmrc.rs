@@ -16,7 +16,7 @@
 //! NLTK 3.9's word tokenizer, but without the model (Punkt) by which NLTK splits sentences first.
 //! The words can therefore differ only where, within a stretch that has no Chinese character and
 //! no punctuation of the list, one of `.` `?` `!` stands before white space and more text, or
-//! directly before one of `) " ; } ] * : @ ' ( { [ ! ?`: the script then may part a full stop
+//! directly before one of `) " ; } ] @ ' ( { [ ! ?`: the script then may part a full stop
 //! from its word (`e.g. by` is four words there, `s.k. to` three), or see another side of a
 //! quotation mark.
 //! In the 10,659 answers and all contexts of its development and trial set there are 20,042
@@ -54,7 +54,7 @@ impl Cmrc {
     ///
     /// # Errors
     ///
-    /// A text of megabytes on which the patterns' engine gives up.
+    /// A text of hundreds of kilobytes, on which the patterns' engine gives up.
     pub fn segments(&self, text: &str) -> Result<Vec<String>> {
         let text = remove_punctuation(text);
         let mut segments = Vec::new();
@@ -78,7 +78,7 @@ impl Cmrc {
     ///
     /// # Errors
     ///
-    /// No answers; a text of megabytes.
+    /// No answers; a text of hundreds of kilobytes.
     pub fn score(&self, prediction: &str, answers: &[String]) -> Result<(bool, f64)> {
         let text = remove_punctuation(prediction);
         let segments = self.segments(prediction)?;
@@ -94,7 +94,8 @@ impl Cmrc {
     ///
     /// # Errors
     ///
-    /// No questions; a question with a prediction but without answers, which is named.
+    /// No questions; a question with a prediction but without answers, or with a text of hundreds
+    /// of kilobytes, which is named.
     pub fn evaluate<'a>(
         &self,
         questions: impl IntoIterator<Item = (&'a str, &'a [String])>,

@@ -46,12 +46,12 @@ fn check_finite(what: &str, values: &[f64]) -> Result<()> {
 
 /// The values without their mean, of length 1; zeros where they are all equal.
 fn direction(values: &[f64]) -> Vec<f64> {
-    // The rounded mean of equal numbers may differ from them: nothing but noise would be left.
-    if values.windows(2).all(|pair| pair.first() == pair.last()) {
+    // Numbers near the largest of f64 have no sum. Besides, equal numbers become 1 by this, whose
+    // mean is exact; that of others is rounded, and nothing but noise would be left.
+    let largest = values.iter().fold(0.0f64, |max, v| max.max(v.abs()));
+    if largest == 0.0 {
         return vec![0.0; values.len()];
     }
-    // Numbers near the largest of f64 have no sum.
-    let largest = values.iter().fold(0.0f64, |max, v| max.max(v.abs()));
     let mean = values.iter().map(|v| v / largest).sum::<f64>() / values.len() as f64;
     let centred = values.iter().map(|v| v / largest - mean);
     let centred: Vec<f64> = centred.collect();

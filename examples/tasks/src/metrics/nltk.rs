@@ -8,8 +8,9 @@ use crate::Result;
 /// Space is put around what is to be a word of its own, rule by rule, and the text split there.
 ///
 /// These are the rules of NLTK 3.9 (`NLTKWordTokenizer`, after Robert MacIntyre's script for the
-/// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes:
-/// the rules for those would never apply. `{S}` is Python's white space, `{W}` its word character.
+/// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes,
+/// and without those rules that cannot change anything then. `{S}` is Python's white space, `{W}`
+/// its word character.
 const RULES: &[(&str, &str)] = &[
     // Quotation marks that open, by their form or by what is before them.
     (r"[«‘„]", " ${0} "),
@@ -19,11 +20,10 @@ const RULES: &[(&str, &str)] = &[
     (r"(?i)'(?![mtsdn])({W})(?!{W})", "' ${1}"),
     // A full stop that only closing marks follow.
     (r#"([^.])\.([\])}>"' »]*){S}*$"#, "${1} . ${2} "),
-    (r"(,)(\P{Nd})", " ${1}${2}"),
+    (r",(\P{Nd})", " , ${1}"),
     (r",$", " , "),
     (r"\.{2,}", " ${0} "),
     (r"[;@#$%&]", " ${0} "),
-    (r#"([^.])\.([\])}>"']*){S}*$"#, "${1} .${2} "),
     (r"[?!]", " ${0} "),
     (r"([^'])' ", "${1} ' "),
     (r"[\]\[(){}<>]", " ${0} "),
@@ -43,7 +43,8 @@ const RULES: &[(&str, &str)] = &[
     (r"(?i)(?<!{W})(lem)(me)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(more)('n)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(wan)(na)(?={S})", " ${1} ${2} "),
-    (r"(?i) ('t)(is|was)(?!{W})", " ${1} ${2} "),
+    (r"(?i) ('t)(is)(?!{W})", " ${1} ${2} "),
+    (r"(?i) ('t)(was)(?!{W})", " ${1} ${2} "),
 ];
 
 #[derive(Debug, Clone)]
@@ -68,8 +69,8 @@ impl WordTokenizer {
     pub(super) fn words(&self, text: &str) -> Result<Vec<String>> {
         // What NLTK's sentences are: white space after one is no part of it.
         let mut text = text.trim_end_matches(python::is_space).to_owned();
-        // Most runs between Chinese characters are a number or a word, which no rule touches
-        // unless it is long enough to be two.
+        // Most runs between Chinese characters are a number or a short word; no rule applies to
+        // them, for the shortest word that is two has five letters.
         if text.len() < 5 && text.chars().all(|c| c.is_ascii_alphanumeric()) {
             return Ok(if text.is_empty() { vec![] } else { vec![text] });
         }

@@ -32,7 +32,7 @@ impl Squad {
     ///
     /// # Errors
     ///
-    /// A text of megabytes on which the pattern's engine gives up.
+    /// A text of hundreds of kilobytes, on which the pattern's engine gives up.
     pub fn normalize(&self, text: &str) -> Result<String> {
         let mut text = text.to_lowercase();
         text.retain(|c| !c.is_ascii_punctuation());
@@ -48,7 +48,7 @@ impl Squad {
     ///
     /// # Errors
     ///
-    /// No answers; a text of megabytes.
+    /// No answers; a text of hundreds of kilobytes.
     pub fn score(&self, prediction: &str, answers: &[String]) -> Result<(bool, f64)> {
         let prediction = self.normalize(prediction)?;
         answers::best(answers, |answer| {
@@ -62,7 +62,8 @@ impl Squad {
     ///
     /// # Errors
     ///
-    /// No questions; a question with a prediction but without answers, which is named.
+    /// No questions; a question with a prediction but without answers, or with a text of hundreds
+    /// of kilobytes, which is named.
     pub fn evaluate<'a>(
         &self,
         questions: impl IntoIterator<Item = (&'a str, &'a [String])>,

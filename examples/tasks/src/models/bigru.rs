@@ -91,14 +91,21 @@ impl<H: Head> BiGru<H> {
         let (input, hidden) = (config.embedding_size, config.hidden_size);
         let gru = path / "gru";
         let bound = (hidden as f64).sqrt().recip();
-        let uniform = nn::Init::Uniform { lo: -bound, up: bound };
+        let uniform = nn::Init::Uniform {
+            lo: -bound,
+            up: bound,
+        };
         let embeddings = (path / "embeddings" / "word_embeddings").f_var(
             "weight",
             &[config.vocab_size, input],
-            nn::Init::Randn { mean: 0.0, stdev: 0.02 },
+            nn::Init::Randn {
+                mean: 0.0,
+                stdev: 0.02,
+            },
         )?;
         let direction = |suffix: &str| -> Result<[Tensor; 4]> {
-            let variable = |name: &str, size: &[i64]| gru.f_var(&format!("{name}{suffix}"), size, uniform);
+            let variable =
+                |name: &str, size: &[i64]| gru.f_var(&format!("{name}{suffix}"), size, uniform);
             Ok([
                 variable("weight_ih_l0", &[3 * hidden, input])?,
                 variable("weight_hh_l0", &[3 * hidden, hidden])?,
@@ -138,7 +145,11 @@ impl<H: Head> BiGru<H> {
             .map_err(|error| Error::file(&config, error.to_string()))?;
         disk::write(&config, text.as_bytes())?;
         let state = weights::state_dict(variables);
-        weights::save(folder.join("model.safetensors"), &state, &Default::default())?;
+        weights::save(
+            folder.join("model.safetensors"),
+            &state,
+            &Default::default(),
+        )?;
         Ok(())
     }
 
@@ -148,7 +159,11 @@ impl<H: Head> BiGru<H> {
     }
 
     /// The states of one direction, `[batch, length, hidden]`.
-    fn run(&self, [w_ih, w_hh, b_ih, b_hh]: &[Tensor; 4], input: &Tensor) -> textbrewer::Result<Tensor> {
+    fn run(
+        &self,
+        [w_ih, w_hh, b_ih, b_hh]: &[Tensor; 4],
+        input: &Tensor,
+    ) -> textbrewer::Result<Tensor> {
         let size = [1, input.size()[0], self.config.hidden_size];
         let start = Tensor::f_zeros(size, (input.f_kind()?, input.device()))?;
         let weights = [w_ih, w_hh, b_ih, b_hh];
@@ -187,7 +202,9 @@ impl<H: Head> textbrewer::Model<BertInputs> for BiGru<H> {
 /// For each position of a text the one at the same distance from its other end; padding stays.
 fn turned(lengths: &Tensor, length: i64) -> textbrewer::Result<Tensor> {
     let positions = Tensor::f_arange(length, (Kind::Int64, lengths.device()))?.f_unsqueeze(0)?;
-    let mirrored = lengths.f_sub(&positions)?.f_sub(&positions.f_ones_like()?)?;
+    let mirrored = lengths
+        .f_sub(&positions)?
+        .f_sub(&positions.f_ones_like()?)?;
     let inside = positions.f_lt_tensor(lengths)?;
     Ok(mirrored.f_where_self(&inside, &positions)?)
 }
@@ -195,6 +212,8 @@ fn turned(lengths: &Tensor, length: i64) -> textbrewer::Result<Tensor> {
 /// The states at these positions, `[batch, positions]`.
 fn pick(states: &Tensor, positions: &Tensor) -> textbrewer::Result<Tensor> {
     let width = states.size()[2];
-    let index = positions.f_unsqueeze(-1)?.f_expand([-1, -1, width], false)?;
+    let index = positions
+        .f_unsqueeze(-1)?
+        .f_expand([-1, -1, width], false)?;
     Ok(states.f_gather(1, &index, false)?)
 }

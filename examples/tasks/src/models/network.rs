@@ -48,7 +48,12 @@ impl<H: Head> Model<H> {
     ///
     /// # Errors
     /// When the folder holds no such model.
-    pub fn from_encoder(folder: &Path, labels: &[String], outputs: usize, device: Device) -> Result<Self> {
+    pub fn from_encoder(
+        folder: &Path,
+        labels: &[String],
+        outputs: usize,
+        device: Device,
+    ) -> Result<Self> {
         if is_bigru(folder)? {
             return Self::trained(folder, labels, outputs, device);
         }
@@ -57,7 +62,11 @@ impl<H: Head> Model<H> {
         let variables = VarStore::new(device);
         let (bert, report) = Bert::from_pretrained_with_config(&variables, folder, &config)?;
         if !report.missing.is_empty() {
-            log::info!("{}: new are {}", folder.display(), report.missing.join(", "));
+            log::info!(
+                "{}: new are {}",
+                folder.display(),
+                report.missing.join(", ")
+            );
         }
         Ok(Model {
             network: Network::Bert(Box::new(bert)),
@@ -69,7 +78,12 @@ impl<H: Head> Model<H> {
     ///
     /// # Errors
     /// When the folder holds no such model, or one of another task.
-    pub fn trained(folder: &Path, labels: &[String], outputs: usize, device: Device) -> Result<Self> {
+    pub fn trained(
+        folder: &Path,
+        labels: &[String],
+        outputs: usize,
+        device: Device,
+    ) -> Result<Self> {
         let variables = VarStore::new(device);
         if is_bigru(folder)? {
             let gru = BiGru::load(&variables, folder)?;
@@ -87,7 +101,10 @@ impl<H: Head> Model<H> {
         check_labels(folder, bert.config().label_count(), outputs)?;
         let names = bert.config().id2label.as_ref();
         if let Some(other) = names.filter(|names| !labels.is_empty() && !same(names, labels)) {
-            log::warn!("{}: its labels are {other:?}, the task's {labels:?}", folder.display());
+            log::warn!(
+                "{}: its labels are {other:?}, the task's {labels:?}",
+                folder.display()
+            );
         }
         Ok(Model {
             network: Network::Bert(Box::new(bert)),
@@ -100,7 +117,13 @@ impl<H: Head> Model<H> {
     ///
     /// # Errors
     /// When the teacher has not enough layers.
-    pub fn student(&self, shape: Shape, layers: Option<&[usize]>, labels: &[String], outputs: usize) -> Result<Self> {
+    pub fn student(
+        &self,
+        shape: Shape,
+        layers: Option<&[usize]>,
+        labels: &[String],
+        outputs: usize,
+    ) -> Result<Self> {
         let Network::Bert(teacher) = &self.network else {
             return Err(Error::invalid("a BiGRU has no students"));
         };
@@ -114,21 +137,31 @@ impl<H: Head> Model<H> {
         let count = config.num_hidden_layers as usize;
         let own = teacher.num_hidden_layers as usize;
         if shape.starts_from_teacher() && count > own {
-            let reason = format!("a {shape} needs {count} layers to start from, the teacher has {own}");
+            let reason =
+                format!("a {shape} needs {count} layers to start from, the teacher has {own}");
             return Err(Error::invalid(reason));
         }
         let bert = Bert::<H>::new(&variables.root(), &config)?;
-        if config.hidden_size == teacher.hidden_size && config.intermediate_size == teacher.intermediate_size && count <= own {
+        if config.hidden_size == teacher.hidden_size
+            && config.intermediate_size == teacher.intermediate_size
+            && count <= own
+        {
             let even: Vec<usize> = (0..count).map(|layer| layer * own / count).collect();
             let layers = layers.unwrap_or(&even);
             if layers.len() != count || layers.iter().any(|layer| *layer >= own) {
-                let reason = format!("layers: expected {count} of 0 to {}, got {layers:?}", own - 1);
+                let reason = format!(
+                    "layers: expected {count} of 0 to {}, got {layers:?}",
+                    own - 1
+                );
                 return Err(Error::invalid(reason));
             }
-            let report = Transfer::layers(layers.iter().copied()).copy(&self.variables, &variables)?;
+            let report =
+                Transfer::layers(layers.iter().copied()).copy(&self.variables, &variables)?;
             log::info!("the student starts from layers {layers:?} of the teacher: {report}");
         } else if layers.is_some() {
-            let reason = format!("layers: a {shape} is not as wide as this teacher and starts from random values");
+            let reason = format!(
+                "layers: a {shape} is not as wide as this teacher and starts from random values"
+            );
             return Err(Error::invalid(reason));
         }
         Ok(Model {
@@ -152,7 +185,9 @@ impl<H: Head> Model<H> {
         let of_teacher = weights::state_dict(&self.variables)
             .into_iter()
             .find(|(name, _)| name.ends_with(words));
-        if let (Some((_, source)), Some(mut target)) = (of_teacher, variables.variables().remove(words)) {
+        if let (Some((_, source)), Some(mut target)) =
+            (of_teacher, variables.variables().remove(words))
+        {
             if source.size() == target.size() {
                 let _guard = tch::no_grad_guard();
                 target.f_copy_(&source)?;
@@ -166,10 +201,15 @@ impl<H: Head> Model<H> {
 
     /// The same model, which hands out these states besides its result.
     #[must_use]
-    pub fn showing(mut self, hidden: impl Into<LayerSelection>, attention: impl Into<LayerSelection>) -> Self {
+    pub fn showing(
+        mut self,
+        hidden: impl Into<LayerSelection>,
+        attention: impl Into<LayerSelection>,
+    ) -> Self {
         self.network = match self.network {
             Network::Bert(bert) => Network::Bert(Box::new(
-                bert.output_hidden_states(hidden).output_attentions(attention),
+                bert.output_hidden_states(hidden)
+                    .output_attentions(attention),
             )),
             other => other,
         };
@@ -235,7 +275,10 @@ fn with_labels(config: BertConfig, labels: &[String], outputs: usize) -> BertCon
 
 fn same(names: &std::collections::BTreeMap<i64, String>, labels: &[String]) -> bool {
     names.len() == labels.len()
-        && labels.iter().zip(0..).all(|(label, id)| names.get(&id) == Some(label))
+        && labels
+            .iter()
+            .zip(0..)
+            .all(|(label, id)| names.get(&id) == Some(label))
 }
 
 fn check_labels(folder: &Path, got: i64, outputs: usize) -> Result<()> {

@@ -87,7 +87,9 @@ impl FromStr for Shape {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = NAMES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name));
+        let known = NAMES
+            .iter()
+            .find(|(_, known)| known.eq_ignore_ascii_case(name));
         known.map(|(shape, _)| *shape).ok_or_else(|| {
             let known: Vec<_> = NAMES.iter().map(|(_, name)| *name).collect();
             let known = known.join(", ");

@@ -63,9 +63,8 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The best answers among all spans of all windows. An answer begins where its window shows
-    /// most of what is around its first piece; of equally good ones the first is taken, then the
-    /// shortest.
+    /// The best answers among all spans of all windows. A span counts in the window that shows
+    /// most of what is around it; of equally good ones the first is taken, then the shortest.
     ///
     /// # Errors
     /// When the scores are not of the windows, or none is a number.
@@ -77,37 +76,28 @@ impl Choice {
         let text = Text::new(&record.context);
         let mut kept: Vec<Candidate> = Vec::with_capacity(self.kept.saturating_add(1).min(1000));
         let (mut is_tried, mut is_seen) = (false, false);
-        for (window, scores) in parts {
-            let rows = scores.nrows();
-            if rows != window.encoded.ids.len() || scores.ncols() != 2 {
-                let id = &record.id;
-                let (ids, columns) = (window.encoded.ids.len(), scores.ncols());
-                return Err(Error::invalid(format!(
-                    "question `{id}`: scores of {rows} × {columns}, but a window of {ids} pieces \
-                     needs {ids} × 2"
-                )));
-            }
+        for (index, (window, scores)) in parts.iter().enumerate() {
+            check(record, window, scores)?;
+            let others = Others::new(parts, index, window);
             let score = |piece: usize, column: usize| -> f64 {
-                let position = usize::try_from(window.first).map(|first| first + piece);
-                let score = position.ok().and_then(|row| scores.get((row, column)));
+                let first = usize::try_from(window.first).unwrap_or(usize::MAX);
+                let score = scores.get((first.saturating_add(piece), column));
                 score.map_or(f64::NAN, |score| f64::from(*score))
             };
-            let length = window.len();
-            let number = |number: u32| usize::try_from(number).unwrap_or(length).min(length);
-            for first in number(window.widest.0)..number(window.widest.1) {
+            for first in 0..window.len() {
                 let start = score(first, 0);
-                for last in first..first.saturating_add(self.longest).min(length) {
+                for last in first..first.saturating_add(self.longest).min(window.len()) {
                     let end = score(last, 1);
                     is_tried = true;
                     if !(start + end).is_finite() {
                         continue;
                     }
                     is_seen = true;
-                    if kept.len() >= self.kept
-                        && kept
-                            .last()
-                            .is_some_and(|worst| start + end <= worst.score())
-                    {
+                    let is_worse = |worst: &Candidate| start + end <= worst.score();
+                    if kept.len() >= self.kept && kept.last().is_some_and(is_worse) {
+                        continue;
+                    }
+                    if others.show_more_of(first, last) {
                         continue;
                     }
                     let (Some(from), Some(to)) = (window.span(first), window.span(last)) else {
@@ -153,6 +143,64 @@ impl Choice {
         };
         kept.insert(place, candidate);
         kept.truncate(self.kept);
+    }
+}
+
+/// Refuses scores that are not of a window.
+fn check(record: &Question, window: &Window, scores: &Array2<f32>) -> Result<()> {
+    let (rows, columns) = scores.dim();
+    let ids = window.encoded.ids.len();
+    if (rows, columns) == (ids, 2) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "question `{}`: scores of {rows} × {columns}, but a window of {ids} pieces needs {ids} × 2",
+        record.id
+    )))
+}
+
+/// A window and those that share some of the context with it.
+///
+/// BERT's `run_squad.py` looks at the start only, and so loses an answer that is long beside the
+/// stride: the window that is best for its start may not have its end.
+struct Others<'a> {
+    window: &'a Window,
+    begin: usize,
+    before: Vec<&'a Window>,
+    after: Vec<&'a Window>,
+}
+
+impl<'a> Others<'a> {
+    fn new(parts: &[(&'a Window, &Array2<f32>)], index: usize, window: &'a Window) -> Self {
+        let place = |window: &Window| {
+            let begin = usize::try_from(window.begin).unwrap_or(usize::MAX);
+            (begin, begin.saturating_add(window.len()))
+        };
+        let (begin, end) = place(window);
+        let shares = |other: &&Window| {
+            let other = place(other);
+            other.0 < end && begin < other.1
+        };
+        let windows = || parts.iter().map(|(window, _)| *window);
+        Others {
+            window,
+            begin,
+            before: windows().take(index).filter(shares).collect(),
+            after: windows().skip(index + 1).filter(shares).collect(),
+        }
+    }
+
+    /// Whether another window shows more of what is around some pieces, or as much and is
+    /// earlier. They are counted in this window.
+    fn show_more_of(&self, first: usize, last: usize) -> bool {
+        let (first, last) = (
+            self.begin.saturating_add(first),
+            self.begin.saturating_add(last),
+        );
+        let own = self.window.margin(first, last);
+        let margin = |window: &&Window| window.margin(first, last);
+        self.before.iter().map(margin).any(|other| other >= own)
+            || self.after.iter().map(margin).any(|other| other > own)
     }
 }
 

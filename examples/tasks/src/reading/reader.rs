@@ -174,7 +174,10 @@ impl Reader<'_> {
     fn id(&mut self, qa: &Map<String, Value>, place: &Place) -> Result<String> {
         let at = place.inside("id");
         let id = match qa.get("id") {
-            Some(Value::String(id)) if !id.is_empty() => id.clone(),
+            Some(Value::String(id)) if id.is_empty() => {
+                return Err(self.bad(&at, "empty; give each question its own"))
+            }
+            Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) => id.to_string(),
             Some(_) => return Err(self.bad(&at, "neither a text nor a number")),
             None => return Err(self.missing(&at)),

@@ -20,9 +20,8 @@ pub struct Window {
     /// The first character of each context piece and the one after its last, one piece after the
     /// other: `[begin, end, begin, end, …]`.
     pub characters: Vec<u32>,
-    /// Which context pieces have more around them here than in any other window: from the first
-    /// number, before the second, counted from the first piece of the context.
-    pub widest: (u32, u32),
+    /// How many pieces of the context are before the window.
+    pub begin: u32,
     /// The positions of the first and the last piece of the answer, both 0 when it is not whole
     /// in this window; none when the truth is not known.
     pub answer: Option<(u32, u32)>,
@@ -49,6 +48,19 @@ impl Window {
             }),
             _ => None,
         }
+    }
+
+    /// How much of the context this window shows around some pieces, `first..=last` counted in the
+    /// whole context: the pieces on the shorter side, in hundredths, and one of them for each
+    /// piece of the window. None where one of the pieces is not in the window.
+    ///
+    /// For a single piece this is the score that decides in BERT's `run_squad.py` which window has
+    /// its "max context".
+    pub(super) fn margin(&self, first: usize, last: usize) -> Option<usize> {
+        let before = first.checked_sub(usize::try_from(self.begin).ok()?)?;
+        let within = last.checked_sub(usize::try_from(self.begin).ok()?)?;
+        let after = self.len().checked_sub(within.checked_add(1)?)?;
+        Some(before.min(after) * 100 + self.len())
     }
 
     /// The positions of the pieces of an answer, if the window has all of it. `ends` says whether
@@ -83,7 +95,11 @@ pub(super) fn windows(
     let rest = encoding.take_overflowing();
     let parts = std::iter::once(&encoding).chain(&rest);
     let mut windows = parts.map(window).collect::<Result<Vec<_>>>()?;
-    mark_widest(&mut windows, limits.stride);
+    let mut begin = 0usize;
+    for window in &mut windows {
+        window.begin = number(begin)?;
+        begin += window.len().saturating_sub(limits.stride);
+    }
     if !record.answers.is_empty() {
         // The first one is trained on, as everywhere.
         let answer = record.answers.iter().find_map(|answer| answer.span);
@@ -184,13 +200,14 @@ fn shorten<'q>(
     }
 }
 
+fn number(number: usize) -> Result<u32> {
+    u32::try_from(number).map_err(|_| Error::invalid("a text of more than 2^32 characters"))
+}
+
 fn window(encoding: &Encoding) -> Result<Window> {
     let sequences = encoding.get_sequence_ids();
     let is_context = |sequence: &Option<usize>| *sequence == Some(1);
     let first = sequences.iter().position(is_context).unwrap_or(0);
-    let number = |number: usize| {
-        u32::try_from(number).map_err(|_| Error::invalid("a text of more than 2^32 characters"))
-    };
     let mut characters = Vec::new();
     for (sequence, (begin, end)) in sequences.iter().zip(encoding.get_offsets()) {
         if is_context(sequence) {
@@ -201,55 +218,7 @@ fn window(encoding: &Encoding) -> Result<Window> {
         encoded: Encoded::from(encoding),
         first: number(first)?,
         characters,
-        widest: (0, 0),
+        begin: 0,
         answer: None,
     })
-}
-
-/// Finds for each piece of the context the window that shows most of what is around it; what is
-/// on the shorter side counts, then the length of the window, as in BERT's `run_squad.py`.
-///
-/// Where a window is best is one stretch: the score of each rises by one a piece to its middle and
-/// falls after it, so that of two windows one wins up to some piece and the other after it.
-fn mark_widest(windows: &mut [Window], stride: usize) {
-    let mut begin = 0usize;
-    let mut places = Vec::new();
-    for window in windows.iter() {
-        places.push((begin, window.len()));
-        begin += window.len().saturating_sub(stride);
-    }
-    let score = |(begin, length): (usize, usize), piece: usize| {
-        let before = piece.checked_sub(begin)?;
-        let after = length.checked_sub(before + 1)?;
-        // In hundredths: every piece of the length counts one of them.
-        Some(before.min(after) * 100 + length)
-    };
-    for (index, window) in windows.iter_mut().enumerate() {
-        let Some(own) = places.get(index).copied() else {
-            continue;
-        };
-        // Windows are in order: those that share pieces with this one are its neighbours.
-        let before = places.iter().take(index).rev();
-        let before: Vec<_> = before
-            .take_while(|place| place.0 + place.1 > own.0)
-            .collect();
-        let after = places.iter().skip(index + 1);
-        let after: Vec<_> = after.take_while(|place| place.0 < own.0 + own.1).collect();
-        let is_widest = |piece: &usize| {
-            let here = score(own, own.0 + piece);
-            // Of equals the first.
-            before
-                .iter()
-                .all(|place| score(**place, own.0 + piece) < here)
-                && after
-                    .iter()
-                    .all(|place| score(**place, own.0 + piece) <= here)
-        };
-        let mut widest = (0..own.1).filter(is_widest);
-        if let Some(from) = widest.next() {
-            let last = widest.next_back().unwrap_or(from);
-            let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-            window.widest = (number(from), number(last + 1));
-        }
-    }
 }

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tch::Tensor;
 use tokenizers::{Encoding, InputSequence};
 
 use super::Sentence;
 use crate::pieces::{Encoded, Pieces};
 use crate::{Error, Result};
+
+/// The label of positions that say nothing of a word's tag.
+const IGNORED: i64 = -100;
 
 /// The part of a sentence that a model sees at once: all of it, unless it is too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,4 +123,25 @@ fn tags_of(sentence: &Sentence, words: &[Place]) -> Result<Option<Vec<i64>>> {
     );
     let short = || Error::invalid(format!("a sentence of {words} words has {known} tags"));
     tags.map(Some).ok_or_else(short)
+}
+
+/// The labels of windows padded to `length`, `[windows, length]`; `None` when one has no tags.
+pub(super) fn labels(windows: &[&Window], length: usize) -> Result<Option<Tensor>> {
+    let mut labels = Vec::with_capacity(windows.len() * length);
+    for window in windows {
+        let Some(tags) = &window.tags else {
+            return Ok(None);
+        };
+        let mut row = vec![IGNORED; length];
+        for (place, tag) in window.words.iter().zip(tags) {
+            let position = place.position;
+            let label = row.get_mut(position).ok_or_else(|| {
+                Error::invalid(format!("a word at position {position} of {length}"))
+            })?;
+            *label = *tag;
+        }
+        labels.extend(row);
+    }
+    let shape = [windows.len() as i64, length as i64];
+    Ok(Some(Tensor::f_from_slice(&labels)?.f_reshape(shape)?))
 }

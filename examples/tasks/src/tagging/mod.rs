@@ -3,6 +3,7 @@
 mod columns;
 mod decode;
 mod features;
+mod measure;
 mod prediction_file;
 mod reader;
 mod settings;
@@ -11,14 +12,13 @@ use std::path::Path;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
 use textbrewer::models::{BertInputs, TokenClassification};
 use tokenizers::{TruncationDirection, TruncationParams, TruncationStrategy};
 
 pub use columns::{Columns, Separator};
 pub use features::{Place, Window};
 
-use crate::metrics::{entities, Metrics};
+use crate::metrics::Metrics;
 use crate::pieces::{Encoded, Pieces};
 use crate::task::{Files, Task};
 use crate::{disk, Error, Result};
@@ -26,9 +26,6 @@ use settings::Settings;
 
 /// The tag of words that are of no entity.
 const OUTSIDE: &str = "O";
-
-/// The label of positions that say nothing of a word's tag.
-const IGNORED: i64 = -100;
 
 /// Tags of words, in files with a word in each line.
 ///
@@ -236,27 +233,10 @@ impl Task for Tagging {
         length: usize,
         inputs: BertInputs,
     ) -> textbrewer::Result<BertInputs> {
-        let mut labels = vec![IGNORED; features.len() * length];
-        for (row, feature) in features.iter().enumerate() {
-            let Some(tags) = &feature.tags else {
-                return Ok(inputs);
-            };
-            for (place, tag) in feature.words.iter().zip(tags) {
-                let label = labels.get_mut(row * length + place.position);
-                match label {
-                    Some(label) if place.position < length => *label = *tag,
-                    _ => {
-                        let reason = format!(
-                            "a word at position {} of {length} positions",
-                            place.position
-                        );
-                        return Err(Error::invalid(reason).into());
-                    }
-                }
-            }
-        }
-        let shape = [features.len() as i64, length as i64];
-        Ok(inputs.labels(Tensor::f_from_slice(&labels)?.f_reshape(shape)?))
+        Ok(match features::labels(features, length)? {
+            Some(labels) => inputs.labels(labels),
+            None => inputs,
+        })
     }
 
     fn predict(&self, record: &Sentence, parts: &[(&Window, &Array2<f32>)]) -> Result<Vec<usize>> {
@@ -266,33 +246,7 @@ impl Task for Tagging {
     /// `F1`, `precision` and `recall` of entities, `accuracy` of words, and the F1 of each type,
     /// all in percent.
     fn measure(&self, records: &[Sentence], predictions: &[Vec<usize>]) -> Result<Metrics> {
-        self.check_counts(records, predictions)?;
-        let mut predicted = Vec::with_capacity(records.len());
-        let mut truth = Vec::with_capacity(records.len());
-        for (number, (sentence, tags)) in records.iter().zip(predictions).enumerate() {
-            let Some(known) = &sentence.tags else {
-                let number = number + 1;
-                let reason =
-                    format!("sentence {number} has no tags to compare with; use a file with tags");
-                return Err(Error::invalid(reason));
-            };
-            predicted.push(self.names(tags)?);
-            truth.push(self.names(known)?);
-        }
-        let pairs = || predicted.iter().flatten().zip(truth.iter().flatten());
-        let right = pairs()
-            .filter(|(predicted, truth)| predicted == truth)
-            .count();
-        let accuracy = right as f64 / pairs().count() as f64;
-        let scores = entities::evaluate(&predicted, &truth)?;
-        let metrics = Metrics::new("F1", 100.0 * scores.micro.f1)
-            .and("precision", 100.0 * scores.micro.precision)
-            .and("recall", 100.0 * scores.micro.recall)
-            .and("accuracy", 100.0 * accuracy);
-        let types = scores.types.iter();
-        Ok(types.fold(metrics, |metrics, (kind, scores)| {
-            metrics.and(format!("F1 {kind}"), 100.0 * scores.f1)
-        }))
+        measure::measure(self, records, predictions)
     }
 
     fn write(&self, records: &[Sentence], predictions: &[Vec<usize>]) -> Result<String> {
@@ -305,16 +259,6 @@ impl Task for Tagging {
 
     /// The sentence, with each entity and its type in brackets.
     fn show(&self, record: &Sentence, prediction: &Vec<usize>) -> String {
-        let tags = self.names(prediction).unwrap_or_default();
-        let found = entities::entities(&tags).unwrap_or_default();
-        let between = if self.characters { "" } else { " " };
-        let words = record.words.iter().enumerate().map(|(at, word)| {
-            let starts = found.iter().any(|entity| entity.start == at);
-            let ends = found.iter().find(|entity| entity.end == at);
-            let opened = if starts { "[" } else { "" };
-            let closed = ends.map(|entity| format!(" {}]", entity.kind));
-            format!("{opened}{word}{}", closed.unwrap_or_default())
-        });
-        words.collect::<Vec<_>>().join(between)
+        measure::show(self, record, prediction)
     }
 }
