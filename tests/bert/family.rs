@@ -226,6 +226,15 @@ fn layers_by_choice() {
     }
 }
 
+/// A batch for a BERT teacher serves a DistilBERT beside it.
+#[test]
+fn distilbert_does_not_look_at_token_types() {
+    let (_variables, model) = build::<NoHead>(&small(ModelType::DistilBert));
+    let run = |inputs: BertInputs| model.forward(&inputs, false).unwrap().last_hidden_state;
+    let with = run(BertInputs::new(ids()).token_type_ids(ids().ones_like()));
+    assert_eq!(with, run(BertInputs::new(ids())));
+}
+
 #[test]
 fn given_positions_are_taken_as_they_are() {
     let (_variables, model) = build::<NoHead>(&small(ModelType::Roberta));

@@ -33,8 +33,8 @@ fn inputs_that_do_not_fit() {
         ),
         (
             ModelType::DistilBert,
-            BertInputs::new(ids()).token_type_ids(ids().zeros_like()),
-            "token_type_ids: DistilBERT has no token types; leave them out",
+            BertInputs::new(ids()).token_type_ids(ids().narrow(1, 0, 5)),
+            "token_type_ids: expected [2, 6], as input_ids, got [2, 5]",
         ),
     ];
     for (model_type, inputs, expected) in cases {

@@ -31,7 +31,8 @@ pub struct BertInputs {
     pub input_ids: Tensor,
     /// 1 at tokens, 0 at padding; all 1 when absent.
     pub attention_mask: Option<Tensor>,
-    /// Segments; all 0 when absent. DistilBERT has none and refuses them.
+    /// Segments; all 0 when absent. DistilBERT has none and does not look
+    /// at them, so that it can share batches with a BERT.
     pub token_type_ids: Option<Tensor>,
     /// Positions; 0, 1, 2 … when absent. RoBERTa then counts the tokens that are not padding,
     /// from `pad_token_id` + 1.
@@ -112,11 +113,6 @@ impl BertInputs {
                 format!("at most {most} tokens ({limit})"),
                 format!("{length}; truncate the text"),
             ));
-        }
-        if self.token_type_ids.is_some() && !config.model_type.has_token_types() {
-            let reason = "DistilBERT has no token types; leave them out, or give teacher and \
-                          student inputs of their own in a `Split` batch";
-            return Err(Error::config("token_type_ids", reason));
         }
         let ids = [
             ("input_ids", Some(&self.input_ids)),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// | `Bert` | from 0 | | pooler, linear |
 /// | `Roberta`, `XlmRoberta`, `Camembert` | from `pad_token_id` + 1, of the tokens that are not padding | | linear, tanh, linear on the first token |
 /// | `Electra` | from 0 | may be of another width, with a linear layer to that of the layers | linear, GELU, linear on the first token |
-/// | `DistilBert` | from 0 | without token types | linear, ReLU, linear on the first token |
+/// | `DistilBert` | from 0 | without token types, those in a batch are not looked at | linear, ReLU, linear on the first token |
 ///
 /// The norms in DistilBERT's layers are called `sa_layer_norm` and `output_layer_norm`: name them
 /// where weights without decay are chosen by `LayerNorm.weight`.

@@ -207,10 +207,10 @@ impl<H: Head> Model<H> {
         attention: impl Into<LayerSelection>,
     ) -> Self {
         self.network = match self.network {
-            Network::Bert(bert) => Network::Bert(
+            Network::Bert(bert) => Network::Bert(Box::new(
                 bert.output_hidden_states(hidden)
                     .output_attentions(attention),
-            ),
+            )),
             other => other,
         };
         self
@@ -240,10 +240,10 @@ impl<H: Head> Model<H> {
         }
     }
 
-    /// How many positions it has; a GRU has no end of them.
+    /// How many pieces it takes at most; a GRU takes any number.
     pub fn longest(&self) -> Option<i64> {
         match &self.network {
-            Network::Bert(bert) => Some(bert.config().max_position_embeddings),
+            Network::Bert(bert) => Some(bert.config().max_length()),
             Network::BiGru(_) => None,
         }
     }

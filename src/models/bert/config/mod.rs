@@ -243,10 +243,20 @@ impl BertConfig {
         self.classifier_dropout.unwrap_or(self.hidden_dropout_prob)
     }
 
-    /// The longest input.
-    pub(in crate::models::bert) fn max_length(&self) -> i64 {
+    /// The longest input that the model takes: as many tokens as it has positions for.
+    ///
+    /// ```
+    /// use textbrewer::models::{BertConfig, ModelType};
+    ///
+    /// let config = BertConfig::new(ModelType::Roberta).max_position_embeddings(514);
+    /// assert_eq!(config.max_length(), 512);
+    /// ```
+    pub fn max_length(&self) -> i64 {
         match self.pad_token_id {
-            Some(id) if self.model_type.is_roberta() => self.max_position_embeddings - id - 1,
+            Some(id) if self.model_type.is_roberta() => self
+                .max_position_embeddings
+                .saturating_sub(id)
+                .saturating_sub(1),
             _ => self.max_position_embeddings,
         }
     }
