@@ -248,7 +248,7 @@ fn mnli_and_other_pairs() {
     // Another task of GLUE, by its columns and labels.
     let text = "question\tsentence\tlabel\nwho is good ?\tanna is good\tentailment\n\
                 where is anna ?\tthe film is bad\tnot_entailment\n";
-    bench.write("qnli.tsv", text.repeat(1));
+    bench.write("qnli.tsv", text);
     bench.write(
         "qnli.json",
         json!({

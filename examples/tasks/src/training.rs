@@ -24,7 +24,7 @@ use crate::task::Task;
 use crate::{disk, Error, Result};
 
 /// Parameters that are not drawn to zero.
-const NO_DECAY: [&str; 2] = ["bias", "LayerNorm.weight"];
+const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
 
 /// A training that is about to begin.
 #[derive(Debug)]
@@ -206,7 +206,9 @@ impl<T: Task> Training<'_, T> {
             load_file(&model.variables, best, &LoadOptions::new())?;
         }
         let curve = curve.into_inner();
-        let last = curve.last().filter(|(step, _)| *step == summary.global_steps);
+        let last = curve
+            .last()
+            .filter(|(step, _)| *step == summary.global_steps);
         let metrics = match (recipe.keep, last) {
             (Kept::Last, Some((_, metrics))) => metrics.clone(),
             _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
