@@ -100,8 +100,11 @@ impl Bench {
     }
 
     fn results(&self, model: &str) -> Value {
-        let text = std::fs::read(self.path(&format!("{model}/results.json"))).unwrap();
-        serde_json::from_slice(&text).unwrap()
+        self.json(&format!("{model}/results.json"))
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
     }
 
     /// Trains a teacher, a student on labels, and distills another; checks what all examples
@@ -216,6 +219,23 @@ fn sst2() {
         "evaluate --predictions @empty --file @small.tsv",
         &["empty", "0 predictions for 6 records"],
     );
+    // What a run in Python begins with: every batch, the first weights, the configuration.
+    bench.out(
+        "export --teacher @teacher --data-dir @data --output-dir @export --epochs 2 --batch-size 4 \
+         --max-length 32 --cache-dir none",
+    );
+    let export: Value = bench.json("export/export.json");
+    assert_eq!(export["steps"], 12);
+    assert_eq!(export["distillation"]["temperature"], 8.0);
+    let matches = export["distillation"]["intermediate_matches"].as_array();
+    assert_eq!(matches.map(Vec::len), Some(8));
+    let batches =
+        |epoch| weights::read(bench.path(&format!("export/epoch00{epoch}.safetensors"))).unwrap();
+    let (first, second) = (batches(1), batches(2));
+    assert_eq!(first["000005.input_ids"].size(), [4, 9]);
+    assert_ne!(first["000000.labels"], second["000000.labels"]);
+    assert!(bench.path("export/student/model.safetensors").exists());
+
     bench.write("data/train.tsv", format!("{}a film\tgood\n", sentences(1)));
     bench.fails_with(
         "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none",

@@ -38,8 +38,8 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         |model: &crate::models::Model<T::Head>| (model.layers().unwrap_or(0), model.width());
     let of_teacher = teacher.map_or((0, 0), shape);
     let config = recipe.distill_config(of_teacher, shape(&student))?;
-    let config: serde_json::Value = serde_json::from_str(&config.to_string())
-        .map_err(|error| Error::file(folder, error.to_string()))?;
+    let config =
+        serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
 
     let mut loader = training.bench.training(&training.train, &training.more)?;
     let mut steps = 0;
