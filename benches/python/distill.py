@@ -5,7 +5,7 @@ usage: distill.py EXPORT_DIR OUT_DIR [--dropout-seed 0] [--threads 1]
 
 EXPORT_DIR has export.json (recipe, distillation configuration, folder of the teacher), student/ and
 epoch*.safetensors. OUT_DIR becomes a folder that the example's `evaluate --model` reads; there is also
-python.json with seconds and steps/s. Needs torch, transformers, textbrewer and safetensors.
+results.json with the recipe, seconds and steps/s. Needs torch, transformers, textbrewer and safetensors.
 """
 import argparse
 import json
@@ -123,6 +123,6 @@ for name in ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_to
     if os.path.exists(source):
         shutil.copy(source, options.out)
 result = {"steps": steps, "seconds": seconds, "steps_per_second": steps / seconds, "threads": options.threads}
-with open(os.path.join(options.out, "python.json"), "w") as file:
-    json.dump(result, file, indent=1)
 print(json.dumps(result))
+with open(os.path.join(options.out, "results.json"), "w") as file:
+    json.dump(result | {"recipe": recipe}, file, indent=1)
