@@ -12,7 +12,7 @@ use serde_json::{json, Value};
 use tch::nn::VarStore;
 use tch::Device;
 use tempfile::TempDir;
-use textbrewer::models::{BertConfig, BertModel};
+use textbrewer::models::{BertConfig, BertModel, ModelType};
 use textbrewer::weights;
 
 const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film plot is very good bad dull great \
@@ -31,14 +31,7 @@ impl Bench {
         let bench = Bench { folder, example };
         std::fs::create_dir(bench.path("data")).unwrap();
         let variables = VarStore::new(Device::Cpu);
-        let words = WORDS.split_whitespace().count() as i64;
-        let config = BertConfig::default()
-            .vocab_size(words)
-            .hidden_size(8)
-            .num_attention_heads(2)
-            .intermediate_size(16)
-            .num_hidden_layers(6)
-            .max_position_embeddings(64);
+        let config = sizes(BertConfig::default());
         tch::manual_seed(1);
         let model = BertModel::new(&variables.root(), &config).unwrap();
         model
@@ -177,6 +170,17 @@ impl Bench {
     }
 }
 
+/// Six tiny layers.
+fn sizes(config: BertConfig) -> BertConfig {
+    config
+        .vocab_size(WORDS.split_whitespace().count() as i64)
+        .hidden_size(8)
+        .num_attention_heads(2)
+        .intermediate_size(16)
+        .num_hidden_layers(6)
+        .max_position_embeddings(64)
+}
+
 fn sentences(rounds: usize) -> String {
     let mut text = "sentence\tlabel\n".to_owned();
     for _ in 0..rounds {
@@ -232,7 +236,7 @@ fn sst2() {
     let batches =
         |epoch| weights::read(bench.path(&format!("export/epoch00{epoch}.safetensors"))).unwrap();
     let (first, second) = (batches(1), batches(2));
-    assert_eq!(first["000005.input_ids"].size(), [4, 9]);
+    assert_eq!(first["000005.input_ids"].size(), [4, 8]);
     assert_ne!(first["000000.labels"], second["000000.labels"]);
     assert!(bench.path("export/student/model.safetensors").exists());
 
@@ -284,6 +288,17 @@ fn mnli_and_other_pairs() {
     bench.out(
         "train --encoder @encoder --recipe @qnli.json --data-dir @data --output-dir @qnli \
                --cache-dir none",
+    );
+    // The same labels in another order are other answers: of teachers this is not found out later.
+    let swapped = std::fs::read_to_string(bench.path("qnli.json")).unwrap();
+    let swapped = swapped.replace(
+        r#"["entailment","not_entailment"]"#,
+        r#"["not_entailment","entailment"]"#,
+    );
+    bench.write("swapped.json", swapped);
+    bench.fails_with(
+        "evaluate --model @qnli --recipe @swapped.json --file @qnli.tsv --cache-dir none",
+        &["its labels are", "in the model's order"],
     );
     // The recipe is in the model's folder: it need not be named again.
     let matthews = bench.figure("matthews", "--model @qnli --file @qnli.tsv");
@@ -418,6 +433,13 @@ fn squad() {
         "F1",
     );
     bench.variants();
+    bench.out(
+        "predict --model @student --file @data/dev-v1.1.json --output @answers --n-best @n_best \
+         --cache-dir none",
+    );
+    let (answers, n_best) = (bench.json("answers"), bench.json("n_best"));
+    assert_eq!(n_best["Q1"][0]["text"], answers["Q1"]);
+    assert!(n_best["Q1"].as_array().unwrap().len() > 1);
 }
 
 #[test]
@@ -460,12 +482,90 @@ fn students_without_layers_and_narrow_ones() {
     // Narrower or wider than the teacher: a projection is trained along.
     let narrow = format!("distill --teacher @teacher --student T4-tiny {common}");
     bench.out(&format!("{narrow} --output-dir @tiny"));
+    bench.out(&format!(
+        "distill --teacher @teacher --student T12-nano {common} --output-dir @nano"
+    ));
     let matched = format!("distill --teacher @teacher --student BiGRU {common} --output-dir @x");
     bench.fails_with(&matched, &["hidden_matches", "BiGRU"]);
     bench.fails_with(
         &format!("{narrow} --layers 0,1,2,3 --output-dir @x"),
-        &["layers: a T4-tiny is not as wide as this teacher"],
+        &["layers: a T4-tiny has not the shape of this teacher's layers"],
     );
+}
+
+#[test]
+fn encoders_of_the_family_and_sixteen_bits() {
+    let bench = Bench::new("conll2003");
+    let text = "anna NNP B-NP B-PER\nlives VBZ B-VP O\n\nberlin NNP B-NP B-LOC\nis VBZ B-VP O\n\n";
+    bench.write("data/train.txt", text.repeat(4));
+    bench.write("data/valid.txt", text);
+    let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --cache-dir none \
+                  --precision bf16";
+    for kind in [ModelType::DistilBert, ModelType::Electra] {
+        let name = format!("{kind:?}");
+        let config = sizes(BertConfig::new(kind));
+        let variables = VarStore::new(Device::Cpu);
+        let model = BertModel::new(&variables.root(), &config).unwrap();
+        model
+            .save_pretrained(&variables, bench.path(&name))
+            .unwrap();
+        std::fs::copy(
+            bench.path("encoder/vocab.txt"),
+            bench.path(&format!("{name}/vocab.txt")),
+        )
+        .unwrap();
+        bench.out(&format!(
+            "train --encoder @{name} --output-dir @{name}_teacher {common}"
+        ));
+        bench.out(&format!(
+            "distill --teacher @{name}_teacher --output-dir @{name}_student {common}"
+        ));
+        let student =
+            weights::read(bench.path(&format!("{name}_student/model.safetensors"))).unwrap();
+        let teacher =
+            weights::read(bench.path(&format!("{name}_teacher/model.safetensors"))).unwrap();
+        assert!(
+            student.len() < teacher.len() && student.keys().all(|key| teacher.contains_key(key))
+        );
+    }
+}
+
+#[test]
+fn examples_without_truth_are_left_out() {
+    let bench = Bench::new("mnli");
+    bench.write("cola.json", json!({
+        "task": {
+            "columns": ["sentence"], "labels": ["0", "1"], "metric": "matthews", "train": "cola.tsv",
+            "dev": "cola.tsv", "header": ["source", "label", "star", "sentence"],
+        },
+        "epochs": 1, "batch_size": 2, "max_length": 32,
+    }).to_string());
+    bench.write(
+        "data/cola.tsv",
+        "a\t1\t\tanna is good\na\t0\t*\tis good anna\n",
+    );
+    let train = "train --encoder @encoder --recipe @cola.json --data-dir @data --cache-dir none";
+    let out = bench.out(&format!("{train} --output-dir @teacher"));
+    assert!(out.contains("2 records to train on"), "{out}");
+    // A test file of GLUE, which has no labels: `columns` are found by their names.
+    bench.write("qnli.json", json!({
+        "task": {"columns": ["sentence"], "labels": ["0", "1"], "train": "test.tsv", "dev": "dev.tsv"},
+        "epochs": 1, "batch_size": 2, "max_length": 32,
+    }).to_string());
+    bench.write(
+        "data/test.tsv",
+        "\u{feff}index\tsentence\n0\tanna is good\n1\tanna is bad\n",
+    );
+    bench.write("data/dev.tsv", "sentence\tlabel\nanna is good\t1\n");
+    let train = "--recipe @qnli.json --data-dir @data --cache-dir none";
+    bench.fails_with(
+        &format!("train --encoder @encoder {train} --output-dir @x"),
+        &["test.tsv", "no truth in it to train on"],
+    );
+    // A teacher needs none to teach.
+    bench.out(&format!(
+        "distill --teacher @teacher {train} --output-dir @student"
+    ));
 }
 
 #[test]
@@ -505,11 +605,30 @@ fn an_interrupted_training_goes_on() {
     let train = "train --encoder @encoder --data-dir @data --batch-size 4 --max-length 32 \
                  --cache-dir none --epochs 2";
     bench.out(&format!("{train} --output-dir @once"));
-    // A whole run that is resumed has nothing left to do and the same weights.
     bench.out(&format!("{train} --output-dir @twice"));
+    bench.fails_with(
+        &format!("{train} --output-dir @twice"),
+        &["twice", "overwrite"],
+    );
+    // As if it had been stopped in the second of its two epochs of three steps.
+    std::fs::remove_dir_all(bench.path("twice/checkpoints/state/gs6")).unwrap();
+    std::fs::remove_file(bench.path("twice/model.safetensors")).unwrap();
     let out = bench.out(&format!("{train} --output-dir @twice --resume"));
-    assert!(out.contains("saved in"), "{out}");
+    assert!(
+        out.contains("epoch   2") && !out.contains("epoch   1"),
+        "{out}"
+    );
     let bytes =
         |model: &str| std::fs::read(bench.path(&format!("{model}/model.safetensors"))).unwrap();
     assert!(bytes("once") == bytes("twice"));
+    // The evaluation before it was resumed is not lost.
+    let (once, twice) = (bench.results("once"), bench.results("twice"));
+    assert_eq!(twice["curve_before"].as_array().map(Vec::len), Some(1));
+    assert_eq!(twice["curve_before"][0], once["curve"][0]);
+    assert_eq!(twice["curve"][0], once["curve"][1]);
+    // One that had ended is as it was.
+    bench.out(&format!("{train} --output-dir @twice --resume"));
+    assert_eq!(bench.results("twice")["metrics"], once["metrics"]);
+    assert!(bytes("once") == bytes("twice"));
+    bench.out(&format!("{train} --output-dir @twice --overwrite"));
 }

@@ -1,5 +1,7 @@
 //! What the examples on real tasks share: the crate `tasks`, in examples/tasks.
 
+#[path = "tasks/bigru.rs"]
+mod bigru;
 #[path = "tasks/error.rs"]
 mod error;
 #[path = "tasks/metrics_answers.rs"]

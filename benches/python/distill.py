@@ -79,7 +79,7 @@ def adaptor(batch, output):
 
 
 def groups(model):
-    plain = ("bias", "LayerNorm.weight")
+    plain = ("bias", "LayerNorm.weight", "layer_norm.weight")
     parts = [
         ([p for n, p in model.named_parameters() if not any(name in n for name in plain)], recipe["weight_decay"]),
         ([p for n, p in model.named_parameters() if any(name in n for name in plain)], 0.0),
@@ -88,11 +88,11 @@ def groups(model):
 
 
 def configuration():
-    """`proj` goes to TextBrewer as its lists; what only the Rust crate has is left out."""
+    """What TextBrewer takes of the configuration. It knows its own `"none"` from any other by identity."""
     known = {"temperature", "temperature_scheduler", "hard_label_weight", "hard_label_weight_scheduler",
              "kd_loss_type", "kd_loss_weight", "kd_loss_weight_scheduler", "probability_shift",
              "intermediate_matches", "is_caching_logits"}
-    given = {key: value for key, value in exported["distillation"].items() if key in known}
+    given = {key: value for key, value in exported["distillation"].items() if key in known and value != "none"}
     for match in given["intermediate_matches"]:
         for key in [key for key, value in match.items() if value is None or key == "teacher"]:
             del match[key]
@@ -101,7 +101,7 @@ def configuration():
 
 torch.manual_seed(options.dropout_seed)
 teacher, student = load(exported["teachers"][0]), load(os.path.join(options.export, "student"))
-optimizer = torch.optim.AdamW(groups(student), lr=recipe["learning_rate"])
+optimizer = torch.optim.AdamW(groups(student), lr=recipe["learning_rate"], weight_decay=recipe["weight_decay"])
 steps = exported["steps"]
 with tempfile.TemporaryDirectory() as folder:
     train_config = TrainingConfig(device="cpu", output_dir=folder, ckpt_frequency=1, ckpt_epoch_frequency=recipe["epochs"])

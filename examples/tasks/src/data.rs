@@ -71,7 +71,8 @@ impl<'a, T: Task> Bench<'a, T> {
         })
     }
 
-    /// Batches to train on: in another order in every epoch.
+    /// Batches to train on: in another order in every epoch. With `labels`, examples without the
+    /// truth are left out.
     ///
     /// # Errors
     /// When there is nothing to train on.
@@ -79,25 +80,35 @@ impl<'a, T: Task> Bench<'a, T> {
         &self,
         data: &Data<T>,
         more: &[Data<T>],
+        labels: bool,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
-        let mut features = data.features.features.clone();
-        features.extend(
-            more.iter()
-                .flat_map(|data| data.features.features.iter().cloned()),
-        );
-        if let Some(feature) = features.first() {
-            let truth = self.batch(&[feature])?;
-            if truth.labels.is_none() && truth.start_positions.is_none() {
+        let mut features = Vec::new();
+        for data in std::iter::once(data).chain(more) {
+            let all = &data.features.features;
+            let wanted = |feature: &&T::Feature| !labels || self.task.is_labelled(feature);
+            let wanted: Vec<_> = all.iter().filter(wanted).cloned().collect();
+            if wanted.is_empty() {
                 return Err(Error::file(&data.file, "no truth in it to train on"));
             }
+            let left_out = all.len() - wanted.len();
+            if left_out > 0 {
+                let file = data.file.display();
+                log::warn!(
+                    "{file}: {left_out} of {} features have no truth and are left out",
+                    all.len()
+                );
+            }
+            features.extend(wanted);
         }
         let (task, pieces) = (self.task, self.pieces);
         let collate = move |features: &[&T::Feature]| batch(task, pieces, features);
         let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?
             .shuffle(self.recipe.seed)
             .drop_last();
-        let pool = if self.recipe.group_by_length { POOL } else { 1 };
-        Ok(loader.group_by_length(pool, |feature| task.encoded(feature).ids.len()))
+        Ok(match self.recipe.group_by_length {
+            true => loader.group_by_length(POOL, |feature| task.encoded(feature).ids.len()),
+            false => loader,
+        })
     }
 
     /// A batch of these features.

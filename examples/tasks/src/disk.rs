@@ -16,22 +16,35 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     };
     std::fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
     let failed = |error| Error::io(path, error);
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
+    let mut file = temporary(folder).map_err(failed)?;
     file.write_all(content).map_err(failed)?;
+    file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
-/// Reads a file as text.
+/// A file for others to read as well, as far as the user's mask allows.
+fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    let builder = builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
+}
+
+/// Reads a file as text, without the mark that some editors put before it.
 ///
 /// # Errors
 /// When it cannot be read, or is not UTF-8: then the line is named.
 pub fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    String::from_utf8(bytes).map_err(|error| {
+    let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let bytes = error.as_bytes().iter().take(good);
         let line = 1 + bytes.filter(|byte| **byte == b'\n').count();
         Error::data(path, line, "not UTF-8; convert the file")
+    })?;
+    Ok(match text.strip_prefix('\u{feff}') {
+        Some(text) => text.to_owned(),
+        None => text,
     })
 }

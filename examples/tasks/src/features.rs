@@ -12,7 +12,7 @@ use crate::task::Task;
 use crate::{disk, Error, Result};
 
 /// Raised whenever the same inputs would give other features.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The features of records, in their order.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,12 +98,11 @@ impl Cache {
             records: Vec::new(),
         };
         let mut lines = BufReader::new(file).lines();
-        let announced = lines
-            .next()
-            .and_then(|line| line.ok()?.parse::<usize>().ok());
-        for line in lines {
-            let line: Option<Line<F>> = line.ok().and_then(|line| serde_json::from_str(&line).ok());
-            match line {
+        let announced = lines.next().and_then(std::result::Result::ok);
+        let mut sum = Sha256::new();
+        for line in lines.map_while(std::result::Result::ok) {
+            sum.update(&line);
+            match serde_json::from_str::<Line<F>>(&line).ok() {
                 Some(line) if line.record < records => {
                     features.records.push(line.record);
                     features.features.push(line.feature);
@@ -111,7 +110,7 @@ impl Cache {
                 _ => break,
             }
         }
-        if announced == Some(features.features.len()) {
+        if announced == Some(hex(&sum.finalize())) {
             return Ok(Some(features));
         }
         log::warn!("{}: damaged; the features are made anew", path.display());
@@ -122,15 +121,18 @@ impl Cache {
     pub fn store<F: Serialize>(&self, features: &Features<F>) {
         let path = self.file();
         let write = || -> Result<()> {
-            let mut text = format!("{}\n", features.features.len());
+            let (mut text, mut sum) = (String::new(), Sha256::new());
             for (record, feature) in features.records.iter().zip(&features.features) {
                 let line = serde_json::to_string(&Line {
                     record: *record,
                     feature,
                 });
-                text.push_str(&line.map_err(|error| Error::file(&path, error.to_string()))?);
+                let line = line.map_err(|error| Error::file(&path, error.to_string()))?;
+                sum.update(&line);
+                text.push_str(&line);
                 text.push('\n');
             }
+            text.insert_str(0, &format!("{}\n", hex(&sum.finalize())));
             disk::write(&path, text.as_bytes())
         };
         if let Err(error) = write() {

@@ -9,7 +9,9 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, EncodeInput, Encoding, Tokenizer, TruncationParams};
+use tokenizers::{
+    AddedToken, EncodeInput, Encoding, PreTokenizerWrapper, Tokenizer, TruncationParams,
+};
 
 use crate::{Error, Result};
 
@@ -90,7 +92,16 @@ impl Pieces {
 
     /// How many ids there are: the model must have an embedding for each.
     pub fn vocabulary(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        // Not how many pieces there are: numbers may be left out.
+        let ids = self.tokenizer.get_vocab(true).into_values();
+        ids.max().map_or(0, |last| last as usize + 1)
+    }
+
+    /// Whether a word given by itself loses the blank before it, as byte-level tokenizers have it
+    /// without `add_prefix_space`: then it is cut to other pieces than in a text.
+    pub fn loses_blanks(&self) -> bool {
+        let pre_tokenizer = self.tokenizer.get_pre_tokenizer();
+        matches!(pre_tokenizer, Some(PreTokenizerWrapper::ByteLevel(bytes)) if !bytes.add_prefix_space)
     }
 
     /// The tokenizer, for what is not offered here.

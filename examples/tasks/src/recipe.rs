@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use textbrewer::{DistillationConfig, IntermediateMatch, LayerMap, ProjectionSpec, TrainingConfig};
+use textbrewer::{DistillationConfig, LayerMap, ProjectionSpec, TrainingConfig};
 
 use crate::models::Shape;
 use crate::{disk, Error, Result};
@@ -30,8 +30,8 @@ pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 pub struct Recipe {
     /// Another data set than the example's own, in the task's form.
     pub task: Option<serde_json::Value>,
-    /// The student; not used where a whole model is trained.
-    pub student: Shape,
+    /// The student; by default `train` trains a whole model, and `distill` a `T3`.
+    pub student: Option<Shape>,
     /// The layers of the teacher that the student starts from, from 0; by default layers at even
     /// distances.
     pub layers: Option<Vec<usize>>,
@@ -60,7 +60,8 @@ pub struct Recipe {
     /// How a student learns from its teachers.
     pub distiller: DistillerKind,
     /// Losses between hidden states at even distances, the embeddings' output among them, each
-    /// with weight 1: `hidden_mse` and others of one layer, or `nst`, `fsp` of neighbouring ones.
+    /// with weight 1: `hidden_mse` and others of one layer, `nst` of a layer's own similarities, `fsp`
+    /// of neighbouring layers.
     /// Where the student is narrower a linear projection is trained with it. They are added to
     /// those of `distillation`.
     pub hidden_matches: Vec<String>,
@@ -100,7 +101,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Recipe {
             task: None,
-            student: Shape::T3,
+            student: None,
             layers: None,
             epochs: 3,
             batch_size: 32,
@@ -177,7 +178,7 @@ impl Recipe {
     /// What a student learns from a teacher of so many layers, of these widths.
     ///
     /// # Errors
-    /// When there are more student layers than teacher layers.
+    /// When a match cannot work.
     pub fn distill_config(
         &self,
         (teacher_layers, teacher_width): (usize, i64),
@@ -188,13 +189,15 @@ impl Recipe {
             return Ok(config);
         }
         let map = if student_layers <= teacher_layers {
-            LayerMap::uniform(teacher_layers, student_layers)?.with_embeddings()
+            LayerMap::uniform(teacher_layers, student_layers)?
         } else {
             // A deeper student: each teacher layer has its own among the student's.
-            let every = |layer: usize| layer * student_layers / teacher_layers;
-            LayerMap::from_pairs((0..=teacher_layers).map(|layer| (layer, every(layer))))?
+            let own = |layer: usize| layer * student_layers / teacher_layers;
+            LayerMap::from_pairs((1..=teacher_layers).map(|layer| (layer, own(layer))))?
         };
-        let map_of_widths = match student_width == teacher_width {
+        let map = map.with_embeddings();
+        // Where the student is as wide as the teacher nothing stands between their states.
+        let fitted = match student_width == teacher_width {
             true => map.clone(),
             false => {
                 let projection = ProjectionSpec::linear(student_width, teacher_width);
@@ -202,19 +205,12 @@ impl Recipe {
             }
         };
         for loss in &self.hidden_matches {
-            let matches: Vec<IntermediateMatch> = match loss.as_str() {
-                // Of the similarities of positions or of units, which have no width to fit.
-                "nst" | "mmd" => map
-                    .pairs()
-                    .iter()
-                    .map(|&(teacher, student)| {
-                        let (teacher, student) = (teacher as i64, student as i64);
-                        IntermediateMatch::hidden([teacher, teacher], [student, student]).loss(loss)
-                    })
-                    .collect(),
-                _ => map_of_widths.hidden(loss),
-            };
-            config.intermediate_matches.extend(matches);
+            config.intermediate_matches.extend(match loss.as_str() {
+                // It compares similarities of positions, which have no width to fit.
+                "nst" | "mmd" => map.pairs_of(loss),
+                "fsp" | "gram" => fitted.neighbours_of(loss),
+                _ => fitted.hidden(loss),
+            });
         }
         config.validate()?;
         Ok(config)

@@ -12,7 +12,7 @@ use tokenizers::TruncationParams;
 use crate::metrics::Metrics;
 use crate::outputs::Answers;
 use crate::pieces::{Encoded, Pieces};
-use crate::Result;
+use crate::{Error, Result};
 
 /// A task: how its files are read, what a model is shown of them, and how good an answer is.
 ///
@@ -66,6 +66,9 @@ pub trait Task: Debug {
     /// The word pieces of a feature.
     fn encoded<'a>(&self, feature: &'a Self::Feature) -> &'a Encoded;
 
+    /// Whether a feature has the truth.
+    fn is_labelled(&self, feature: &Self::Feature) -> bool;
+
     /// Adds the truth to a batch of these features, which are padded to `length`. Nothing is
     /// added when one of them has none.
     ///
@@ -104,6 +107,18 @@ pub trait Task: Debug {
     /// # Errors
     /// When a prediction cannot be written in the task's format.
     fn write(&self, records: &[Self::Record], predictions: &[Self::Prediction]) -> Result<String>;
+
+    /// The text of a file with more than one answer for each record, and their probabilities.
+    ///
+    /// # Errors
+    /// When the task has one answer only.
+    fn write_candidates(
+        &self,
+        _records: &[Self::Record],
+        _predictions: &[Self::Prediction],
+    ) -> Result<String> {
+        Err(Error::invalid("this task has no n-best answers"))
+    }
 
     /// Reads a file of predictions for these records.
     ///

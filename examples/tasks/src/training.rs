@@ -1,10 +1,12 @@
 //! The trainings: on labels, and on what teachers say.
 
 use std::cell::RefCell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use serde_json::Value;
+use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
 use textbrewer::models::{BertInputs, Head};
 use textbrewer::schedule::linear_with_warmup;
@@ -23,8 +25,15 @@ use crate::recipe::{DistillerKind, Kept, PROJECTION_RATE};
 use crate::task::Task;
 use crate::{disk, Error, Result};
 
-/// Parameters that are not drawn to zero.
+/// Parameters that are not drawn to zero, as the models call them.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
+
+/// Those of the names that there are.
+fn no_decay(variables: &VarStore) -> Vec<&'static str> {
+    let names = variables.variables();
+    let there = |part: &&str| names.keys().any(|name| name.contains(*part));
+    NO_DECAY.into_iter().filter(there).collect()
+}
 
 /// A training that is about to begin.
 #[derive(Debug)]
@@ -41,6 +50,8 @@ pub struct Training<'a, T: Task> {
     pub folder: &'a Path,
     /// Whether a training that was interrupted goes on.
     pub resume: bool,
+    /// Whether what an earlier training left in the folder is replaced.
+    pub overwrite: bool,
 }
 
 /// What came of a training; `results.json` in the folder of the model.
@@ -51,16 +62,42 @@ pub struct Outcome {
     pub metrics: Metrics,
     /// After every epoch: the optimizer step, and the metrics.
     pub curve: Vec<(u64, Metrics)>,
+    /// The evaluations before it was resumed, if it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve_before: Vec<Value>,
     /// How many parameters the model has.
     pub parameters: u64,
     /// Optimizer steps.
     pub steps: u64,
-    /// Seconds of training without evaluation; of a resumed training only its last part.
+    /// Seconds of training without evaluation, those before it was resumed among them.
     pub seconds: f64,
     /// Optimizer steps a second.
     pub steps_per_second: f64,
     /// Whether it was interrupted: then it can be resumed.
     pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Adds what an earlier part of the training wrote. One that had ended is nothing to go on
+    /// from: its speed stays as well.
+    fn go_on_from(&mut self, path: &Path) {
+        let text = std::fs::read(path).unwrap_or_default();
+        let Ok(earlier) = serde_json::from_slice::<Value>(&text) else {
+            return;
+        };
+        let number = |key: &str| earlier.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let first = self.curve.first().map_or(u64::MAX, |(step, _)| *step);
+        for key in ["curve_before", "curve"] {
+            let points = earlier.get(key).and_then(Value::as_array);
+            let before = |point: &&Value| point.get(0).and_then(Value::as_u64) < Some(first);
+            self.curve_before
+                .extend(points.into_iter().flatten().filter(before).cloned());
+        }
+        self.seconds += number("seconds");
+        if self.curve.is_empty() {
+            self.steps_per_second = number("steps_per_second");
+        }
+    }
 }
 
 impl<T: Task> Training<'_, T> {
@@ -73,7 +110,7 @@ impl<T: Task> Training<'_, T> {
             .train_config(self.config())
             .adaptor(adapt::<T>)
             .build()?;
-        self.run(trainer, model)
+        self.run(trainer, model, true)
     }
 
     /// Trains a student on what teachers say.
@@ -113,7 +150,7 @@ impl<T: Task> Training<'_, T> {
                 .distill_config(config)
                 .adaptor(adapt::<T>)
                 .build()?;
-            return self.run(distiller, &student);
+            return self.run(distiller, &student, self.hard_labels());
         }
         let networks = teachers.iter().map(|teacher| &teacher.network);
         let distiller = MultiTeacherDistiller::builder(&student.network, &student.variables)
@@ -122,7 +159,7 @@ impl<T: Task> Training<'_, T> {
             .teachers(networks, adapt::<T>)
             .student_adaptor(adapt::<T>)
             .build()?;
-        self.run(distiller, &student)
+        self.run(distiller, &student, self.hard_labels())
     }
 
     /// Layers matched by earth mover's distance: none are chosen.
@@ -153,11 +190,24 @@ impl<T: Task> Training<'_, T> {
                 .adaptor(adapt_layers::<T>)
                 .build()?
                 .emd_config(config)?;
-        self.run(distiller, &student)
+        self.run(distiller, &student, self.hard_labels())
+    }
+
+    /// Whether the student learns from labels too.
+    fn hard_labels(&self) -> bool {
+        self.bench.recipe.distillation.hard_label_weight > 0.0
+    }
+
+    /// What is trained on, batch by batch; with `labels` only what has the truth.
+    ///
+    /// # Errors
+    /// When there is nothing to train on.
+    pub fn loader(&self, labels: bool) -> Result<impl DataLoader<Batch = BertInputs> + use<'_, T>> {
+        self.bench.training(&self.train, &self.more, labels)
     }
 
     /// Runs a training, evaluates after every epoch, and saves the model and what came of it.
-    fn run<D>(&self, mut distiller: D, model: &Model<T::Head>) -> Result<Outcome>
+    fn run<D>(&self, mut distiller: D, model: &Model<T::Head>, labels: bool) -> Result<Outcome>
     where
         D: Distiller<Batch = BertInputs, Student = Network<T::Head>>,
     {
@@ -165,9 +215,10 @@ impl<T: Task> Training<'_, T> {
         let device = recipe.training.device;
         // Every training draws the same dropout whatever was done before it.
         tch::manual_seed(recipe.seed as i64);
-        let mut loader = self.bench.training(&self.train, &self.more)?;
+        let mut loader = self.loader(labels)?;
         let batches = loader.num_batches().unwrap_or_default() as u64;
-        let steps = recipe.epochs * steps_per_epoch(batches, &recipe.training);
+        let steps = steps_per_epoch(batches, &recipe.training).checked_mul(recipe.epochs);
+        let steps = steps.ok_or_else(|| Error::invalid("epochs: too many to count"))?;
         let warmup = (recipe.warmup * steps as f64) as u64;
 
         let curve = RefCell::new(Vec::new());
@@ -177,7 +228,7 @@ impl<T: Task> Training<'_, T> {
             .train(&mut loader)
             .epochs(recipe.epochs)
             .optimizer(AdamW::new(recipe.learning_rate).weight_decay(recipe.weight_decay))
-            .no_decay(NO_DECAY)
+            .no_decay(no_decay(&model.variables))
             .schedule(linear_with_warmup(warmup, steps))
             .max_grad_norm(recipe.max_grad_norm)
             .seed(recipe.seed)
@@ -197,7 +248,7 @@ impl<T: Task> Training<'_, T> {
         let run = if self.resume {
             run.resume_or_start()
         } else {
-            run.overwrite(true)
+            run.overwrite(self.overwrite)
         };
         let summary = run.run()?;
         let seconds = (start.elapsed() - evaluation).as_secs_f64();
@@ -214,15 +265,19 @@ impl<T: Task> Training<'_, T> {
             _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
         };
         let steps = summary.global_steps - summary.resumed_from.unwrap_or(0);
-        let outcome = Outcome {
+        let mut outcome = Outcome {
             metrics,
             curve,
+            curve_before: Vec::new(),
             parameters: model.parameters(),
             steps: summary.global_steps,
             seconds,
             steps_per_second: steps as f64 / seconds,
             interrupted: summary.interrupted,
         };
+        if summary.resumed_from.is_some() {
+            outcome.go_on_from(&self.results());
+        }
         self.save(model, &outcome)?;
         Ok(outcome)
     }
@@ -230,13 +285,17 @@ impl<T: Task> Training<'_, T> {
     fn save(&self, model: &Model<T::Head>, outcome: &Outcome) -> Result<()> {
         model.save(self.folder)?;
         self.bench.pieces.copy_to(self.folder)?;
-        let path = self.folder.join("results.json");
+        let path = self.results();
         let mut results =
             serde_json::to_value(outcome).map_err(|error| Error::file(&path, error.to_string()))?;
         results["recipe"] = serde_json::to_value(self.bench.recipe)
             .map_err(|error| Error::file(&path, error.to_string()))?;
         disk::write(&path, format!("{results:#}\n").as_bytes())
     }
+    fn results(&self) -> PathBuf {
+        self.folder.join("results.json")
+    }
+
     /// The configuration with the folders of this training.
     fn config(&self) -> TrainingConfig {
         let mut config = self.bench.recipe.training.clone();
@@ -248,7 +307,7 @@ impl<T: Task> Training<'_, T> {
     }
 }
 
-fn no_teacher() -> Error {
+pub(crate) fn no_teacher() -> Error {
     Error::invalid("give a teacher: --teacher FOLDER")
 }
 

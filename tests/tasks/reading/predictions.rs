@@ -197,7 +197,7 @@ fn the_best_answers_as_a_file_and_for_people() {
     let task = Reading::squad();
     let records = english(&folder);
     let mut given = decoded(&task, &folder, &records);
-    let text = task.n_best_file(&records, &given).unwrap();
+    let text = task.write_candidates(&records, &given).unwrap();
     let value: Value = serde_json::from_str(&text).unwrap();
     let all = value["b"].as_array().unwrap();
     assert_eq!(all.len(), given[0].candidates.len());

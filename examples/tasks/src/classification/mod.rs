@@ -17,7 +17,7 @@ use crate::{Error, Files, Result, Task};
 
 /// A task of GLUE: which columns hold the texts and the label, and which labels there are.
 ///
-/// In a recipe:
+/// In a recipe; `header` names the columns of files that do not, as CoLA's:
 ///
 /// ```json
 /// {"task": {"columns": ["question", "sentence"], "label_column": "label",
@@ -29,6 +29,8 @@ pub struct Classification {
     columns: Vec<String>,
     label_column: String,
     labels: Vec<String>,
+    /// The names of the columns, of files whose first line does not have them.
+    header: Option<Vec<String>>,
     files: Files,
     metric: Metric,
 }
@@ -60,6 +62,8 @@ struct Given {
     #[serde(default = "dev")]
     dev: String,
     #[serde(default)]
+    header: Option<Vec<String>>,
+    #[serde(default)]
     metric: Metric,
 }
 
@@ -81,6 +85,7 @@ impl From<Given> for Classification {
             columns: given.columns,
             label_column: given.label_column,
             labels: given.labels,
+            header: given.header,
             files: Files::new(&given.train, &given.dev),
             metric: given.metric,
         }
@@ -121,6 +126,7 @@ impl Classification {
             label_column: label_column(),
             labels: vec!["0".to_owned(), "1".to_owned()],
             files: Files::new("train.tsv", "dev.tsv"),
+            header: None,
             metric: Metric::Accuracy,
         }
     }
@@ -134,6 +140,7 @@ impl Classification {
             label_column: "gold_label".to_owned(),
             labels: labels.map(str::to_owned).to_vec(),
             files: Files::new("train.tsv", "dev_matched.tsv"),
+            header: None,
             metric: Metric::Accuracy,
         }
     }
@@ -154,7 +161,7 @@ impl Task for Classification {
     }
 
     fn read(&self, file: &Path) -> Result<Vec<Record>> {
-        reader::read(file, &self.columns, &self.label_column, &self.labels)
+        reader::read(self, file)
     }
 
     fn record_of(&self, text: &str) -> Result<Record> {
@@ -189,6 +196,10 @@ impl Task for Classification {
 
     fn encoded<'a>(&self, feature: &'a Feature) -> &'a Encoded {
         &feature.encoded
+    }
+
+    fn is_labelled(&self, feature: &Feature) -> bool {
+        feature.label.is_some()
     }
 
     fn targets(

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
-use super::Record;
+use super::{Classification, Record};
 use crate::{disk, Error, Result};
 
-/// Reads a file whose first line names its columns. Quotes are characters like any other. A file
-/// without the column of labels has records without labels, as GLUE's test files.
-pub(super) fn read(
-    file: &Path,
-    columns: &[String],
-    label_column: &str,
-    labels: &[String],
-) -> Result<Vec<Record>> {
+/// Reads a file whose first line names its columns, but where the task does. Quotes are characters
+/// like any other. A file without the column of labels has records without labels, as GLUE's test
+/// files.
+pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
+    let Classification {
+        columns,
+        label_column,
+        labels,
+        ..
+    } = task;
     if !(1..=2).contains(&columns.len()) {
         let reason = format!(
             "`columns` must name one or two columns, got {}",
@@ -22,24 +24,30 @@ pub(super) fn read(
     }
     let text = disk::read(file)?;
     let mut lines = text.lines().enumerate();
-    let header: Vec<&str> = lines
-        .next()
-        .map_or("", |(_, line)| line)
-        .split('\t')
-        .collect();
+    let header: Vec<&str> = match &task.header {
+        Some(names) => names.iter().map(String::as_str).collect(),
+        None => lines
+            .next()
+            .map_or("", |(_, line)| line)
+            .split('\t')
+            .collect(),
+    };
     let place = |name: &str| header.iter().position(|known| *known == name);
     let mut places = Vec::new();
     for column in columns {
         let place = place(column).ok_or_else(|| {
-            let reason = format!(
-                "no column `{column}`; the first line names these: {}",
-                header.join(", ")
-            );
+            let reason = format!("no column `{column}`; there are: {}", header.join(", "));
             Error::data(file, 1, reason)
         })?;
         places.push(place);
     }
     let label_place = place(label_column);
+    if label_place.is_none() {
+        let (file, columns) = (file.display(), header.join(", "));
+        log::warn!(
+            "{file}: no column `{label_column}` among {columns}: its records have no labels"
+        );
+    }
     let mut records = Vec::new();
     for (index, line) in lines {
         if line.is_empty() {

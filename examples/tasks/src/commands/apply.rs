@@ -57,6 +57,13 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
         return Err(Error::invalid("give either --file or texts to predict"));
     }
     let (data, predictions) = answers(&task, &recipe, options, file)?;
+    if let Some(path) = &options.n_best {
+        disk::write(
+            path,
+            task.write_candidates(&data.records, &predictions)?
+                .as_bytes(),
+        )?;
+    }
     match &options.output {
         Some(output) => {
             disk::write(output, task.write(&data.records, &predictions)?.as_bytes())?;
@@ -136,8 +143,12 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
     if !path.exists() {
         return Ok(None);
     }
-    let results: serde_json::Value = serde_json::from_str(&disk::read(&path)?)
+    let mut results: serde_json::Value = serde_json::from_str(&disk::read(&path)?)
         .map_err(|error| Error::file(&path, error.to_string()))?;
+    // It may have been trained on a device that is not here.
+    if let Some(device) = results.pointer_mut("/recipe/training/device") {
+        *device = "cpu".into();
+    }
     let recipe = results.get("recipe").map(|recipe| recipe.to_string());
     recipe
         .map(|text| Recipe::from_json_str(&path, &text))

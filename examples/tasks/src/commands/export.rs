@@ -1,16 +1,19 @@
 //! `export`: what `distill` would begin with, for a run of the same in Python.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use tch::Tensor;
 use textbrewer::weights;
-use textbrewer::DataLoader;
+use textbrewer::{DataLoader, Side};
 
 use super::learn::{distill_recipe, first, models, pieces, training};
 use super::options::ExportOptions;
 use super::Example;
+use crate::models::Shape;
+use crate::recipe::{DistillerKind, Recipe};
 use crate::{disk, Error, Result, Task};
 
 /// Writes the student's first weights, every batch of every epoch in its order, and the
@@ -25,6 +28,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let recipe = distill_recipe(example, options)?;
     let task = example.task(&recipe)?;
     let folders = &options.teachers;
+    refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
     let training = training(&task, &pieces, &recipe, &options.learn)?;
     let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
@@ -41,7 +45,13 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let config =
         serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
 
-    let mut loader = training.bench.training(&training.train, &training.more)?;
+    for epoch in (recipe.epochs + 1).. {
+        // Of an earlier export that was longer.
+        if std::fs::remove_file(epoch_file(folder, epoch)).is_err() {
+            break;
+        }
+    }
+    let mut loader = training.loader(recipe.distillation.hard_label_weight > 0.0)?;
     let mut steps = 0;
     for epoch in 1..=recipe.epochs {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
@@ -63,8 +73,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
             }
             steps += 1;
         }
-        let path = folder.join(format!("epoch{epoch:03}.safetensors"));
-        weights::save(&path, &tensors, &BTreeMap::new())?;
+        weights::save(epoch_file(folder, epoch), &tensors, &BTreeMap::new())?;
     }
     let described = json!({
         "task": example.name,
@@ -83,4 +92,30 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         folder.display()
     );
     Ok(())
+}
+
+fn epoch_file(folder: &Path, epoch: u64) -> PathBuf {
+    folder.join(format!("epoch{epoch:03}.safetensors"))
+}
+
+/// What TextBrewer, or the script, cannot do.
+fn refuse(recipe: &Recipe, teachers: usize) -> Result<()> {
+    let attention = recipe.distillation.layers(Side::Student, "attention");
+    let refused = [
+        (teachers > 1, "several teachers"),
+        (
+            recipe.distiller != DistillerKind::General,
+            "the distiller `emd`",
+        ),
+        (recipe.student == Some(Shape::BiGru), "a BiGRU"),
+        (!attention.is_none(), "matches of attention"),
+        (
+            recipe.training.gradient_accumulation_steps > 1,
+            "gradient_accumulation_steps above 1",
+        ),
+    ];
+    match refused.iter().find(|(found, _)| *found) {
+        Some((_, what)) => Err(Error::invalid(format!("`export` has no {what}"))),
+        None => Ok(()),
+    }
 }

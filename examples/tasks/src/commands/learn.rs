@@ -10,7 +10,7 @@ use crate::data::Bench;
 use crate::models::{Model, Shape};
 use crate::pieces::Pieces;
 use crate::recipe::Recipe;
-use crate::training::{Outcome, Training};
+use crate::training::{no_teacher, Outcome, Training};
 use crate::{Error, Result, Task};
 
 /// Trains a model on the labels.
@@ -19,26 +19,19 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     options: &TrainOptions,
 ) -> Result<()> {
     let mut recipe = recipe(example, &options.learn, "teacher")?;
-    let given = options.learn.recipe.is_some() || options.learn.student.is_some();
-    if !given {
-        recipe.student = Shape::Full;
-    }
+    let shape = *recipe.student.get_or_insert(Shape::Full);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, &options.encoder)?;
     let training = training(&task, &pieces, &recipe, &options.learn)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
     let model = Model::from_encoder(&options.encoder, labels, outputs, recipe.training.device)?;
-    let model = match recipe.student {
-        Shape::Full => model,
+    let model = match shape {
+        Shape::Full if recipe.layers.is_none() => model,
         shape => model.student(shape, recipe.layers.as_deref(), labels, outputs)?,
     };
     check(&model, &pieces, &recipe, &options.encoder)?;
-    println!(
-        "{}: {} parameters, on labels",
-        recipe.student,
-        model.parameters()
-    );
+    println!("{shape}: {} parameters, on labels", model.parameters());
     told(&training.on_labels(&model)?, &options.learn.output_dir);
     Ok(())
 }
@@ -49,13 +42,13 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     options: &DistillOptions,
 ) -> Result<()> {
     let recipe = distill_recipe(example, options)?;
+    let shape = recipe.student.unwrap_or(Shape::T3);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
     let training = training(&task, &pieces, &recipe, &options.learn)?;
     let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
     println!(
-        "{}: {} parameters, from {} teacher(s) of {}",
-        recipe.student,
+        "{shape}: {} parameters, from {} teacher(s) of {}",
         student.parameters(),
         teachers.len(),
         teachers.first().map_or(0, Model::parameters)
@@ -82,19 +75,13 @@ pub(super) fn models<T: Task>(
     for folder in folders {
         let mut teacher = Model::trained(folder, labels, outputs, device)?;
         check(&teacher, pieces, recipe, folder)?;
-        // Nobody trains it: its values need no more digits than it computes with.
-        if recipe.training.precision_of(textbrewer::Side::Teacher)
-            == textbrewer::config::Precision::Bf16
-        {
-            teacher.variables.bfloat16();
-        }
         teacher.variables.freeze();
         teachers.push(teacher);
     }
     tch::manual_seed(recipe.seed as i64);
-    // From the file's values, not from those that were rounded.
-    let source = Model::trained(first(folders)?, labels, outputs, device)?;
-    let student = source.student(recipe.student, recipe.layers.as_deref(), labels, outputs)?;
+    let source = teachers.first().ok_or_else(no_teacher)?;
+    let shape = recipe.student.unwrap_or(Shape::T3);
+    let student = source.student(shape, recipe.layers.as_deref(), labels, outputs)?;
     Ok((teachers, student))
 }
 
@@ -103,6 +90,7 @@ pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     options: &DistillOptions,
 ) -> Result<Recipe> {
     let mut recipe = recipe(example, &options.learn, "distill")?;
+    recipe.student.get_or_insert(Shape::T3);
     if let Some(distiller) = options.distiller {
         recipe.distiller = distiller;
         if distiller == crate::recipe::DistillerKind::Emd {
@@ -173,6 +161,7 @@ pub(super) fn training<'a, T: Task>(
         dev,
         folder: &options.output_dir,
         resume: options.resume,
+        overwrite: options.overwrite,
     })
 }
 
@@ -208,7 +197,7 @@ pub(super) fn check<H: textbrewer::models::Head>(
 
 pub(super) fn first(folders: &[PathBuf]) -> Result<&Path> {
     let first = folders.first().map(PathBuf::as_path);
-    first.ok_or_else(|| Error::invalid("give a teacher: --teacher FOLDER"))
+    first.ok_or_else(no_teacher)
 }
 
 fn told(outcome: &Outcome, folder: &Path) {

@@ -130,6 +130,9 @@ pub struct LearnOptions {
     /// Go on with a training that was interrupted.
     #[arg(long)]
     pub resume: bool,
+    /// Replace what an earlier training left in the output folder.
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 /// Options of `evaluate` and `predict`.
@@ -147,6 +150,10 @@ pub struct ApplyOptions {
     /// Where predictions are written; without it they are printed.
     #[arg(long)]
     pub output: Option<PathBuf>,
+    /// Where several answers to each question are written with their probabilities, of tasks that
+    /// have them.
+    #[arg(long)]
+    pub n_best: Option<PathBuf>,
     /// Texts to predict; two texts of one example with a tab between them.
     pub texts: Vec<String>,
     /// The recipe that the model was trained with, where it has another task or length than the
@@ -178,7 +185,6 @@ impl LearnOptions {
                 place.clone_from(value);
             }
         }
-        set(&mut recipe.student, &self.student);
         set(&mut recipe.epochs, &self.epochs);
         set(&mut recipe.batch_size, &self.batch_size);
         set(&mut recipe.learning_rate, &self.learning_rate);
@@ -186,6 +192,9 @@ impl LearnOptions {
         set(&mut recipe.stride, &self.stride);
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.training.precision, &self.precision);
+        if self.student.is_some() {
+            recipe.student = self.student;
+        }
         if self.layers.is_some() {
             recipe.layers.clone_from(&self.layers);
         }
@@ -202,7 +211,8 @@ impl LearnOptions {
 
 /// A device by PyTorch's name, which the configuration knows.
 pub(super) fn device(name: &str) -> Result<tch::Device> {
-    let config = TrainingConfig::from_json_str(&format!("{{\"device\": {name:?}}}"))?;
+    let config = serde_json::json!({ "device": name }).to_string();
+    let config = TrainingConfig::from_json_str(&config)?;
     config.validate()?;
     Ok(config.device)
 }

@@ -40,9 +40,9 @@ impl BiGruConfig {
         let config: Self = serde_json::from_str(&disk::read(path)?)
             .map_err(|error| Error::file(path, error.to_string()))?;
         let sizes = [
-            ("vocab_size", config.vocab_size, 1 << 22),
-            ("embedding_size", config.embedding_size, 1 << 14),
-            ("hidden_size", config.hidden_size, 1 << 14),
+            ("vocab_size", config.vocab_size, 1 << 20),
+            ("embedding_size", config.embedding_size, 1 << 12),
+            ("hidden_size", config.hidden_size, 1 << 12),
             ("num_labels", config.num_labels, 1 << 20),
         ];
         for (name, size, most) in sizes {
@@ -50,6 +50,11 @@ impl BiGruConfig {
                 let reason = format!("{name}: expected 1 to {most}, got {size}");
                 return Err(Error::file(path, reason));
             }
+        }
+        // More than any such model has, and less than would be asked of the memory in vain.
+        if config.vocab_size * config.embedding_size > 1 << 29 {
+            let reason = "vocab_size times embedding_size: expected at most 2^29";
+            return Err(Error::file(path, reason));
         }
         if !(0.0..1.0).contains(&config.dropout) {
             return Err(Error::file(path, "dropout: expected 0 to 1, without 1"));
@@ -163,11 +168,12 @@ impl<H: Head> BiGru<H> {
         &self,
         [w_ih, w_hh, b_ih, b_hh]: &[Tensor; 4],
         input: &Tensor,
+        train: bool,
     ) -> textbrewer::Result<Tensor> {
         let size = [1, input.size()[0], self.config.hidden_size];
         let start = Tensor::f_zeros(size, (input.f_kind()?, input.device()))?;
         let weights = [w_ih, w_hh, b_ih, b_hh];
-        let (states, _) = input.f_gru(&start, &weights, true, 1, 0.0, false, false, true)?;
+        let (states, _) = input.f_gru(&start, &weights, true, 1, 0.0, train, false, true)?;
         Ok(states)
     }
 }
@@ -186,8 +192,8 @@ impl<H: Head> textbrewer::Model<BertInputs> for BiGru<H> {
         let lengths = mask.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Int64)?;
         let turned = turned(&lengths, ids.size()[1])?;
         let [forward, backward] = &self.directions;
-        let ahead = self.run(forward, &words)?;
-        let back = self.run(backward, &pick(&words, &turned)?)?;
+        let ahead = self.run(forward, &words, train)?;
+        let back = self.run(backward, &pick(&words, &turned)?, train)?;
         let last = lengths.f_sub(&lengths.f_ones_like()?)?.f_clamp_min(0)?;
         let ends = [pick(&ahead, &last)?, pick(&back, &last)?];
         let pooled = Tensor::f_cat(&ends, -1)?.f_squeeze_dim(1)?;

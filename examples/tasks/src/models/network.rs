@@ -1,5 +1,6 @@
 //! A model of a task, in and out of folders.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -58,10 +59,13 @@ impl<H: Head> Model<H> {
             return Self::trained(folder, labels, outputs, device);
         }
         let config = BertConfig::from_json_file(folder.join("config.json"))?;
+        let names = config.id2label.clone();
         let config = with_labels(config, labels, outputs);
         let variables = VarStore::new(device);
         let (bert, report) = Bert::from_pretrained_with_config(&variables, folder, &config)?;
-        if !report.missing.is_empty() {
+        if report.missing.is_empty() {
+            check_names(folder, names.as_ref(), labels)?;
+        } else {
             log::info!(
                 "{}: new are {}",
                 folder.display(),
@@ -99,13 +103,7 @@ impl<H: Head> Model<H> {
             return Err(Error::file(folder, reason));
         }
         check_labels(folder, bert.config().label_count(), outputs)?;
-        let names = bert.config().id2label.as_ref();
-        if let Some(other) = names.filter(|names| !labels.is_empty() && !same(names, labels)) {
-            log::warn!(
-                "{}: its labels are {other:?}, the task's {labels:?}",
-                folder.display()
-            );
-        }
+        check_names(folder, bert.config().id2label.as_ref(), labels)?;
         Ok(Model {
             network: Network::Bert(Box::new(bert)),
             variables,
@@ -131,7 +129,10 @@ impl<H: Head> Model<H> {
         let device = self.variables.device();
         let variables = VarStore::new(device);
         let Some(config) = shape.config(teacher) else {
-            return self.gru(teacher, outputs);
+            return match layers {
+                None => self.gru(teacher, outputs),
+                Some(_) => Err(Error::invalid("layers: a BiGRU has none")),
+            };
         };
         let config = with_labels(config, labels, outputs);
         let count = config.num_hidden_layers as usize;
@@ -142,10 +143,7 @@ impl<H: Head> Model<H> {
             return Err(Error::invalid(reason));
         }
         let bert = Bert::<H>::new(&variables.root(), &config)?;
-        if config.hidden_size == teacher.hidden_size
-            && config.intermediate_size == teacher.intermediate_size
-            && count <= own
-        {
+        if fits(&config, teacher) && count <= own {
             let even: Vec<usize> = (0..count).map(|layer| layer * own / count).collect();
             let layers = layers.unwrap_or(&even);
             if layers.len() != count || layers.iter().any(|layer| *layer >= own) {
@@ -160,7 +158,8 @@ impl<H: Head> Model<H> {
             log::info!("the student starts from layers {layers:?} of the teacher: {report}");
         } else if layers.is_some() {
             let reason = format!(
-                "layers: a {shape} is not as wide as this teacher and starts from random values"
+                "layers: a {shape} has not the shape of this teacher's layers and starts from \
+                 random values"
             );
             return Err(Error::invalid(reason));
         }
@@ -273,12 +272,50 @@ fn with_labels(config: BertConfig, labels: &[String], outputs: usize) -> BertCon
     }
 }
 
-fn same(names: &std::collections::BTreeMap<i64, String>, labels: &[String]) -> bool {
-    names.len() == labels.len()
-        && labels
-            .iter()
-            .zip(0..)
-            .all(|(label, id)| names.get(&id) == Some(label))
+/// Whether layers of one are layers of the other.
+fn fits(student: &BertConfig, teacher: &BertConfig) -> bool {
+    let of = |config: &BertConfig| {
+        (
+            config.hidden_size,
+            config.intermediate_size,
+            config.num_attention_heads,
+        )
+    };
+    of(student) == of(teacher)
+}
+
+/// The same labels in another order would be wrong answers without a word. Labels of other names
+/// may mean the same.
+fn check_names(
+    folder: &Path,
+    names: Option<&BTreeMap<i64, String>>,
+    labels: &[String],
+) -> Result<()> {
+    let Some(names) = names.filter(|_| !labels.is_empty()) else {
+        return Ok(());
+    };
+    let own: Vec<&String> = names.values().collect();
+    let task: Vec<&String> = labels.iter().collect();
+    if own == task {
+        return Ok(());
+    }
+    let sorted = |names: &[&String]| {
+        let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
+        names.sort();
+        names
+    };
+    if sorted(&own) == sorted(&task) {
+        let reason = format!(
+            "its labels are {own:?}, in this order, the task's {task:?}; give the task's `labels` \
+             in the model's order, in a recipe"
+        );
+        return Err(Error::file(folder, reason));
+    }
+    log::warn!(
+        "{}: its labels are {own:?}; they are taken for the task's {task:?}",
+        folder.display()
+    );
+    Ok(())
 }
 
 fn check_labels(folder: &Path, got: i64, outputs: usize) -> Result<()> {

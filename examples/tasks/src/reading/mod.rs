@@ -94,14 +94,6 @@ impl Reading {
         reader::read(file, self.language)
     }
 
-    /// The text of a file with the best answers of each question and how likely they are.
-    ///
-    /// # Errors
-    /// When there are not as many predictions as records.
-    pub fn n_best_file(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {
-        predictions::n_best(records, predictions)
-    }
-
     /// Settings that cannot work would give empty answers.
     fn check(&self) -> Result<()> {
         let settings = [
@@ -172,6 +164,10 @@ impl Task for Reading {
 
     fn encoded<'a>(&self, feature: &'a Window) -> &'a Encoded {
         &feature.encoded
+    }
+
+    fn is_labelled(&self, feature: &Window) -> bool {
+        feature.answer.is_some()
     }
 
     fn targets(
@@ -246,6 +242,10 @@ impl Task for Reading {
     }
 
     /// A question that the file leaves out has no answer, which counts as 0.
+    fn write_candidates(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {
+        predictions::n_best(records, predictions)
+    }
+
     fn read_predictions(&self, file: &Path, records: &[Question]) -> Result<Vec<Prediction>> {
         predictions::read(file, records)
     }

@@ -100,13 +100,13 @@ pub(super) fn windows(
         window.begin = number(begin)?;
         begin += window.len().saturating_sub(limits.stride);
     }
-    if !record.answers.is_empty() {
-        // The first one is trained on, as everywhere.
-        let answer = record.answers.iter().find_map(|answer| answer.span);
+    // The first one is trained on, as everywhere. A question all of whose answers are nowhere in
+    // the text teaches nothing, and least of all that there is no answer.
+    if let Some(answer) = record.answers.iter().find_map(|answer| answer.span) {
         let last = windows.len().saturating_sub(1);
         for (index, window) in windows.iter_mut().enumerate() {
             let ends = (index == 0, index == last);
-            let found = answer.and_then(|answer| window.find(answer, ends));
+            let found = window.find(answer, ends);
             window.answer = Some(found.unwrap_or((0, 0)));
         }
     }

@@ -41,6 +41,11 @@ pub struct Place {
 /// that shows the most of what is around the word. Windows from which no tag is taken are left
 /// out: there is nothing to learn from them.
 pub(super) fn windows(pieces: &Pieces, sentence: &Sentence) -> Result<Vec<Window>> {
+    if pieces.loses_blanks() {
+        let reason = "the tokenizer cuts words by themselves to other pieces than in a text; set \
+                      `add_prefix_space` to true in its tokenizer.json";
+        return Err(Error::invalid(reason));
+    }
     let encoding = pieces.encode(InputSequence::from(sentence.words.as_slice()))?;
     let stride = pieces
         .tokenizer()

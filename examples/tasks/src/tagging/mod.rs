@@ -227,6 +227,10 @@ impl Task for Tagging {
         &feature.encoded
     }
 
+    fn is_labelled(&self, feature: &Window) -> bool {
+        feature.tags.is_some()
+    }
+
     fn targets(
         &self,
         features: &[&Window],
