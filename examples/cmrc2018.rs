@@ -10,6 +10,7 @@ use tasks::reading::Reading;
 fn main() -> ExitCode {
     let example = Example {
         name: "cmrc2018",
+        about: "CMRC 2018: answers to questions about Chinese texts; DRCD may augment it.",
         task: Reading::cmrc2018(),
         recipes: &[
             ("teacher", include_str!("recipes/cmrc2018/teacher.json")),

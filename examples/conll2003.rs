@@ -10,6 +10,7 @@ use tasks::tagging::Tagging;
 fn main() -> ExitCode {
     let example = Example {
         name: "conll2003",
+        about: "CoNLL-2003: names of persons, places, organisations and others in English.",
         task: Tagging::conll2003(),
         recipes: &[
             ("teacher", include_str!("recipes/conll2003/teacher.json")),

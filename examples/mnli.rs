@@ -10,6 +10,7 @@ use tasks::commands::Example;
 fn main() -> ExitCode {
     let example = Example {
         name: "mnli",
+        about: "MNLI: whether one sentence means another.",
         task: Classification::mnli(),
         recipes: &[
             ("teacher", include_str!("recipes/mnli/teacher.json")),

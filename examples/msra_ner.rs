@@ -10,6 +10,7 @@ use tasks::tagging::Tagging;
 fn main() -> ExitCode {
     let example = Example {
         name: "msra_ner",
+        about: "MSRA: names of persons, places and organisations in Chinese.",
         task: Tagging::msra_ner(),
         recipes: &[
             ("teacher", include_str!("recipes/msra_ner/teacher.json")),

@@ -10,6 +10,7 @@ use tasks::reading::Reading;
 fn main() -> ExitCode {
     let example = Example {
         name: "squad",
+        about: "SQuAD 1.1: answers to questions about English texts.",
         task: Reading::squad(),
         recipes: &[
             ("teacher", include_str!("recipes/squad/teacher.json")),

@@ -10,6 +10,7 @@ use tasks::commands::Example;
 fn main() -> ExitCode {
     let example = Example {
         name: "sst2",
+        about: "SST-2: whether a sentence of a film review is good or bad.",
         task: Classification::sst2(),
         recipes: &[
             ("teacher", include_str!("recipes/sst2/teacher.json")),

@@ -102,9 +102,10 @@ impl<'a, T: Task> Bench<'a, T> {
         }
         let (task, pieces) = (self.task, self.pieces);
         let collate = move |features: &[&T::Feature]| batch(task, pieces, features);
-        let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?
-            .shuffle(self.recipe.seed)
-            .drop_last();
+        let few = features.len() < self.recipe.batch_size;
+        let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?;
+        let loader = loader.shuffle(self.recipe.seed);
+        let loader = if few { loader } else { loader.drop_last() };
         Ok(match self.recipe.group_by_length {
             true => loader.group_by_length(POOL, |feature| task.encoded(feature).ids.len()),
             false => loader,

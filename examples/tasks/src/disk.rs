@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::{Error, Result};
 
 /// Writes a file and makes its folder; readers see the old content or the new, never half.
@@ -21,6 +23,22 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     file.as_file().sync_all().map_err(failed)?;
     file.persist(path).map_err(|error| failed(error.error))?;
     Ok(())
+}
+
+/// A hash of what is in a file.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn hash(path: &Path) -> Result<String> {
+    let failed = |error| Error::io(path, error);
+    let mut sum = Sha256::new();
+    std::io::copy(&mut std::fs::File::open(path).map_err(failed)?, &mut sum).map_err(failed)?;
+    Ok(hex(&sum.finalize()))
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A file for others to read as well, as far as the user's mask allows.

@@ -7,9 +7,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::disk::{self, hex};
 use crate::pieces::Pieces;
 use crate::task::Task;
-use crate::{disk, Error, Result};
+use crate::{Error, Result};
 
 /// Raised whenever the same inputs would give other features.
 const VERSION: u32 = 2;
@@ -62,9 +63,8 @@ impl Cache {
             if !path.exists() && path != file {
                 continue;
             }
-            let bytes = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            key.push_str(&format!("{name} {}\n", hex(&Sha256::digest(bytes))));
+            key.push_str(&format!("{name} {}\n", disk::hash(&path)?));
         }
         Ok(Cache {
             folder: folder.to_path_buf(),
@@ -178,8 +178,4 @@ pub fn features<T: Task>(
 pub(crate) fn style() -> ProgressStyle {
     ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {per_sec} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

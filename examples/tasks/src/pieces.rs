@@ -56,6 +56,9 @@ impl Pieces {
     /// When there is neither, or it is not a tokenizer with a padding token.
     pub fn from_folder(folder: &Path, truncation: TruncationParams) -> Result<Self> {
         let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "no such folder"));
+        }
         let mut tokenizer = if json.exists() {
             Tokenizer::from_file(&json).map_err(|error| Error::file(&json, error.to_string()))?
         } else if vocabulary.exists() {
@@ -71,8 +74,10 @@ impl Pieces {
         tokenizer
             .with_truncation(Some(truncation))
             .map_err(|error| {
+                let error = error.to_string();
+                let error = error.trim_end_matches([',', ' ']);
                 let what = format!("max_length {max_length} and stride {stride}");
-                Error::invalid(format!("{what} do not go together: {error}"))
+                Error::invalid(format!("{what} do not go together, set --stride: {error}"))
             })?;
         let padding = ["[PAD]", "<pad>"]
             .iter()

@@ -14,7 +14,9 @@ pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 /// A training: of a teacher, of a student on labels, or of a student on what teachers say.
 ///
 /// Every key has a default, and an unknown one is refused. `training` and `distillation` are
-/// TextBrewer's configurations.
+/// TextBrewer's configurations. The recipes of the examples have a `kd_loss_weight` of 64, which is
+/// the square of their temperature: Hinton et al. multiply by it, since the gradient of softened
+/// logits is smaller by as much, and without it the hidden states have most of the say at first.
 ///
 /// ```json
 /// {
@@ -37,7 +39,8 @@ pub struct Recipe {
     pub layers: Option<Vec<usize>>,
     /// How often all examples are seen.
     pub epochs: u64,
-    /// Examples at a time.
+    /// Examples at a time. What is left at the end of an epoch is left out, unless it is all
+    /// there is.
     pub batch_size: usize,
     /// The rate at its highest.
     pub learning_rate: f64,

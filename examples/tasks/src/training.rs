@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
 use textbrewer::models::{BertInputs, Head};
@@ -48,6 +48,8 @@ pub struct Training<'a, T: Task> {
     pub dev: Data<T>,
     /// The folder of the model, its checkpoints and what came of it.
     pub folder: &'a Path,
+    /// Files and folders, each with a hash of what is in it.
+    pub inputs: Map<String, Value>,
     /// Whether a training that was interrupted goes on.
     pub resume: bool,
     /// Whether what an earlier training left in the folder is replaced.
@@ -127,12 +129,15 @@ impl<T: Task> Training<'_, T> {
         }
         let recipe = self.bench.recipe;
         let first = teachers.first().ok_or_else(no_teacher)?;
-        if student.layers().is_none() && !recipe.hidden_matches.is_empty() {
-            let reason = "hidden_matches: a BiGRU has no layers to match; leave them out";
-            return Err(Error::invalid(reason));
-        }
         let shape = |model: &Model<T::Head>| (model.layers().unwrap_or(0), model.width());
-        let config = recipe.distill_config(shape(first), shape(&student))?;
+        let config = if student.layers().is_some() {
+            recipe.distill_config(shape(first), shape(&student))?
+        } else {
+            if !recipe.hidden_matches.is_empty() {
+                println!("a BiGRU has no layers: `hidden_matches` of the recipe are left out");
+            }
+            recipe.distillation.clone()
+        };
         let showing = |model: Model<T::Head>, side| {
             let layers = |feature| config.layers(side, feature);
             model.showing(layers("hidden"), layers("attention"))
@@ -216,6 +221,7 @@ impl<T: Task> Training<'_, T> {
         // Every training draws the same dropout whatever was done before it.
         tch::manual_seed(recipe.seed as i64);
         let mut loader = self.loader(labels)?;
+        self.compare_inputs()?;
         let batches = loader.num_batches().unwrap_or_default() as u64;
         let steps = steps_per_epoch(batches, &recipe.training).checked_mul(recipe.epochs);
         let steps = steps.ok_or_else(|| Error::invalid("epochs: too many to count"))?;
@@ -278,13 +284,34 @@ impl<T: Task> Training<'_, T> {
         if summary.resumed_from.is_some() {
             outcome.go_on_from(&self.results());
         }
-        self.save(model, &outcome)?;
+        // Half a model must not be taken for a whole one.
+        if !outcome.interrupted {
+            model.save(self.folder)?;
+            self.bench.pieces.copy_to(self.folder)?;
+        }
+        self.save(&outcome)?;
         Ok(outcome)
     }
 
-    fn save(&self, model: &Model<T::Head>, outcome: &Outcome) -> Result<()> {
-        model.save(self.folder)?;
-        self.bench.pieces.copy_to(self.folder)?;
+    /// Says in the folder what is trained on, and by whom: a resumed training must have the same.
+    fn compare_inputs(&self) -> Result<()> {
+        let path = self.folder.join("inputs.json");
+        let now = Value::from(self.inputs.clone());
+        if self.resume && path.exists() {
+            let then: Value = serde_json::from_str(&disk::read(&path)?)
+                .map_err(|error| Error::file(&path, error.to_string()))?;
+            if then != now {
+                let reason = format!(
+                    "the training that is to go on had other inputs: {then} then, {now} now; give \
+                     it the same, or another --output-dir"
+                );
+                return Err(Error::file(&path, reason));
+            }
+        }
+        disk::write(&path, format!("{now:#}\n").as_bytes())
+    }
+
+    fn save(&self, outcome: &Outcome) -> Result<()> {
         let path = self.results();
         let mut results =
             serde_json::to_value(outcome).map_err(|error| Error::file(&path, error.to_string()))?;

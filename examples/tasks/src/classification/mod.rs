@@ -51,7 +51,7 @@ pub enum Metric {
 
 /// The form in a recipe.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename = "task of GLUE")]
 struct Given {
     columns: Vec<String>,
     #[serde(default = "label_column")]

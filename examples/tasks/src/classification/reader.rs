@@ -23,6 +23,9 @@ pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
         return Err(Error::invalid(reason));
     }
     let text = disk::read(file)?;
+    if text.trim().is_empty() {
+        return Err(Error::file(file, "empty"));
+    }
     let mut lines = text.lines().enumerate();
     let header: Vec<&str> = match &task.header {
         Some(names) => names.iter().map(String::as_str).collect(),

@@ -30,7 +30,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let folders = &options.teachers;
     refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
-    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    let training = training(&task, &pieces, &recipe, &options.learn, folders)?;
     let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
     let folder = &options.learn.output_dir;
     let begun = folder.join("student");

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use super::options::{DistillOptions, LearnOptions, TrainOptions};
 use super::Example;
@@ -11,7 +12,7 @@ use crate::models::{Model, Shape};
 use crate::pieces::Pieces;
 use crate::recipe::Recipe;
 use crate::training::{no_teacher, Outcome, Training};
-use crate::{Error, Result, Task};
+use crate::{disk, Error, Result, Task};
 
 /// Trains a model on the labels.
 pub(super) fn train<T: Task + Clone + DeserializeOwned>(
@@ -22,7 +23,8 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     let shape = *recipe.student.get_or_insert(Shape::Full);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, &options.encoder)?;
-    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    let models = std::slice::from_ref(&options.encoder);
+    let training = training(&task, &pieces, &recipe, &options.learn, models)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
     let model = Model::from_encoder(&options.encoder, labels, outputs, recipe.training.device)?;
@@ -32,8 +34,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     };
     check(&model, &pieces, &recipe, &options.encoder)?;
     println!("{shape}: {} parameters, on labels", model.parameters());
-    told(&training.on_labels(&model)?, &options.learn.output_dir);
-    Ok(())
+    told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
 /// Trains a student on what teachers say.
@@ -45,7 +46,7 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     let shape = recipe.student.unwrap_or(Shape::T3);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
-    let training = training(&task, &pieces, &recipe, &options.learn)?;
+    let training = training(&task, &pieces, &recipe, &options.learn, &options.teachers)?;
     let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
     println!(
         "{shape}: {} parameters, from {} teacher(s) of {}",
@@ -56,8 +57,7 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     told(
         &training.distill(teachers, student)?,
         &options.learn.output_dir,
-    );
-    Ok(())
+    )
 }
 
 /// Teachers and a student of them, and all that a distillation begins with.
@@ -121,6 +121,7 @@ pub(super) fn training<'a, T: Task>(
     pieces: &'a Pieces,
     recipe: &'a Recipe,
     options: &'a LearnOptions,
+    models: &[PathBuf],
 ) -> Result<Training<'a, T>> {
     let bench = Bench {
         task,
@@ -134,7 +135,8 @@ pub(super) fn training<'a, T: Task>(
         Some(file) => options.data_dir.join(file),
         None => options.data_dir.join(own),
     };
-    let train = bench.read(&place(&options.train_file, &files.train), recipe.train_size)?;
+    let train_file = place(&options.train_file, &files.train);
+    let train = bench.read(&train_file, recipe.train_size)?;
     let more: Result<Vec<_>> = options
         .augment
         .iter()
@@ -159,10 +161,25 @@ pub(super) fn training<'a, T: Task>(
         train,
         more,
         dev,
+        inputs: inputs(models, &train_file, &options.augment)?,
         folder: &options.output_dir,
         resume: options.resume,
         overwrite: options.overwrite,
     })
+}
+
+/// Hashes of what is trained on and of the models that it begins with.
+fn inputs(models: &[PathBuf], train: &Path, more: &[PathBuf]) -> Result<Map<String, Value>> {
+    let mut inputs = Map::new();
+    let weights = models.iter().map(|folder| folder.join("model.safetensors"));
+    let files = [train.to_path_buf()]
+        .into_iter()
+        .chain(more.iter().cloned());
+    for path in weights.chain(files) {
+        let hash = disk::hash(&path)?;
+        inputs.insert(path.display().to_string(), hash.into());
+    }
+    Ok(inputs)
 }
 
 /// `none` is no folder.
@@ -200,13 +217,15 @@ pub(super) fn first(folders: &[PathBuf]) -> Result<&Path> {
     first.ok_or_else(no_teacher)
 }
 
-fn told(outcome: &Outcome, folder: &Path) {
+fn told(outcome: &Outcome, folder: &Path) -> Result<()> {
+    if outcome.interrupted {
+        let reason = "interrupted; the same command with --resume goes on";
+        return Err(Error::file(folder, reason));
+    }
     println!(
         "{}  ({} steps, {:.0} s, {:.2} steps/s)",
         outcome.metrics, outcome.steps, outcome.seconds, outcome.steps_per_second
     );
     println!("saved in {}", folder.display());
-    if outcome.interrupted {
-        println!("interrupted; the same command with --resume goes on");
-    }
+    Ok(())
 }

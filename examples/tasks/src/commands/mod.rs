@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches};
 use serde::de::DeserializeOwned;
 
 pub use options::{
@@ -24,6 +24,8 @@ use crate::{Error, Result, Task};
 pub struct Example<T> {
     /// Its name.
     pub name: &'static str,
+    /// What it is, in a sentence.
+    pub about: &'static str,
     /// Its own data set.
     pub task: T,
     /// Recipes by their names, as JSON.
@@ -52,7 +54,9 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         &self,
         arguments: impl IntoIterator<Item = A>,
     ) -> Result<()> {
-        let options = Options::parse_from(arguments);
+        let command = Options::command().name(self.name).about(self.about);
+        let options = Options::from_arg_matches(&command.get_matches_from(arguments));
+        let options = options.unwrap_or_else(|error| error.exit());
         textbrewer::backend::keep_freed_memory()?;
         match &options.command {
             Command::Train(options) => learn::train(self, options),

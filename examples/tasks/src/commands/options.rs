@@ -189,7 +189,14 @@ impl LearnOptions {
         set(&mut recipe.batch_size, &self.batch_size);
         set(&mut recipe.learning_rate, &self.learning_rate);
         set(&mut recipe.max_length, &self.max_length);
-        set(&mut recipe.stride, &self.stride);
+        match self.stride {
+            Some(stride) => recipe.stride = stride,
+            // A stride that was right for longer windows.
+            None if self.max_length.is_some() => {
+                recipe.stride = recipe.stride.min(recipe.max_length / 4);
+            }
+            None => {}
+        }
         set(&mut recipe.seed, &self.seed);
         set(&mut recipe.training.precision, &self.precision);
         if self.student.is_some() {

@@ -1,4 +1,5 @@
-//! English words as NLTK's `word_tokenize` cuts them, of one sentence.
+//! English words as NLTK's `word_tokenize` cuts them, of one sentence. NLTK is the NLTK Project's,
+//! under the Apache License 2.0.
 
 use fancy_regex::Regex;
 

@@ -99,7 +99,10 @@ impl<H: Head> Model<H> {
         }
         let (bert, report) = Bert::<H>::from_pretrained(&variables, folder)?;
         if let Some(name) = report.missing.first() {
-            let reason = format!("no `{name}` in it; train it first (`train --encoder …`)");
+            let reason = format!(
+                "no `{name}` in it: not a model of this task; train one from it first (`train \
+                 --encoder …`)"
+            );
             return Err(Error::file(folder, reason));
         }
         check_labels(folder, bert.config().label_count(), outputs)?;
