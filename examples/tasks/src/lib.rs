@@ -12,6 +12,7 @@ pub mod evaluate;
 pub mod features;
 pub mod metrics;
 pub mod models;
+pub mod outcome;
 pub mod outputs;
 pub mod pieces;
 pub mod reading;

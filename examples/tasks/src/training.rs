@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde::Serialize;
 use serde_json::{Map, Value};
 use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
@@ -18,8 +17,8 @@ use textbrewer::{
 
 use crate::data::{Bench, Data};
 use crate::evaluate::evaluate;
-use crate::metrics::Metrics;
 use crate::models::{Model, Network};
+use crate::outcome::Outcome;
 use crate::outputs::Answers;
 use crate::recipe::{DistillerKind, Kept, PROJECTION_RATE};
 use crate::task::Task;
@@ -54,52 +53,6 @@ pub struct Training<'a, T: Task> {
     pub resume: bool,
     /// Whether what an earlier training left in the folder is replaced.
     pub overwrite: bool,
-}
-
-/// What came of a training; `results.json` in the folder of the model.
-#[derive(Debug, Clone, Serialize)]
-#[non_exhaustive]
-pub struct Outcome {
-    /// At the end, or, if the best was to be kept, the best.
-    pub metrics: Metrics,
-    /// After every epoch: the optimizer step, and the metrics.
-    pub curve: Vec<(u64, Metrics)>,
-    /// The evaluations before it was resumed, if it was.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub curve_before: Vec<Value>,
-    /// How many parameters the model has.
-    pub parameters: u64,
-    /// Optimizer steps.
-    pub steps: u64,
-    /// Seconds of training without evaluation, those before it was resumed among them.
-    pub seconds: f64,
-    /// Optimizer steps a second.
-    pub steps_per_second: f64,
-    /// Whether it was interrupted: then it can be resumed.
-    pub interrupted: bool,
-}
-
-impl Outcome {
-    /// Adds what an earlier part of the training wrote. One that had ended is nothing to go on
-    /// from: its speed stays as well.
-    fn go_on_from(&mut self, path: &Path) {
-        let text = std::fs::read(path).unwrap_or_default();
-        let Ok(earlier) = serde_json::from_slice::<Value>(&text) else {
-            return;
-        };
-        let number = |key: &str| earlier.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-        let first = self.curve.first().map_or(u64::MAX, |(step, _)| *step);
-        for key in ["curve_before", "curve"] {
-            let points = earlier.get(key).and_then(Value::as_array);
-            let before = |point: &&Value| point.get(0).and_then(Value::as_u64) < Some(first);
-            self.curve_before
-                .extend(points.into_iter().flatten().filter(before).cloned());
-        }
-        self.seconds += number("seconds");
-        if self.curve.is_empty() {
-            self.steps_per_second = number("steps_per_second");
-        }
-    }
 }
 
 impl<T: Task> Training<'_, T> {
@@ -293,11 +246,12 @@ impl<T: Task> Training<'_, T> {
         Ok(outcome)
     }
 
-    /// Says in the folder what is trained on, and by whom: a resumed training must have the same.
+    /// Says in the folder what is trained on, and by whom. A training that goes on must have the
+    /// same, and a new one must not take the place of an earlier one unasked.
     fn compare_inputs(&self) -> Result<()> {
         let path = self.folder.join("inputs.json");
         let now = Value::from(self.inputs.clone());
-        if self.resume && path.exists() {
+        if path.exists() && self.resume {
             let then: Value = serde_json::from_str(&disk::read(&path)?)
                 .map_err(|error| Error::file(&path, error.to_string()))?;
             if then != now {
@@ -307,6 +261,10 @@ impl<T: Task> Training<'_, T> {
                 );
                 return Err(Error::file(&path, reason));
             }
+        } else if path.exists() && !self.overwrite {
+            let reason = "there is an earlier training in it: --resume goes on with it, \
+                          --overwrite replaces it, or give another --output-dir";
+            return Err(Error::file(self.folder, reason));
         }
         disk::write(&path, format!("{now:#}\n").as_bytes())
     }

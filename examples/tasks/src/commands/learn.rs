@@ -9,9 +9,10 @@ use super::options::{DistillOptions, LearnOptions, TrainOptions};
 use super::Example;
 use crate::data::Bench;
 use crate::models::{Model, Shape};
+use crate::outcome::Outcome;
 use crate::pieces::Pieces;
 use crate::recipe::Recipe;
-use crate::training::{no_teacher, Outcome, Training};
+use crate::training::{no_teacher, Training};
 use crate::{disk, Error, Result, Task};
 
 /// Trains a model on the labels.

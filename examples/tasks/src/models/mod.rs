@@ -1,6 +1,7 @@
 //! The models of the tasks: teachers and students.
 
 mod bigru;
+mod labels;
 mod network;
 mod shape;
 

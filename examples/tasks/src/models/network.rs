@@ -1,6 +1,5 @@
 //! A model of a task, in and out of folders.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -10,6 +9,7 @@ use textbrewer::models::{Bert, BertConfig, BertInputs, Head};
 use textbrewer::weights::{self, Transfer};
 use textbrewer::{display_parameters, LayerSelection};
 
+use super::labels::{check_labels, check_names, with_labels};
 use super::{BiGru, BiGruConfig, Shape};
 use crate::{disk, Error, Result};
 
@@ -268,13 +268,6 @@ impl<H: Head> Model<H> {
     }
 }
 
-fn with_labels(config: BertConfig, labels: &[String], outputs: usize) -> BertConfig {
-    match labels {
-        [] => config.num_labels(outputs as i64),
-        labels => config.labels(labels),
-    }
-}
-
 /// Whether layers of one are layers of the other.
 fn fits(student: &BertConfig, teacher: &BertConfig) -> bool {
     let of = |config: &BertConfig| {
@@ -285,48 +278,6 @@ fn fits(student: &BertConfig, teacher: &BertConfig) -> bool {
         )
     };
     of(student) == of(teacher)
-}
-
-/// The same labels in another order would be wrong answers without a word. Labels of other names
-/// may mean the same.
-fn check_names(
-    folder: &Path,
-    names: Option<&BTreeMap<i64, String>>,
-    labels: &[String],
-) -> Result<()> {
-    let Some(names) = names.filter(|_| !labels.is_empty()) else {
-        return Ok(());
-    };
-    let own: Vec<&String> = names.values().collect();
-    let task: Vec<&String> = labels.iter().collect();
-    if own == task {
-        return Ok(());
-    }
-    let sorted = |names: &[&String]| {
-        let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        names.sort();
-        names
-    };
-    if sorted(&own) == sorted(&task) {
-        let reason = format!(
-            "its labels are {own:?}, in this order, the task's {task:?}; give the task's `labels` \
-             in the model's order, in a recipe"
-        );
-        return Err(Error::file(folder, reason));
-    }
-    log::warn!(
-        "{}: its labels are {own:?}; they are taken for the task's {task:?}",
-        folder.display()
-    );
-    Ok(())
-}
-
-fn check_labels(folder: &Path, got: i64, outputs: usize) -> Result<()> {
-    if got == outputs as i64 {
-        return Ok(());
-    }
-    let reason = format!("it has {got} labels, the task {outputs}: a model of another task");
-    Err(Error::file(folder, reason))
 }
 
 fn is_bigru(folder: &Path) -> Result<bool> {

@@ -1,0 +1,54 @@
+//! What came of a training.
+
+use std::path::Path;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::metrics::Metrics;
+
+/// What came of a training; `results.json` in the folder of the model.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct Outcome {
+    /// At the end, or, if the best was to be kept, the best.
+    pub metrics: Metrics,
+    /// After every epoch: the optimizer step, and the metrics.
+    pub curve: Vec<(u64, Metrics)>,
+    /// The evaluations before it was resumed, if it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub curve_before: Vec<Value>,
+    /// How many parameters the model has.
+    pub parameters: u64,
+    /// Optimizer steps.
+    pub steps: u64,
+    /// Seconds of training without evaluation, those before it was resumed among them.
+    pub seconds: f64,
+    /// Optimizer steps a second.
+    pub steps_per_second: f64,
+    /// Whether it was interrupted: then it can be resumed.
+    pub interrupted: bool,
+}
+
+impl Outcome {
+    /// Adds what an earlier part of the training wrote. One that had ended is nothing to go on
+    /// from: its speed stays as well.
+    pub(crate) fn go_on_from(&mut self, path: &Path) {
+        let text = std::fs::read(path).unwrap_or_default();
+        let Ok(earlier) = serde_json::from_slice::<Value>(&text) else {
+            return;
+        };
+        let number = |key: &str| earlier.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+        let first = self.curve.first().map_or(u64::MAX, |(step, _)| *step);
+        for key in ["curve_before", "curve"] {
+            let points = earlier.get(key).and_then(Value::as_array);
+            let before = |point: &&Value| point.get(0).and_then(Value::as_u64) < Some(first);
+            self.curve_before
+                .extend(points.into_iter().flatten().filter(before).cloned());
+        }
+        self.seconds += number("seconds");
+        if self.curve.is_empty() {
+            self.steps_per_second = number("steps_per_second");
+        }
+    }
+}
