@@ -14,5 +14,7 @@ mod metrics_entities;
 mod metrics_reference;
 #[path = "tasks/reading/mod.rs"]
 mod reading;
+#[path = "tasks/recipe.rs"]
+mod recipe;
 #[path = "tasks/tagging/mod.rs"]
 mod tagging;

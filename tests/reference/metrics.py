@@ -2,7 +2,7 @@
 
     python tests/reference/metrics.py FOLDER > tests/reference/metrics.json
 
-Made with scikit-learn 1.9.1, SciPy 1.17.1, seqeval 1.2.2, NLTK 3.9.2 with its data `punkt_tab`
+Made with scikit-learn 1.9.1, seqeval 1.2.2, NLTK 3.9.2 with its data `punkt_tab`
 (English), and two official scripts in FOLDER:
 
 - evaluate-v1.1.py of SQuAD (from jackalhan/R-Net on GitHub, commit f0f90fc8; its functions are
@@ -18,8 +18,6 @@ import sys
 import warnings
 
 import nltk
-import numpy as np
-import scipy.stats
 import sklearn.metrics
 from seqeval.metrics.sequence_labeling import get_entities, precision_recall_fscore_support
 
@@ -61,23 +59,7 @@ def classification():
             "matthews": float(sklearn.metrics.matthews_corrcoef(t, p)),
             # Of class 1 against the others; the same as the binary score where there are two.
             "f1": float(sklearn.metrics.f1_score([a == 1 for a in t], [a == 1 for a in p], zero_division=0)),
-            "macro_f1": float(sklearn.metrics.f1_score(t, p, average="macro", zero_division=0)),
         }
-
-
-def correlation():
-    cases = [
-        ([1, 2, 3], [1, 2, 3]), ([1, 2, 3], [3, 2, 1]), ([1, 1, 2, 2], [1, 2, 1, 2]), ([0.0, -0.0, 1], [1, 2, 3]),
-        ([5, 5, 1, 5, 2], [0, 4.5, 4.5, 1, 0]), ([1e-9, 2e-9, 4e-9], [1, 2, 3]), ([1e200, 3e200, 2e200], [1, 2, 3.5]),
-        ([1, 2], [7, 3]),
-    ]  # fmt: skip
-    for _ in range(20):
-        y = [rng.randrange(26) / 5 for _ in range(rng.randrange(3, 15))]
-        cases.append(([round(v + rng.gauss(0, 2), rng.choice([0, 1, 3])) for v in y], y))
-    for x, y in cases:
-        pearson, spearman = float(scipy.stats.pearsonr(x, y)[0]), float(scipy.stats.spearmanr(x, y)[0])
-        if np.isfinite(pearson):
-            yield {"predicted": x, "labels": y, "pearson": pearson, "spearman": spearman}
 
 
 # Tags as words of a text; sentences are separated by `|`.
@@ -219,7 +201,6 @@ f1, em, total, missing = data_set(in_cmrc, lambda data, predictions: cmrc.evalua
 sys.stderr = stderr
 print("{")
 show("classification", classification())
-show("correlation", correlation())
 show("sequences", sequences())
 show("entities", entities())
 show("squad", in_squad)

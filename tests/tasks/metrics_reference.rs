@@ -7,7 +7,6 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 pub struct Reference {
     pub classification: Vec<Classification>,
-    pub correlation: Vec<Correlation>,
     pub sequences: Vec<Sequence>,
     pub entities: Vec<Entities>,
     /// Prediction, answers, exact match, F1.
@@ -26,15 +25,6 @@ pub struct Classification {
     pub accuracy: f64,
     pub matthews: f64,
     pub f1: f64,
-    pub macro_f1: f64,
-}
-
-#[derive(Deserialize)]
-pub struct Correlation {
-    pub predicted: Vec<f64>,
-    pub labels: Vec<f64>,
-    pub pearson: f64,
-    pub spearman: f64,
 }
 
 #[derive(Deserialize)]

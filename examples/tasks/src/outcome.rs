@@ -11,8 +11,8 @@ use crate::metrics::Metrics;
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// At the end, or, if the best was to be kept, the best.
-    pub metrics: Metrics,
+    /// At the end, or, if the best was to be kept, the best; none of an interrupted training.
+    pub metrics: Option<Metrics>,
     /// After every epoch: the optimizer step, and the metrics.
     pub curve: Vec<(u64, Metrics)>,
     /// The evaluations before it was resumed, if it was.

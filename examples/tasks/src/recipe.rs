@@ -63,10 +63,9 @@ pub struct Recipe {
     /// How a student learns from its teachers.
     pub distiller: DistillerKind,
     /// Losses between hidden states at even distances, the embeddings' output among them, each
-    /// with weight 1: `hidden_mse` and others of one layer, `nst` of a layer's own similarities, `fsp`
-    /// of neighbouring layers.
-    /// Where the student is narrower a linear projection is trained with it. They are added to
-    /// those of `distillation`.
+    /// with weight 1: `hidden_mse` and others of one layer, `nst` of a layer's own similarities,
+    /// `fsp` of neighbouring layers. Where the student is narrower a linear projection is trained
+    /// with it. They are added to those of `distillation`.
     pub hidden_matches: Vec<String>,
     /// What is kept at the end: the weights of the last step, or of the best evaluation.
     pub keep: Kept,
@@ -176,6 +175,19 @@ impl Recipe {
         self.training.validate()?;
         self.distillation.validate()?;
         Ok(())
+    }
+
+    /// Sets the most pieces of a feature, and makes a stride smaller that was right for longer
+    /// windows.
+    pub fn cut_at(&mut self, length: usize) {
+        self.max_length = length;
+        self.stride = self.stride.min(length / 4);
+    }
+
+    /// Whether a student learns from labels too, at once or by its schedule.
+    pub fn learns_labels(&self) -> bool {
+        let config = &self.distillation;
+        config.hard_label_weight > 0.0 || config.hard_label_weight_scheduler.is_some()
     }
 
     /// What a student learns from a teacher of so many layers, of these widths.

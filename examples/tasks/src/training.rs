@@ -82,9 +82,8 @@ impl<T: Task> Training<'_, T> {
         }
         let recipe = self.bench.recipe;
         let first = teachers.first().ok_or_else(no_teacher)?;
-        let shape = |model: &Model<T::Head>| (model.layers().unwrap_or(0), model.width());
         let config = if student.layers().is_some() {
-            recipe.distill_config(shape(first), shape(&student))?
+            recipe.distill_config(first.shape(), student.shape())?
         } else {
             if !recipe.hidden_matches.is_empty() {
                 println!("a BiGRU has no layers: `hidden_matches` of the recipe are left out");
@@ -108,7 +107,7 @@ impl<T: Task> Training<'_, T> {
                 .distill_config(config)
                 .adaptor(adapt::<T>)
                 .build()?;
-            return self.run(distiller, &student, self.hard_labels());
+            return self.run(distiller, &student, recipe.learns_labels());
         }
         let networks = teachers.iter().map(|teacher| &teacher.network);
         let distiller = MultiTeacherDistiller::builder(&student.network, &student.variables)
@@ -117,7 +116,7 @@ impl<T: Task> Training<'_, T> {
             .teachers(networks, adapt::<T>)
             .student_adaptor(adapt::<T>)
             .build()?;
-        self.run(distiller, &student, self.hard_labels())
+        self.run(distiller, &student, recipe.learns_labels())
     }
 
     /// Layers matched by earth mover's distance: none are chosen.
@@ -148,12 +147,7 @@ impl<T: Task> Training<'_, T> {
                 .adaptor(adapt_layers::<T>)
                 .build()?
                 .emd_config(config)?;
-        self.run(distiller, &student, self.hard_labels())
-    }
-
-    /// Whether the student learns from labels too.
-    fn hard_labels(&self) -> bool {
-        self.bench.recipe.distillation.hard_label_weight > 0.0
+        self.run(distiller, &student, recipe.learns_labels())
     }
 
     /// What is trained on, batch by batch; with `labels` only what has the truth.
@@ -212,16 +206,21 @@ impl<T: Task> Training<'_, T> {
         let summary = run.run()?;
         let seconds = (start.elapsed() - evaluation).as_secs_f64();
 
-        if let (Kept::Best, Some(best)) = (recipe.keep, &summary.best_path) {
-            load_file(&model.variables, best, &LoadOptions::new())?;
-        }
         let curve = curve.into_inner();
-        let last = curve
-            .last()
-            .filter(|(step, _)| *step == summary.global_steps);
-        let metrics = match (recipe.keep, last) {
-            (Kept::Last, Some((_, metrics))) => metrics.clone(),
-            _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
+        let metrics = match summary.interrupted {
+            // Whoever ends a training does not want to wait for an evaluation.
+            true => None,
+            false => {
+                if let (Kept::Best, Some(best)) = (recipe.keep, &summary.best_path) {
+                    load_file(&model.variables, best, &LoadOptions::new())?;
+                }
+                let last = curve.last();
+                let last = last.filter(|(step, _)| *step == summary.global_steps);
+                Some(match (recipe.keep, last) {
+                    (Kept::Last, Some((_, metrics))) => metrics.clone(),
+                    _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
+                })
+            }
         };
         let steps = summary.global_steps - summary.resumed_from.unwrap_or(0);
         let mut outcome = Outcome {
@@ -273,10 +272,13 @@ impl<T: Task> Training<'_, T> {
         let path = self.results();
         let mut results =
             serde_json::to_value(outcome).map_err(|error| Error::file(&path, error.to_string()))?;
-        results["recipe"] = serde_json::to_value(self.bench.recipe)
-            .map_err(|error| Error::file(&path, error.to_string()))?;
+        let mut recipe = self.bench.recipe.clone();
+        recipe.training = self.config();
+        results["recipe"] =
+            serde_json::to_value(recipe).map_err(|error| Error::file(&path, error.to_string()))?;
         disk::write(&path, format!("{results:#}\n").as_bytes())
     }
+
     fn results(&self) -> PathBuf {
         self.folder.join("results.json")
     }

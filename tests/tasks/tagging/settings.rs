@@ -32,11 +32,6 @@ fn tags_have_their_fixed_order() {
         Tagging::conll2003().files(),
         &Files::new("train.txt", "valid.txt")
     );
-    let files = Files::new("a", "b");
-    assert_eq!(
-        Tagging::msra_ner().with_files(files.clone()).files(),
-        &files
-    );
 }
 
 #[test]

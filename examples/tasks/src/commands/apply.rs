@@ -33,9 +33,7 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
         }
         None => {
             let (data, predictions) = answers(&task, &recipe, options, Some(file))?;
-            if let Some(output) = &options.output {
-                disk::write(output, task.write(&data.records, &predictions)?.as_bytes())?;
-            }
+            write(&task, options, &data, &predictions)?;
             task.measure(&data.records, &predictions)?
         }
     };
@@ -57,16 +55,9 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
         return Err(Error::invalid("give either --file or texts to predict"));
     }
     let (data, predictions) = answers(&task, &recipe, options, file)?;
-    if let Some(path) = &options.n_best {
-        disk::write(
-            path,
-            task.write_candidates(&data.records, &predictions)?
-                .as_bytes(),
-        )?;
-    }
+    write(&task, options, &data, &predictions)?;
     match &options.output {
         Some(output) => {
-            disk::write(output, task.write(&data.records, &predictions)?.as_bytes())?;
             println!("{} predictions in {}", predictions.len(), output.display());
         }
         None => {
@@ -74,6 +65,23 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
                 println!("{}", task.show(record, prediction));
             }
         }
+    }
+    Ok(())
+}
+
+/// Writes the files that were asked for.
+fn write<T: Task>(
+    task: &T,
+    options: &ApplyOptions,
+    data: &Data<T>,
+    predictions: &[T::Prediction],
+) -> Result<()> {
+    if let Some(path) = &options.output {
+        disk::write(path, task.write(&data.records, predictions)?.as_bytes())?;
+    }
+    if let Some(path) = &options.n_best {
+        let text = task.write_candidates(&data.records, predictions)?;
+        disk::write(path, text.as_bytes())?;
     }
     Ok(())
 }
@@ -127,7 +135,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     };
     recipe.batch_size = options.batch_size;
     if let Some(length) = options.max_length {
-        recipe.max_length = length;
+        recipe.cut_at(length);
     }
     recipe.training.device = match &options.device {
         Some(name) => device(name)?,

@@ -14,6 +14,7 @@ use super::options::ExportOptions;
 use super::Example;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
+use crate::training::no_teacher;
 use crate::{disk, Error, Result, Task};
 
 /// Writes the student's first weights, every batch of every epoch in its order, and the
@@ -37,11 +38,8 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     student.save(&begun)?;
     pieces.copy_to(&begun)?;
 
-    let teacher = teachers.first();
-    let shape =
-        |model: &crate::models::Model<T::Head>| (model.layers().unwrap_or(0), model.width());
-    let of_teacher = teacher.map_or((0, 0), shape);
-    let config = recipe.distill_config(of_teacher, shape(&student))?;
+    let teacher = teachers.first().ok_or_else(no_teacher)?;
+    let config = recipe.distill_config(teacher.shape(), student.shape())?;
     let config =
         serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
 
@@ -51,7 +49,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
             break;
         }
     }
-    let mut loader = training.loader(recipe.distillation.hard_label_weight > 0.0)?;
+    let mut loader = training.loader(recipe.learns_labels())?;
     let mut steps = 0;
     for epoch in 1..=recipe.epochs {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use textbrewer::models::Head;
 
 use super::options::{DistillOptions, LearnOptions, TrainOptions};
 use super::Example;
@@ -11,7 +12,7 @@ use crate::data::Bench;
 use crate::models::{Model, Shape};
 use crate::outcome::Outcome;
 use crate::pieces::Pieces;
-use crate::recipe::Recipe;
+use crate::recipe::{DistillerKind, Recipe};
 use crate::training::{no_teacher, Training};
 use crate::{disk, Error, Result, Task};
 
@@ -94,7 +95,7 @@ pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     recipe.student.get_or_insert(Shape::T3);
     if let Some(distiller) = options.distiller {
         recipe.distiller = distiller;
-        if distiller == crate::recipe::DistillerKind::Emd {
+        if distiller == DistillerKind::Emd {
             recipe.hidden_matches.clear();
         }
     }
@@ -189,7 +190,7 @@ pub(super) fn cache(folder: &Path) -> Option<&Path> {
 }
 
 /// The tokenizer must be the model's.
-pub(super) fn check<H: textbrewer::models::Head>(
+pub(super) fn check<H: Head>(
     model: &Model<H>,
     pieces: &Pieces,
     recipe: &Recipe,
@@ -223,9 +224,13 @@ fn told(outcome: &Outcome, folder: &Path) -> Result<()> {
         let reason = "interrupted; the same command with --resume goes on";
         return Err(Error::file(folder, reason));
     }
+    let metrics = outcome.metrics.as_ref().map(ToString::to_string);
     println!(
         "{}  ({} steps, {:.0} s, {:.2} steps/s)",
-        outcome.metrics, outcome.steps, outcome.seconds, outcome.steps_per_second
+        metrics.unwrap_or_default(),
+        outcome.steps,
+        outcome.seconds,
+        outcome.steps_per_second
     );
     println!("saved in {}", folder.display());
     Ok(())

@@ -188,17 +188,16 @@ impl LearnOptions {
         set(&mut recipe.epochs, &self.epochs);
         set(&mut recipe.batch_size, &self.batch_size);
         set(&mut recipe.learning_rate, &self.learning_rate);
-        set(&mut recipe.max_length, &self.max_length);
-        match self.stride {
-            Some(stride) => recipe.stride = stride,
-            // A stride that was right for longer windows.
-            None if self.max_length.is_some() => {
-                recipe.stride = recipe.stride.min(recipe.max_length / 4);
-            }
-            None => {}
+        if let Some(length) = self.max_length {
+            recipe.cut_at(length);
         }
+        set(&mut recipe.stride, &self.stride);
         set(&mut recipe.seed, &self.seed);
-        set(&mut recipe.training.precision, &self.precision);
+        if let Some(precision) = self.precision {
+            recipe.training.precision = precision;
+            // TextBrewer's name for it, which would win.
+            recipe.training.fp16 = false;
+        }
         if self.student.is_some() {
             recipe.student = self.student;
         }

@@ -3,7 +3,7 @@
 //! Classes are numbers, in any range. All scores are fractions, not percentages, and those of
 //! scikit-learn 1.9. Lists of different lengths and empty lists are errors.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{check_lengths, ratio};
 use crate::Result;
@@ -71,20 +71,4 @@ pub fn f1(predicted: &[usize], labels: &[usize], positive: usize) -> Result<f64>
     let claimed = predicted.iter().filter(|&&p| p == positive).count();
     let actual = labels.iter().filter(|&&l| l == positive).count();
     Ok(ratio(2 * right.count(), claimed + actual))
-}
-
-/// The mean of [`f1`] over all classes that are predicted or true (scikit-learn's `f1_score` with
-/// `average="macro"` and `zero_division=0`).
-///
-/// # Errors
-///
-/// Lists of different lengths, or empty ones.
-pub fn macro_f1(predicted: &[usize], labels: &[usize]) -> Result<f64> {
-    check_lengths(predicted.len(), labels.len())?;
-    let classes: BTreeSet<usize> = predicted.iter().chain(labels).copied().collect();
-    let mut sum = 0.0;
-    for &class in &classes {
-        sum += f1(predicted, labels, class)?;
-    }
-    Ok(sum / classes.len() as f64)
 }

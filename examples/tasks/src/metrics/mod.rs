@@ -6,7 +6,6 @@
 pub mod answers;
 pub mod classification;
 pub mod cmrc;
-pub mod correlation;
 pub mod entities;
 mod figures;
 mod nltk;

@@ -26,15 +26,16 @@ pub(super) fn check_names(
     };
     let own: Vec<&String> = names.values().collect();
     let task: Vec<&String> = labels.iter().collect();
-    if own == task {
+    let lower = |names: &[&String]| -> Vec<String> {
+        names.iter().map(|name| name.to_lowercase()).collect()
+    };
+    let (mut known, mut wanted) = (lower(&own), lower(&task));
+    if known == wanted {
         return Ok(());
     }
-    let sorted = |names: &[&String]| {
-        let mut names: Vec<String> = names.iter().map(|name| name.to_lowercase()).collect();
-        names.sort();
-        names
-    };
-    if sorted(&own) == sorted(&task) {
+    known.sort();
+    wanted.sort();
+    if known == wanted {
         let reason = format!(
             "its labels are {own:?}, in this order, the task's {task:?}; give the task's `labels` \
              in the model's order, in a recipe"

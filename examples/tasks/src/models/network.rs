@@ -234,6 +234,11 @@ impl<H: Head> Model<H> {
         }
     }
 
+    /// How many layers it has and how wide its states are; a GRU has no layers.
+    pub fn shape(&self) -> (usize, i64) {
+        (self.layers().unwrap_or(0), self.width())
+    }
+
     /// How many pieces it has embeddings for.
     pub fn vocabulary(&self) -> i64 {
         match &self.network {

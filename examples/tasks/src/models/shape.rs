@@ -13,7 +13,7 @@ use crate::{Error, Result};
 /// | | layers | hidden | feed-forward | starts from |
 /// |---|---|---|---|---|
 /// | `T6`, `T3` | 6, 3 | the teacher's | the teacher's | layers of the teacher |
-/// | `T3-small` | 3 | 384 | 1536 | random values, or the teacher's layers if it is as wide |
+/// | `T3-small` | 3 | 384 | 1536 | random values, or the teacher's layers if they are of this shape |
 /// | `T4-tiny` | 4 | 312 | 1200 | random values |
 /// | `T12-nano` | 12 | 256 | 1024 | random values |
 /// | `BiGRU` | - | 768 in each direction | - | random values, and the teacher's word embeddings if they are as wide |

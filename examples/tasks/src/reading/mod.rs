@@ -241,11 +241,11 @@ impl Task for Reading {
         predictions::write(records, predictions)
     }
 
-    /// A question that the file leaves out has no answer, which counts as 0.
     fn write_candidates(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {
         predictions::n_best(records, predictions)
     }
 
+    /// A question that the file leaves out has no answer, which counts as 0.
     fn read_predictions(&self, file: &Path, records: &[Question]) -> Result<Vec<Prediction>> {
         predictions::read(file, records)
     }

@@ -57,8 +57,8 @@ impl Repairs {
         if !self.unanswered.is_empty() {
             let (count, ids) = (self.unanswered.len(), first(&self.unanswered));
             log::warn!(
-                "{file}: {count} questions have no other answer; training takes them for \
-                 questions without one, so remove them from a file to train on ({ids})"
+                "{file}: {count} questions have no other answer; a training on labels leaves them \
+                 out ({ids})"
             );
         }
     }
@@ -79,9 +79,7 @@ fn first(ids: &[String]) -> String {
 /// When it cannot be read or is not JSON: then the line is named.
 pub(super) fn json(file: &Path) -> Result<Value> {
     let text = disk::read(file)?;
-    // Editors of some systems put this mark before everything.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    serde_json::from_str(text).map_err(|error| {
+    serde_json::from_str(&text).map_err(|error| {
         let message = error.to_string();
         let place = format!(" at line {} column {}", error.line(), error.column());
         let reason = message.strip_suffix(&place).unwrap_or(&message);

@@ -94,13 +94,6 @@ impl Tagging {
         }
     }
 
-    /// Other names of the files.
-    #[must_use]
-    pub fn with_files(mut self, files: Files) -> Self {
-        self.files = files;
-        self
-    }
-
     /// The names of tags.
     fn names(&self, tags: &[usize]) -> Result<Vec<&str>> {
         let name = |tag: &usize| {

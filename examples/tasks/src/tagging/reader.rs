@@ -37,8 +37,6 @@ pub(super) fn blocks<'t>(
     let mut block = Block::default();
     // The first word of the file, which decides whether all have tags.
     let mut first: Option<Word<'t>> = None;
-    // Editors of Windows put a byte order mark there.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for (line, content) in text
         .lines()
         .enumerate()

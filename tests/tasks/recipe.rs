@@ -1,0 +1,84 @@
+//! What a recipe makes of a teacher and a student.
+
+use std::path::Path;
+
+use serde_json::json;
+use tasks::recipe::Recipe;
+use textbrewer::{IntermediateMatch, ProjectionSpec};
+
+fn recipe(json: serde_json::Value) -> Recipe {
+    Recipe::from_json_str(Path::new("recipe"), &json.to_string()).unwrap()
+}
+
+#[test]
+fn embeddings_and_even_layers_are_matched() {
+    let recipe = recipe(json!({"hidden_matches": ["hidden_mse", "nst"]}));
+    let config = recipe.distill_config((6, 384), (3, 384)).unwrap();
+    let expected: Vec<_> = [(0, 0), (2, 1), (4, 2), (6, 3)]
+        .map(|(t, s)| IntermediateMatch::hidden(t, s).loss("hidden_mse"))
+        .into_iter()
+        .chain(
+            [(0i64, 0i64), (2, 1), (4, 2), (6, 3)]
+                .map(|(t, s)| IntermediateMatch::hidden([t, t], [s, s]).loss("nst")),
+        )
+        .collect();
+    assert_eq!(config.intermediate_matches, expected);
+}
+
+#[test]
+fn a_narrow_student_is_fitted_and_a_deep_one_spread() {
+    let recipe = recipe(json!({"hidden_matches": ["hidden_mse", "nst", "fsp"]}));
+    let config = recipe.distill_config((2, 384), (4, 312)).unwrap();
+    let projection = ProjectionSpec::linear(312, 384).learning_rate(1e-3);
+    let fitted = |m: IntermediateMatch| m.proj(projection.clone());
+    let hidden = |t: i64, s: i64| fitted(IntermediateMatch::hidden(t, s).loss("hidden_mse"));
+    let nst = |t: i64, s: i64| IntermediateMatch::hidden([t, t], [s, s]).loss("nst");
+    let fsp = |t: [i64; 2], s: [i64; 2]| fitted(IntermediateMatch::hidden(t, s).loss("fsp"));
+    let expected = [
+        hidden(0, 0),
+        hidden(1, 2),
+        hidden(2, 4),
+        nst(0, 0),
+        nst(1, 2),
+        nst(2, 4),
+        fsp([0, 1], [0, 2]),
+        fsp([1, 2], [2, 4]),
+    ];
+    assert_eq!(config.intermediate_matches, expected);
+}
+
+#[test]
+fn labels_are_learned_at_once_or_by_a_schedule() {
+    assert!(!recipe(json!({})).learns_labels());
+    assert!(recipe(json!({"distillation": {"hard_label_weight": 0.5}})).learns_labels());
+    let later = json!({"distillation": {"hard_label_weight_scheduler": "linear_growth"}});
+    assert!(recipe(later).learns_labels());
+}
+
+#[test]
+fn a_stride_stays_shorter_than_what_it_strides_over() {
+    let mut recipe = recipe(json!({"max_length": 384, "stride": 128}));
+    recipe.cut_at(512);
+    assert_eq!((recipe.max_length, recipe.stride), (512, 128));
+    recipe.cut_at(128);
+    assert_eq!((recipe.max_length, recipe.stride), (128, 32));
+}
+
+#[test]
+fn what_cannot_work_is_refused_by_name() {
+    for (json, expected) in [
+        (r#"{"epoch": 1}"#, "epoch"),
+        (r#"{"epochs": 0}"#, "epochs"),
+        (r#"{"learning_rate": -1}"#, "learning_rate"),
+        (r#"{"warmup": 2}"#, "warmup"),
+        (r#"{"max_length": 2}"#, "max_length"),
+        (r#"{"student": "T5"}"#, "known are: full, T6, T3"),
+        (r#"{"distillation": {"temprature": 8}}"#, "temprature"),
+        (r#"{"training": {"precision": 16}}"#, "float32"),
+    ] {
+        let error = Recipe::from_json_str(Path::new("mine.json"), json).unwrap_err();
+        let message = error.to_string();
+        assert!(message.starts_with("mine.json: "), "{message}");
+        assert!(message.contains(expected), "{json}: {message}");
+    }
+}
