@@ -3,6 +3,8 @@
 //! of empty predictions are measured. `tests/tasks.rs` tests the parts.
 
 mod common;
+#[path = "task_cases/interrupts.rs"]
+mod interrupts;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -52,8 +54,8 @@ impl Bench {
         std::fs::write(self.path(name), text).unwrap();
     }
 
-    /// Runs the example with `@name` for the path of a name in the folder.
-    fn run(&self, arguments: &str) -> Finished {
+    /// The example with `@name` for the path of a name in the folder.
+    fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(executable(self.example));
         for argument in arguments.split_whitespace() {
             match argument.strip_prefix('@') {
@@ -61,7 +63,11 @@ impl Bench {
                 None => command.arg(argument),
             };
         }
-        finish(command)
+        command
+    }
+
+    fn run(&self, arguments: &str) -> Finished {
+        finish(self.command(arguments))
     }
 
     fn out(&self, arguments: &str) -> String {
@@ -600,6 +606,19 @@ fn what_is_missing_or_does_not_fit_is_named() {
         &format!("{train} --max-length 65"),
         &["64 pieces at most", "65"],
     );
+    // What does not fit is told before any time goes into the features.
+    bench.write("data/bad.tsv", "sentence\tlabel\nno label\n");
+    bench.fails_with(
+        &format!("{train} --train-file bad.tsv --student T3 --layers 0,9,10"),
+        &["9"],
+    );
+    bench.out(&format!("{train} --epochs 1"));
+    let distill = "distill --teacher @x --data-dir @data --output-dir @y --cache-dir none \
+                   --train-file bad.tsv";
+    bench.write("loss.json", r#"{"hidden_matches": ["hidden_mze"]}"#);
+    bench.fails_with(&format!("{distill} --recipe @loss.json"), &["hidden_mze"]);
+    bench.fails_with(distill, &["bad.tsv:2", "expected 2 fields"]);
+    assert!(!bench.path("y/inputs.json").exists());
     bench.fails_with(
         "distill --teacher @encoder --data-dir @data --output-dir @x --cache-dir none",
         &["encoder", "train one from it first"],
@@ -611,43 +630,11 @@ fn what_is_missing_or_does_not_fit_is_named() {
 }
 
 #[test]
-fn an_interrupted_training_goes_on() {
-    let bench = Bench::new("sst2");
-    bench.write("data/train.tsv", sentences(2));
-    bench.write("data/dev.tsv", sentences(1));
-    let train = "train --encoder @encoder --data-dir @data --batch-size 4 --max-length 32 \
-                 --cache-dir none --epochs 2";
-    bench.out(&format!("{train} --output-dir @once"));
-    bench.out(&format!("{train} --output-dir @twice"));
+fn an_own_recipe_has_the_lengths_of_the_example() {
+    let bench = Bench::new("squad");
+    bench.write("mine.json", r#"{"epochs": 1}"#);
     bench.fails_with(
-        &format!("{train} --output-dir @twice"),
-        &["twice", "overwrite"],
+        "train --encoder @encoder --recipe @mine.json --data-dir @data --output-dir @x",
+        &["64 pieces at most", "384"],
     );
-    // As if it had been stopped in the second of its two epochs of three steps.
-    std::fs::remove_dir_all(bench.path("twice/checkpoints/state/gs6")).unwrap();
-    std::fs::remove_file(bench.path("twice/model.safetensors")).unwrap();
-    let out = bench.out(&format!("{train} --output-dir @twice --resume"));
-    assert!(
-        out.contains("epoch   2") && !out.contains("epoch   1"),
-        "{out}"
-    );
-    let bytes =
-        |model: &str| std::fs::read(bench.path(&format!("{model}/model.safetensors"))).unwrap();
-    assert!(bytes("once") == bytes("twice"));
-    // The evaluation before it was resumed is not lost.
-    let (once, twice) = (bench.results("once"), bench.results("twice"));
-    assert_eq!(twice["curve_before"].as_array().map(Vec::len), Some(1));
-    assert_eq!(twice["curve_before"][0], once["curve"][0]);
-    assert_eq!(twice["curve"][0], once["curve"][1]);
-    // With other examples it would be another training.
-    bench.write("data/other.tsv", sentences(2).replace("film", "plot"));
-    bench.fails_with(
-        &format!("{train} --output-dir @twice --resume --train-file @data/other.tsv"),
-        &["inputs.json", "other inputs", "other.tsv"],
-    );
-    // One that had ended is as it was.
-    bench.out(&format!("{train} --output-dir @twice --resume"));
-    assert_eq!(bench.results("twice")["metrics"], once["metrics"]);
-    assert!(bytes("once") == bytes("twice"));
-    bench.out(&format!("{train} --output-dir @twice --overwrite"));
 }

@@ -2,6 +2,8 @@
 
 #[path = "tasks/bigru.rs"]
 mod bigru;
+#[path = "tasks/classification.rs"]
+mod classification;
 #[path = "tasks/error.rs"]
 mod error;
 #[path = "tasks/metrics_answers.rs"]

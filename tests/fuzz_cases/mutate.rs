@@ -141,6 +141,43 @@ impl Mutator {
         text
     }
 
+    /// A file of lines with columns, which are still there more often than not.
+    pub fn lines(&mut self, corpus: &[&str]) -> Vec<u8> {
+        let text = self.one(corpus).to_string();
+        if self.below(4) == 0 {
+            let other = self.one(corpus).as_bytes();
+            return self.bytes(text.into_bytes(), other);
+        }
+        let separator = if text.contains('\t') { "\t" } else { " " };
+        let mut lines: Vec<String> = text.split('\n').map(str::to_owned).collect();
+        for _ in 0..=self.below(3) {
+            let at = self.below(lines.len());
+            let line = lines[at].clone();
+            let mut fields: Vec<&str> = line.split(separator).collect();
+            let field = self.below(fields.len());
+            let (new, piece) = (self.text(), *self.one(PIECES));
+            match self.below(8) {
+                0 => lines.insert(at, line.clone()),
+                1 if lines.len() > 1 => drop(lines.remove(at)),
+                2 => lines.insert(at, String::new()),
+                3 => drop(fields.remove(field)),
+                4 => fields.insert(field, &new),
+                5 => fields[field] = &new,
+                6 => fields[field] = piece,
+                _ => {
+                    let other = self.below(lines.len());
+                    lines.swap(at, other);
+                }
+            }
+            // Lines that came or went have their own place.
+            if lines.get(at) == Some(&line) {
+                lines[at] = fields.join(separator);
+            }
+        }
+        let end = if self.below(8) == 0 { "\r\n" } else { "\n" };
+        lines.join(end).into_bytes()
+    }
+
     /// A safetensors file, whose header and length may still fit together.
     pub fn weights(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let file = self.one(corpus).clone();

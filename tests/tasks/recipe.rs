@@ -60,6 +60,9 @@ fn a_stride_stays_shorter_than_what_it_strides_over() {
     let mut recipe = recipe(json!({"max_length": 384, "stride": 128}));
     recipe.cut_at(512);
     assert_eq!((recipe.max_length, recipe.stride), (512, 128));
+    recipe.max_length = 384;
+    recipe.cut_at(384);
+    assert_eq!((recipe.max_length, recipe.stride), (384, 128));
     recipe.cut_at(128);
     assert_eq!((recipe.max_length, recipe.stride), (128, 32));
 }
@@ -75,10 +78,30 @@ fn what_cannot_work_is_refused_by_name() {
         (r#"{"student": "T5"}"#, "known are: full, T6, T3"),
         (r#"{"distillation": {"temprature": 8}}"#, "temprature"),
         (r#"{"training": {"precision": 16}}"#, "float32"),
+        (
+            r#"{"training": {"fp16": true, "precision": "float32"}}"#,
+            "give one of them",
+        ),
     ] {
         let error = Recipe::from_json_str(Path::new("mine.json"), json).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("mine.json: "), "{message}");
         assert!(message.contains(expected), "{json}: {message}");
+    }
+}
+
+#[test]
+fn lengths_that_are_left_out_are_those_of_the_example() {
+    let own = recipe(json!({"max_length": 384, "stride": 128}));
+    for (text, expected) in [
+        (json!({}), (384, 128)),
+        (json!({"max_length": 256}), (256, 64)),
+        (json!({"max_length": 512}), (512, 128)),
+        (json!({"stride": 32}), (384, 32)),
+        (json!({"max_length": 64, "stride": 60}), (64, 60)),
+    ] {
+        let mut given = recipe(text.clone());
+        given.take_lengths(&text.to_string(), &own);
+        assert_eq!((given.max_length, given.stride), expected, "{text}");
     }
 }

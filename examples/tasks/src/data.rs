@@ -28,6 +28,26 @@ pub struct Data<T: Task> {
     pub features: Features<T::Feature>,
 }
 
+/// The files of a training.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// What is trained on.
+    pub train: PathBuf,
+    /// What is trained on besides.
+    pub more: Vec<PathBuf>,
+    /// What is evaluated on after every epoch.
+    pub dev: PathBuf,
+}
+
+/// What the files of a training have.
+#[derive(Debug)]
+pub struct Sets<T: Task> {
+    /// What is trained on, that of the task's own file first.
+    pub train: Vec<Data<T>>,
+    /// What is evaluated on after every epoch.
+    pub dev: Data<T>,
+}
+
 /// A task, a tokenizer and a recipe: all that batches depend on.
 #[derive(Debug)]
 pub struct Bench<'a, T> {
@@ -71,6 +91,25 @@ impl<'a, T: Task> Bench<'a, T> {
         })
     }
 
+    /// Reads all that a training needs, the recipe's part of what it trains on.
+    ///
+    /// # Errors
+    /// When a file is not as it should be.
+    pub fn read_sets(&self, sources: &Sources) -> Result<Sets<T>> {
+        let mut train = vec![self.read(&sources.train, self.recipe.train_size)?];
+        for file in &sources.more {
+            train.push(self.read(file, None)?);
+        }
+        let dev = self.read(&sources.dev, None)?;
+        println!(
+            "{} records to train on ({} features), {} to evaluate on",
+            train.iter().map(|data| data.records.len()).sum::<usize>(),
+            (train.iter().map(|data| data.features.features.len())).sum::<usize>(),
+            dev.records.len()
+        );
+        Ok(Sets { train, dev })
+    }
+
     /// Batches to train on: in another order in every epoch. With `labels`, examples without the
     /// truth are left out.
     ///
@@ -78,12 +117,11 @@ impl<'a, T: Task> Bench<'a, T> {
     /// When there is nothing to train on.
     pub fn training(
         &self,
-        data: &Data<T>,
-        more: &[Data<T>],
+        sets: &Sets<T>,
         labels: bool,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
         let mut features = Vec::new();
-        for data in std::iter::once(data).chain(more) {
+        for data in &sets.train {
             let all = &data.features.features;
             let wanted = |feature: &&T::Feature| !labels || self.task.is_labelled(feature);
             let wanted: Vec<_> = all.iter().filter(wanted).cloned().collect();

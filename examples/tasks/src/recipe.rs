@@ -6,14 +6,15 @@ use serde::{Deserialize, Serialize};
 use textbrewer::{DistillationConfig, LayerMap, ProjectionSpec, TrainingConfig};
 
 use crate::models::Shape;
-use crate::{disk, Error, Result};
+use crate::{Error, Result};
 
 /// The learning rate of projections, which start from random values.
 pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 
 /// A training: of a teacher, of a student on labels, or of a student on what teachers say.
 ///
-/// Every key has a default, and an unknown one is refused. `training` and `distillation` are
+/// Every key has a default, and an unknown one is refused. A file given to an example takes
+/// `max_length` and `stride` from the example's own recipes where it leaves them out. `training` and `distillation` are
 /// TextBrewer's configurations. The recipes of the examples have a `kd_loss_weight` of 64, which is
 /// the square of their temperature: Hinton et al. multiply by it, since the gradient of softened
 /// logits is smaller by as much, and without it the hidden states have most of the say at first.
@@ -99,6 +100,12 @@ pub enum Kept {
     Best,
 }
 
+/// What the text of a recipe has under a key.
+fn value_of(text: &str, key: &str) -> Option<serde_json::Value> {
+    let mut values: serde_json::Map<_, _> = serde_json::from_str(text).ok()?;
+    values.remove(key)
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Recipe {
@@ -134,18 +141,27 @@ impl Recipe {
         let reader = &mut serde_json::Deserializer::from_str(text);
         let recipe: Self = serde_path_to_error::deserialize(reader)
             .map_err(|error| Error::file(name, error.to_string()))?;
+        let in_file = |error: textbrewer::Error| Error::file(name, error.to_string());
+        // It says what in a text contradicts itself.
+        if let Some(training) = value_of(text, "training") {
+            TrainingConfig::from_json_str(&training.to_string()).map_err(in_file)?;
+        }
         recipe
             .validate()
             .map_err(|error| Error::file(name, error.to_string()))?;
         Ok(recipe)
     }
 
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// When it cannot be read, and those of [`from_json_str`](Self::from_json_str).
-    pub fn from_json_file(path: &Path) -> Result<Self> {
-        Self::from_json_str(path, &disk::read(path)?)
+    /// Takes the lengths that its text leaves out from another recipe.
+    pub fn take_lengths(&mut self, text: &str, other: &Recipe) {
+        let (length, stride) = (self.max_length, self.stride);
+        (self.max_length, self.stride) = (other.max_length, other.stride);
+        if value_of(text, "max_length").is_some() {
+            self.cut_at(length);
+        }
+        if value_of(text, "stride").is_some() {
+            self.stride = stride;
+        }
     }
 
     /// Checks values that no training can have.
@@ -180,8 +196,10 @@ impl Recipe {
     /// Sets the most pieces of a feature, and makes a stride smaller that was right for longer
     /// windows.
     pub fn cut_at(&mut self, length: usize) {
+        if length < self.max_length {
+            self.stride = self.stride.min(length / 4);
+        }
         self.max_length = length;
-        self.stride = self.stride.min(length / 4);
     }
 
     /// Whether a student learns from labels too, at once or by its schedule.

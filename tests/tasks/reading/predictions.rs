@@ -245,8 +245,7 @@ fn settings_are_json() {
         assert_eq!(serde_json::from_str::<Reading>(&text).unwrap(), task);
         assert_eq!((task.outputs(), task.labels().len()), (2, 0));
     }
-    let files = json!({"train": "train-v1.1.json", "dev": "dev-v1.1.json"});
-    let short = json!({"files": files, "language": "english"});
+    let short = json!({"train": "train-v1.1.json", "dev": "dev-v1.1.json", "language": "english"});
     assert_eq!(
         serde_json::from_value::<Reading>(short.clone()).unwrap(),
         Reading::squad()
@@ -260,6 +259,10 @@ fn settings_are_json() {
         error.starts_with("unknown field `max_answer_lenght`"),
         "{error}"
     );
+    let mut wrong = short.clone();
+    wrong["n_best"] = json!(0);
+    let error = serde_json::from_value::<Reading>(wrong).unwrap_err();
+    assert_eq!(error.to_string(), "n_best is 0; it is at least 1");
     let mut wrong = short;
     wrong["language"] = json!("klingon");
     assert!(serde_json::from_value::<Reading>(wrong).is_err());

@@ -24,7 +24,7 @@ use crate::{Error, Files, Result, Task};
 ///           "labels": ["entailment", "not_entailment"], "train": "train.tsv", "dev": "dev.tsv"}}
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields, from = "Given")]
+#[serde(try_from = "Given")]
 pub struct Classification {
     columns: Vec<String>,
     label_column: String,
@@ -79,16 +79,43 @@ fn dev() -> String {
     "dev.tsv".to_owned()
 }
 
-impl From<Given> for Classification {
-    fn from(given: Given) -> Self {
-        Classification {
+impl TryFrom<Given> for Classification {
+    type Error = Error;
+
+    fn try_from(given: Given) -> Result<Self> {
+        let refuse = |reason: String| Err(Error::invalid(reason));
+        if !(1..=2).contains(&given.columns.len()) {
+            let count = given.columns.len();
+            return refuse(format!(
+                "columns: {count} are named; one or two hold the texts"
+            ));
+        }
+        if given.labels.len() < 2 {
+            let count = given.labels.len();
+            return refuse(format!(
+                "labels: {count} are named; at least two are needed"
+            ));
+        }
+        for (number, label) in given.labels.iter().enumerate() {
+            if given.labels.iter().take(number).any(|other| other == label) {
+                return refuse(format!("labels: `{label}` is there twice"));
+            }
+        }
+        if let Some(header) = &given.header {
+            for name in &given.columns {
+                if !header.contains(name) {
+                    return refuse(format!("header: `{name}` is not among its names"));
+                }
+            }
+        }
+        Ok(Classification {
             columns: given.columns,
             label_column: given.label_column,
             labels: given.labels,
             header: given.header,
             files: Files::new(&given.train, &given.dev),
             metric: given.metric,
-        }
+        })
     }
 }
 

@@ -15,13 +15,6 @@ pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
         labels,
         ..
     } = task;
-    if !(1..=2).contains(&columns.len()) {
-        let reason = format!(
-            "`columns` must name one or two columns, got {}",
-            columns.len()
-        );
-        return Err(Error::invalid(reason));
-    }
     let text = disk::read(file)?;
     if text.trim().is_empty() {
         return Err(Error::file(file, "empty"));

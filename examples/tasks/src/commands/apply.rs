@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use super::learn::{cache, check, pieces};
-use super::options::{device, ApplyOptions};
+use super::options::{device, ApplyOptions, EvaluateOptions, PredictOptions};
 use super::Example;
 use crate::data::{Bench, Data};
 use crate::features::features;
@@ -16,14 +16,10 @@ use crate::{disk, evaluate as of_models, Error, Result, Task};
 /// Says how good a model, or a file of predictions, is.
 pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
-    options: &ApplyOptions,
+    options: &EvaluateOptions,
 ) -> Result<()> {
-    let file = options.file.as_deref();
-    let file = file.ok_or_else(|| Error::invalid("give the file with the truth: --file FILE"))?;
-    if !options.texts.is_empty() {
-        return Err(Error::invalid("`evaluate` takes no texts; `predict` does"));
-    }
-    let recipe = recipe(example, options)?;
+    let (file, apply) = (&options.file, &options.apply);
+    let recipe = recipe(example, options.model.as_deref(), apply)?;
     let task = example.task(&recipe)?;
     let metrics = match &options.predictions {
         Some(predictions) => {
@@ -32,8 +28,10 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
             task.measure(&records, &predictions)?
         }
         None => {
-            let (data, predictions) = answers(&task, &recipe, options, Some(file))?;
-            write(&task, options, &data, &predictions)?;
+            let folder = options.model.as_deref();
+            let folder = folder.ok_or_else(|| Error::invalid("give a model: --model FOLDER"))?;
+            let (data, predictions) = answers(&task, &recipe, folder, apply, Given::File(file))?;
+            write(&task, apply, &data, &predictions)?;
             task.measure(&data.records, &predictions)?
         }
     };
@@ -46,17 +44,18 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
 /// Says what a model answers.
 pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
-    options: &ApplyOptions,
+    options: &PredictOptions,
 ) -> Result<()> {
-    let recipe = recipe(example, options)?;
+    let (folder, apply) = (&options.model, &options.apply);
+    let recipe = recipe(example, Some(folder), apply)?;
     let task = example.task(&recipe)?;
-    let file = options.file.as_deref();
-    if file.is_some() != options.texts.is_empty() {
-        return Err(Error::invalid("give either --file or texts to predict"));
-    }
-    let (data, predictions) = answers(&task, &recipe, options, file)?;
-    write(&task, options, &data, &predictions)?;
-    match &options.output {
+    let given = match &options.file {
+        Some(file) => Given::File(file),
+        None => Given::Texts(&options.texts),
+    };
+    let (data, predictions) = answers(&task, &recipe, folder, apply, given)?;
+    write(&task, apply, &data, &predictions)?;
+    match &apply.output {
         Some(output) => {
             println!("{} predictions in {}", predictions.len(), output.display());
         }
@@ -67,6 +66,14 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
         }
     }
     Ok(())
+}
+
+/// What a model is asked.
+enum Given<'a> {
+    /// The records of a file.
+    File(&'a Path),
+    /// Texts of the command line.
+    Texts(&'a [String]),
 }
 
 /// Writes the files that were asked for.
@@ -86,15 +93,14 @@ fn write<T: Task>(
     Ok(())
 }
 
-/// What a model answers to the records of a file, or else to texts of the command line.
+/// What a model answers.
 fn answers<T: Task>(
     task: &T,
     recipe: &Recipe,
+    folder: &Path,
     options: &ApplyOptions,
-    file: Option<&Path>,
+    given: Given<'_>,
 ) -> Result<(Data<T>, Vec<T::Prediction>)> {
-    let folder = options.model.as_deref();
-    let folder = folder.ok_or_else(|| Error::invalid("give a model: --model FOLDER"))?;
     let device = recipe.training.device;
     let pieces = pieces(task, recipe, folder)?;
     let model = Model::trained(folder, task.labels(), task.outputs(), device)?;
@@ -105,13 +111,11 @@ fn answers<T: Task>(
         recipe,
         cache: cache(&options.cache_dir),
     };
-    let data = match file {
-        Some(file) => bench.read(file, None)?,
-        None => {
-            let texts = options.texts.iter();
-            let records: Vec<_> = texts
-                .map(|text| task.record_of(text))
-                .collect::<Result<_>>()?;
+    let data = match given {
+        Given::File(file) => bench.read(file, None)?,
+        Given::Texts(texts) => {
+            let records = texts.iter().map(|text| task.record_of(text));
+            let records = records.collect::<Result<Vec<_>>>()?;
             Data {
                 file: "the command line".into(),
                 features: features(task, &records, &pieces, None)?,
@@ -126,9 +130,10 @@ fn answers<T: Task>(
 /// What decides features: the recipe that the model was trained with lies in its folder.
 fn recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
+    model: Option<&Path>,
     options: &ApplyOptions,
 ) -> Result<Recipe> {
-    let mut recipe = match (&options.recipe, &options.model) {
+    let mut recipe = match (&options.recipe, model) {
         (Some(name), _) => example.recipe(name)?,
         (None, Some(folder)) => trained_with(folder)?.unwrap_or(example.recipe("distill")?),
         (None, None) => example.recipe("distill")?,

@@ -10,7 +10,7 @@ use textbrewer::weights;
 use textbrewer::{DataLoader, Side};
 
 use super::learn::{distill_recipe, first, models, pieces, training};
-use super::options::ExportOptions;
+use super::options::DistillOptions;
 use super::Example;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
@@ -23,15 +23,13 @@ use crate::{disk, Error, Result, Task};
 /// `benches/python/distill.py` reads it.
 pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
-    options: &ExportOptions,
+    options: &DistillOptions,
 ) -> Result<()> {
-    let options = &options.distill;
     let recipe = distill_recipe(example, options)?;
     let task = example.task(&recipe)?;
     let folders = &options.teachers;
     refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
-    let training = training(&task, &pieces, &recipe, &options.learn, folders)?;
     let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
     let folder = &options.learn.output_dir;
     let begun = folder.join("student");
@@ -49,7 +47,9 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
             break;
         }
     }
-    let mut loader = training.loader(recipe.learns_labels())?;
+    let training = training(&task, &pieces, &recipe, &options.learn, folders)?;
+    let sets = training.bench.read_sets(&training.sources)?;
+    let mut loader = training.bench.training(&sets, recipe.learns_labels())?;
     let mut steps = 0;
     for epoch in 1..=recipe.epochs {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();

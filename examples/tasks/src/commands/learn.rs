@@ -8,7 +8,7 @@ use textbrewer::models::Head;
 
 use super::options::{DistillOptions, LearnOptions, TrainOptions};
 use super::Example;
-use crate::data::Bench;
+use crate::data::{Bench, Sources};
 use crate::models::{Model, Shape};
 use crate::outcome::Outcome;
 use crate::pieces::Pieces;
@@ -25,8 +25,6 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     let shape = *recipe.student.get_or_insert(Shape::Full);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, &options.encoder)?;
-    let models = std::slice::from_ref(&options.encoder);
-    let training = training(&task, &pieces, &recipe, &options.learn, models)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
     let model = Model::from_encoder(&options.encoder, labels, outputs, recipe.training.device)?;
@@ -36,6 +34,8 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     };
     check(&model, &pieces, &recipe, &options.encoder)?;
     println!("{shape}: {} parameters, on labels", model.parameters());
+    let models = std::slice::from_ref(&options.encoder);
+    let training = training(&task, &pieces, &recipe, &options.learn, models)?;
     told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
@@ -48,7 +48,6 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     let shape = recipe.student.unwrap_or(Shape::T3);
     let task = example.task(&recipe)?;
     let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
-    let training = training(&task, &pieces, &recipe, &options.learn, &options.teachers)?;
     let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
     println!(
         "{shape}: {} parameters, from {} teacher(s) of {}",
@@ -56,10 +55,9 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
         teachers.len(),
         teachers.first().map_or(0, Model::parameters)
     );
-    told(
-        &training.distill(teachers, student)?,
-        &options.learn.output_dir,
-    )
+    let training = training(&task, &pieces, &recipe, &options.learn, &options.teachers)?;
+    let outcome = training.distill(teachers, student)?;
+    told(&outcome, &options.learn.output_dir)
 }
 
 /// Teachers and a student of them, and all that a distillation begins with.
@@ -117,7 +115,7 @@ pub(super) fn pieces<T: Task>(task: &T, recipe: &Recipe, folder: &Path) -> Resul
     Pieces::from_folder(folder, truncation)
 }
 
-/// Reads the files.
+/// A training that is about to begin.
 pub(super) fn training<'a, T: Task>(
     task: &'a T,
     pieces: &'a Pieces,
@@ -137,33 +135,15 @@ pub(super) fn training<'a, T: Task>(
         Some(file) => options.data_dir.join(file),
         None => options.data_dir.join(own),
     };
-    let train_file = place(&options.train_file, &files.train);
-    let train = bench.read(&train_file, recipe.train_size)?;
-    let more: Result<Vec<_>> = options
-        .augment
-        .iter()
-        .map(|file| bench.read(file, None))
-        .collect();
-    let (more, dev) = (
-        more?,
-        bench.read(&place(&options.dev_file, &files.dev), None)?,
-    );
-    println!(
-        "{} records to train on ({} features), {} to evaluate on",
-        train.records.len() + more.iter().map(|data| data.records.len()).sum::<usize>(),
-        train.features.features.len()
-            + more
-                .iter()
-                .map(|data| data.features.features.len())
-                .sum::<usize>(),
-        dev.records.len()
-    );
+    let sources = Sources {
+        train: place(&options.train_file, &files.train),
+        more: options.augment.clone(),
+        dev: place(&options.dev_file, &files.dev),
+    };
     Ok(Training {
         bench,
-        train,
-        more,
-        dev,
-        inputs: inputs(models, &train_file, &options.augment)?,
+        inputs: inputs(models, &sources)?,
+        sources,
         folder: &options.output_dir,
         resume: options.resume,
         overwrite: options.overwrite,
@@ -171,13 +151,11 @@ pub(super) fn training<'a, T: Task>(
 }
 
 /// Hashes of what is trained on and of the models that it begins with.
-fn inputs(models: &[PathBuf], train: &Path, more: &[PathBuf]) -> Result<Map<String, Value>> {
+fn inputs(models: &[PathBuf], sources: &Sources) -> Result<Map<String, Value>> {
     let mut inputs = Map::new();
     let weights = models.iter().map(|folder| folder.join("model.safetensors"));
-    let files = [train.to_path_buf()]
-        .into_iter()
-        .chain(more.iter().cloned());
-    for path in weights.chain(files) {
+    let files = std::iter::once(&sources.train).chain(&sources.more);
+    for path in weights.chain(files.cloned()) {
         let hash = disk::hash(&path)?;
         inputs.insert(path.display().to_string(), hash.into());
     }

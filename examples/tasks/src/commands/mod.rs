@@ -13,11 +13,12 @@ use clap::{CommandFactory, FromArgMatches};
 use serde::de::DeserializeOwned;
 
 pub use options::{
-    ApplyOptions, Command, DistillOptions, ExportOptions, LearnOptions, Options, TrainOptions,
+    ApplyOptions, Command, DistillOptions, EvaluateOptions, LearnOptions, Options, PredictOptions,
+    TrainOptions,
 };
 
 use crate::recipe::Recipe;
-use crate::{Error, Result, Task};
+use crate::{disk, Error, Result, Task};
 
 /// An example: a task with the recipes that come with it.
 #[derive(Debug)]
@@ -72,7 +73,15 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         let known = self.recipes.iter().find(|(known, _)| *known == name);
         match known {
             Some((_, text)) => Recipe::from_json_str(Path::new(name), text),
-            None if Path::new(name).exists() => Recipe::from_json_file(Path::new(name)),
+            None if Path::new(name).exists() => {
+                let text = disk::read(Path::new(name))?;
+                let mut recipe = Recipe::from_json_str(Path::new(name), &text)?;
+                if let Some((_, own)) = self.recipes.first() {
+                    let own = Recipe::from_json_str(Path::new(self.name), own)?;
+                    recipe.take_lengths(&text, &own);
+                }
+                Ok(recipe)
+            }
             None => {
                 let known: Vec<_> = self.recipes.iter().map(|(name, _)| *name).collect();
                 let reason = format!(

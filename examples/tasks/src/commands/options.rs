@@ -28,11 +28,11 @@ pub enum Command {
     /// Train a student on what one or more teachers say.
     Distill(DistillOptions),
     /// Write what `distill` would begin with, for a run of the same in Python.
-    Export(ExportOptions),
+    Export(DistillOptions),
     /// Say how good a model, or a file of predictions, is.
-    Evaluate(ApplyOptions),
+    Evaluate(EvaluateOptions),
     /// Say what a model answers.
-    Predict(ApplyOptions),
+    Predict(PredictOptions),
 }
 
 /// Options of `train`.
@@ -47,7 +47,7 @@ pub struct TrainOptions {
     pub learn: LearnOptions,
 }
 
-/// Options of `distill`.
+/// Options of `distill` and `export`.
 #[derive(Debug, Args)]
 pub struct DistillOptions {
     /// The folder of a teacher, which `train` wrote; may be given several times.
@@ -60,14 +60,6 @@ pub struct DistillOptions {
     /// All that training has in common.
     #[command(flatten)]
     pub learn: LearnOptions,
-}
-
-/// Options of `export`.
-#[derive(Debug, Args)]
-pub struct ExportOptions {
-    /// Those of `distill`.
-    #[command(flatten)]
-    pub distill: DistillOptions,
 }
 
 /// What training has in common.
@@ -135,27 +127,50 @@ pub struct LearnOptions {
     pub overwrite: bool,
 }
 
-/// Options of `evaluate` and `predict`.
+/// Options of `evaluate`.
 #[derive(Debug, Args)]
-pub struct ApplyOptions {
+pub struct EvaluateOptions {
+    /// The file with the examples and their truth.
+    #[arg(long)]
+    pub file: PathBuf,
     /// The folder of a model that `train` or `distill` wrote.
     #[arg(long, required_unless_present = "predictions")]
     pub model: Option<PathBuf>,
-    /// The file with the examples.
-    #[arg(long)]
-    pub file: Option<PathBuf>,
     /// A file of predictions to evaluate in place of a model's.
-    #[arg(long, conflicts_with = "model")]
+    #[arg(long, conflicts_with_all = ["model", "output", "n_best"])]
     pub predictions: Option<PathBuf>,
-    /// Where predictions are written; without it they are printed.
+    /// All that applying a model has in common.
+    #[command(flatten)]
+    pub apply: ApplyOptions,
+}
+
+/// Options of `predict`.
+#[derive(Debug, Args)]
+pub struct PredictOptions {
+    /// The folder of a model that `train` or `distill` wrote.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// The file with the examples.
+    #[arg(long, required_unless_present = "texts")]
+    pub file: Option<PathBuf>,
+    /// Texts to predict in place of a file; two texts of one example with a tab between them.
+    #[arg(conflicts_with = "file")]
+    pub texts: Vec<String>,
+    /// All that applying a model has in common.
+    #[command(flatten)]
+    pub apply: ApplyOptions,
+}
+
+/// What applying a model has in common.
+#[derive(Debug, Args)]
+pub struct ApplyOptions {
+    /// Where predictions are written.
     #[arg(long)]
     pub output: Option<PathBuf>,
     /// Where several answers to each question are written with their probabilities, of tasks that
     /// have them.
     #[arg(long)]
     pub n_best: Option<PathBuf>,
-    /// Texts to predict; two texts of one example with a tab between them.
-    pub texts: Vec<String>,
     /// The recipe that the model was trained with, where it has another task or length than the
     /// example's own.
     #[arg(long)]

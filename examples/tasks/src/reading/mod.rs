@@ -5,6 +5,7 @@ mod decode;
 mod language;
 mod predictions;
 mod reader;
+mod settings;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -29,36 +30,36 @@ use crate::metrics::Metrics;
 use crate::pieces::{Encoded, Pieces};
 use crate::task::{Files, Task};
 use crate::{Error, Result};
+use settings::Settings;
 
 /// Questions about texts, in files as those of SQuAD 1.1.
+///
+/// In JSON, another data set is described so; the last three may be left out and have these
+/// values then. `language` is `english` or `chinese`, and decides the metric and what is a word.
+///
+/// ```json
+/// {
+///   "train": "train-v1.1.json",
+///   "dev": "dev-v1.1.json",
+///   "language": "english",
+///   "max_query_length": 64,
+///   "max_answer_length": 30,
+///   "n_best": 20
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Settings", into = "Settings")]
 pub struct Reading {
     /// The names of the files.
     pub files: Files,
     /// Which metric there is, and what is a word.
     pub language: Language,
     /// The most pieces of a question; what is over is cut.
-    #[serde(default = "defaults::max_query_length")]
     pub max_query_length: usize,
     /// The most pieces of an answer.
-    #[serde(default = "defaults::max_answer_length")]
     pub max_answer_length: usize,
     /// How many answers are kept for each question.
-    #[serde(default = "defaults::n_best")]
     pub n_best: usize,
-}
-
-mod defaults {
-    pub(super) fn max_query_length() -> usize {
-        64
-    }
-    pub(super) fn max_answer_length() -> usize {
-        30
-    }
-    pub(super) fn n_best() -> usize {
-        20
-    }
 }
 
 impl Reading {
@@ -68,9 +69,9 @@ impl Reading {
         Reading {
             files: Files::new("train-v1.1.json", "dev-v1.1.json"),
             language: Language::English,
-            max_query_length: defaults::max_query_length(),
-            max_answer_length: defaults::max_answer_length(),
-            n_best: defaults::n_best(),
+            max_query_length: settings::max_query_length(),
+            max_answer_length: settings::max_answer_length(),
+            n_best: settings::n_best(),
         }
     }
 

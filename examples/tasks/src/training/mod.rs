@@ -1,5 +1,7 @@
 //! The trainings: on labels, and on what teachers say.
 
+mod distillation;
+
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,19 +12,20 @@ use textbrewer::checkpoint::{Keep, Mode};
 use textbrewer::models::{BertInputs, Head};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::{load_file, LoadOptions};
-use textbrewer::{
-    AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, EmdConfig, EmdDistiller,
-    GeneralDistiller, MultiTeacherDistiller, ProjectionSpec, Side, TrainingConfig,
-};
+use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, TrainingConfig};
 
-use crate::data::{Bench, Data};
+use crate::data::{Bench, Sources};
 use crate::evaluate::evaluate;
 use crate::models::{Model, Network};
 use crate::outcome::Outcome;
 use crate::outputs::Answers;
-use crate::recipe::{DistillerKind, Kept, PROJECTION_RATE};
+use crate::recipe::Kept;
 use crate::task::Task;
 use crate::{disk, Error, Result};
+pub(crate) use distillation::no_teacher;
+
+/// Says in a training's folder what it is trained on, and by whom.
+const INPUTS: &str = "inputs.json";
 
 /// Parameters that are not drawn to zero, as the models call them.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
@@ -39,12 +42,8 @@ fn no_decay(variables: &VarStore) -> Vec<&'static str> {
 pub struct Training<'a, T: Task> {
     /// The task, tokenizer and recipe.
     pub bench: Bench<'a, T>,
-    /// What is trained on.
-    pub train: Data<T>,
-    /// What is trained on besides.
-    pub more: Vec<Data<T>>,
-    /// What is evaluated on after every epoch.
-    pub dev: Data<T>,
+    /// The files. They are read when all else is ready, so that what does not fit is told before.
+    pub sources: Sources,
     /// The folder of the model, its checkpoints and what came of it.
     pub folder: &'a Path,
     /// Files and folders, each with a hash of what is in it.
@@ -68,96 +67,6 @@ impl<T: Task> Training<'_, T> {
         self.run(trainer, model, true)
     }
 
-    /// Trains a student on what teachers say.
-    ///
-    /// # Errors
-    /// Those of training, and of writing the model.
-    pub fn distill(
-        &self,
-        teachers: Vec<Model<T::Head>>,
-        student: Model<T::Head>,
-    ) -> Result<Outcome> {
-        if self.bench.recipe.distiller == DistillerKind::Emd {
-            return self.distill_emd(teachers, student);
-        }
-        let recipe = self.bench.recipe;
-        let first = teachers.first().ok_or_else(no_teacher)?;
-        let config = if student.layers().is_some() {
-            recipe.distill_config(first.shape(), student.shape())?
-        } else {
-            if !recipe.hidden_matches.is_empty() {
-                println!("a BiGRU has no layers: `hidden_matches` of the recipe are left out");
-            }
-            recipe.distillation.clone()
-        };
-        let showing = |model: Model<T::Head>, side| {
-            let layers = |feature| config.layers(side, feature);
-            model.showing(layers("hidden"), layers("attention"))
-        };
-        let student = showing(student, Side::Student);
-        let teachers: Vec<_> = teachers
-            .into_iter()
-            .map(|model| showing(model, Side::Teacher))
-            .collect();
-        if let [teacher] = &teachers[..] {
-            let builder =
-                GeneralDistiller::builder(&teacher.network, &student.network, &student.variables);
-            let distiller = builder
-                .train_config(self.config())
-                .distill_config(config)
-                .adaptor(adapt::<T>)
-                .build()?;
-            return self.run(distiller, &student, recipe.learns_labels());
-        }
-        let networks = teachers.iter().map(|teacher| &teacher.network);
-        let distiller = MultiTeacherDistiller::builder(&student.network, &student.variables)
-            .train_config(self.config())
-            .distill_config(config)
-            .teachers(networks, adapt::<T>)
-            .student_adaptor(adapt::<T>)
-            .build()?;
-        self.run(distiller, &student, recipe.learns_labels())
-    }
-
-    /// Layers matched by earth mover's distance: none are chosen.
-    fn distill_emd(
-        &self,
-        teachers: Vec<Model<T::Head>>,
-        student: Model<T::Head>,
-    ) -> Result<Outcome> {
-        let recipe = self.bench.recipe;
-        let Ok([teacher]) = <[_; 1]>::try_from(teachers) else {
-            return Err(Error::invalid("distiller `emd` takes one teacher"));
-        };
-        if !recipe.hidden_matches.is_empty() || student.layers().is_none() {
-            let reason = "distiller `emd` matches all layers by itself: leave `hidden_matches` \
-                          out, and take a student that has layers";
-            return Err(Error::invalid(reason));
-        }
-        let mut config = EmdConfig::default().attention_weight(100.0);
-        if student.width() != teacher.width() {
-            let projection = ProjectionSpec::linear(student.width(), teacher.width());
-            config = config.hidden_projection(projection.learning_rate(PROJECTION_RATE));
-        }
-        let (teacher, student) = (teacher.showing(true, true), student.showing(true, true));
-        let distiller =
-            EmdDistiller::builder(&teacher.network, &student.network, &student.variables)
-                .train_config(self.config())
-                .distill_config(recipe.distillation.clone())
-                .adaptor(adapt_layers::<T>)
-                .build()?
-                .emd_config(config)?;
-        self.run(distiller, &student, recipe.learns_labels())
-    }
-
-    /// What is trained on, batch by batch; with `labels` only what has the truth.
-    ///
-    /// # Errors
-    /// When there is nothing to train on.
-    pub fn loader(&self, labels: bool) -> Result<impl DataLoader<Batch = BertInputs> + use<'_, T>> {
-        self.bench.training(&self.train, &self.more, labels)
-    }
-
     /// Runs a training, evaluates after every epoch, and saves the model and what came of it.
     fn run<D>(&self, mut distiller: D, model: &Model<T::Head>, labels: bool) -> Result<Outcome>
     where
@@ -165,10 +74,14 @@ impl<T: Task> Training<'_, T> {
     {
         let recipe = self.bench.recipe;
         let device = recipe.training.device;
+        self.compare_inputs()?;
+        let sets = self.bench.read_sets(&self.sources)?;
+        let mut loader = self.bench.training(&sets, labels)?;
+        // Only now, or files that cannot be read would look like an earlier training.
+        let inputs = format!("{:#}\n", Value::from(self.inputs.clone()));
+        disk::write(&self.folder.join(INPUTS), inputs.as_bytes())?;
         // Every training draws the same dropout whatever was done before it.
         tch::manual_seed(recipe.seed as i64);
-        let mut loader = self.loader(labels)?;
-        self.compare_inputs()?;
         let batches = loader.num_batches().unwrap_or_default() as u64;
         let steps = steps_per_epoch(batches, &recipe.training).checked_mul(recipe.epochs);
         let steps = steps.ok_or_else(|| Error::invalid("epochs: too many to count"))?;
@@ -190,7 +103,7 @@ impl<T: Task> Training<'_, T> {
             .handle_interrupts()
             .callback(|network, checkpoint| {
                 let start = Instant::now();
-                let metrics = evaluate(&self.bench, network, device, &self.dev)?;
+                let metrics = evaluate(&self.bench, network, device, &sets.dev)?;
                 evaluation += start.elapsed();
                 let (epoch, step) = (checkpoint.epoch, checkpoint.global_step);
                 println!("epoch {epoch:>3}  step {step:>6}  {metrics}");
@@ -218,7 +131,7 @@ impl<T: Task> Training<'_, T> {
                 let last = last.filter(|(step, _)| *step == summary.global_steps);
                 Some(match (recipe.keep, last) {
                     (Kept::Last, Some((_, metrics))) => metrics.clone(),
-                    _ => evaluate(&self.bench, &model.network, device, &self.dev)?,
+                    _ => evaluate(&self.bench, &model.network, device, &sets.dev)?,
                 })
             }
         };
@@ -245,14 +158,17 @@ impl<T: Task> Training<'_, T> {
         Ok(outcome)
     }
 
-    /// Says in the folder what is trained on, and by whom. A training that goes on must have the
-    /// same, and a new one must not take the place of an earlier one unasked.
+    /// A training that goes on must have the inputs that it had, and a new one must not take the
+    /// place of an earlier one unasked.
     fn compare_inputs(&self) -> Result<()> {
-        let path = self.folder.join("inputs.json");
-        let now = Value::from(self.inputs.clone());
-        if path.exists() && self.resume {
+        let path = self.folder.join(INPUTS);
+        if !path.exists() {
+            return Ok(());
+        }
+        if self.resume {
             let then: Value = serde_json::from_str(&disk::read(&path)?)
                 .map_err(|error| Error::file(&path, error.to_string()))?;
+            let now = Value::from(self.inputs.clone());
             if then != now {
                 let reason = format!(
                     "the training that is to go on had other inputs: {then} then, {now} now; give \
@@ -260,12 +176,12 @@ impl<T: Task> Training<'_, T> {
                 );
                 return Err(Error::file(&path, reason));
             }
-        } else if path.exists() && !self.overwrite {
+        } else if !self.overwrite {
             let reason = "there is an earlier training in it: --resume goes on with it, \
                           --overwrite replaces it, or give another --output-dir";
             return Err(Error::file(self.folder, reason));
         }
-        disk::write(&path, format!("{now:#}\n").as_bytes())
+        Ok(())
     }
 
     fn save(&self, outcome: &Outcome) -> Result<()> {
@@ -294,30 +210,12 @@ impl<T: Task> Training<'_, T> {
     }
 }
 
-pub(crate) fn no_teacher() -> Error {
-    Error::invalid("give a teacher: --teacher FOLDER")
-}
-
 /// The same for teacher and student, whose outputs are of one type.
 fn adapt<T: Task>(
     inputs: &BertInputs,
     output: &<T::Head as Head>::Output,
 ) -> textbrewer::Result<AdaptorOutput> {
     output.adapt(inputs)
-}
-
-/// As BERT-EMD does it: what the layers return, not what the embeddings do.
-fn adapt_layers<T: Task>(
-    inputs: &BertInputs,
-    output: &<T::Head as Head>::Output,
-) -> textbrewer::Result<AdaptorOutput> {
-    let mut adapted = output.adapt(inputs)?;
-    if let Some(states) = adapted.features.get_mut("hidden") {
-        if !states.is_empty() {
-            drop(states.remove(0));
-        }
-    }
-    Ok(adapted)
 }
 
 /// What the schedule must know beforehand.

@@ -1,0 +1,59 @@
+//! Data sets of labels, as recipes describe them.
+
+use serde_json::json;
+use tasks::classification::Classification;
+use tasks::Task;
+
+#[test]
+fn settings_are_json() {
+    let short = json!({"columns": ["sentence"], "labels": ["0", "1"]});
+    let task: Classification = serde_json::from_value(short).unwrap();
+    assert_eq!(task, Classification::sst2());
+}
+
+#[test]
+fn settings_that_cannot_work_are_refused() {
+    for (settings, expected) in [
+        (
+            json!({"columns": [], "labels": ["0", "1"]}),
+            "columns: 0 are named",
+        ),
+        (
+            json!({"columns": ["a", "b", "c"], "labels": ["0", "1"]}),
+            "columns: 3 are named",
+        ),
+        (
+            json!({"columns": ["a"], "labels": ["0"]}),
+            "labels: 1 are named",
+        ),
+        (
+            json!({"columns": ["a"], "labels": ["0", "1", "0"]}),
+            "labels: `0` is there twice",
+        ),
+        (
+            json!({"columns": ["a"], "labels": ["0", "1"], "header": ["b", "label"]}),
+            "header: `a` is not among its names",
+        ),
+        (
+            json!({"columns": ["a"], "labels": ["0", "1"], "lables": []}),
+            "lables",
+        ),
+    ] {
+        let error = serde_json::from_value::<Classification>(settings.clone()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{settings}: {error}");
+    }
+}
+
+/// The files of GLUE's tests have no labels.
+#[test]
+fn a_header_needs_no_labels() {
+    let settings = json!({"columns": ["a"], "labels": ["0", "1"], "header": ["index", "a"]});
+    let task: Classification = serde_json::from_value(settings).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("test.tsv");
+    std::fs::write(&file, "0\tgood\n1\tbad\n").unwrap();
+    let records = task.read(&file).unwrap();
+    let texts: Vec<_> = records.iter().map(|record| record.texts.join("")).collect();
+    assert_eq!(texts, ["good", "bad"]);
+    assert!(records.iter().all(|record| record.label.is_none()));
+}
