@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # One row of docs/experiments.md.
 #   docs/experiments.sh TASK ROW [SEED]
-# TASK: sst2, conll2003 or squad. ROW: teacher, labels, distill, tiny, export, python.
+# TASK: sst2, conll2003 or squad. ROW: teacher, labels, distill, float32, tiny, export, python.
 #
 # ENCODER is the folder of all-MiniLM-L6-v2 (config.json, model.safetensors, tokenizer.json), DATA
 # the folder with the tasks' folders, OUT (default saved_models/experiments) where models go.
-# `labels`, `distill`, `tiny` and `export` need the teacher, `python` needs `export` and a Python
+# `labels`, `distill`, `float32`, `tiny` and `export` need the teacher, `python` needs `export` and a Python
 # with torch, transformers, textbrewer and safetensors (PYTHON, default python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-task=${1:?TASK: sst2, conll2003 or squad} row=${2:?ROW: teacher, labels, distill, tiny, export or python}
+task=${1:?TASK: sst2, conll2003 or squad} row=${2:?ROW: teacher, labels, distill, float32, tiny, export or python}
 seed=${3:-0}
 out=${OUT:-saved_models/experiments}/$task
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -57,6 +57,10 @@ case $row in
         run distill --teacher "$out/teacher" --output-dir "$out/distill-$seed" --precision bf16 \
             "${student[@]}"
         ;;
+    float32) # `distill` in the precision of the row `python`
+        run distill --teacher "$out/teacher" --output-dir "$out/float32-$seed" --precision float32 \
+            "${student[@]}"
+        ;;
     tiny)
         run distill --teacher "$out/teacher" --student T4-tiny --output-dir "$out/tiny-$seed" \
             --precision bf16 "${student[@]}"
@@ -65,7 +69,8 @@ case $row in
         run export --teacher "$out/teacher" --output-dir "$out/export-$seed" "${student[@]}"
         ;;
     python)
-        "${PYTHON:-python3}" benches/python/distill.py "$out/export-$seed" "$out/python-$seed"
+        "${PYTHON:-python3}" benches/python/distill.py "$out/export-$seed" "$out/python-$seed" \
+            --dropout-seed "$seed"
         dev=dev.tsv
         [ "$task" = conll2003 ] && dev=valid.txt
         [ "$task" = squad ] && dev=xquad.en.json
@@ -73,7 +78,7 @@ case $row in
             --file "${DATA:?the folder with the folder $task}/$task/$dev"
         ;;
     *)
-        echo "unknown row $row: teacher, labels, distill, tiny, export or python" >&2
+        echo "unknown row $row: teacher, labels, distill, float32, tiny, export or python" >&2
         exit 2
         ;;
 esac

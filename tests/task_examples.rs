@@ -2,207 +2,20 @@
 //! a teacher and a student are trained, distilled, evaluated and asked, and files of perfect and
 //! of empty predictions are measured. `tests/tasks.rs` tests the parts.
 
+#[path = "task_cases/bench.rs"]
+mod bench;
+#[path = "task_cases/commands.rs"]
+mod commands;
 mod common;
 #[path = "task_cases/interrupts.rs"]
 mod interrupts;
 
-use std::path::PathBuf;
-use std::process::Command;
-
-use common::example::{executable, finish, Finished};
+use bench::{sentences, sizes, Bench};
 use serde_json::{json, Value};
 use tch::nn::VarStore;
 use tch::Device;
-use tempfile::TempDir;
 use textbrewer::models::{BertConfig, BertModel, ModelType};
 use textbrewer::weights;
-
-const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film plot is very good bad dull great \
-    funny cold warm who where lives in anna london berlin works at bank . ? 王 明 住 在 北 京 上 \
-    海 谁 哪 里 的 人 说 。 ？";
-
-/// A folder with an encoder, a recipe, data, and room for models.
-struct Bench {
-    folder: TempDir,
-    example: &'static str,
-}
-
-impl Bench {
-    fn new(example: &'static str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let bench = Bench { folder, example };
-        std::fs::create_dir(bench.path("data")).unwrap();
-        let variables = VarStore::new(Device::Cpu);
-        let config = sizes(BertConfig::default());
-        tch::manual_seed(1);
-        let model = BertModel::new(&variables.root(), &config).unwrap();
-        model
-            .save_pretrained(&variables, bench.path("encoder"))
-            .unwrap();
-        bench.write(
-            "encoder/vocab.txt",
-            WORDS.split_whitespace().collect::<Vec<_>>().join("\n"),
-        );
-        bench
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
-        std::fs::write(self.path(name), text).unwrap();
-    }
-
-    /// The example with `@name` for the path of a name in the folder.
-    fn command(&self, arguments: &str) -> Command {
-        let mut command = Command::new(executable(self.example));
-        for argument in arguments.split_whitespace() {
-            match argument.strip_prefix('@') {
-                Some(name) => command.arg(self.path(name)),
-                None => command.arg(argument),
-            };
-        }
-        command
-    }
-
-    fn run(&self, arguments: &str) -> Finished {
-        finish(self.command(arguments))
-    }
-
-    fn out(&self, arguments: &str) -> String {
-        let finished = self.run(arguments);
-        assert_eq!(finished.code, Some(0), "{arguments}: {}", finished.err);
-        finished.out
-    }
-
-    fn fails_with(&self, arguments: &str, expected: &[&str]) {
-        let finished = self.run(arguments);
-        assert_eq!(finished.code, Some(1), "{arguments}: {}", finished.out);
-        for expected in expected {
-            assert!(
-                finished.err.contains(expected),
-                "{arguments}: {}",
-                finished.err
-            );
-        }
-    }
-
-    /// A figure of `evaluate`.
-    fn figure(&self, name: &str, arguments: &str) -> f64 {
-        let out = self.out(&format!("evaluate --cache-dir none {arguments}"));
-        let line = out
-            .lines()
-            .find_map(|line| line.strip_prefix(&format!("{name} ")));
-        let line = line.unwrap_or_else(|| panic!("no `{name}` in {out}"));
-        line.trim().parse().unwrap()
-    }
-
-    fn results(&self, model: &str) -> Value {
-        self.json(&format!("{model}/results.json"))
-    }
-
-    fn json(&self, name: &str) -> Value {
-        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
-    }
-
-    /// Trains a teacher, a student on labels, and distills another; checks what all examples
-    /// promise of it. `dev` is the file with the truth, `main` the figure of a model.
-    fn whole_way(&self, dev: &str, main: &str) {
-        let common = "--data-dir @data --epochs 2 --batch-size 4 --max-length 32 \
-                      --stride 8 --cache-dir @features";
-        let out = self.out(&format!(
-            "train --encoder @encoder --output-dir @teacher {common}"
-        ));
-        assert!(out.contains("saved in"), "{out}");
-        self.out(&format!(
-            "train --encoder @teacher --recipe labels --output-dir @labels {common}"
-        ));
-        self.out(&format!(
-            "distill --teacher @teacher --output-dir @student {common}"
-        ));
-        for model in ["teacher", "labels", "student"] {
-            let results = self.results(model);
-            let said = results["metrics"][main].as_f64().unwrap();
-            let again = self.figure(main, &format!("--model @{model} --file @data/{dev}"));
-            assert!((said - again).abs() < 1e-3, "{model}: {said} and {again}");
-            assert_eq!(results["curve"].as_array().unwrap().len(), 2);
-            assert!(self.path(&format!("{model}/vocab.txt")).exists());
-        }
-        // It was trained: layers of the teacher, but with other values.
-        let layers = |model: &str| -> Vec<_> {
-            let weights = self.path(&format!("{model}/model.safetensors"));
-            weights::read(weights).unwrap().into_iter().collect()
-        };
-        let (teacher, student) = (layers("teacher"), layers("student"));
-        assert!(student.len() < teacher.len());
-        assert_ne!(student, layers("labels"));
-        // Four files: train and dev by two tokenizer folders (the encoder's, the teacher's) whose
-        // files are equal are two.
-        let kept = std::fs::read_dir(self.path("features")).unwrap().count();
-        assert_eq!(kept, 2);
-
-        self.out(&format!(
-            "predict --model @student --file @data/{dev} --output @predictions --cache-dir none"
-        ));
-        let of_file = self.figure(
-            main,
-            &format!("--predictions @predictions --file @data/{dev}"),
-        );
-        let of_model = self.figure(main, &format!("--model @student --file @data/{dev}"));
-        assert!(
-            (of_file - of_model).abs() < 1e-3,
-            "{of_file} and {of_model}"
-        );
-    }
-
-    /// The other students and distillers end well.
-    fn variants(&self) {
-        let common = "--data-dir @data --epochs 1 --batch-size 4 --max-length 32 --stride 8 \
-                      --cache-dir none";
-        let distill = format!("distill --teacher @teacher {common}");
-        self.out(&format!(
-            "{distill} --teacher @teacher --output-dir @of_two"
-        ));
-        self.out(&format!("{distill} --recipe emd --output-dir @by_emd"));
-        self.out(&format!("{distill} --student T6 --output-dir @t6"));
-        let values = weights::read(self.path("t6/model.safetensors")).unwrap();
-        assert_eq!(
-            values.len(),
-            weights::read(self.path("teacher/model.safetensors"))
-                .unwrap()
-                .len()
-        );
-    }
-}
-
-/// Six tiny layers.
-fn sizes(config: BertConfig) -> BertConfig {
-    config
-        .vocab_size(WORDS.split_whitespace().count() as i64)
-        .hidden_size(8)
-        .num_attention_heads(2)
-        .intermediate_size(16)
-        .num_hidden_layers(6)
-        .max_position_embeddings(64)
-}
-
-fn sentences(rounds: usize) -> String {
-    let mut text = "sentence\tlabel\n".to_owned();
-    for _ in 0..rounds {
-        for (words, label) in [
-            ("good", 1),
-            ("great", 1),
-            ("funny", 1),
-            ("bad", 0),
-            ("dull", 0),
-            ("cold", 0),
-        ] {
-            text.push_str(&format!("the film is very {words} .\t{label}\n"));
-        }
-    }
-    text
-}
 
 #[test]
 fn sst2() {
@@ -245,6 +58,15 @@ fn sst2() {
     assert_eq!(first["000005.input_ids"].size(), [4, 8]);
     assert_ne!(first["000000.labels"], second["000000.labels"]);
     assert!(bench.path("export/student/model.safetensors").exists());
+    // One that cannot be made leaves the one before as it was.
+    bench.write("data/bad.tsv", "sentence\tlabel\nno label\n");
+    bench.fails_with(
+        "export --teacher @teacher --data-dir @data --output-dir @export --epochs 1 --seed 5 \
+         --train-file bad.tsv --cache-dir none",
+        &["bad.tsv:2"],
+    );
+    assert_eq!(bench.json("export/export.json"), export);
+    assert_eq!(batches(2), second);
 
     bench.write("data/train.tsv", format!("{}a film\tgood\n", sentences(1)));
     bench.fails_with(
@@ -457,6 +279,14 @@ fn squad() {
     let (answers, n_best) = (bench.json("answers"), bench.json("n_best"));
     assert_eq!(n_best["Q1"][0]["text"], answers["Q1"]);
     assert!(n_best["Q1"].as_array().unwrap().len() > 1);
+    // Texts of the command line are told apart by their numbers.
+    let mut command = bench.command("predict --model @student --output @texts --cache-dir none");
+    command.args(["who lives ?\tanna lives .", "who lives ?\tthe bank lives ."]);
+    let finished = common::example::finish(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    let texts = bench.json("texts");
+    let ids: Vec<_> = texts.as_object().unwrap().keys().collect();
+    assert_eq!(ids, ["1", "2"]);
 }
 
 #[test]
@@ -466,9 +296,9 @@ fn cmrc2018_with_drcd() {
     let context = "王明住在北京。人在上海。";
     let (train, dev) = ("cmrc2018_train.json", "cmrc2018_dev.json");
     reading(&bench, train, dev, context, &asked, "average");
-    bench.write("drcd.json", questions(context, &asked, 2));
+    bench.write("data/drcd.json", questions(context, &asked, 2));
     let out = bench.out(
-        "distill --teacher @teacher --data-dir @data --augment @drcd.json --epochs 1 --batch-size 4 \
+        "distill --teacher @teacher --data-dir @data --augment drcd.json --epochs 1 --batch-size 4 \
          --max-length 32 --stride 8 --cache-dir none --output-dir @augmented",
     );
     assert!(out.contains("12 records to train on"), "{out}");
@@ -585,56 +415,4 @@ fn examples_without_truth_are_left_out() {
     bench.out(&format!(
         "distill --teacher @teacher {train} --output-dir @student"
     ));
-}
-
-#[test]
-fn what_is_missing_or_does_not_fit_is_named() {
-    let bench = Bench::new("sst2");
-    bench.write("data/train.tsv", sentences(2));
-    bench.write("data/dev.tsv", sentences(1));
-    let train = "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none";
-    bench.fails_with(
-        &format!("{train} --recipe nothing"),
-        &["nothing", "teacher, labels, distill, emd"],
-    );
-    bench.write("typo.json", r#"{"epoch": 3}"#);
-    bench.fails_with(
-        &format!("{train} --recipe @typo.json"),
-        &["typo.json", "epoch"],
-    );
-    bench.fails_with(
-        &format!("{train} --max-length 65"),
-        &["64 pieces at most", "65"],
-    );
-    // What does not fit is told before any time goes into the features.
-    bench.write("data/bad.tsv", "sentence\tlabel\nno label\n");
-    bench.fails_with(
-        &format!("{train} --train-file bad.tsv --student T3 --layers 0,9,10"),
-        &["9"],
-    );
-    bench.out(&format!("{train} --epochs 1"));
-    let distill = "distill --teacher @x --data-dir @data --output-dir @y --cache-dir none \
-                   --train-file bad.tsv";
-    bench.write("loss.json", r#"{"hidden_matches": ["hidden_mze"]}"#);
-    bench.fails_with(&format!("{distill} --recipe @loss.json"), &["hidden_mze"]);
-    bench.fails_with(distill, &["bad.tsv:2", "expected 2 fields"]);
-    assert!(!bench.path("y/inputs.json").exists());
-    bench.fails_with(
-        "distill --teacher @encoder --data-dir @data --output-dir @x --cache-dir none",
-        &["encoder", "train one from it first"],
-    );
-    bench.fails_with(
-        "evaluate --model @nowhere --file @data/dev.tsv",
-        &["nowhere"],
-    );
-}
-
-#[test]
-fn an_own_recipe_has_the_lengths_of_the_example() {
-    let bench = Bench::new("squad");
-    bench.write("mine.json", r#"{"epochs": 1}"#);
-    bench.fails_with(
-        "train --encoder @encoder --recipe @mine.json --data-dir @data --output-dir @x",
-        &["64 pieces at most", "384"],
-    );
 }

@@ -1,6 +1,6 @@
 //! A training that ends before its time, and goes on.
 
-use super::{sentences, Bench};
+use super::bench::{sentences, Bench};
 
 #[test]
 fn an_interrupted_training_goes_on() {
@@ -37,6 +37,17 @@ fn an_interrupted_training_goes_on() {
         &format!("{train} --output-dir @twice --resume --train-file @data/other.tsv"),
         &["inputs.json", "other inputs", "other.tsv"],
     );
+    // So it would be with longer texts, or other batches of as many.
+    for (option, name) in [
+        ("--max-length 16", "max_length"),
+        ("--max-length 32 --train-size 11", "train_size"),
+    ] {
+        let train = train.replace("--max-length 32", "");
+        bench.fails_with(
+            &format!("{train} --output-dir @twice --resume {option}"),
+            &["inputs.json", "other inputs", name],
+        );
+    }
     // One that had ended is as it was.
     bench.out(&format!("{train} --output-dir @twice --resume"));
     assert_eq!(bench.results("twice")["metrics"], once["metrics"]);
@@ -105,9 +116,13 @@ fn ctrl_c_ends_a_training_that_can_go_on() {
     let bench = Bench::new("sst2");
     bench.write("data/train.tsv", sentences(2));
     bench.write("data/dev.tsv", sentences(1));
-    let train = "train --encoder @encoder --data-dir @data --batch-size 4 --max-length 32 \
-                 --cache-dir none --epochs 1000000 --output-dir @model";
-    let (first, last, said) = Training::start(&bench, train).interrupt();
+    let short = "train --encoder @encoder --data-dir @data --batch-size 4 --max-length 32 \
+                 --cache-dir none --output-dir @model";
+    // What an earlier training came to is not what comes of this one.
+    bench.out(&format!("{short} --epochs 1"));
+    let train = &format!("{short} --epochs 1000000");
+    let overwriting = Training::start(&bench, &format!("{train} --overwrite"));
+    let (first, last, said) = overwriting.interrupt();
     assert_eq!(first, 1);
     assert!(
         said.contains("interrupted") && said.contains("--resume"),
@@ -122,7 +137,9 @@ fn ctrl_c_ends_a_training_that_can_go_on() {
     let done = steps();
     assert!(begun.contains(&done), "{done} steps, {last} epochs");
     let dev = "evaluate --model @model --file @data/dev.tsv --cache-dir none";
-    bench.fails_with(dev, &["model"]);
+    bench.fails_with(dev, &["model", "interrupted", "--resume"]);
+    let distill = "distill --teacher @model --data-dir @data --output-dir @x --cache-dir none";
+    bench.fails_with(distill, &["model", "interrupted"]);
 
     let resumed = Training::start(&bench, &format!("{train} --resume"));
     let (first, last_of_resumed, _) = resumed.interrupt();

@@ -39,15 +39,6 @@ pub struct Sources {
     pub dev: PathBuf,
 }
 
-/// What the files of a training have.
-#[derive(Debug)]
-pub struct Sets<T: Task> {
-    /// What is trained on, that of the task's own file first.
-    pub train: Vec<Data<T>>,
-    /// What is evaluated on after every epoch.
-    pub dev: Data<T>,
-}
-
 /// A task, a tokenizer and a recipe: all that batches depend on.
 #[derive(Debug)]
 pub struct Bench<'a, T> {
@@ -91,23 +82,42 @@ impl<'a, T: Task> Bench<'a, T> {
         })
     }
 
-    /// Reads all that a training needs, the recipe's part of what it trains on.
+    /// Reads what is trained on: of the first file the recipe's part.
     ///
     /// # Errors
     /// When a file is not as it should be.
-    pub fn read_sets(&self, sources: &Sources) -> Result<Sets<T>> {
+    pub fn read_train(&self, sources: &Sources) -> Result<Vec<Data<T>>> {
         let mut train = vec![self.read(&sources.train, self.recipe.train_size)?];
         for file in &sources.more {
             train.push(self.read(file, None)?);
         }
+        let records: usize = train.iter().map(|data| data.records.len()).sum();
+        let features = train.iter().map(|data| data.features.features.len());
+        let features: usize = features.sum();
+        println!("{records} records to train on ({features} features)");
+        Ok(train)
+    }
+
+    /// Reads what is evaluated on.
+    ///
+    /// # Errors
+    /// When the file is not as it should be, or not all of it has the truth.
+    pub fn read_dev(&self, sources: &Sources) -> Result<Data<T>> {
         let dev = self.read(&sources.dev, None)?;
-        println!(
-            "{} records to train on ({} features), {} to evaluate on",
-            train.iter().map(|data| data.records.len()).sum::<usize>(),
-            (train.iter().map(|data| data.features.features.len())).sum::<usize>(),
-            dev.records.len()
-        );
-        Ok(Sets { train, dev })
+        let truths = dev
+            .records
+            .iter()
+            .filter(|record| self.task.has_truth(record));
+        let (truths, records) = (truths.count(), dev.records.len());
+        if truths < records {
+            let reason = format!(
+                "{truths} of its {records} records have the truth, and all are evaluated; give \
+                 another --dev-file"
+            );
+            return Err(Error::file(&dev.file, reason));
+        }
+        println!("{records} records to evaluate on");
+        Ok(dev)
     }
 
     /// Batches to train on: in another order in every epoch. With `labels`, examples without the
@@ -117,26 +127,26 @@ impl<'a, T: Task> Bench<'a, T> {
     /// When there is nothing to train on.
     pub fn training(
         &self,
-        sets: &Sets<T>,
+        train: Vec<Data<T>>,
         labels: bool,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
         let mut features = Vec::new();
-        for data in &sets.train {
-            let all = &data.features.features;
-            let wanted = |feature: &&T::Feature| !labels || self.task.is_labelled(feature);
-            let wanted: Vec<_> = all.iter().filter(wanted).cloned().collect();
+        for data in train {
+            let mut wanted = data.features.features;
+            let all = wanted.len();
+            if all == 0 {
+                return Err(Error::file(&data.file, "nothing in it to train on"));
+            }
+            wanted.retain(|feature| !labels || self.task.is_labelled(feature));
             if wanted.is_empty() {
                 return Err(Error::file(&data.file, "no truth in it to train on"));
             }
-            let left_out = all.len() - wanted.len();
+            let left_out = all - wanted.len();
             if left_out > 0 {
                 let file = data.file.display();
-                log::warn!(
-                    "{file}: {left_out} of {} features have no truth and are left out",
-                    all.len()
-                );
+                log::warn!("{file}: {left_out} of {all} features have no truth and are left out");
             }
-            features.extend(wanted);
+            features.append(&mut wanted);
         }
         let (task, pieces) = (self.task, self.pieces);
         let collate = move |features: &[&T::Feature]| batch(task, pieces, features);

@@ -25,6 +25,17 @@ pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// When it is there and stays.
+pub fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, error)),
+        _ => Ok(()),
+    }
+}
+
 /// A hash of what is in a file.
 ///
 /// # Errors
@@ -49,7 +60,10 @@ fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// Reads a file as text, without the mark that some editors put before it.
+/// The mark of byte order, which some editors put before a text.
+pub const MARK: char = '\u{feff}';
+
+/// Reads a file as text, without its mark of byte order.
 ///
 /// # Errors
 /// When it cannot be read, or is not UTF-8: then the line is named.
@@ -61,7 +75,7 @@ pub fn read(path: &Path) -> Result<String> {
         let line = 1 + bytes.filter(|byte| **byte == b'\n').count();
         Error::data(path, line, "not UTF-8; convert the file")
     })?;
-    Ok(match text.strip_prefix('\u{feff}') {
+    Ok(match text.strip_prefix(MARK) {
         Some(text) => text.to_owned(),
         None => text,
     })

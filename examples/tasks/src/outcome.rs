@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::metrics::Metrics;
+use crate::{disk, Error, Result};
 
 /// What came of a training; `results.json` in the folder of the model.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +29,27 @@ pub struct Outcome {
     pub steps_per_second: f64,
     /// Whether it was interrupted: then it can be resumed.
     pub interrupted: bool,
+}
+
+/// Where it is, in the folder of a model.
+pub(crate) const RESULTS: &str = "results.json";
+
+/// What `results.json` in a model's folder says; nothing of a folder without it.
+///
+/// # Errors
+/// When the training of the model was interrupted: then there is no whole model.
+pub(crate) fn results(folder: &Path) -> Result<Option<Value>> {
+    let path = folder.join(RESULTS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let results: Value = serde_json::from_str(&disk::read(&path)?)
+        .map_err(|error| Error::file(&path, error.to_string()))?;
+    if results.get("interrupted") == Some(&Value::Bool(true)) {
+        let reason = "the training of this model was interrupted; --resume ends it";
+        return Err(Error::file(folder, reason));
+    }
+    Ok(Some(results))
 }
 
 impl Outcome {

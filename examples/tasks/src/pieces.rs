@@ -102,6 +102,11 @@ impl Pieces {
         ids.max().map_or(0, |last| last as usize + 1)
     }
 
+    /// Whether two tokenizers have the same pieces under the same numbers.
+    pub fn has_vocabulary_of(&self, other: &Pieces) -> bool {
+        self.tokenizer.get_vocab(true) == other.tokenizer.get_vocab(true)
+    }
+
     /// Whether a word given by itself loses the blank before it, as byte-level tokenizers have it
     /// without `add_prefix_space`: then it is cut to other pieces than in a text.
     pub fn loses_blanks(&self) -> bool {

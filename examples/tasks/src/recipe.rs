@@ -13,8 +13,9 @@ pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 
 /// A training: of a teacher, of a student on labels, or of a student on what teachers say.
 ///
-/// Every key has a default, and an unknown one is refused. A file given to an example takes
-/// `max_length` and `stride` from the example's own recipes where it leaves them out. `training` and `distillation` are
+/// Every key has a default, and an unknown one is refused. Where a file given to an example leaves
+/// `max_length` or `stride` out, they are those of the example's own recipes, but a stride is at
+/// most a quarter of a smaller length. `training` and `distillation` are
 /// TextBrewer's configurations. The recipes of the examples have a `kd_loss_weight` of 64, which is
 /// the square of their temperature: Hinton et al. multiply by it, since the gradient of softened
 /// logits is smaller by as much, and without it the hidden states have most of the say at first.
@@ -152,6 +153,19 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The text of a recipe with another device, if it names one: a recipe must be read where its
+    /// own device is not.
+    pub fn on_device(text: &str, device: &str) -> String {
+        let Ok(mut recipe) = serde_json::from_str::<serde_json::Value>(text) else {
+            return text.to_owned();
+        };
+        match recipe.pointer_mut("/training/device") {
+            Some(own) => *own = device.into(),
+            None => return text.to_owned(),
+        }
+        recipe.to_string()
+    }
+
     /// Takes the lengths that its text leaves out from another recipe.
     pub fn take_lengths(&mut self, text: &str, other: &Recipe) {
         let (length, stride) = (self.max_length, self.stride);
@@ -178,6 +192,14 @@ impl Recipe {
                 "learning_rate: expected a number above 0, got {}",
                 self.learning_rate
             ));
+        }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            let decay = self.weight_decay;
+            return refuse(format!("weight_decay: expected 0 or more, got {decay}"));
+        }
+        if !self.max_grad_norm.is_finite() {
+            let norm = self.max_grad_norm;
+            return refuse(format!("max_grad_norm: expected a number, got {norm}"));
         }
         if !(0.0..=1.0).contains(&self.warmup) {
             return refuse(format!("warmup: expected 0 to 1, got {}", self.warmup));

@@ -1,11 +1,12 @@
 //! What differs from task to task.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::path::Path;
 
 use ndarray::Array2;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use textbrewer::models::{BertInputs, Head};
 use tokenizers::TruncationParams;
 
@@ -47,11 +48,14 @@ pub trait Task: Debug {
     /// When a line is not as it should be; the error names file and line.
     fn read(&self, file: &Path) -> Result<Vec<Self::Record>>;
 
-    /// A record of text given on the command line, without truth.
+    /// A record of the text that was given on the command line as the `number`th, without truth.
     ///
     /// # Errors
     /// When it is not in the form that the task's help describes.
-    fn record_of(&self, text: &str) -> Result<Self::Record>;
+    fn record_of(&self, number: usize, text: &str) -> Result<Self::Record>;
+
+    /// Whether a record has the truth, which predictions are measured by.
+    fn has_truth(&self, record: &Self::Record) -> bool;
 
     /// How a text that is too long is cut, at `max_length` pieces; windows of long contexts
     /// overlap by `stride` pieces.
@@ -108,6 +112,11 @@ pub trait Task: Debug {
     /// When a prediction cannot be written in the task's format.
     fn write(&self, records: &[Self::Record], predictions: &[Self::Prediction]) -> Result<String>;
 
+    /// Whether there is more than one answer for each record.
+    fn has_candidates(&self) -> bool {
+        false
+    }
+
     /// The text of a file with more than one answer for each record, and their probabilities.
     ///
     /// # Errors
@@ -135,8 +144,7 @@ pub trait Task: Debug {
 }
 
 /// The names of a task's files in its data folder.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
     /// What is trained on.
     pub train: String,
@@ -152,4 +160,11 @@ impl Files {
             dev: dev.to_owned(),
         }
     }
+}
+
+/// The first of these names that was there before.
+pub(crate) fn repeated(names: &[String]) -> Option<&str> {
+    let mut before = HashSet::new();
+    let mut names = names.iter().map(String::as_str);
+    names.find(|name| !before.insert(*name))
 }

@@ -225,14 +225,14 @@ fn the_best_answers_as_a_file_and_for_people() {
 #[test]
 fn text_of_the_command_line() {
     let task = Reading::squad();
-    let record = task.record_of("who is it?\tIt is\tme.").unwrap();
+    let record = task.record_of(1, "who is it?\tIt is\tme.").unwrap();
     assert_eq!(
         (&*record.question, &*record.context),
         ("who is it?", "It is\tme.")
     );
     assert!(record.answers.is_empty());
     for text in ["who is it?", "who?\t", "\tIt is me.", " \t ", ""] {
-        let error = task.record_of(text).unwrap_err().to_string();
+        let error = task.record_of(1, text).unwrap_err().to_string();
         let expected = "a question and a context are needed, with a tab between them";
         assert_eq!(error, expected, "{text:?}");
     }

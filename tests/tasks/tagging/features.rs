@@ -60,7 +60,7 @@ fn a_batch_is_padded_with_labels_that_say_nothing() {
 fn a_batch_without_truth_has_no_labels() {
     let task = Tagging::conll2003();
     let pieces = tokenizer(&task, 128, 0);
-    let record = task.record_of("EU rejects lamb").unwrap();
+    let record = task.record_of(1, "EU rejects lamb").unwrap();
     let window = task.features(&pieces, &record).unwrap().remove(0);
     assert_eq!(places(&window), [(1, 0), (2, 1), (3, 2)]);
     let inputs = pieces.batch(&[&window.encoded]).unwrap();

@@ -37,7 +37,7 @@ Sleeps\tO
 fn the_highest_score_at_the_first_piece_decides() {
     let task = Tagging::msra_ner();
     let pieces = tokenizer(&task, 128, 0);
-    let record = task.record_of("北 a").unwrap();
+    let record = task.record_of(1, "北 a").unwrap();
     let windows = task.features(&pieces, &record).unwrap();
     // [CLS], two words, [SEP]; of equal scores the first wins.
     let scores = arr2(&[
@@ -56,7 +56,7 @@ fn the_highest_score_at_the_first_piece_decides() {
 fn scores_that_are_not_of_the_window_are_refused() {
     let task = Tagging::msra_ner();
     let pieces = tokenizer(&task, 128, 0);
-    let record = task.record_of("北京").unwrap();
+    let record = task.record_of(1, "北京").unwrap();
     let windows = task.features(&pieces, &record).unwrap();
     let refused = |record, scores: Array2<f32>| {
         let error = task.predict(record, &[(&windows[0], &scores)]);
@@ -71,7 +71,7 @@ fn scores_that_are_not_of_the_window_are_refused() {
     }
     let error = refused(&record, Array2::from_elem((4, 7), f32::NAN));
     assert!(error.contains("are no numbers"), "{error}");
-    let other = task.record_of("北").unwrap();
+    let other = task.record_of(1, "北").unwrap();
     let error = refused(&other, Array2::zeros((4, 7)));
     assert!(
         error.contains("not of this sentence, which has 1 words"),
@@ -155,7 +155,7 @@ fn what_cannot_be_measured_is_refused() {
     assert_eq!(error, "1 tags for the 2 words of sentence 2");
     let error = refused(&sentences, &[vec![0; 5], vec![0, 9], vec![0]]);
     assert_eq!(error, "tag 9 of 9 tags");
-    let untagged = [task.record_of("EU").unwrap()];
+    let untagged = [task.record_of(1, "EU").unwrap()];
     let error = refused(&untagged, &[vec![0]]);
     assert!(
         error.starts_with("sentence 1 has no tags to compare with"),
@@ -266,7 +266,7 @@ fn what_cannot_be_written_is_refused() {
         .unwrap_err()
         .to_string();
     assert_eq!(error, "1 predictions for 3 sentences");
-    let mut sentence = task.record_of("EU").unwrap();
+    let mut sentence = task.record_of(1, "EU").unwrap();
     sentence.words[0] = "E\nU".to_owned();
     let error = task.write(&[sentence], &[vec![0]]).unwrap_err().to_string();
     assert!(
@@ -278,16 +278,18 @@ fn what_cannot_be_written_is_refused() {
 #[test]
 fn people_see_entities_in_brackets() {
     let task = Tagging::conll2003();
-    let record = task.record_of("  George Washington rejects\tEU ").unwrap();
+    let record = task
+        .record_of(1, "  George Washington rejects\tEU ")
+        .unwrap();
     assert_eq!(record.words, ["George", "Washington", "rejects", "EU"]);
     let shown = task.show(&record, &vec![1, 2, 0, 3]);
     assert_eq!(shown, "[George Washington PER] rejects [EU ORG]");
     let task = Tagging::msra_ner();
-    let record = task.record_of("你好 北京").unwrap();
+    let record = task.record_of(1, "你好 北京").unwrap();
     assert_eq!(record.words, ["你", "好", "北", "京"]);
     assert_eq!(task.show(&record, &vec![0, 0, 5, 6]), "你好[北京 LOC]");
     for task in [task, Tagging::conll2003()] {
-        let error = task.record_of(" \t").unwrap_err().to_string();
+        let error = task.record_of(1, " \t").unwrap_err().to_string();
         assert!(error.starts_with("no word in the text"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 mod predictions;
 mod reader;
+mod settings;
 
 use std::path::Path;
 
@@ -14,6 +15,7 @@ use tokenizers::{TruncationParams, TruncationStrategy};
 use crate::metrics::{classification as metric, Metrics};
 use crate::pieces::{Encoded, Pieces};
 use crate::{Error, Files, Result, Task};
+use settings::Settings;
 
 /// A task of GLUE: which columns hold the texts and the label, and which labels there are.
 ///
@@ -24,7 +26,7 @@ use crate::{Error, Files, Result, Task};
 ///           "labels": ["entailment", "not_entailment"], "train": "train.tsv", "dev": "dev.tsv"}}
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(try_from = "Given")]
+#[serde(try_from = "Settings")]
 pub struct Classification {
     columns: Vec<String>,
     label_column: String,
@@ -47,76 +49,6 @@ pub enum Metric {
     Matthews,
     /// F1 of the last label, as for MRPC and QQP.
     F1,
-}
-
-/// The form in a recipe.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename = "task of GLUE")]
-struct Given {
-    columns: Vec<String>,
-    #[serde(default = "label_column")]
-    label_column: String,
-    labels: Vec<String>,
-    #[serde(default = "train")]
-    train: String,
-    #[serde(default = "dev")]
-    dev: String,
-    #[serde(default)]
-    header: Option<Vec<String>>,
-    #[serde(default)]
-    metric: Metric,
-}
-
-fn label_column() -> String {
-    "label".to_owned()
-}
-
-fn train() -> String {
-    "train.tsv".to_owned()
-}
-
-fn dev() -> String {
-    "dev.tsv".to_owned()
-}
-
-impl TryFrom<Given> for Classification {
-    type Error = Error;
-
-    fn try_from(given: Given) -> Result<Self> {
-        let refuse = |reason: String| Err(Error::invalid(reason));
-        if !(1..=2).contains(&given.columns.len()) {
-            let count = given.columns.len();
-            return refuse(format!(
-                "columns: {count} are named; one or two hold the texts"
-            ));
-        }
-        if given.labels.len() < 2 {
-            let count = given.labels.len();
-            return refuse(format!(
-                "labels: {count} are named; at least two are needed"
-            ));
-        }
-        for (number, label) in given.labels.iter().enumerate() {
-            if given.labels.iter().take(number).any(|other| other == label) {
-                return refuse(format!("labels: `{label}` is there twice"));
-            }
-        }
-        if let Some(header) = &given.header {
-            for name in &given.columns {
-                if !header.contains(name) {
-                    return refuse(format!("header: `{name}` is not among its names"));
-                }
-            }
-        }
-        Ok(Classification {
-            columns: given.columns,
-            label_column: given.label_column,
-            labels: given.labels,
-            header: given.header,
-            files: Files::new(&given.train, &given.dev),
-            metric: given.metric,
-        })
-    }
 }
 
 /// A line of a file.
@@ -150,7 +82,7 @@ impl Classification {
     pub fn sst2() -> Self {
         Classification {
             columns: vec!["sentence".to_owned()],
-            label_column: label_column(),
+            label_column: settings::label_column(),
             labels: vec!["0".to_owned(), "1".to_owned()],
             files: Files::new("train.tsv", "dev.tsv"),
             header: None,
@@ -191,7 +123,7 @@ impl Task for Classification {
         reader::read(self, file)
     }
 
-    fn record_of(&self, text: &str) -> Result<Record> {
+    fn record_of(&self, _: usize, text: &str) -> Result<Record> {
         let texts: Vec<String> = text.split('\t').map(str::to_owned).collect();
         if texts.len() != self.columns.len() {
             let expected = self.columns.join("<TAB>");
@@ -200,6 +132,10 @@ impl Task for Classification {
             )));
         }
         Ok(Record { texts, label: None })
+    }
+
+    fn has_truth(&self, record: &Record) -> bool {
+        record.label.is_some()
     }
 
     fn truncation(&self, max_length: usize, _: usize) -> TruncationParams {

@@ -10,6 +10,7 @@ use super::Example;
 use crate::data::{Bench, Data};
 use crate::features::features;
 use crate::models::Model;
+use crate::outcome::{results, RESULTS};
 use crate::recipe::Recipe;
 use crate::{disk, evaluate as of_models, Error, Result, Task};
 
@@ -101,6 +102,12 @@ fn answers<T: Task>(
     options: &ApplyOptions,
     given: Given<'_>,
 ) -> Result<(Data<T>, Vec<T::Prediction>)> {
+    if options.n_best.is_some() && !task.has_candidates() {
+        return Err(Error::invalid(
+            "--n-best: this task has one answer for each record",
+        ));
+    }
+    results(folder)?;
     let device = recipe.training.device;
     let pieces = pieces(task, recipe, folder)?;
     let model = Model::trained(folder, task.labels(), task.outputs(), device)?;
@@ -114,7 +121,8 @@ fn answers<T: Task>(
     let data = match given {
         Given::File(file) => bench.read(file, None)?,
         Given::Texts(texts) => {
-            let records = texts.iter().map(|text| task.record_of(text));
+            let records = texts.iter().enumerate();
+            let records = records.map(|(number, text)| task.record_of(number + 1, text));
             let records = records.collect::<Result<Vec<_>>>()?;
             Data {
                 file: "the command line".into(),
@@ -133,10 +141,15 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     model: Option<&Path>,
     options: &ApplyOptions,
 ) -> Result<Recipe> {
+    // Its device is chosen below.
+    let named = |name| example.recipe(name, Some("cpu"));
     let mut recipe = match (&options.recipe, model) {
-        (Some(name), _) => example.recipe(name)?,
-        (None, Some(folder)) => trained_with(folder)?.unwrap_or(example.recipe("distill")?),
-        (None, None) => example.recipe("distill")?,
+        (Some(name), _) => named(name)?,
+        (None, Some(folder)) => match trained_with(folder)? {
+            Some(recipe) => recipe,
+            None => named("distill")?,
+        },
+        (None, None) => named("distill")?,
     };
     recipe.batch_size = options.batch_size;
     if let Some(length) = options.max_length {
@@ -152,18 +165,11 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
 
 /// The recipe in `results.json` of a model's folder.
 fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
-    let path = folder.join("results.json");
-    if !path.exists() {
+    let results = results(folder)?;
+    let Some(recipe) = results.as_ref().and_then(|results| results.get("recipe")) else {
         return Ok(None);
-    }
-    let mut results: serde_json::Value = serde_json::from_str(&disk::read(&path)?)
-        .map_err(|error| Error::file(&path, error.to_string()))?;
+    };
     // It may have been trained on a device that is not here.
-    if let Some(device) = results.pointer_mut("/recipe/training/device") {
-        *device = "cpu".into();
-    }
-    let recipe = results.get("recipe").map(|recipe| recipe.to_string());
-    recipe
-        .map(|text| Recipe::from_json_str(&path, &text))
-        .transpose()
+    let text = Recipe::on_device(&recipe.to_string(), "cpu");
+    Recipe::from_json_str(&folder.join(RESULTS), &text).map(Some)
 }

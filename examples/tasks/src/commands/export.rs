@@ -9,7 +9,7 @@ use tch::Tensor;
 use textbrewer::weights;
 use textbrewer::{DataLoader, Side};
 
-use super::learn::{distill_recipe, first, models, pieces, training};
+use super::learn::{bench, check_output, distill_recipe, first, models, pieces, sources};
 use super::options::DistillOptions;
 use super::Example;
 use crate::models::Shape;
@@ -31,25 +31,28 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
     let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
+    let teacher = teachers.first().ok_or_else(no_teacher)?;
+    let config = recipe.distill_config(teacher.shape(), student.shape())?;
     let folder = &options.learn.output_dir;
+    check_output(folder, folders)?;
+    let config =
+        serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
+    let bench = bench(&task, &pieces, &recipe, &options.learn);
+    let train = bench.read_train(&sources(&task, &options.learn)?)?;
+    let mut loader = bench.training(train, recipe.learns_labels())?;
+
+    // What says that it is whole goes first and comes last.
+    let described = folder.join("export.json");
+    disk::remove(&described)?;
     let begun = folder.join("student");
     student.save(&begun)?;
     pieces.copy_to(&begun)?;
-
-    let teacher = teachers.first().ok_or_else(no_teacher)?;
-    let config = recipe.distill_config(teacher.shape(), student.shape())?;
-    let config =
-        serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
-
     for epoch in (recipe.epochs + 1).. {
         // Of an earlier export that was longer.
         if std::fs::remove_file(epoch_file(folder, epoch)).is_err() {
             break;
         }
     }
-    let training = training(&task, &pieces, &recipe, &options.learn, folders)?;
-    let sets = training.bench.read_sets(&training.sources)?;
-    let mut loader = training.bench.training(&sets, recipe.learns_labels())?;
     let mut steps = 0;
     for epoch in 1..=recipe.epochs {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
@@ -73,17 +76,14 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         }
         weights::save(epoch_file(folder, epoch), &tensors, &BTreeMap::new())?;
     }
-    let described = json!({
+    let description = json!({
         "task": example.name,
         "recipe": recipe,
         "teachers": folders,
         "distillation": config,
         "steps": steps,
     });
-    disk::write(
-        &folder.join("export.json"),
-        format!("{described:#}\n").as_bytes(),
-    )?;
+    disk::write(&described, format!("{description:#}\n").as_bytes())?;
     println!(
         "{steps} batches of {} epochs in {}",
         recipe.epochs,

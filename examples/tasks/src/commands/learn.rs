@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
 use textbrewer::models::Head;
 
-use super::options::{DistillOptions, LearnOptions, TrainOptions};
+use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOptions, TrainOptions};
 use super::Example;
 use crate::data::{Bench, Sources};
 use crate::models::{Model, Shape};
-use crate::outcome::Outcome;
+use crate::outcome::{results, Outcome};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
-use crate::training::{no_teacher, Training};
-use crate::{disk, Error, Result, Task};
+use crate::training::{no_teacher, Inputs, Training};
+use crate::{Error, Result, Task};
 
 /// Trains a model on the labels.
 pub(super) fn train<T: Task + Clone + DeserializeOwned>(
@@ -24,6 +23,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     let mut recipe = recipe(example, &options.learn, "teacher")?;
     let shape = *recipe.student.get_or_insert(Shape::Full);
     let task = example.task(&recipe)?;
+    results(&options.encoder)?;
     let pieces = pieces(&task, &recipe, &options.encoder)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
@@ -35,15 +35,17 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     check(&model, &pieces, &recipe, &options.encoder)?;
     println!("{shape}: {} parameters, on labels", model.parameters());
     let models = std::slice::from_ref(&options.encoder);
-    let training = training(&task, &pieces, &recipe, &options.learn, models)?;
+    let bench = bench(&task, &pieces, &recipe, &options.learn);
+    let training = training(bench, &options.learn, options.earlier, models)?;
     told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
 /// Trains a student on what teachers say.
 pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
-    options: &DistillOptions,
+    command: &DistillCommand,
 ) -> Result<()> {
+    let options = &command.distill;
     let recipe = distill_recipe(example, options)?;
     let shape = recipe.student.unwrap_or(Shape::T3);
     let task = example.task(&recipe)?;
@@ -55,7 +57,8 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
         teachers.len(),
         teachers.first().map_or(0, Model::parameters)
     );
-    let training = training(&task, &pieces, &recipe, &options.learn, &options.teachers)?;
+    let bench = bench(&task, &pieces, &recipe, &options.learn);
+    let training = training(bench, &options.learn, command.earlier, &options.teachers)?;
     let outcome = training.distill(teachers, student)?;
     told(&outcome, &options.learn.output_dir)
 }
@@ -73,8 +76,15 @@ pub(super) fn models<T: Task>(
     let device = recipe.training.device;
     let mut teachers = Vec::new();
     for folder in folders {
+        results(folder)?;
         let mut teacher = Model::trained(folder, labels, outputs, device)?;
         check(&teacher, pieces, recipe, folder)?;
+        let own = self::pieces(task, recipe, folder)?;
+        if !own.has_vocabulary_of(pieces) {
+            let reason = "its tokenizer has other pieces than the first teacher's: teachers and \
+                          students share one tokenizer";
+            return Err(Error::file(folder, reason));
+        }
         teacher.variables.freeze();
         teachers.push(teacher);
     }
@@ -107,7 +117,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     default: &str,
 ) -> Result<Recipe> {
     let name = options.recipe.as_deref().unwrap_or(default);
-    options.change(example.recipe(name)?)
+    options.change(example.recipe(name, options.device.as_deref())?)
 }
 
 pub(super) fn pieces<T: Task>(task: &T, recipe: &Recipe, folder: &Path) -> Result<Pieces> {
@@ -115,51 +125,78 @@ pub(super) fn pieces<T: Task>(task: &T, recipe: &Recipe, folder: &Path) -> Resul
     Pieces::from_folder(folder, truncation)
 }
 
-/// A training that is about to begin.
-pub(super) fn training<'a, T: Task>(
+pub(super) fn bench<'a, T>(
     task: &'a T,
     pieces: &'a Pieces,
     recipe: &'a Recipe,
     options: &'a LearnOptions,
-    models: &[PathBuf],
-) -> Result<Training<'a, T>> {
-    let bench = Bench {
+) -> Bench<'a, T> {
+    Bench {
         task,
         pieces,
         recipe,
         cache: cache(&options.cache_dir),
-    };
-    let files = task.files();
-    let place = |given: &Option<PathBuf>, own: &str| match given {
-        Some(file) if file.exists() => file.clone(),
-        Some(file) => options.data_dir.join(file),
-        None => options.data_dir.join(own),
-    };
-    let sources = Sources {
-        train: place(&options.train_file, &files.train),
-        more: options.augment.clone(),
-        dev: place(&options.dev_file, &files.dev),
-    };
+    }
+}
+
+/// A training that is about to begin.
+fn training<'a, T: Task>(
+    bench: Bench<'a, T>,
+    options: &'a LearnOptions,
+    earlier: EarlierOptions,
+    models: &[PathBuf],
+) -> Result<Training<'a, T>> {
+    let folder = &options.output_dir;
+    check_output(folder, models)?;
+    let sources = sources(bench.task, options)?;
     Ok(Training {
+        inputs: Inputs::new(&bench, &sources, models)?,
         bench,
-        inputs: inputs(models, &sources)?,
         sources,
-        folder: &options.output_dir,
-        resume: options.resume,
-        overwrite: options.overwrite,
+        folder,
+        resume: earlier.resume,
+        overwrite: earlier.overwrite,
     })
 }
 
-/// Hashes of what is trained on and of the models that it begins with.
-fn inputs(models: &[PathBuf], sources: &Sources) -> Result<Map<String, Value>> {
-    let mut inputs = Map::new();
-    let weights = models.iter().map(|folder| folder.join("model.safetensors"));
-    let files = std::iter::once(&sources.train).chain(&sources.more);
-    for path in weights.chain(files.cloned()) {
-        let hash = disk::hash(&path)?;
-        inputs.insert(path.display().to_string(), hash.into());
+/// The files of a training: in the data folder, or else where the options say.
+pub(super) fn sources<T: Task>(task: &T, options: &LearnOptions) -> Result<Sources> {
+    let place = |file: &Path| {
+        let inside = options.data_dir.join(file);
+        let file = if inside.exists() { &inside } else { file };
+        // It is told now, not when others have been read.
+        std::fs::metadata(file).map_err(|error| Error::io(file, error))?;
+        Ok(file.to_path_buf())
+    };
+    let either = |given: &Option<PathBuf>, own: &str| match given {
+        Some(file) => place(file),
+        None => place(&options.data_dir.join(own)),
+    };
+    let files = task.files();
+    Ok(Sources {
+        train: either(&options.train_file, &files.train)?,
+        more: options
+            .augment
+            .iter()
+            .map(|file| place(file))
+            .collect::<Result<_>>()?,
+        dev: either(&options.dev_file, &files.dev)?,
+    })
+}
+
+/// What is made must not take the place of what it is made from.
+pub(super) fn check_output(folder: &Path, models: &[PathBuf]) -> Result<()> {
+    let same = |model: &&PathBuf| match (folder.canonicalize(), model.canonicalize()) {
+        (Ok(folder), Ok(model)) => folder == model,
+        _ => false,
+    };
+    match models.iter().find(same) {
+        Some(_) => {
+            let reason = "the model in it is what this begins with; give another --output-dir";
+            Err(Error::file(folder, reason))
+        }
+        None => Ok(()),
     }
-    Ok(inputs)
 }
 
 /// `none` is no folder.
@@ -199,7 +236,8 @@ pub(super) fn first(folders: &[PathBuf]) -> Result<&Path> {
 
 fn told(outcome: &Outcome, folder: &Path) -> Result<()> {
     if outcome.interrupted {
-        let reason = "interrupted; the same command with --resume goes on";
+        let reason = "interrupted; the same command goes on with --resume (in place of \
+                      --overwrite)";
         return Err(Error::file(folder, reason));
     }
     let metrics = outcome.metrics.as_ref().map(ToString::to_string);

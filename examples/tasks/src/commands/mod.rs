@@ -13,8 +13,8 @@ use clap::{CommandFactory, FromArgMatches};
 use serde::de::DeserializeOwned;
 
 pub use options::{
-    ApplyOptions, Command, DistillOptions, EvaluateOptions, LearnOptions, Options, PredictOptions,
-    TrainOptions,
+    ApplyOptions, Command, DistillCommand, DistillOptions, EarlierOptions, EvaluateOptions,
+    LearnOptions, Options, PredictOptions, TrainOptions,
 };
 
 use crate::recipe::Recipe;
@@ -68,13 +68,16 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         }
     }
 
-    /// A recipe by its name or file.
-    fn recipe(&self, name: &str) -> Result<Recipe> {
+    /// A recipe by its name or file, for another device than its own if one is given.
+    fn recipe(&self, name: &str, device: Option<&str>) -> Result<Recipe> {
         let known = self.recipes.iter().find(|(known, _)| *known == name);
         match known {
             Some((_, text)) => Recipe::from_json_str(Path::new(name), text),
             None if Path::new(name).exists() => {
-                let text = disk::read(Path::new(name))?;
+                let mut text = disk::read(Path::new(name))?;
+                if let Some(device) = device {
+                    text = Recipe::on_device(&text, device);
+                }
                 let mut recipe = Recipe::from_json_str(Path::new(name), &text)?;
                 if let Some((_, own)) = self.recipes.first() {
                     let own = Recipe::from_json_str(Path::new(self.name), own)?;

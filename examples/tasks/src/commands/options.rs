@@ -26,7 +26,7 @@ pub enum Command {
     /// Train a model on the labels: a teacher, or a student without one.
     Train(TrainOptions),
     /// Train a student on what one or more teachers say.
-    Distill(DistillOptions),
+    Distill(DistillCommand),
     /// Write what `distill` would begin with, for a run of the same in Python.
     Export(DistillOptions),
     /// Say how good a model, or a file of predictions, is.
@@ -45,6 +45,31 @@ pub struct TrainOptions {
     /// All that training has in common.
     #[command(flatten)]
     pub learn: LearnOptions,
+    /// What becomes of an earlier training.
+    #[command(flatten)]
+    pub earlier: EarlierOptions,
+}
+
+/// Options of `distill`.
+#[derive(Debug, Args)]
+pub struct DistillCommand {
+    /// Teachers and student.
+    #[command(flatten)]
+    pub distill: DistillOptions,
+    /// What becomes of an earlier training.
+    #[command(flatten)]
+    pub earlier: EarlierOptions,
+}
+
+/// What becomes of an earlier training in the output folder.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct EarlierOptions {
+    /// Go on with a training that was interrupted.
+    #[arg(long)]
+    pub resume: bool,
+    /// Replace what an earlier training left in the output folder.
+    #[arg(long, conflicts_with = "resume")]
+    pub overwrite: bool,
 }
 
 /// Options of `distill` and `export`.
@@ -71,10 +96,12 @@ pub struct LearnOptions {
     /// Another file to train on than the task's own, in the data folder or anywhere.
     #[arg(long)]
     pub train_file: Option<PathBuf>,
-    /// A file to train on besides, as augmentation; may be given several times.
+    /// A file to train on besides, as augmentation, in the data folder or anywhere; may be given
+    /// several times.
     #[arg(long = "augment")]
     pub augment: Vec<PathBuf>,
-    /// Another file to evaluate on after every epoch than the task's own.
+    /// Another file to evaluate on after every epoch than the task's own, in the data folder or
+    /// anywhere.
     #[arg(long)]
     pub dev_file: Option<PathBuf>,
     /// The folder for the model, its checkpoints, logs and results.json.
@@ -119,12 +146,6 @@ pub struct LearnOptions {
     /// Where features are kept for the next time; `none` keeps them nowhere.
     #[arg(long, default_value = "target/features")]
     pub cache_dir: PathBuf,
-    /// Go on with a training that was interrupted.
-    #[arg(long)]
-    pub resume: bool,
-    /// Replace what an earlier training left in the output folder.
-    #[arg(long, conflicts_with = "resume")]
-    pub overwrite: bool,
 }
 
 /// Options of `evaluate`.
@@ -137,7 +158,7 @@ pub struct EvaluateOptions {
     #[arg(long, required_unless_present = "predictions")]
     pub model: Option<PathBuf>,
     /// A file of predictions to evaluate in place of a model's.
-    #[arg(long, conflicts_with_all = ["model", "output", "n_best"])]
+    #[arg(long, conflicts_with_all = ["model", "output", "n_best", "batch_size", "max_length", "device"])]
     pub predictions: Option<PathBuf>,
     /// All that applying a model has in common.
     #[command(flatten)]
@@ -164,7 +185,7 @@ pub struct PredictOptions {
 /// What applying a model has in common.
 #[derive(Debug, Args)]
 pub struct ApplyOptions {
-    /// Where predictions are written.
+    /// Where predictions are written; `predict` prints them without it.
     #[arg(long)]
     pub output: Option<PathBuf>,
     /// Where several answers to each question are written with their probabilities, of tasks that

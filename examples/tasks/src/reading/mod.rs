@@ -135,18 +135,22 @@ impl Task for Reading {
     }
 
     /// The question, a tab, and the context.
-    fn record_of(&self, text: &str) -> Result<Question> {
+    fn record_of(&self, number: usize, text: &str) -> Result<Question> {
         let (question, context) = text.split_once('\t').unwrap_or((text, ""));
         if question.trim().is_empty() || context.trim().is_empty() {
             let reason = "a question and a context are needed, with a tab between them";
             return Err(Error::invalid(reason));
         }
         Ok(Question {
-            id: "text".to_owned(),
+            id: number.to_string(),
             question: question.to_owned(),
             context: Arc::from(context),
             answers: Vec::new(),
         })
+    }
+
+    fn has_truth(&self, record: &Question) -> bool {
+        !record.answers.is_empty()
     }
 
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
@@ -240,6 +244,10 @@ impl Task for Reading {
     /// them.
     fn write(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {
         predictions::write(records, predictions)
+    }
+
+    fn has_candidates(&self) -> bool {
+        true
     }
 
     fn write_candidates(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {

@@ -182,7 +182,7 @@ impl Task for Tagging {
         blocks.into_iter().map(sentence).collect()
     }
 
-    fn record_of(&self, text: &str) -> Result<Sentence> {
+    fn record_of(&self, _: usize, text: &str) -> Result<Sentence> {
         let words: Vec<String> = if self.characters {
             let characters = text.chars().filter(|c| !c.is_whitespace());
             characters.map(String::from).collect()
@@ -200,6 +200,10 @@ impl Task for Tagging {
     }
 
     /// Windows overlap by at most half of what they hold.
+    fn has_truth(&self, record: &Sentence) -> bool {
+        record.tags.is_some()
+    }
+
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
         // Two places are for the special tokens.
         let half = max_length.saturating_sub(2) / 2;

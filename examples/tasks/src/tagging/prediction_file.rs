@@ -19,6 +19,13 @@ pub(super) fn write(
 ) -> Result<String> {
     tagging.check_counts(sentences, predictions)?;
     let mut text = String::new();
+    let first = sentences
+        .first()
+        .and_then(|sentence| sentence.words.first());
+    if first.is_some_and(|word| word.starts_with(disk::MARK)) {
+        // Readers take one away.
+        text.push(disk::MARK);
+    }
     for (sentence, tags) in sentences.iter().zip(predictions) {
         if let (true, Some(line)) = (sentence.starts_document, &tagging.document_line) {
             text.push_str(&format!("{line}\t{}\n\n", super::OUTSIDE));

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Columns, Tagging, OUTSIDE};
 use crate::metrics::entities::entities;
-use crate::task::Files;
+use crate::task::{repeated, Files};
 use crate::{Error, Result};
 
 /// What stands in a recipe.
@@ -42,10 +42,8 @@ impl TryFrom<Settings> for Tagging {
                 "tags: `{OUTSIDE}` is not among them ({tags}); add it"
             ))
         })?;
-        for (number, tag) in settings.tags.iter().enumerate() {
-            if settings.tags.iter().take(number).any(|other| other == tag) {
-                return Err(Error::invalid(format!("tags: `{tag}` is there twice")));
-            }
+        if let Some(tag) = repeated(&settings.tags) {
+            return Err(Error::invalid(format!("tags: `{tag}` is there twice")));
         }
         Ok(Tagging {
             files: Files::new(&settings.train, &settings.dev),

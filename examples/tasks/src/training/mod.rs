@@ -1,12 +1,12 @@
 //! The trainings: on labels, and on what teachers say.
 
 mod distillation;
+mod inputs;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
 use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
 use textbrewer::models::{BertInputs, Head};
@@ -17,15 +17,13 @@ use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, Trai
 use crate::data::{Bench, Sources};
 use crate::evaluate::evaluate;
 use crate::models::{Model, Network};
-use crate::outcome::Outcome;
+use crate::outcome::{Outcome, RESULTS};
 use crate::outputs::Answers;
-use crate::recipe::Kept;
+use crate::recipe::{Kept, Recipe};
 use crate::task::Task;
 use crate::{disk, Error, Result};
 pub(crate) use distillation::no_teacher;
-
-/// Says in a training's folder what it is trained on, and by whom.
-const INPUTS: &str = "inputs.json";
+pub use inputs::Inputs;
 
 /// Parameters that are not drawn to zero, as the models call them.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
@@ -46,8 +44,8 @@ pub struct Training<'a, T: Task> {
     pub sources: Sources,
     /// The folder of the model, its checkpoints and what came of it.
     pub folder: &'a Path,
-    /// Files and folders, each with a hash of what is in it.
-    pub inputs: Map<String, Value>,
+    /// What has to be the same when it goes on.
+    pub inputs: Inputs,
     /// Whether a training that was interrupted goes on.
     pub resume: bool,
     /// Whether what an earlier training left in the folder is replaced.
@@ -74,17 +72,14 @@ impl<T: Task> Training<'_, T> {
     {
         let recipe = self.bench.recipe;
         let device = recipe.training.device;
-        self.compare_inputs()?;
-        let sets = self.bench.read_sets(&self.sources)?;
-        let mut loader = self.bench.training(&sets, labels)?;
-        // Only now, or files that cannot be read would look like an earlier training.
-        let inputs = format!("{:#}\n", Value::from(self.inputs.clone()));
-        disk::write(&self.folder.join(INPUTS), inputs.as_bytes())?;
+        self.check_folder()?;
+        let train = self.bench.read_train(&self.sources)?;
+        let dev = self.bench.read_dev(&self.sources)?;
+        let mut loader = self.bench.training(train, labels)?;
+        let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;
+        self.begin()?;
         // Every training draws the same dropout whatever was done before it.
         tch::manual_seed(recipe.seed as i64);
-        let batches = loader.num_batches().unwrap_or_default() as u64;
-        let steps = steps_per_epoch(batches, &recipe.training).checked_mul(recipe.epochs);
-        let steps = steps.ok_or_else(|| Error::invalid("epochs: too many to count"))?;
         let warmup = (recipe.warmup * steps as f64) as u64;
 
         let curve = RefCell::new(Vec::new());
@@ -103,7 +98,7 @@ impl<T: Task> Training<'_, T> {
             .handle_interrupts()
             .callback(|network, checkpoint| {
                 let start = Instant::now();
-                let metrics = evaluate(&self.bench, network, device, &sets.dev)?;
+                let metrics = evaluate(&self.bench, network, device, &dev)?;
                 evaluation += start.elapsed();
                 let (epoch, step) = (checkpoint.epoch, checkpoint.global_step);
                 println!("epoch {epoch:>3}  step {step:>6}  {metrics}");
@@ -131,11 +126,11 @@ impl<T: Task> Training<'_, T> {
                 let last = last.filter(|(step, _)| *step == summary.global_steps);
                 Some(match (recipe.keep, last) {
                     (Kept::Last, Some((_, metrics))) => metrics.clone(),
-                    _ => evaluate(&self.bench, &model.network, device, &sets.dev)?,
+                    _ => evaluate(&self.bench, &model.network, device, &dev)?,
                 })
             }
         };
-        let steps = summary.global_steps - summary.resumed_from.unwrap_or(0);
+        let done = summary.global_steps - summary.resumed_from.unwrap_or(0);
         let mut outcome = Outcome {
             metrics,
             curve,
@@ -143,7 +138,7 @@ impl<T: Task> Training<'_, T> {
             parameters: model.parameters(),
             steps: summary.global_steps,
             seconds,
-            steps_per_second: steps as f64 / seconds,
+            steps_per_second: done as f64 / seconds,
             interrupted: summary.interrupted,
         };
         if summary.resumed_from.is_some() {
@@ -160,28 +155,34 @@ impl<T: Task> Training<'_, T> {
 
     /// A training that goes on must have the inputs that it had, and a new one must not take the
     /// place of an earlier one unasked.
-    fn compare_inputs(&self) -> Result<()> {
-        let path = self.folder.join(INPUTS);
-        if !path.exists() {
+    fn check_folder(&self) -> Result<()> {
+        if self.overwrite {
             return Ok(());
         }
-        if self.resume {
-            let then: Value = serde_json::from_str(&disk::read(&path)?)
-                .map_err(|error| Error::file(&path, error.to_string()))?;
-            let now = Value::from(self.inputs.clone());
-            if then != now {
-                let reason = format!(
-                    "the training that is to go on had other inputs: {then} then, {now} now; give \
-                     it the same, or another --output-dir"
-                );
-                return Err(Error::file(&path, reason));
-            }
-        } else if !self.overwrite {
-            let reason = "there is an earlier training in it: --resume goes on with it, \
-                          --overwrite replaces it, or give another --output-dir";
+        if self.resume && Inputs::file(self.folder).exists() {
+            return self.inputs.compare(self.folder);
+        }
+        let checkpoints = std::fs::read_dir(self.config().output_dir);
+        let is_taken = self.model().exists()
+            || self.results().exists()
+            || checkpoints.is_ok_and(|mut entries| entries.next().is_some());
+        if is_taken {
+            let reason = "there is an earlier training or a model in it: --resume goes on with a \
+                          training, --overwrite replaces what is there, or give another \
+                          --output-dir";
             return Err(Error::file(self.folder, reason));
         }
         Ok(())
+    }
+
+    /// Says in the folder what begins there. What an earlier training came to must not be taken
+    /// for what comes of this one.
+    fn begin(&self) -> Result<()> {
+        if !self.resume {
+            disk::remove(&self.model())?;
+            disk::remove(&self.results())?;
+        }
+        self.inputs.write(self.folder)
     }
 
     fn save(&self, outcome: &Outcome) -> Result<()> {
@@ -196,7 +197,11 @@ impl<T: Task> Training<'_, T> {
     }
 
     fn results(&self) -> PathBuf {
-        self.folder.join("results.json")
+        self.folder.join(RESULTS)
+    }
+
+    fn model(&self) -> PathBuf {
+        self.folder.join("model.safetensors")
     }
 
     /// The configuration with the folders of this training.
@@ -218,10 +223,19 @@ fn adapt<T: Task>(
     output.adapt(inputs)
 }
 
-/// What the schedule must know beforehand.
-fn steps_per_epoch(batches: u64, config: &TrainingConfig) -> u64 {
-    match config.step_on_remainder {
-        true => batches.div_ceil(config.gradient_accumulation_steps),
-        false => batches / config.gradient_accumulation_steps,
+/// Optimizer steps of all epochs, which the schedule must know beforehand.
+fn steps(batches: u64, recipe: &Recipe) -> Result<u64> {
+    let config = &recipe.training;
+    let each = config.gradient_accumulation_steps;
+    let of_epoch = match config.step_on_remainder {
+        true => batches.div_ceil(each),
+        false => batches / each,
+    };
+    if of_epoch == 0 {
+        return Err(Error::invalid(format!(
+            "gradient_accumulation_steps: {each} batches are a step, and an epoch has {batches}"
+        )));
     }
+    let steps = of_epoch.checked_mul(recipe.epochs);
+    steps.ok_or_else(|| Error::invalid("epochs: too many to count"))
 }

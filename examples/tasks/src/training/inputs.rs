@@ -1,0 +1,100 @@
+//! What a training begins with: it goes on only with the same.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{json, Map, Value};
+
+use crate::data::{Bench, Sources};
+use crate::task::Task;
+use crate::{disk, Error, Result};
+
+/// All that decides the models and the batches of a training; `inputs.json` in its folder.
+#[derive(Debug)]
+pub struct Inputs(Map<String, Value>);
+
+impl Inputs {
+    /// Those of a training that begins with the weights in these folders.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn new<T: Task>(
+        bench: &Bench<'_, T>,
+        sources: &Sources,
+        models: &[PathBuf],
+    ) -> Result<Self> {
+        let recipe = bench.recipe;
+        let weights = models.iter().map(|folder| folder.join("model.safetensors"));
+        let train = std::iter::once(&sources.train).chain(&sources.more);
+        let tokenizer = bench.pieces.sources().filter(|path| path.exists());
+        let mut inputs = Map::new();
+        for (name, value) in [
+            ("models", files(weights)?),
+            ("train", files(train.cloned())?),
+            ("tokenizer", files(tokenizer)?),
+            ("task", format!("{:?}", bench.task).into()),
+            ("max_length", json!(recipe.max_length)),
+            ("stride", json!(recipe.stride)),
+            ("batch_size", json!(recipe.batch_size)),
+            ("train_size", json!(recipe.train_size)),
+            ("group_by_length", json!(recipe.group_by_length)),
+        ] {
+            inputs.insert(name.to_owned(), value);
+        }
+        Ok(Inputs(inputs))
+    }
+
+    /// Where they are in the folder of a training.
+    pub fn file(folder: &Path) -> PathBuf {
+        folder.join("inputs.json")
+    }
+
+    /// Writes them into the folder of a training.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let text = format!("{:#}\n", Value::from(self.0.clone()));
+        disk::write(&Self::file(folder), text.as_bytes())
+    }
+
+    /// Compares them with what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// When they differ but for the names of files.
+    pub fn compare(&self, folder: &Path) -> Result<()> {
+        let path = Self::file(folder);
+        let then: Map<String, Value> = serde_json::from_str(&disk::read(&path)?)
+            .map_err(|error| Error::file(&path, error.to_string()))?;
+        for (name, now) in &self.0 {
+            let then = then.get(name).unwrap_or(&Value::Null);
+            if decisive(then) != decisive(now) {
+                let reason = format!(
+                    "the training that is to go on had other inputs: `{name}` was {then}, and now \
+                     is {now}; give it the same, or another --output-dir"
+                );
+                return Err(Error::file(&path, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Files in their order, each with a hash of what is in it.
+fn files(paths: impl Iterator<Item = PathBuf>) -> Result<Value> {
+    let files = paths.map(|path| {
+        let hash = disk::hash(&path)?;
+        Ok(json!({"file": path.display().to_string(), "sha256": hash}))
+    });
+    Ok(Value::Array(files.collect::<Result<_>>()?))
+}
+
+/// A value without the names of files: what is in them decides.
+fn decisive(value: &Value) -> Value {
+    let mut value = value.clone();
+    for file in value.as_array_mut().into_iter().flatten() {
+        if let Some(file) = file.as_object_mut() {
+            file.remove("file");
+        }
+    }
+    value
+}

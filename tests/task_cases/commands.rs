@@ -1,0 +1,210 @@
+//! What commands refuse, and what they say then.
+
+use super::bench::{sentences, Bench};
+
+#[test]
+fn what_is_missing_or_does_not_fit_is_named() {
+    let bench = Bench::new("sst2");
+    bench.write("data/train.tsv", sentences(2));
+    bench.write("data/dev.tsv", sentences(1));
+    let train = "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none";
+    bench.fails_with(
+        &format!("{train} --recipe nothing"),
+        &["nothing", "teacher, labels, distill, emd"],
+    );
+    bench.write("typo.json", r#"{"epoch": 3}"#);
+    bench.fails_with(
+        &format!("{train} --recipe @typo.json"),
+        &["typo.json", "epoch"],
+    );
+    bench.fails_with(
+        &format!("{train} --max-length 65"),
+        &["64 pieces at most", "65"],
+    );
+    // What does not fit is told before any time goes into the features.
+    bench.write("data/bad.tsv", "sentence\tlabel\nno label\n");
+    bench.fails_with(
+        &format!("{train} --train-file bad.tsv --student T3 --layers 0,9,10"),
+        &["layers: expected 3 of 0 to 5"],
+    );
+    bench.out(&format!("{train} --epochs 1"));
+    let distill = "distill --teacher @x --data-dir @data --output-dir @y --cache-dir none \
+                   --train-file bad.tsv";
+    bench.write("loss.json", r#"{"hidden_matches": ["hidden_mze"]}"#);
+    bench.fails_with(&format!("{distill} --recipe @loss.json"), &["hidden_mze"]);
+    bench.fails_with(distill, &["bad.tsv:2", "expected 2 fields"]);
+    assert!(!bench.path("y/inputs.json").exists());
+    bench.fails_with(
+        "distill --teacher @encoder --data-dir @data --output-dir @x --cache-dir none",
+        &["encoder", "train one from it first"],
+    );
+    bench.fails_with(
+        "evaluate --model @nowhere --file @data/dev.tsv",
+        &["nowhere"],
+    );
+}
+
+#[test]
+fn an_own_recipe_has_the_lengths_of_the_example() {
+    let bench = Bench::new("squad");
+    bench.write("mine.json", r#"{"epochs": 1}"#);
+    bench.fails_with(
+        "train --encoder @encoder --recipe @mine.json --data-dir @data --output-dir @x",
+        &["64 pieces at most", "384"],
+    );
+}
+
+/// An example with a small data set.
+fn sst2() -> Bench {
+    let bench = Bench::new("sst2");
+    bench.write("data/train.tsv", sentences(2));
+    bench.write("data/dev.tsv", sentences(1));
+    bench
+}
+
+#[test]
+fn options_that_do_not_go_together_are_refused() {
+    let bench = sst2();
+    bench.write("predictions", "index\tprediction\n");
+    let evaluate = "evaluate --file @data/dev.tsv";
+    let of_file = format!("{evaluate} --predictions @predictions");
+    let distill = "--teacher @encoder --data-dir @data --output-dir @x";
+    for (arguments, expected) in [
+        ("evaluate --model @encoder".to_owned(), "--file"),
+        (evaluate.to_owned(), "--model"),
+        (format!("{evaluate} --model @encoder good"), "good"),
+        (format!("{of_file} --model @encoder"), "--model"),
+        (format!("{of_file} --output @x"), "--output"),
+        (format!("{of_file} --n-best @x"), "--n-best"),
+        (format!("{of_file} --batch-size 3"), "--batch-size"),
+        (format!("{of_file} --device cpu"), "--device"),
+        ("predict --model @encoder".to_owned(), "--file"),
+        ("predict --model @encoder".to_owned(), "[TEXTS]"),
+        (
+            "predict --model @encoder --file @x good".to_owned(),
+            "--file",
+        ),
+        ("predict --file @data/dev.tsv".to_owned(), "--model"),
+        (format!("export {distill} --resume"), "--resume"),
+        (format!("export {distill} --overwrite"), "--overwrite"),
+        (
+            format!("distill {distill} --resume --overwrite"),
+            "--overwrite",
+        ),
+    ] {
+        let finished = bench.run(&arguments);
+        assert_eq!(finished.code, Some(2), "{arguments}: {}", finished.err);
+        assert!(
+            finished.err.contains(expected),
+            "{arguments}: {}",
+            finished.err
+        );
+    }
+}
+
+#[test]
+fn a_training_that_cannot_begin_leaves_nothing_behind() {
+    let bench = sst2();
+    let train = "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none \
+                 --batch-size 4 --max-length 32 --epochs 1";
+    bench.write(
+        "steps.json",
+        r#"{"training": {"gradient_accumulation_steps": 64}}"#,
+    );
+    bench.fails_with(
+        &format!("{train} --recipe @steps.json"),
+        &["gradient_accumulation_steps", "64", "an epoch has 3"],
+    );
+    bench.write("decay.json", r#"{"weight_decay": -1}"#);
+    bench.fails_with(&format!("{train} --recipe @decay.json"), &["weight_decay"]);
+    bench.write("data/test.tsv", "sentence\na film\n");
+    bench.fails_with(
+        &format!("{train} --dev-file test.tsv"),
+        &["test.tsv", "0 of its 1 records have the truth"],
+    );
+    bench.fails_with(&format!("{train} --dev-file tset.tsv"), &["tset.tsv"]);
+    // Found only at the first batch, with nothing of a training there yet.
+    bench.write(
+        "layer.json",
+        r#"{"distillation": {"hard_label_weight": 1, "intermediate_matches": [
+            {"layer_T": 99, "layer_S": 0, "feature": "hidden", "loss": "hidden_mse", "weight": 1}
+        ]}}"#,
+    );
+    bench.out(train);
+    let distill = "distill --teacher @x --data-dir @data --output-dir @y --cache-dir none \
+                   --batch-size 4 --max-length 32 --epochs 1";
+    bench.fails_with(&format!("{distill} --recipe @layer.json"), &["99"]);
+    bench.out(distill);
+    // A device of the recipe that is not here is no matter when another is asked for.
+    bench.write("device.json", r#"{"training": {"device": "cuda:63"}}"#);
+    bench.out(&format!(
+        "{train} --recipe @device.json --device cpu --overwrite"
+    ));
+}
+
+#[test]
+fn what_is_begun_with_is_not_replaced() {
+    let bench = sst2();
+    let common = "--data-dir @data --cache-dir none --batch-size 4 --max-length 32 --epochs 1";
+    let encoder = std::fs::read(bench.path("encoder/model.safetensors")).unwrap();
+    for flag in ["", "--overwrite"] {
+        bench.fails_with(
+            &format!("train --encoder @encoder --output-dir @encoder {common} {flag}"),
+            &["encoder", "begins with"],
+        );
+    }
+    bench.out(&format!(
+        "train --encoder @encoder --output-dir @teacher {common}"
+    ));
+    for command in ["distill", "export"] {
+        bench.fails_with(
+            &format!("{command} --teacher @teacher --output-dir @teacher/../teacher {common}"),
+            &["teacher", "begins with"],
+        );
+    }
+    // A model that no training of this folder made.
+    std::fs::create_dir(bench.path("other")).unwrap();
+    bench.write("other/model.safetensors", "precious");
+    for flag in ["", "--resume"] {
+        bench.fails_with(
+            &format!("train --encoder @encoder --output-dir @other {common} {flag}"),
+            &["other", "--overwrite"],
+        );
+    }
+    assert!(std::fs::read(bench.path("encoder/model.safetensors")).unwrap() == encoder);
+    assert_eq!(
+        std::fs::read(bench.path("other/model.safetensors")).unwrap(),
+        b"precious"
+    );
+}
+
+#[test]
+fn teachers_share_a_tokenizer() {
+    let bench = sst2();
+    let common = "--data-dir @data --cache-dir none --batch-size 4 --max-length 32 --epochs 1";
+    for name in ["one", "two"] {
+        bench.out(&format!(
+            "train --encoder @encoder --output-dir @{name} {common}"
+        ));
+    }
+    let words = std::fs::read_to_string(bench.path("two/vocab.txt")).unwrap();
+    bench.write("two/vocab.txt", words.replace("good", "fine"));
+    bench.fails_with(
+        &format!("distill --teacher @one --teacher @two --output-dir @student {common}"),
+        &["two", "share one tokenizer"],
+    );
+}
+
+#[test]
+fn only_readings_have_several_answers() {
+    let bench = sst2();
+    let common = "--data-dir @data --cache-dir none --batch-size 4 --max-length 32 --epochs 1";
+    bench.out(&format!(
+        "train --encoder @encoder --output-dir @model {common}"
+    ));
+    bench.fails_with(
+        "predict --model @model --file @data/dev.tsv --output @out --n-best @n_best",
+        &["--n-best"],
+    );
+    assert!(!bench.path("out").exists());
+}
