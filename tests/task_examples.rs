@@ -62,11 +62,24 @@ fn sst2() {
     bench.write("data/bad.tsv", "sentence\tlabel\nno label\n");
     bench.fails_with(
         "export --teacher @teacher --data-dir @data --output-dir @export --epochs 1 --seed 5 \
-         --train-file bad.tsv --cache-dir none",
+         --train-file bad.tsv --cache-dir none --overwrite",
         &["bad.tsv:2"],
+    );
+    bench.fails_with(
+        "export --teacher @teacher --data-dir @data --output-dir @export --cache-dir none",
+        &["export", "--overwrite"],
     );
     assert_eq!(bench.json("export/export.json"), export);
     assert_eq!(batches(2), second);
+    // Nor is a dev file of any use to it.
+    let (dev, away) = (bench.path("data/dev.tsv"), bench.path("away.tsv"));
+    std::fs::rename(&dev, &away).unwrap();
+    bench.out(
+        "export --teacher @teacher --data-dir @data --output-dir @export --epochs 1 --seed 5 \
+         --batch-size 4 --max-length 32 --cache-dir none --overwrite",
+    );
+    assert!(!bench.path("export/epoch002.safetensors").exists());
+    std::fs::rename(&away, &dev).unwrap();
 
     bench.write("data/train.tsv", format!("{}a film\tgood\n", sentences(1)));
     bench.fails_with(

@@ -161,7 +161,6 @@ fn files_of_questions() {
     let texts = texts();
     let corpus = [texts[0].as_str(), texts[1].as_str()];
     // The patterns of CMRC's metric take long to build.
-    // The patterns of CMRC's metric take long to build.
     let tasks = [
         ("SQuAD", Reading::squad(), 1000),
         ("CMRC", Reading::cmrc2018(), 50),

@@ -86,7 +86,6 @@ fn options_that_do_not_go_together_are_refused() {
         ),
         ("predict --file @data/dev.tsv".to_owned(), "--model"),
         (format!("export {distill} --resume"), "--resume"),
-        (format!("export {distill} --overwrite"), "--overwrite"),
         (
             format!("distill {distill} --resume --overwrite"),
             "--overwrite",
@@ -122,7 +121,10 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
         &format!("{train} --dev-file test.tsv"),
         &["test.tsv", "0 of its 1 records have the truth"],
     );
-    bench.fails_with(&format!("{train} --dev-file tset.tsv"), &["tset.tsv"]);
+    bench.fails_with(
+        &format!("{train} --dev-file tset.tsv"),
+        &["tset.tsv", "no such file", "data"],
+    );
     // Found only at the first batch, with nothing of a training there yet.
     bench.write(
         "layer.json",
@@ -133,8 +135,11 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
     bench.out(train);
     let distill = "distill --teacher @x --data-dir @data --output-dir @y --cache-dir none \
                    --batch-size 4 --max-length 32 --epochs 1";
-    bench.fails_with(&format!("{distill} --recipe @layer.json"), &["99"]);
-    bench.out(distill);
+    bench.fails_with(
+        &format!("{distill} --recipe @layer.json"),
+        &["teacher layer 99 of `hidden` does not exist"],
+    );
+    bench.out(&format!("{distill} --resume"));
     // A device of the recipe that is not here is no matter when another is asked for.
     bench.write("device.json", r#"{"training": {"device": "cuda:63"}}"#);
     bench.out(&format!(
@@ -156,26 +161,43 @@ fn what_is_begun_with_is_not_replaced() {
     bench.out(&format!(
         "train --encoder @encoder --output-dir @teacher {common}"
     ));
-    for command in ["distill", "export"] {
-        bench.fails_with(
-            &format!("{command} --teacher @teacher --output-dir @teacher/../teacher {common}"),
-            &["teacher", "begins with"],
-        );
-    }
-    // A model that no training of this folder made.
-    std::fs::create_dir(bench.path("other")).unwrap();
-    bench.write("other/model.safetensors", "precious");
-    for flag in ["", "--resume"] {
-        bench.fails_with(
-            &format!("train --encoder @encoder --output-dir @other {common} {flag}"),
-            &["other", "--overwrite"],
-        );
-    }
-    assert!(std::fs::read(bench.path("encoder/model.safetensors")).unwrap() == encoder);
-    assert_eq!(
-        std::fs::read(bench.path("other/model.safetensors")).unwrap(),
-        b"precious"
+    bench.fails_with(
+        &format!("distill --teacher @teacher --output-dir @teacher/../teacher {common}"),
+        &["teacher", "begins with"],
     );
+    // An export writes its student in a folder of its own.
+    std::fs::rename(bench.path("teacher"), bench.path("student")).unwrap();
+    bench.fails_with(
+        &format!("export --teacher @student --output-dir @student/.. {common} --overwrite"),
+        &["student", "begins with"],
+    );
+    std::fs::rename(bench.path("student"), bench.path("teacher")).unwrap();
+    // Nor do predictions replace what they are made of.
+    let predict = "predict --model @teacher --file @data/dev.tsv --cache-dir none";
+    let data = std::fs::read(bench.path("data/dev.tsv")).unwrap();
+    bench.fails_with(
+        &format!("{predict} --output @data/../data/dev.tsv"),
+        &["dev.tsv", "another name"],
+    );
+    assert!(std::fs::read(bench.path("data/dev.tsv")).unwrap() == data);
+    // A model that no training of this folder made, of whatever kind.
+    for name in ["model.safetensors", "config.json", "tokenizer.json"] {
+        let _ = std::fs::remove_dir_all(bench.path("other"));
+        std::fs::create_dir(bench.path("other")).unwrap();
+        bench.write(&format!("other/{name}"), "precious");
+        let train = format!("train --encoder @encoder --output-dir @other {common}");
+        bench.fails_with(&train, &["other", "--overwrite replaces"]);
+        bench.fails_with(&format!("{train} --resume"), &["other", "no `inputs.json`"]);
+        let left = std::fs::read(bench.path(&format!("other/{name}"))).unwrap();
+        assert_eq!(left, b"precious");
+    }
+    // The tokenizer of an earlier model does not stay beside another.
+    bench.out(&format!(
+        "train --encoder @encoder --output-dir @other {common} --overwrite"
+    ));
+    assert!(!bench.path("other/tokenizer.json").exists());
+    assert!(bench.path("other/vocab.txt").exists());
+    assert!(std::fs::read(bench.path("encoder/model.safetensors")).unwrap() == encoder);
 }
 
 #[test]
@@ -207,4 +229,44 @@ fn only_readings_have_several_answers() {
         &["--n-best"],
     );
     assert!(!bench.path("out").exists());
+}
+
+#[test]
+fn files_are_looked_for_in_the_data_folder() {
+    let bench = sst2();
+    // As a user has it: the folder of the data is relative, and the same name is within it.
+    std::fs::create_dir_all(bench.path("data/data")).unwrap();
+    bench.write("data/data/train.tsv", sentences(4));
+    bench.write("data/more.tsv", sentences(1));
+    let common = "--cache-dir none --batch-size 4 --max-length 32 --epochs 1";
+    for (number, (options, expected)) in [
+        ("--data-dir data", "12 records to train on"),
+        (
+            "--data-dir data --train-file more.tsv",
+            "6 records to train on",
+        ),
+        (
+            "--data-dir data --augment more.tsv",
+            "18 records to train on",
+        ),
+        (
+            "--data-dir data/data --train-file ./data/train.tsv --dev-file data/dev.tsv",
+            "12 records",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let arguments =
+            format!("train --encoder @encoder {options} {common} --output-dir @{number}");
+        let mut command = bench.command(&arguments);
+        command.current_dir(bench.path(""));
+        let finished = crate::common::example::finish(command);
+        assert_eq!(finished.code, Some(0), "{options}: {}", finished.err);
+        assert!(
+            finished.out.contains(expected),
+            "{options}: {}",
+            finished.out
+        );
+    }
 }

@@ -31,28 +31,95 @@ fn an_interrupted_training_goes_on() {
     assert_eq!(twice["curve_before"].as_array().map(Vec::len), Some(1));
     assert_eq!(twice["curve_before"][0], once["curve"][0]);
     assert_eq!(twice["curve"][0], once["curve"][1]);
-    // With other examples it would be another training.
+    // With other examples, in whatever way, it would be another training.
     bench.write("data/other.tsv", sentences(2).replace("film", "plot"));
-    bench.fails_with(
-        &format!("{train} --output-dir @twice --resume --train-file @data/other.tsv"),
-        &["inputs.json", "other inputs", "other.tsv"],
-    );
-    // So it would be with longer texts, or other batches of as many.
-    for (option, name) in [
-        ("--max-length 16", "max_length"),
-        ("--max-length 32 --train-size 11", "train_size"),
+    bench.write("best.json", r#"{"keep": "best"}"#);
+    bench.write("order.json", r#"{"group_by_length": false}"#);
+    let usual = [
+        ("--batch-size", "4"),
+        ("--max-length", "32"),
+        ("--epochs", "2"),
+    ];
+    for (option, value, expected) in [
+        ("--train-file", "other.tsv", "other.tsv"),
+        ("--dev-file", "other.tsv", "`dev`"),
+        ("--max-length", "16", "`max_length`"),
+        ("--stride", "3", "`stride`"),
+        ("--batch-size", "3", "`batch_size`"),
+        ("--train-size", "11", "`train_size`"),
+        ("--recipe", "@best.json", "`keep`"),
+        ("--recipe", "@order.json", "`group_by_length`"),
     ] {
-        let train = train.replace("--max-length 32", "");
+        let mut changed =
+            String::from("train --encoder @encoder --data-dir @data --cache-dir none");
+        for (name, value) in usual.iter().filter(|(name, _)| *name != option) {
+            changed.push_str(&format!(" {name} {value}"));
+        }
         bench.fails_with(
-            &format!("{train} --output-dir @twice --resume {option}"),
-            &["inputs.json", "other inputs", name],
+            &format!("{changed} --output-dir @twice --resume {option} {value}"),
+            &["inputs.json", "other inputs", expected],
         );
     }
+    // The same under another name is the same.
+    bench.write("same.tsv", sentences(2));
+    bench.out(&format!(
+        "{train} --output-dir @twice --resume --train-file @same.tsv"
+    ));
     // One that had ended is as it was.
     bench.out(&format!("{train} --output-dir @twice --resume"));
     assert_eq!(bench.results("twice")["metrics"], once["metrics"]);
     assert!(bytes("once") == bytes("twice"));
+    // Without its checkpoints there is nothing to go on from.
+    std::fs::remove_dir_all(bench.path("twice/checkpoints")).unwrap();
+    bench.fails_with(
+        &format!("{train} --output-dir @twice --resume"),
+        &["twice", "checkpoints are gone"],
+    );
+    assert!(bytes("once") == bytes("twice"));
     bench.out(&format!("{train} --output-dir @twice --overwrite"));
+}
+
+#[test]
+fn teachers_stay_in_their_order() {
+    let bench = Bench::new("sst2");
+    bench.write("data/train.tsv", sentences(2));
+    bench.write("data/dev.tsv", sentences(1));
+    let common = "--data-dir @data --batch-size 4 --max-length 32 --cache-dir none --epochs 1";
+    for (seed, name) in ["one", "two"].iter().enumerate() {
+        bench.out(&format!(
+            "train --encoder @encoder --output-dir @{name} {common} --seed {seed}"
+        ));
+    }
+    let distill = format!("distill {common} --output-dir @student");
+    bench.out(&format!("{distill} --teacher @one --teacher @two"));
+    bench.fails_with(
+        &format!("{distill} --teacher @two --teacher @one --resume"),
+        &["inputs.json", "`models`"],
+    );
+}
+
+#[test]
+fn nobody_goes_on_from_what_was_to_be_replaced() {
+    let bench = Bench::new("sst2");
+    bench.write("data/train.tsv", sentences(2));
+    bench.write("data/dev.tsv", sentences(1));
+    let train = "train --encoder @encoder --data-dir @data --batch-size 4 --max-length 32 \
+                 --cache-dir none --epochs 1 --output-dir @model";
+    bench.out(train);
+    let before = std::fs::read(bench.path("model/model.safetensors")).unwrap();
+    // The labels are corrected, and the training that is to replace the old one cannot begin.
+    bench.write("data/train.tsv", sentences(2).replace("good", "funny"));
+    bench.write("file", "");
+    let log_dir = bench.path("file/logs");
+    let recipe = serde_json::json!({"training": {"log_dir": log_dir}});
+    bench.write("logs.json", recipe.to_string());
+    bench.fails_with(
+        &format!("{train} --overwrite --recipe @logs.json"),
+        &["file/logs"],
+    );
+    let out = bench.out(&format!("{train} --resume"));
+    assert!(out.contains("epoch   1"), "{out}");
+    assert!(std::fs::read(bench.path("model/model.safetensors")).unwrap() != before);
 }
 
 /// A training in a process of its own, which is told to end.

@@ -32,9 +32,7 @@ pub struct Data<T: Task> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
     /// What is trained on.
-    pub train: PathBuf,
-    /// What is trained on besides.
-    pub more: Vec<PathBuf>,
+    pub train: Vec<PathBuf>,
     /// What is evaluated on after every epoch.
     pub dev: PathBuf,
 }
@@ -86,10 +84,11 @@ impl<'a, T: Task> Bench<'a, T> {
     ///
     /// # Errors
     /// When a file is not as it should be.
-    pub fn read_train(&self, sources: &Sources) -> Result<Vec<Data<T>>> {
-        let mut train = vec![self.read(&sources.train, self.recipe.train_size)?];
-        for file in &sources.more {
-            train.push(self.read(file, None)?);
+    pub fn read_train(&self, files: &[PathBuf]) -> Result<Vec<Data<T>>> {
+        let mut train = Vec::new();
+        for (number, file) in files.iter().enumerate() {
+            let size = self.recipe.train_size.filter(|_| number == 0);
+            train.push(self.read(file, size)?);
         }
         let records: usize = train.iter().map(|data| data.records.len()).sum();
         let features = train.iter().map(|data| data.features.features.len());
@@ -102,8 +101,8 @@ impl<'a, T: Task> Bench<'a, T> {
     ///
     /// # Errors
     /// When the file is not as it should be, or not all of it has the truth.
-    pub fn read_dev(&self, sources: &Sources) -> Result<Data<T>> {
-        let dev = self.read(&sources.dev, None)?;
+    pub fn read_dev(&self, file: &Path) -> Result<Data<T>> {
+        let dev = self.read(file, None)?;
         let truths = dev
             .records
             .iter()

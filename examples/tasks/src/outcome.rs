@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::metrics::Metrics;
-use crate::{disk, Error, Result};
+use crate::{Error, Result};
 
 /// What came of a training; `results.json` in the folder of the model.
 #[derive(Debug, Clone, Serialize)]
@@ -34,22 +34,16 @@ pub struct Outcome {
 /// Where it is, in the folder of a model.
 pub(crate) const RESULTS: &str = "results.json";
 
-/// What `results.json` in a model's folder says; nothing of a folder without it.
-///
-/// # Errors
-/// When the training of the model was interrupted: then there is no whole model.
-pub(crate) fn results(folder: &Path) -> Result<Option<Value>> {
-    let path = folder.join(RESULTS);
-    if !path.exists() {
-        return Ok(None);
-    }
-    let results: Value = serde_json::from_str(&disk::read(&path)?)
-        .map_err(|error| Error::file(&path, error.to_string()))?;
+/// Refuses the folder of a training that was interrupted: there is no whole model in it. A file of
+/// that name from elsewhere says nothing of it.
+pub(crate) fn check_ended(folder: &Path) -> Result<()> {
+    let text = std::fs::read(folder.join(RESULTS)).unwrap_or_default();
+    let results: Value = serde_json::from_slice(&text).unwrap_or_default();
     if results.get("interrupted") == Some(&Value::Bool(true)) {
         let reason = "the training of this model was interrupted; --resume ends it";
         return Err(Error::file(folder, reason));
     }
-    Ok(Some(results))
+    Ok(())
 }
 
 impl Outcome {

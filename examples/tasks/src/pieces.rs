@@ -150,7 +150,8 @@ impl Pieces {
         Ok(inputs)
     }
 
-    /// Copies the tokenizer to the folder of a model, which is then complete.
+    /// Copies the tokenizer to the folder of a model, which is then complete. Files of another
+    /// tokenizer, which might be read in place of these, are removed.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -158,6 +159,7 @@ impl Pieces {
         for name in FILES {
             let (source, target) = (self.folder.join(name), folder.join(name));
             if !source.exists() {
+                crate::disk::remove(&target)?;
                 continue;
             }
             let bytes = std::fs::read(&source).map_err(|error| Error::io(&source, error))?;

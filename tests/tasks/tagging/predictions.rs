@@ -293,3 +293,18 @@ fn people_see_entities_in_brackets() {
         assert!(error.starts_with("no word in the text"), "{error}");
     }
 }
+
+/// Readers take a mark of byte order away; the second here is of the word.
+#[test]
+fn a_word_may_begin_with_a_mark() {
+    let task = Tagging::conll2003();
+    let sentences = read(&task, "\u{feff}\u{feff}EU NNP B-NP B-ORG\n").unwrap();
+    assert_eq!(sentences[0].words, ["\u{feff}EU"]);
+    let predictions = [vec![3]];
+    let text = task.write(&sentences, &predictions).unwrap();
+    let (_folder, path) = file(&text);
+    assert_eq!(
+        task.read_predictions(&path, &sentences).unwrap(),
+        predictions
+    );
+}

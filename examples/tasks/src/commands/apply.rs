@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::learn::{cache, check, pieces};
 use super::options::{device, ApplyOptions, EvaluateOptions, PredictOptions};
@@ -10,7 +11,7 @@ use super::Example;
 use crate::data::{Bench, Data};
 use crate::features::features;
 use crate::models::Model;
-use crate::outcome::{results, RESULTS};
+use crate::outcome::{check_ended, RESULTS};
 use crate::recipe::Recipe;
 use crate::{disk, evaluate as of_models, Error, Result, Task};
 
@@ -20,6 +21,10 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     options: &EvaluateOptions,
 ) -> Result<()> {
     let (file, apply) = (&options.file, &options.apply);
+    check_outputs(apply, Some(file))?;
+    if let Some(folder) = &options.model {
+        check_ended(folder)?;
+    }
     let recipe = recipe(example, options.model.as_deref(), apply)?;
     let task = example.task(&recipe)?;
     let metrics = match &options.predictions {
@@ -48,6 +53,8 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     options: &PredictOptions,
 ) -> Result<()> {
     let (folder, apply) = (&options.model, &options.apply);
+    check_outputs(apply, options.file.as_deref())?;
+    check_ended(folder)?;
     let recipe = recipe(example, Some(folder), apply)?;
     let task = example.task(&recipe)?;
     let given = match &options.file {
@@ -75,6 +82,27 @@ enum Given<'a> {
     File(&'a Path),
     /// Texts of the command line.
     Texts(&'a [String]),
+}
+
+/// What is written must not take the place of what is read, or of what is written besides.
+fn check_outputs(options: &ApplyOptions, file: Option<&Path>) -> Result<()> {
+    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    let outputs: Vec<_> = [&options.output, &options.n_best]
+        .into_iter()
+        .flatten()
+        .collect();
+    for (number, output) in outputs.iter().enumerate() {
+        let others = outputs.iter().take(number).map(|other| other.as_path());
+        if others
+            .chain(file)
+            .any(|other| whole(other) == whole(output))
+        {
+            let reason = "it would be written in place of another file of this command; give \
+                          another name";
+            return Err(Error::file(output, reason));
+        }
+    }
+    Ok(())
 }
 
 /// Writes the files that were asked for.
@@ -107,7 +135,6 @@ fn answers<T: Task>(
             "--n-best: this task has one answer for each record",
         ));
     }
-    results(folder)?;
     let device = recipe.training.device;
     let pieces = pieces(task, recipe, folder)?;
     let model = Model::trained(folder, task.labels(), task.outputs(), device)?;
@@ -165,11 +192,16 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
 
 /// The recipe in `results.json` of a model's folder.
 fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
-    let results = results(folder)?;
-    let Some(recipe) = results.as_ref().and_then(|results| results.get("recipe")) else {
+    let path = folder.join(RESULTS);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let results: Value = serde_json::from_str(&disk::read(&path)?)
+        .map_err(|error| Error::file(&path, error.to_string()))?;
+    let Some(recipe) = results.get("recipe") else {
         return Ok(None);
     };
     // It may have been trained on a device that is not here.
     let text = Recipe::on_device(&recipe.to_string(), "cpu");
-    Recipe::from_json_str(&folder.join(RESULTS), &text).map(Some)
+    Recipe::from_json_str(&path, &text).map(Some)
 }

@@ -9,8 +9,8 @@ use tch::Tensor;
 use textbrewer::weights;
 use textbrewer::{DataLoader, Side};
 
-use super::learn::{bench, check_output, distill_recipe, first, models, pieces, sources};
-use super::options::DistillOptions;
+use super::learn::{bench, check_output, distill_recipe, first, models, pieces, train_files};
+use super::options::ExportOptions;
 use super::Example;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
@@ -23,8 +23,9 @@ use crate::{disk, Error, Result, Task};
 /// `benches/python/distill.py` reads it.
 pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
-    options: &DistillOptions,
+    command: &ExportOptions,
 ) -> Result<()> {
+    let options = &command.distill;
     let recipe = distill_recipe(example, options)?;
     let task = example.task(&recipe)?;
     let folders = &options.teachers;
@@ -34,21 +35,25 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let teacher = teachers.first().ok_or_else(no_teacher)?;
     let config = recipe.distill_config(teacher.shape(), student.shape())?;
     let folder = &options.learn.output_dir;
-    check_output(folder, folders)?;
+    let (described, begun) = (folder.join("export.json"), folder.join("student"));
+    check_output(&begun, folders)?;
+    if !command.overwrite && (described.exists() || begun.exists()) {
+        let reason = "there is an earlier export or another model in it: --overwrite replaces it, \
+                      or give another --output-dir";
+        return Err(Error::file(folder, reason));
+    }
     let config =
         serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let train = bench.read_train(&sources(&task, &options.learn)?)?;
+    let train = bench.read_train(&train_files(&task, &options.learn)?)?;
     let mut loader = bench.training(train, recipe.learns_labels())?;
 
     // What says that it is whole goes first and comes last.
-    let described = folder.join("export.json");
     disk::remove(&described)?;
-    let begun = folder.join("student");
     student.save(&begun)?;
     pieces.copy_to(&begun)?;
-    for epoch in (recipe.epochs + 1).. {
-        // Of an earlier export that was longer.
+    // Of an earlier export that was longer.
+    for epoch in (recipe.epochs..).skip(1) {
         if std::fs::remove_file(epoch_file(folder, epoch)).is_err() {
             break;
         }

@@ -1,6 +1,6 @@
 //! `train` and `distill`.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use textbrewer::models::Head;
@@ -9,7 +9,7 @@ use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOption
 use super::Example;
 use crate::data::{Bench, Sources};
 use crate::models::{Model, Shape};
-use crate::outcome::{results, Outcome};
+use crate::outcome::{check_ended, Outcome};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
 use crate::training::{no_teacher, Inputs, Training};
@@ -23,7 +23,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     let mut recipe = recipe(example, &options.learn, "teacher")?;
     let shape = *recipe.student.get_or_insert(Shape::Full);
     let task = example.task(&recipe)?;
-    results(&options.encoder)?;
+    check_ended(&options.encoder)?;
     let pieces = pieces(&task, &recipe, &options.encoder)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
@@ -76,7 +76,7 @@ pub(super) fn models<T: Task>(
     let device = recipe.training.device;
     let mut teachers = Vec::new();
     for folder in folders {
-        results(folder)?;
+        check_ended(folder)?;
         let mut teacher = Model::trained(folder, labels, outputs, device)?;
         check(&teacher, pieces, recipe, folder)?;
         let own = self::pieces(task, recipe, folder)?;
@@ -148,7 +148,14 @@ fn training<'a, T: Task>(
 ) -> Result<Training<'a, T>> {
     let folder = &options.output_dir;
     check_output(folder, models)?;
-    let sources = sources(bench.task, options)?;
+    let sources = Sources {
+        train: train_files(bench.task, options)?,
+        dev: place(
+            options,
+            options.dev_file.as_deref(),
+            &bench.task.files().dev,
+        )?,
+    };
     Ok(Training {
         inputs: Inputs::new(&bench, &sources, models)?,
         bench,
@@ -159,29 +166,38 @@ fn training<'a, T: Task>(
     })
 }
 
-/// The files of a training: in the data folder, or else where the options say.
-pub(super) fn sources<T: Task>(task: &T, options: &LearnOptions) -> Result<Sources> {
-    let place = |file: &Path| {
-        let inside = options.data_dir.join(file);
-        let file = if inside.exists() { &inside } else { file };
-        // It is told now, not when others have been read.
-        std::fs::metadata(file).map_err(|error| Error::io(file, error))?;
-        Ok(file.to_path_buf())
+/// What is trained on: the task's own file or another, and what augments it.
+pub(super) fn train_files<T: Task>(task: &T, options: &LearnOptions) -> Result<Vec<PathBuf>> {
+    let mut files = vec![place(
+        options,
+        options.train_file.as_deref(),
+        &task.files().train,
+    )?];
+    for file in &options.augment {
+        files.push(place(options, Some(file), "")?);
+    }
+    Ok(files)
+}
+
+/// A file that was given, which may be in the data folder, or else the task's own. That it is
+/// missing is told now, not when others have been read.
+fn place(options: &LearnOptions, given: Option<&Path>, own: &str) -> Result<PathBuf> {
+    let folder = &options.data_dir;
+    let Some(given) = given else {
+        let own = folder.join(own);
+        std::fs::metadata(&own).map_err(|error| Error::io(&own, error))?;
+        return Ok(own);
     };
-    let either = |given: &Option<PathBuf>, own: &str| match given {
-        Some(file) => place(file),
-        None => place(&options.data_dir.join(own)),
-    };
-    let files = task.files();
-    Ok(Sources {
-        train: either(&options.train_file, &files.train)?,
-        more: options
-            .augment
-            .iter()
-            .map(|file| place(file))
-            .collect::<Result<_>>()?,
-        dev: either(&options.dev_file, &files.dev)?,
-    })
+    let is_plain = matches!(given.components().next(), Some(Component::Normal(_)));
+    let inside = folder.join(given);
+    if is_plain && inside.exists() {
+        return Ok(inside);
+    }
+    if !given.exists() {
+        let reason = format!("no such file, nor in {}", folder.display());
+        return Err(Error::file(given, reason));
+    }
+    Ok(given.to_path_buf())
 }
 
 /// What is made must not take the place of what it is made from.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 pub use options::{
     ApplyOptions, Command, DistillCommand, DistillOptions, EarlierOptions, EvaluateOptions,
-    LearnOptions, Options, PredictOptions, TrainOptions,
+    ExportOptions, LearnOptions, Options, PredictOptions, TrainOptions,
 };
 
 use crate::recipe::Recipe;
@@ -76,6 +76,8 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
             None if Path::new(name).exists() => {
                 let mut text = disk::read(Path::new(name))?;
                 if let Some(device) = device {
+                    // The file is not to blame for it.
+                    options::device(device)?;
                     text = Recipe::on_device(&text, device);
                 }
                 let mut recipe = Recipe::from_json_str(Path::new(name), &text)?;

@@ -28,7 +28,7 @@ pub enum Command {
     /// Train a student on what one or more teachers say.
     Distill(DistillCommand),
     /// Write what `distill` would begin with, for a run of the same in Python.
-    Export(DistillOptions),
+    Export(ExportOptions),
     /// Say how good a model, or a file of predictions, is.
     Evaluate(EvaluateOptions),
     /// Say what a model answers.
@@ -59,6 +59,17 @@ pub struct DistillCommand {
     /// What becomes of an earlier training.
     #[command(flatten)]
     pub earlier: EarlierOptions,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportOptions {
+    /// Teachers and student.
+    #[command(flatten)]
+    pub distill: DistillOptions,
+    /// Replace what an earlier export left in the output folder.
+    #[arg(long)]
+    pub overwrite: bool,
 }
 
 /// What becomes of an earlier training in the output folder.

@@ -199,11 +199,11 @@ impl Task for Tagging {
         })
     }
 
-    /// Windows overlap by at most half of what they hold.
     fn has_truth(&self, record: &Sentence) -> bool {
         record.tags.is_some()
     }
 
+    /// Windows overlap by at most half of what they hold.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
         // Two places are for the special tokens.
         let half = max_length.saturating_sub(2) / 2;

@@ -8,7 +8,7 @@ use crate::data::{Bench, Sources};
 use crate::task::Task;
 use crate::{disk, Error, Result};
 
-/// All that decides the models and the batches of a training; `inputs.json` in its folder.
+/// All that decides the models, batches and evaluations of a training; `inputs.json` in its folder.
 #[derive(Debug)]
 pub struct Inputs(Map<String, Value>);
 
@@ -24,19 +24,22 @@ impl Inputs {
     ) -> Result<Self> {
         let recipe = bench.recipe;
         let weights = models.iter().map(|folder| folder.join("model.safetensors"));
-        let train = std::iter::once(&sources.train).chain(&sources.more);
+        let train = sources.train.iter().cloned();
+        let dev = std::iter::once(sources.dev.clone());
         let tokenizer = bench.pieces.sources().filter(|path| path.exists());
         let mut inputs = Map::new();
         for (name, value) in [
             ("models", files(weights)?),
-            ("train", files(train.cloned())?),
+            ("train", files(train)?),
+            ("dev", files(dev)?),
             ("tokenizer", files(tokenizer)?),
-            ("task", format!("{:?}", bench.task).into()),
+            ("task", data_set(recipe.task.as_ref())),
             ("max_length", json!(recipe.max_length)),
             ("stride", json!(recipe.stride)),
             ("batch_size", json!(recipe.batch_size)),
             ("train_size", json!(recipe.train_size)),
             ("group_by_length", json!(recipe.group_by_length)),
+            ("keep", json!(recipe.keep)),
         ] {
             inputs.insert(name.to_owned(), value);
         }
@@ -66,7 +69,10 @@ impl Inputs {
         let then: Map<String, Value> = serde_json::from_str(&disk::read(&path)?)
             .map_err(|error| Error::file(&path, error.to_string()))?;
         for (name, now) in &self.0 {
-            let then = then.get(name).unwrap_or(&Value::Null);
+            let Some(then) = then.get(name) else {
+                let reason = format!("no `{name}` in it: of another version of this program");
+                return Err(Error::file(&path, reason));
+            };
             if decisive(then) != decisive(now) {
                 let reason = format!(
                     "the training that is to go on had other inputs: `{name}` was {then}, and now \
@@ -77,6 +83,16 @@ impl Inputs {
         }
         Ok(())
     }
+}
+
+/// A data set of a recipe's own without the names of its files.
+fn data_set(task: Option<&Value>) -> Value {
+    let mut task = task.cloned().unwrap_or_default();
+    if let Some(task) = task.as_object_mut() {
+        task.remove("train");
+        task.remove("dev");
+    }
+    task
 }
 
 /// Files in their order, each with a hash of what is in it.

@@ -21,7 +21,7 @@ use crate::outcome::{Outcome, RESULTS};
 use crate::outputs::Answers;
 use crate::recipe::{Kept, Recipe};
 use crate::task::Task;
-use crate::{disk, Error, Result};
+use crate::{disk, pieces, Error, Result};
 pub(crate) use distillation::no_teacher;
 pub use inputs::Inputs;
 
@@ -73,8 +73,8 @@ impl<T: Task> Training<'_, T> {
         let recipe = self.bench.recipe;
         let device = recipe.training.device;
         self.check_folder()?;
-        let train = self.bench.read_train(&self.sources)?;
-        let dev = self.bench.read_dev(&self.sources)?;
+        let train = self.bench.read_train(&self.sources.train)?;
+        let dev = self.bench.read_dev(&self.sources.dev)?;
         let mut loader = self.bench.training(train, labels)?;
         let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;
         self.begin()?;
@@ -154,33 +154,52 @@ impl<T: Task> Training<'_, T> {
     }
 
     /// A training that goes on must have the inputs that it had, and a new one must not take the
-    /// place of an earlier one unasked.
+    /// place of anything unasked.
     fn check_folder(&self) -> Result<()> {
         if self.overwrite {
             return Ok(());
         }
-        if self.resume && Inputs::file(self.folder).exists() {
-            return self.inputs.compare(self.folder);
-        }
+        let refuse = |reason| Err(Error::file(self.folder, reason));
         let checkpoints = std::fs::read_dir(self.config().output_dir);
-        let is_taken = self.model().exists()
-            || self.results().exists()
-            || checkpoints.is_ok_and(|mut entries| entries.next().is_some());
-        if is_taken {
-            let reason = "there is an earlier training or a model in it: --resume goes on with a \
-                          training, --overwrite replaces what is there, or give another \
-                          --output-dir";
-            return Err(Error::file(self.folder, reason));
+        let has_checkpoints = checkpoints.is_ok_and(|mut entries| entries.next().is_some());
+        let has_model = self.model().exists();
+        if self.resume && Inputs::file(self.folder).exists() {
+            return match (has_checkpoints, has_model) {
+                (true, _) => self.inputs.compare(self.folder),
+                (false, true) => refuse(
+                    "the training in it has ended, and its checkpoints are gone: --overwrite \
+                     trains anew",
+                ),
+                // It had not come to its first checkpoint.
+                (false, false) => Ok(()),
+            };
+        }
+        let others = ["config.json", RESULTS].into_iter().chain(pieces::FILES);
+        let is_taken = others.map(|name| self.folder.join(name).exists());
+        if has_checkpoints || has_model || is_taken.into_iter().any(|taken| taken) {
+            return refuse(match self.resume {
+                true => {
+                    "there is a model in it, and no `inputs.json` of a training to go on with: \
+                     --overwrite trains anew, or give another --output-dir"
+                }
+                false => {
+                    "there is an earlier training or a model in it: --resume goes on with a \
+                     training, --overwrite replaces what is there, or give another --output-dir"
+                }
+            });
         }
         Ok(())
     }
 
-    /// Says in the folder what begins there. What an earlier training came to must not be taken
-    /// for what comes of this one.
+    /// Says in the folder what begins there. What an earlier training left must not be taken for
+    /// what comes of this one, whenever this one ends: its states go before its inputs are
+    /// replaced.
     fn begin(&self) -> Result<()> {
-        if !self.resume {
-            disk::remove(&self.model())?;
+        if self.overwrite {
+            disk::remove(&Inputs::file(self.folder))?;
+            disk::remove_folder(&self.config().output_dir.join("state"))?;
             disk::remove(&self.results())?;
+            disk::remove(&self.model())?;
         }
         self.inputs.write(self.folder)
     }
