@@ -9,6 +9,8 @@ mod commands;
 mod common;
 #[path = "task_cases/interrupts.rs"]
 mod interrupts;
+#[path = "task_cases/outputs.rs"]
+mod outputs;
 
 use bench::{sentences, sizes, Bench};
 use serde_json::{json, Value};

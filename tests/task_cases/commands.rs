@@ -137,7 +137,7 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
                    --batch-size 4 --max-length 32 --epochs 1";
     bench.fails_with(
         &format!("{distill} --recipe @layer.json"),
-        &["teacher layer 99 of `hidden` does not exist"],
+        &["the teacher has no layer 99 of `hidden`, it has 0 to 6"],
     );
     bench.out(&format!("{distill} --resume"));
     // A device of the recipe that is not here is no matter when another is asked for.
@@ -180,6 +180,15 @@ fn what_is_begun_with_is_not_replaced() {
         &["dev.tsv", "another name"],
     );
     assert!(std::fs::read(bench.path("data/dev.tsv")).unwrap() == data);
+    bench.fails_with(
+        &format!("{predict} --output @teacher/config.json"),
+        &["config.json", "a file of the model"],
+    );
+    bench.out(&format!("{predict} --output @teacher/predictions"));
+    bench.fails_with(
+        &format!("export --teacher @teacher --output-dir @export {common} --student BiGRU"),
+        &["`export` cannot do this: a BiGRU"],
+    );
     // A model that no training of this folder made, of whatever kind.
     for name in ["model.safetensors", "config.json", "tokenizer.json"] {
         let _ = std::fs::remove_dir_all(bench.path("other"));
@@ -268,5 +277,42 @@ fn files_are_looked_for_in_the_data_folder() {
             "{options}: {}",
             finished.out
         );
+    }
+}
+
+#[test]
+fn a_model_brings_its_own_data_set() {
+    let bench = sst2();
+    let task = serde_json::json!({"columns": ["sentence"], "labels": ["bad", "good"]});
+    let recipe = serde_json::json!({"task": task, "max_length": 32});
+    bench.write("mine.json", recipe.to_string());
+    for name in ["train", "dev"] {
+        let text = sentences(2)
+            .replace("\t1", "\tgood")
+            .replace("\t0", "\tbad");
+        bench.write(&format!("data/{name}.tsv"), text);
+    }
+    let common = "--data-dir @data --cache-dir none --batch-size 4 --max-length 32 --epochs 1";
+    bench.out(&format!(
+        "train --encoder @encoder --recipe @mine.json --output-dir @teacher {common}"
+    ));
+    // Neither a student nor an answer needs the recipe again.
+    bench.out(&format!(
+        "distill --teacher @teacher --output-dir @student {common}"
+    ));
+    bench.out(&format!(
+        "train --encoder @teacher --recipe labels --output-dir @labels {common}"
+    ));
+    let out = bench.out("predict --model @student --cache-dir none funny");
+    assert!(out.starts_with("good ") || out.starts_with("bad "), "{out}");
+    let other = Bench::new("squad");
+    let mut command = other.command("evaluate --file @x --cache-dir none");
+    let finished = crate::common::example::finish({
+        command.arg("--model").arg(bench.path("student"));
+        command
+    });
+    assert_eq!(finished.code, Some(1));
+    for expected in ["student: no task of the example `squad`", "columns"] {
+        assert!(finished.err.contains(expected), "{}", finished.err);
     }
 }

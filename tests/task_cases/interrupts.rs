@@ -33,8 +33,20 @@ fn an_interrupted_training_goes_on() {
     assert_eq!(twice["curve"][0], once["curve"][1]);
     // With other examples, in whatever way, it would be another training.
     bench.write("data/other.tsv", sentences(2).replace("film", "plot"));
-    bench.write("best.json", r#"{"keep": "best"}"#);
-    bench.write("order.json", r#"{"group_by_length": false}"#);
+    let teacher = include_str!("../../examples/recipes/sst2/teacher.json");
+    for (name, key, value) in [
+        ("best", "keep", serde_json::json!("best")),
+        ("order", "group_by_length", serde_json::json!(false)),
+        (
+            "task",
+            "task",
+            serde_json::json!({"columns": ["sentence"], "labels": ["1", "0"]}),
+        ),
+    ] {
+        let mut recipe: serde_json::Value = serde_json::from_str(teacher).unwrap();
+        recipe[key] = value;
+        bench.write(&format!("{name}.json"), recipe.to_string());
+    }
     let usual = [
         ("--batch-size", "4"),
         ("--max-length", "32"),
@@ -49,6 +61,10 @@ fn an_interrupted_training_goes_on() {
         ("--train-size", "11", "`train_size`"),
         ("--recipe", "@best.json", "`keep`"),
         ("--recipe", "@order.json", "`group_by_length`"),
+        ("--recipe", "@task.json", "`task`"),
+        ("--epochs", "3", "`epochs` was 2, and now is 3"),
+        ("--learning-rate", "1", "`learning_rate`"),
+        ("--student", "T3", "`student`"),
     ] {
         let mut changed =
             String::from("train --encoder @encoder --data-dir @data --cache-dir none");
@@ -204,9 +220,9 @@ fn ctrl_c_ends_a_training_that_can_go_on() {
     let done = steps();
     assert!(begun.contains(&done), "{done} steps, {last} epochs");
     let dev = "evaluate --model @model --file @data/dev.tsv --cache-dir none";
-    bench.fails_with(dev, &["model", "interrupted", "--resume"]);
+    bench.fails_with(dev, &["model", "has not ended", "--resume"]);
     let distill = "distill --teacher @model --data-dir @data --output-dir @x --cache-dir none";
-    bench.fails_with(distill, &["model", "interrupted"]);
+    bench.fails_with(distill, &["model", "has not ended"]);
 
     let resumed = Training::start(&bench, &format!("{train} --resume"));
     let (first, last_of_resumed, _) = resumed.interrupt();

@@ -105,3 +105,46 @@ fn lengths_that_are_left_out_are_those_of_the_example() {
         assert_eq!((given.max_length, given.stride), expected, "{text}");
     }
 }
+
+#[test]
+fn layers_that_are_not_there_are_named() {
+    let with = |layer_t: i64, layer_s: i64, feature: &str| {
+        let one = json!({"layer_T": layer_t, "layer_S": layer_s, "feature": feature,
+                         "loss": format!("{feature}_mse"), "weight": 1});
+        let recipe = recipe(json!({"distillation": {"intermediate_matches": [one]}}));
+        recipe.distill_config((6, 384), (3, 384)).map(|_| ())
+    };
+    for (layer_t, layer_s, feature) in [(6, 3, "hidden"), (5, 2, "attention"), (-7, -4, "hidden")] {
+        with(layer_t, layer_s, feature).unwrap();
+    }
+    for (layer_t, layer_s, feature, expected) in [
+        (
+            7,
+            3,
+            "hidden",
+            "the teacher has no layer 7 of `hidden`, it has 0 to 6",
+        ),
+        (
+            6,
+            4,
+            "hidden",
+            "the student has no layer 4 of `hidden`, it has 0 to 3",
+        ),
+        (
+            6,
+            2,
+            "attention",
+            "the teacher has no layer 6 of `attention`, it has 0 to 5",
+        ),
+        (
+            0,
+            -4,
+            "attention",
+            "the student has no layer -4 of `attention`",
+        ),
+    ] {
+        let error = with(layer_t, layer_s, feature).unwrap_err().to_string();
+        let expected = format!("intermediate_matches[0]: {expected}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}

@@ -9,6 +9,7 @@ use crate::features::{features, Cache, Features};
 use crate::pieces::Pieces;
 use crate::recipe::Recipe;
 use crate::task::Task;
+use crate::terminal::tell;
 use crate::{Error, Result};
 
 /// How many batches' worth of examples are sorted by length at a time.
@@ -93,7 +94,9 @@ impl<'a, T: Task> Bench<'a, T> {
         let records: usize = train.iter().map(|data| data.records.len()).sum();
         let features = train.iter().map(|data| data.features.features.len());
         let features: usize = features.sum();
-        println!("{records} records to train on ({features} features)");
+        tell(format_args!(
+            "{records} records to train on ({features} features)"
+        ));
         Ok(train)
     }
 
@@ -101,21 +104,29 @@ impl<'a, T: Task> Bench<'a, T> {
     ///
     /// # Errors
     /// When the file is not as it should be, or not all of it has the truth.
-    pub fn read_dev(&self, file: &Path) -> Result<Data<T>> {
-        let dev = self.read(file, None)?;
-        let truths = dev
-            .records
-            .iter()
-            .filter(|record| self.task.has_truth(record));
-        let (truths, records) = (truths.count(), dev.records.len());
+    pub fn read_truth(&self, file: &Path) -> Result<Data<T>> {
+        let data = self.read(file, None)?;
+        let (records, task) = (&data.records, self.task);
+        let truths = records.iter().filter(|record| task.has_truth(record));
+        let (truths, records) = (truths.count(), records.len());
         if truths < records {
+            let truth = task.truth();
             let reason = format!(
-                "{truths} of its {records} records have the truth, and all are evaluated; give \
-                 another --dev-file"
+                "{truths} of its {records} records have the truth ({truth}), and all are evaluated"
             );
-            return Err(Error::file(&dev.file, reason));
+            return Err(Error::file(&data.file, reason));
         }
-        println!("{records} records to evaluate on");
+        Ok(data)
+    }
+
+    /// Reads what is evaluated on while training.
+    ///
+    /// # Errors
+    /// Those of [`read_truth`](Self::read_truth).
+    pub fn read_dev(&self, file: &Path) -> Result<Data<T>> {
+        let dev = self.read_truth(file)?;
+        let records = dev.records.len();
+        tell(format_args!("{records} records to evaluate on"));
         Ok(dev)
     }
 
@@ -138,7 +149,9 @@ impl<'a, T: Task> Bench<'a, T> {
             }
             wanted.retain(|feature| !labels || self.task.is_labelled(feature));
             if wanted.is_empty() {
-                return Err(Error::file(&data.file, "no truth in it to train on"));
+                let truth = self.task.truth();
+                let reason = format!("no truth in it to train on: expected {truth}");
+                return Err(Error::file(&data.file, reason));
             }
             let left_out = all - wanted.len();
             if left_out > 0 {

@@ -10,6 +10,7 @@ pub mod disk;
 mod error;
 pub mod evaluate;
 pub mod features;
+mod matches;
 pub mod metrics;
 pub mod models;
 pub mod outcome;
@@ -19,6 +20,7 @@ pub mod reading;
 pub mod recipe;
 pub mod tagging;
 pub mod task;
+pub mod terminal;
 pub mod training;
 
 pub use error::{Error, Result};

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::metrics::Metrics;
+use crate::training::Inputs;
 use crate::{Error, Result};
 
 /// What came of a training; `results.json` in the folder of the model.
@@ -34,16 +35,27 @@ pub struct Outcome {
 /// Where it is, in the folder of a model.
 pub(crate) const RESULTS: &str = "results.json";
 
-/// Refuses the folder of a training that was interrupted: there is no whole model in it. A file of
-/// that name from elsewhere says nothing of it.
-pub(crate) fn check_ended(folder: &Path) -> Result<()> {
+/// What is in the file, if it is one of these.
+fn results(folder: &Path) -> Value {
     let text = std::fs::read(folder.join(RESULTS)).unwrap_or_default();
-    let results: Value = serde_json::from_slice(&text).unwrap_or_default();
-    if results.get("interrupted") == Some(&Value::Bool(true)) {
-        let reason = "the training of this model was interrupted; --resume ends it";
+    serde_json::from_slice(&text).unwrap_or_default()
+}
+
+/// Refuses the folder of a training that was interrupted: there is no whole model in it.
+pub(crate) fn check_ended(folder: &Path) -> Result<()> {
+    let is_begun = Inputs::file(folder).exists() && !folder.join("model.safetensors").exists();
+    if is_begun || results(folder).get("interrupted") == Some(&Value::Bool(true)) {
+        let reason = "the training of this model has not ended; --resume goes on with it";
         return Err(Error::file(folder, reason));
     }
     Ok(())
+}
+
+/// The data set of the recipe that a model was trained with, where it had one of its own.
+pub(crate) fn task_of(folder: &Path) -> Option<Value> {
+    let results = results(folder);
+    let task = results.pointer("/recipe/task")?;
+    (!task.is_null()).then(|| task.clone())
 }
 
 impl Outcome {

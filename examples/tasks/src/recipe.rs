@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use textbrewer::{DistillationConfig, LayerMap, ProjectionSpec, TrainingConfig};
+use textbrewer::{DistillationConfig, TrainingConfig};
 
 use crate::models::Shape;
 use crate::{Error, Result};
@@ -32,7 +32,9 @@ pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Recipe {
-    /// Another data set than the example's own, in the task's form.
+    /// Another data set than the example's own, or than that of the model that is begun with:
+    /// [`Classification`](crate::classification::Classification), [`Tagging`](crate::Tagging) or
+    /// [`Reading`](crate::reading::Reading) in JSON.
     pub task: Option<serde_json::Value>,
     /// The student; by default `train` trains a whole model, and `distill` a `T3`.
     pub student: Option<Shape>,
@@ -71,7 +73,8 @@ pub struct Recipe {
     pub hidden_matches: Vec<String>,
     /// What is kept at the end: the weights of the last step, or of the best evaluation.
     pub keep: Kept,
-    /// TextBrewer's training configuration.
+    /// TextBrewer's training configuration. Its `output_dir` is that of the command; its `log_dir`
+    /// is in it by default.
     pub training: TrainingConfig,
     /// TextBrewer's distillation configuration.
     pub distillation: DistillationConfig,
@@ -228,46 +231,5 @@ impl Recipe {
     pub fn learns_labels(&self) -> bool {
         let config = &self.distillation;
         config.hard_label_weight > 0.0 || config.hard_label_weight_scheduler.is_some()
-    }
-
-    /// What a student learns from a teacher of so many layers, of these widths.
-    ///
-    /// # Errors
-    /// When a match cannot work.
-    pub fn distill_config(
-        &self,
-        (teacher_layers, teacher_width): (usize, i64),
-        (student_layers, student_width): (usize, i64),
-    ) -> Result<DistillationConfig> {
-        let mut config = self.distillation.clone();
-        if self.hidden_matches.is_empty() {
-            return Ok(config);
-        }
-        let map = if student_layers <= teacher_layers {
-            LayerMap::uniform(teacher_layers, student_layers)?
-        } else {
-            // A deeper student: each teacher layer has its own among the student's.
-            let own = |layer: usize| layer * student_layers / teacher_layers;
-            LayerMap::from_pairs((1..=teacher_layers).map(|layer| (layer, own(layer))))?
-        };
-        let map = map.with_embeddings();
-        // Where the student is as wide as the teacher nothing stands between their states.
-        let fitted = match student_width == teacher_width {
-            true => map.clone(),
-            false => {
-                let projection = ProjectionSpec::linear(student_width, teacher_width);
-                map.clone().proj(projection.learning_rate(PROJECTION_RATE))
-            }
-        };
-        for loss in &self.hidden_matches {
-            config.intermediate_matches.extend(match loss.as_str() {
-                // It compares similarities of positions, which have no width to fit.
-                "nst" | "mmd" => map.pairs_of(loss),
-                "fsp" | "gram" => fitted.neighbours_of(loss),
-                _ => fitted.hidden(loss),
-            });
-        }
-        config.validate()?;
-        Ok(config)
     }
 }

@@ -57,6 +57,9 @@ pub trait Task: Debug {
     /// Whether a record has the truth, which predictions are measured by.
     fn has_truth(&self, record: &Self::Record) -> bool;
 
+    /// Where the truth is in a file, for messages.
+    fn truth(&self) -> String;
+
     /// How a text that is too long is cut, at `max_length` pieces; windows of long contexts
     /// overlap by `stride` pieces.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams;

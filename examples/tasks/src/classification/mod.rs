@@ -19,11 +19,20 @@ use settings::Settings;
 
 /// A task of GLUE: which columns hold the texts and the label, and which labels there are.
 ///
-/// In a recipe; `header` names the columns of files that do not, as CoLA's:
+/// In JSON, another data set is described so; all but `columns` and `labels` may be left out and
+/// have these values then. `header` names the columns of files that do not, as CoLA's; `metric` is
+/// `accuracy`, `matthews` or `f1`.
 ///
 /// ```json
-/// {"task": {"columns": ["question", "sentence"], "label_column": "label",
-///           "labels": ["entailment", "not_entailment"], "train": "train.tsv", "dev": "dev.tsv"}}
+/// {
+///   "columns": ["question", "sentence"],
+///   "labels": ["entailment", "not_entailment"],
+///   "label_column": "label",
+///   "train": "train.tsv",
+///   "dev": "dev.tsv",
+///   "header": null,
+///   "metric": "accuracy"
+/// }
 /// ```
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(try_from = "Settings")]
@@ -127,8 +136,9 @@ impl Task for Classification {
         let texts: Vec<String> = text.split('\t').map(str::to_owned).collect();
         if texts.len() != self.columns.len() {
             let expected = self.columns.join("<TAB>");
+            let got = text.replace('\t', "<TAB>");
             return Err(Error::invalid(format!(
-                "expected `{expected}`, got `{text}`"
+                "expected `{expected}`, got `{got}`"
             )));
         }
         Ok(Record { texts, label: None })
@@ -136,6 +146,10 @@ impl Task for Classification {
 
     fn has_truth(&self, record: &Record) -> bool {
         record.label.is_some()
+    }
+
+    fn truth(&self) -> String {
+        format!("a column `{}`", self.label_column)
     }
 
     fn truncation(&self, max_length: usize, _: usize) -> TruncationParams {
@@ -193,7 +207,8 @@ impl Task for Classification {
             .max_by(|a, b| a.1.total_cmp(&b.1));
         let Some((label, best)) = best.filter(|(_, best)| best.is_finite()) else {
             return Err(Error::invalid(
-                "a text has scores that are no numbers, or none",
+                "a text has scores that are no numbers, or none: if it was just trained, its training \
+                 diverged, and a lower learning rate may help",
             ));
         };
         let exponentials: Vec<f32> = scores.iter().map(|score| (score - best).exp()).collect();

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::learn::{cache, check, pieces};
+use super::learn::{self, cache, check};
 use super::options::{device, ApplyOptions, EvaluateOptions, PredictOptions};
 use super::Example;
 use crate::data::{Bench, Data};
@@ -13,7 +13,8 @@ use crate::features::features;
 use crate::models::Model;
 use crate::outcome::{check_ended, RESULTS};
 use crate::recipe::Recipe;
-use crate::{disk, evaluate as of_models, Error, Result, Task};
+use crate::terminal::{print, tell};
+use crate::{disk, evaluate as of_models, pieces, Error, Result, Task};
 
 /// Says how good a model, or a file of predictions, is.
 pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
@@ -21,12 +22,13 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     options: &EvaluateOptions,
 ) -> Result<()> {
     let (file, apply) = (&options.file, &options.apply);
-    check_outputs(apply, Some(file))?;
+    check_outputs(apply, options.model.as_deref(), Some(file))?;
     if let Some(folder) = &options.model {
         check_ended(folder)?;
     }
-    let recipe = recipe(example, options.model.as_deref(), apply)?;
-    let task = example.task(&recipe)?;
+    let model = options.model.as_deref();
+    let recipe = recipe(example, model, apply)?;
+    let task = example.task(&recipe, recipe_name(model, apply))?;
     let metrics = match &options.predictions {
         Some(predictions) => {
             let records = task.read(file)?;
@@ -36,13 +38,14 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
         None => {
             let folder = options.model.as_deref();
             let folder = folder.ok_or_else(|| Error::invalid("give a model: --model FOLDER"))?;
-            let (data, predictions) = answers(&task, &recipe, folder, apply, Given::File(file))?;
+            let asked = Given::Truth(file);
+            let (data, predictions) = answers(&task, &recipe, folder, apply, asked)?;
             write(&task, apply, &data, &predictions)?;
             task.measure(&data.records, &predictions)?
         }
     };
     for (name, value) in metrics.iter() {
-        println!("{name:<24}{value:>10.3}");
+        print(format_args!("{name:<24}{value:>10.3}"))?;
     }
     Ok(())
 }
@@ -53,10 +56,10 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     options: &PredictOptions,
 ) -> Result<()> {
     let (folder, apply) = (&options.model, &options.apply);
-    check_outputs(apply, options.file.as_deref())?;
+    check_outputs(apply, Some(folder), options.file.as_deref())?;
     check_ended(folder)?;
     let recipe = recipe(example, Some(folder), apply)?;
-    let task = example.task(&recipe)?;
+    let task = example.task(&recipe, recipe_name(Some(folder), apply))?;
     let given = match &options.file {
         Some(file) => Given::File(file),
         None => Given::Texts(&options.texts),
@@ -65,11 +68,15 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     write(&task, apply, &data, &predictions)?;
     match &apply.output {
         Some(output) => {
-            println!("{} predictions in {}", predictions.len(), output.display());
+            tell(format_args!(
+                "{} predictions in {}",
+                predictions.len(),
+                output.display()
+            ));
         }
         None => {
             for (record, prediction) in data.records.iter().zip(&predictions) {
-                println!("{}", task.show(record, prediction));
+                print(task.show(record, prediction))?;
             }
         }
     }
@@ -80,18 +87,30 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
 enum Given<'a> {
     /// The records of a file.
     File(&'a Path),
+    /// The records of a file with the truth.
+    Truth(&'a Path),
     /// Texts of the command line.
     Texts(&'a [String]),
 }
 
 /// What is written must not take the place of what is read, or of what is written besides.
-fn check_outputs(options: &ApplyOptions, file: Option<&Path>) -> Result<()> {
+fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Path>) -> Result<()> {
     let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
     let outputs: Vec<_> = [&options.output, &options.n_best]
         .into_iter()
         .flatten()
         .collect();
     for (number, output) in outputs.iter().enumerate() {
+        // Other names are free in a model's folder.
+        let of_model = ["config.json", "model.safetensors", "inputs.json", RESULTS];
+        let mut of_model = of_model.into_iter().chain(pieces::FILES);
+        if let Some(folder) = model {
+            if of_model.any(|name| whole(&folder.join(name)) == whole(output)) {
+                let reason = "it would be written in place of a file of the model; give another \
+                              name";
+                return Err(Error::file(output, reason));
+            }
+        }
         let others = outputs.iter().take(number).map(|other| other.as_path());
         if others
             .chain(file)
@@ -136,7 +155,7 @@ fn answers<T: Task>(
         ));
     }
     let device = recipe.training.device;
-    let pieces = pieces(task, recipe, folder)?;
+    let pieces = learn::pieces(task, recipe, folder)?;
     let model = Model::trained(folder, task.labels(), task.outputs(), device)?;
     check(&model, &pieces, recipe, folder)?;
     let bench = Bench {
@@ -147,6 +166,7 @@ fn answers<T: Task>(
     };
     let data = match given {
         Given::File(file) => bench.read(file, None)?,
+        Given::Truth(file) => bench.read_truth(file)?,
         Given::Texts(texts) => {
             let records = texts.iter().enumerate();
             let records = records.map(|(number, text)| task.record_of(number + 1, text));
@@ -188,6 +208,12 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     };
     recipe.validate()?;
     Ok(recipe)
+}
+
+/// What an error of the data set's description is about.
+fn recipe_name<'a>(model: Option<&'a Path>, options: &'a ApplyOptions) -> &'a Path {
+    let given = options.recipe.as_deref().map(Path::new);
+    given.or(model).unwrap_or(Path::new("distill"))
 }
 
 /// The recipe in `results.json` of a model's folder.

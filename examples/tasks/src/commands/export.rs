@@ -9,11 +9,14 @@ use tch::Tensor;
 use textbrewer::weights;
 use textbrewer::{DataLoader, Side};
 
-use super::learn::{bench, check_output, distill_recipe, first, models, pieces, train_files};
+use super::learn::{
+    bench, check_output, distill_recipe, first, models, pieces, recipe_name, train_files,
+};
 use super::options::ExportOptions;
 use super::Example;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
+use crate::terminal::tell;
 use crate::training::no_teacher;
 use crate::{disk, Error, Result, Task};
 
@@ -27,7 +30,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
 ) -> Result<()> {
     let options = &command.distill;
     let recipe = distill_recipe(example, options)?;
-    let task = example.task(&recipe)?;
+    let task = example.task(&recipe, recipe_name(&options.learn, "distill"))?;
     let folders = &options.teachers;
     refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
@@ -37,7 +40,8 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let folder = &options.learn.output_dir;
     let (described, begun) = (folder.join("export.json"), folder.join("student"));
     check_output(&begun, folders)?;
-    if !command.overwrite && (described.exists() || begun.exists()) {
+    let model = folder.join("model.safetensors");
+    if !command.overwrite && (described.exists() || begun.exists() || model.exists()) {
         let reason = "there is an earlier export or another model in it: --overwrite replaces it, \
                       or give another --output-dir";
         return Err(Error::file(folder, reason));
@@ -89,11 +93,11 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         "steps": steps,
     });
     disk::write(&described, format!("{description:#}\n").as_bytes())?;
-    println!(
+    tell(format_args!(
         "{steps} batches of {} epochs in {}",
         recipe.epochs,
         folder.display()
-    );
+    ));
     Ok(())
 }
 
@@ -118,7 +122,7 @@ fn refuse(recipe: &Recipe, teachers: usize) -> Result<()> {
         ),
     ];
     match refused.iter().find(|(found, _)| *found) {
-        Some((_, what)) => Err(Error::invalid(format!("`export` has no {what}"))),
+        Some((_, what)) => Err(Error::invalid(format!("`export` cannot do this: {what}"))),
         None => Ok(()),
     }
 }

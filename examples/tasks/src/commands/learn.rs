@@ -4,14 +4,16 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use textbrewer::models::Head;
+use textbrewer::DistillationConfig;
 
 use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOptions, TrainOptions};
 use super::Example;
 use crate::data::{Bench, Sources};
 use crate::models::{Model, Shape};
-use crate::outcome::{check_ended, Outcome};
+use crate::outcome::{check_ended, task_of, Outcome};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
+use crate::terminal::tell;
 use crate::training::{no_teacher, Inputs, Training};
 use crate::{Error, Result, Task};
 
@@ -20,10 +22,15 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &TrainOptions,
 ) -> Result<()> {
-    let mut recipe = recipe(example, &options.learn, "teacher")?;
-    let shape = *recipe.student.get_or_insert(Shape::Full);
-    let task = example.task(&recipe)?;
     check_ended(&options.encoder)?;
+    let mut recipe = recipe(example, &options.learn, "teacher", &options.encoder)?;
+    let shape = *recipe.student.get_or_insert(Shape::Full);
+    let task = example.task(&recipe, recipe_name(&options.learn, "teacher"))?;
+    if !recipe.hidden_matches.is_empty() || recipe.distillation != DistillationConfig::default() {
+        log::warn!(
+            "`train` learns from labels alone: what the recipe says of distilling is left out"
+        );
+    }
     let pieces = pieces(&task, &recipe, &options.encoder)?;
     tch::manual_seed(recipe.seed as i64);
     let (labels, outputs) = (task.labels(), task.outputs());
@@ -33,10 +40,13 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
         shape => model.student(shape, recipe.layers.as_deref(), labels, outputs)?,
     };
     check(&model, &pieces, &recipe, &options.encoder)?;
-    println!("{shape}: {} parameters, on labels", model.parameters());
+    tell(format_args!(
+        "{shape}: {} parameters, on labels",
+        model.parameters()
+    ));
     let models = std::slice::from_ref(&options.encoder);
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let training = training(bench, &options.learn, options.earlier, models)?;
+    let training = training("train", bench, &options.learn, options.earlier, models)?;
     told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
@@ -48,17 +58,22 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     let options = &command.distill;
     let recipe = distill_recipe(example, options)?;
     let shape = recipe.student.unwrap_or(Shape::T3);
-    let task = example.task(&recipe)?;
+    let task = example.task(&recipe, recipe_name(&options.learn, "distill"))?;
     let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
     let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
-    println!(
+    let sizes: Vec<_> = teachers
+        .iter()
+        .map(|teacher| teacher.parameters().to_string())
+        .collect();
+    tell(format_args!(
         "{shape}: {} parameters, from {} teacher(s) of {}",
         student.parameters(),
         teachers.len(),
-        teachers.first().map_or(0, Model::parameters)
-    );
+        sizes.join(", ")
+    ));
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let training = training(bench, &options.learn, command.earlier, &options.teachers)?;
+    let (learn, teachers_of) = (&options.learn, &options.teachers);
+    let training = training("distill", bench, learn, command.earlier, teachers_of)?;
     let outcome = training.distill(teachers, student)?;
     told(&outcome, &options.learn.output_dir)
 }
@@ -76,7 +91,6 @@ pub(super) fn models<T: Task>(
     let device = recipe.training.device;
     let mut teachers = Vec::new();
     for folder in folders {
-        check_ended(folder)?;
         let mut teacher = Model::trained(folder, labels, outputs, device)?;
         check(&teacher, pieces, recipe, folder)?;
         let own = self::pieces(task, recipe, folder)?;
@@ -99,7 +113,11 @@ pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &DistillOptions,
 ) -> Result<Recipe> {
-    let mut recipe = recipe(example, &options.learn, "distill")?;
+    for folder in &options.teachers {
+        check_ended(folder)?;
+    }
+    let first = first(&options.teachers)?;
+    let mut recipe = recipe(example, &options.learn, "distill", first)?;
     recipe.student.get_or_insert(Shape::T3);
     if let Some(distiller) = options.distiller {
         recipe.distiller = distiller;
@@ -110,14 +128,25 @@ pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     Ok(recipe)
 }
 
-/// The recipe of a command, with what its options change.
+/// The recipe of a command, with what its options change. What it does not say of the data set is
+/// as it was for the model that it begins with.
 fn recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &LearnOptions,
     default: &str,
+    model: &Path,
 ) -> Result<Recipe> {
     let name = options.recipe.as_deref().unwrap_or(default);
-    options.change(example.recipe(name, options.device.as_deref())?)
+    let mut recipe = example.recipe(name, options.device.as_deref())?;
+    if recipe.task.is_none() {
+        recipe.task = task_of(model);
+    }
+    options.change(recipe)
+}
+
+/// What an error of the data set's description is about.
+pub(super) fn recipe_name<'a>(options: &'a LearnOptions, default: &'a str) -> &'a Path {
+    Path::new(options.recipe.as_deref().unwrap_or(default))
 }
 
 pub(super) fn pieces<T: Task>(task: &T, recipe: &Recipe, folder: &Path) -> Result<Pieces> {
@@ -141,6 +170,7 @@ pub(super) fn bench<'a, T>(
 
 /// A training that is about to begin.
 fn training<'a, T: Task>(
+    command: &str,
     bench: Bench<'a, T>,
     options: &'a LearnOptions,
     earlier: EarlierOptions,
@@ -157,7 +187,7 @@ fn training<'a, T: Task>(
         )?,
     };
     Ok(Training {
-        inputs: Inputs::new(&bench, &sources, models)?,
+        inputs: Inputs::new(command, &bench, &sources, models)?,
         bench,
         sources,
         folder,
@@ -257,13 +287,13 @@ fn told(outcome: &Outcome, folder: &Path) -> Result<()> {
         return Err(Error::file(folder, reason));
     }
     let metrics = outcome.metrics.as_ref().map(ToString::to_string);
-    println!(
+    tell(format_args!(
         "{}  ({} steps, {:.0} s, {:.2} steps/s)",
         metrics.unwrap_or_default(),
         outcome.steps,
         outcome.seconds,
         outcome.steps_per_second
-    );
-    println!("saved in {}", folder.display());
+    ));
+    tell(format_args!("saved in {}", folder.display()));
     Ok(())
 }

@@ -6,6 +6,7 @@ mod learn;
 mod options;
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -40,7 +41,8 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         match self.run(std::env::args_os()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                eprintln!("error: {error}");
+                // There may be nobody to tell it to.
+                let _ = writeln!(std::io::stderr(), "error: {error}");
                 ExitCode::FAILURE
             }
         }
@@ -98,12 +100,17 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         }
     }
 
-    /// The task of a recipe.
-    fn task(&self, recipe: &Recipe) -> Result<T> {
+    /// The task of a recipe, which errors call by this name.
+    fn task(&self, recipe: &Recipe, name: &Path) -> Result<T> {
         match &recipe.task {
             None => Ok(self.task.clone()),
-            Some(task) => serde_path_to_error::deserialize(task)
-                .map_err(|error| Error::invalid(format!("task: {error}"))),
+            Some(task) => serde_path_to_error::deserialize(task).map_err(|error| {
+                let example = self.name;
+                Error::file(
+                    name,
+                    format!("no task of the example `{example}`: task: {error}"),
+                )
+            }),
         }
     }
 }

@@ -8,7 +8,7 @@ use textbrewer::TrainingConfig;
 
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
-use crate::Result;
+use crate::{Error, Result};
 
 /// Trains, distils, evaluates and applies models.
 #[derive(Debug, Parser)]
@@ -265,7 +265,10 @@ impl LearnOptions {
 /// A device by PyTorch's name, which the configuration knows.
 pub(super) fn device(name: &str) -> Result<tch::Device> {
     let config = serde_json::json!({ "device": name }).to_string();
-    let config = TrainingConfig::from_json_str(&config)?;
+    let config = TrainingConfig::from_json_str(&config).map_err(|_| {
+        let known = "cpu, cuda or cuda:N";
+        Error::invalid(format!("--device {name}: expected {known}"))
+    })?;
     config.validate()?;
     Ok(config.device)
 }

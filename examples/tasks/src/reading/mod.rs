@@ -153,6 +153,10 @@ impl Task for Reading {
         !record.answers.is_empty()
     }
 
+    fn truth(&self) -> String {
+        "`answers` of every question".to_owned()
+    }
+
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
         TruncationParams {
             direction: TruncationDirection::Right,

@@ -203,6 +203,10 @@ impl Task for Tagging {
         record.tags.is_some()
     }
 
+    fn truth(&self) -> String {
+        self.columns.described()
+    }
+
     /// Windows overlap by at most half of what they hold.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
         // Two places are for the special tokens.

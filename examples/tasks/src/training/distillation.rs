@@ -12,6 +12,7 @@ use crate::outcome::Outcome;
 use crate::outputs::Answers;
 use crate::recipe::{DistillerKind, PROJECTION_RATE};
 use crate::task::Task;
+use crate::terminal::tell;
 use crate::{Error, Result};
 
 impl<T: Task> Training<'_, T> {
@@ -33,7 +34,7 @@ impl<T: Task> Training<'_, T> {
             recipe.distill_config(first.shape(), student.shape())?
         } else {
             if !recipe.hidden_matches.is_empty() {
-                println!("a BiGRU has no layers: `hidden_matches` of the recipe are left out");
+                tell("a BiGRU has no layers: `hidden_matches` of the recipe are left out");
             }
             recipe.distillation.clone()
         };

@@ -13,36 +13,43 @@ use crate::{disk, Error, Result};
 pub struct Inputs(Map<String, Value>);
 
 impl Inputs {
-    /// Those of a training that begins with the weights in these folders.
+    /// Those of a training by this command that begins with the weights in these folders.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn new<T: Task>(
+        command: &str,
         bench: &Bench<'_, T>,
         sources: &Sources,
         models: &[PathBuf],
     ) -> Result<Self> {
-        let recipe = bench.recipe;
         let weights = models.iter().map(|folder| folder.join("model.safetensors"));
-        let train = sources.train.iter().cloned();
-        let dev = std::iter::once(sources.dev.clone());
         let tokenizer = bench.pieces.sources().filter(|path| path.exists());
         let mut inputs = Map::new();
-        for (name, value) in [
+        inputs.insert("command".to_owned(), command.into());
+        for (name, files) in [
             ("models", files(weights)?),
-            ("train", files(train)?),
-            ("dev", files(dev)?),
+            ("train", files(sources.train.iter().cloned())?),
+            ("dev", files(std::iter::once(sources.dev.clone()))?),
             ("tokenizer", files(tokenizer)?),
-            ("task", data_set(recipe.task.as_ref())),
-            ("max_length", json!(recipe.max_length)),
-            ("stride", json!(recipe.stride)),
-            ("batch_size", json!(recipe.batch_size)),
-            ("train_size", json!(recipe.train_size)),
-            ("group_by_length", json!(recipe.group_by_length)),
-            ("keep", json!(recipe.keep)),
         ] {
-            inputs.insert(name.to_owned(), value);
+            inputs.insert(name.to_owned(), files);
         }
+        let recipe = serde_json::to_value(bench.recipe)
+            .map_err(|error| Error::invalid(format!("recipe: {error}")))?;
+        let Value::Object(mut recipe) = recipe else {
+            return Ok(Inputs(inputs));
+        };
+        // The library compares what is in these.
+        for name in ["training", "distillation"] {
+            recipe.remove(name);
+        }
+        if let Some(Value::Object(task)) = recipe.get_mut("task") {
+            // What is in the files is compared, not what they are called.
+            task.remove("train");
+            task.remove("dev");
+        }
+        inputs.append(&mut recipe);
         Ok(Inputs(inputs))
     }
 
@@ -83,16 +90,6 @@ impl Inputs {
         }
         Ok(())
     }
-}
-
-/// A data set of a recipe's own without the names of its files.
-fn data_set(task: Option<&Value>) -> Value {
-    let mut task = task.cloned().unwrap_or_default();
-    if let Some(task) = task.as_object_mut() {
-        task.remove("train");
-        task.remove("dev");
-    }
-    task
 }
 
 /// Files in their order, each with a hash of what is in it.

@@ -21,6 +21,7 @@ use crate::outcome::{Outcome, RESULTS};
 use crate::outputs::Answers;
 use crate::recipe::{Kept, Recipe};
 use crate::task::Task;
+use crate::terminal::tell;
 use crate::{disk, pieces, Error, Result};
 pub(crate) use distillation::no_teacher;
 pub use inputs::Inputs;
@@ -101,7 +102,7 @@ impl<T: Task> Training<'_, T> {
                 let metrics = evaluate(&self.bench, network, device, &dev)?;
                 evaluation += start.elapsed();
                 let (epoch, step) = (checkpoint.epoch, checkpoint.global_step);
-                println!("epoch {epoch:>3}  step {step:>6}  {metrics}");
+                tell(format_args!("epoch {epoch:>3}  step {step:>6}  {metrics}"));
                 let main = metrics.main();
                 curve.borrow_mut().push((step, metrics));
                 Ok(main)
@@ -160,12 +161,19 @@ impl<T: Task> Training<'_, T> {
             return Ok(());
         }
         let refuse = |reason| Err(Error::file(self.folder, reason));
-        let checkpoints = std::fs::read_dir(self.config().output_dir);
-        let has_checkpoints = checkpoints.is_ok_and(|mut entries| entries.next().is_some());
+        let has_entries = |folder: PathBuf| {
+            std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        };
+        let checkpoints = self.config().output_dir;
+        let has_states = has_entries(checkpoints.join("state"));
         let has_model = self.model().exists();
         if self.resume && Inputs::file(self.folder).exists() {
-            return match (has_checkpoints, has_model) {
-                (true, _) => self.inputs.compare(self.folder),
+            return match (has_states, has_model) {
+                (true, _) => {
+                    self.inputs.compare(self.folder)?;
+                    tell(format_args!("goes on with {}", self.folder.display()));
+                    Ok(())
+                }
                 (false, true) => refuse(
                     "the training in it has ended, and its checkpoints are gone: --overwrite \
                      trains anew",
@@ -176,7 +184,7 @@ impl<T: Task> Training<'_, T> {
         }
         let others = ["config.json", RESULTS].into_iter().chain(pieces::FILES);
         let is_taken = others.map(|name| self.folder.join(name).exists());
-        if has_checkpoints || has_model || is_taken.into_iter().any(|taken| taken) {
+        if has_entries(checkpoints) || has_model || is_taken.into_iter().any(|taken| taken) {
             return refuse(match self.resume {
                 true => {
                     "there is a model in it, and no `inputs.json` of a training to go on with: \
@@ -187,6 +195,12 @@ impl<T: Task> Training<'_, T> {
                      training, --overwrite replaces what is there, or give another --output-dir"
                 }
             });
+        }
+        if self.resume {
+            tell(format_args!(
+                "nothing to go on with in {}: a training begins",
+                self.folder.display()
+            ));
         }
         Ok(())
     }
