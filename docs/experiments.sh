@@ -1,17 +1,15 @@
 #!/usr/bin/env bash
 # One row of docs/experiments.md.
 #   docs/experiments.sh TASK ROW [SEED]
-# TASK: sst2, conll2003, msra_ner or squad.
-# ROW: teacher, labels, distill, float32, tiny, export or python.
+# TASK: sst2, conll2003 or squad. ROW: teacher, labels, distill, float32, tiny, export or python.
 #
-# ENCODER is the folder of all-MiniLM-L6-v2, for msra_ner of m3e-small, with config.json,
-# model.safetensors and tokenizer.json; DATA is the folder with the tasks' folders, OUT (default
-# saved_models/experiments) where models go. All rows but `teacher` and `python` begin with the
-# teacher; `python` begins with `export` and needs a Python with torch, transformers, textbrewer
-# and safetensors (PYTHON, default python3).
+# ENCODER is the folder of all-MiniLM-L6-v2 (config.json, model.safetensors, tokenizer.json), DATA
+# the folder with the tasks' folders, OUT (default saved_models/experiments) where models go. All
+# rows but `teacher` and `python` begin with the teacher; `python` begins with `export` and needs a
+# Python with torch, transformers, textbrewer and safetensors (PYTHON, default python3).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-task=${1:?TASK: sst2, conll2003, msra_ner or squad} row=${2:?ROW: teacher, labels, distill, float32, tiny, export or python}
+task=${1:?TASK: sst2, conll2003 or squad} row=${2:?ROW: teacher, labels, distill, float32, tiny, export or python}
 seed=${3:-0}
 out=${OUT:-saved_models/experiments}/$task
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
@@ -27,11 +25,6 @@ case $task in
         teacher=(--epochs 3 --learning-rate 1e-4)
         student=(--train-size 4000 --epochs 10 --learning-rate 3e-4)
         ;;
-    msra_ner)
-        files=(--train-file msra_train_bio.subset9273.txt --dev-file msra_dev_bio.subset.txt)
-        teacher=(--epochs 3 --learning-rate 1e-4)
-        student=(--train-size 3000 --epochs 10 --learning-rate 3e-4)
-        ;;
     squad)
         files=(--train-file train-v1.1.subset.json --dev-file xquad.en.json
             --max-length 256 --stride 64)
@@ -39,7 +32,7 @@ case $task in
         student=(--epochs 2 --learning-rate 3e-4)
         ;;
     *)
-        echo "unknown task $task: sst2, conll2003, msra_ner or squad" >&2
+        echo "unknown task $task: sst2, conll2003 or squad" >&2
         exit 2
         ;;
 esac
@@ -53,7 +46,7 @@ run() { # run COMMAND OPTION…
 
 case $row in
     teacher)
-        run train --encoder "${ENCODER:?the folder of the encoder}" --output-dir "$out/teacher" \
+        run train --encoder "${ENCODER:?the folder of all-MiniLM-L6-v2}" --output-dir "$out/teacher" \
             --precision bf16 "${teacher[@]}"
         ;;
     labels)
@@ -80,7 +73,6 @@ case $row in
             --dropout-seed "$seed"
         dev=dev.tsv
         [ "$task" = conll2003 ] && dev=valid.txt
-        [ "$task" = msra_ner ] && dev=msra_dev_bio.subset.txt
         [ "$task" = squad ] && dev=xquad.en.json
         ./cargow run --release --quiet --example "$task" -- evaluate --model "$out/python-$seed" \
             --file "${DATA:?the folder with the folder $task}/$task/$dev"

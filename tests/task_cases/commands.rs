@@ -114,6 +114,10 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
         &format!("{train} --recipe @steps.json"),
         &["gradient_accumulation_steps", "64", "an epoch has 3"],
     );
+    bench.fails_with(
+        &train.replace("@x", "@data/train.tsv"),
+        &["train.tsv", "File exists"],
+    );
     bench.write("decay.json", r#"{"weight_decay": -1}"#);
     bench.fails_with(&format!("{train} --recipe @decay.json"), &["weight_decay"]);
     bench.write("data/test.tsv", "sentence\na film\n");

@@ -24,6 +24,32 @@ fn what_has_no_truth_is_told_with_the_form_of_it() {
     );
 }
 
+#[test]
+fn a_model_of_another_task_is_named() {
+    let bench = Bench::new("mnli");
+    let pairs = "sentence1\tsentence2\tgold_label\nanna\tthe film\tneutral\n";
+    bench.write("data/train.tsv", pairs);
+    bench.write("data/dev_matched.tsv", pairs);
+    bench.out(
+        "train --encoder @encoder --data-dir @data --cache-dir none --max-length 32 --epochs 1 \
+         --output-dir @model",
+    );
+    let other = Bench::new("squad");
+    let questions = serde_json::json!({"data": [{"paragraphs": [{"context": "anna", "qas": [
+        {"id": "q", "question": "who ?", "answers": [{"text": "anna", "answer_start": 0}]}
+    ]}]}]});
+    other.write("questions.json", questions.to_string());
+    let mut command = other.command("evaluate --file @questions.json --cache-dir none --model");
+    command.arg(bench.path("model"));
+    let finished = crate::common::example::finish(command);
+    assert_eq!(finished.code, Some(1));
+    assert!(
+        finished.err.contains("model: not a model of this task"),
+        "{}",
+        finished.err
+    );
+}
+
 /// A pipe that ends, and a disk that is full.
 #[cfg(target_os = "linux")]
 #[test]

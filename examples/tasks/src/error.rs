@@ -56,6 +56,15 @@ pub enum Error {
 }
 
 impl Error {
+    /// What a model's folder could not be read for; the folder is named in any case.
+    pub fn model(folder: &Path, error: textbrewer::Error) -> Self {
+        let message = error.to_string();
+        match message.contains(&folder.display().to_string()) {
+            true => Error::from(error),
+            false => Error::file(folder, format!("not a model of this task: {message}")),
+        }
+    }
+
     /// A bad line of a data file; lines count from 1.
     pub fn data(file: impl AsRef<Path>, line: usize, reason: impl Into<String>) -> Self {
         Error::Data {

@@ -97,7 +97,8 @@ impl<H: Head> Model<H> {
                 variables,
             });
         }
-        let (bert, report) = Bert::<H>::from_pretrained(&variables, folder)?;
+        let loaded = Bert::<H>::from_pretrained(&variables, folder);
+        let (bert, report) = loaded.map_err(|error| Error::model(folder, error))?;
         if let Some(name) = report.missing.first() {
             let reason = format!(
                 "no `{name}` in it: not a model of this task; train one from it first (`train \

@@ -157,6 +157,8 @@ impl<T: Task> Training<'_, T> {
     /// A training that goes on must have the inputs that it had, and a new one must not take the
     /// place of anything unasked.
     fn check_folder(&self) -> Result<()> {
+        // A folder that cannot be made is told of now.
+        std::fs::create_dir_all(self.folder).map_err(|error| Error::io(self.folder, error))?;
         if self.overwrite {
             return Ok(());
         }
@@ -211,7 +213,9 @@ impl<T: Task> Training<'_, T> {
     fn begin(&self) -> Result<()> {
         if self.overwrite {
             disk::remove(&Inputs::file(self.folder))?;
-            disk::remove_folder(&self.config().output_dir.join("state"))?;
+            let checkpoints = self.config().output_dir;
+            disk::remove_folder(&checkpoints.join("state"))?;
+            disk::remove(&checkpoints.join("best.safetensors"))?;
             disk::remove(&self.results())?;
             disk::remove(&self.model())?;
         }
