@@ -102,7 +102,7 @@ fn options_that_do_not_go_together_are_refused() {
 }
 
 #[test]
-fn a_training_that_cannot_begin_leaves_nothing_behind() {
+fn a_training_that_could_not_begin_begins_when_it_can() {
     let bench = sst2();
     let train = "train --encoder @encoder --data-dir @data --output-dir @x --cache-dir none \
                  --batch-size 4 --max-length 32 --epochs 1";
@@ -129,7 +129,7 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
         &format!("{train} --dev-file tset.tsv"),
         &["tset.tsv", "no such file", "data"],
     );
-    // Found only at the first batch, with nothing of a training there yet.
+    // A student that learns from no layer.
     bench.write(
         "layer.json",
         r#"{"distillation": {"hard_label_weight": 1, "intermediate_matches": [
@@ -145,6 +145,10 @@ fn a_training_that_cannot_begin_leaves_nothing_behind() {
     );
     bench.out(&format!("{distill} --resume"));
     // A device of the recipe that is not here is no matter when another is asked for.
+    bench.fails_with(
+        &format!("{train} --overwrite --device gpu"),
+        &["error: --device: unknown device `gpu`", "`cuda:N`"],
+    );
     bench.write("device.json", r#"{"training": {"device": "cuda:63"}}"#);
     bench.out(&format!(
         "{train} --recipe @device.json --device cpu --overwrite"
@@ -193,6 +197,10 @@ fn what_is_begun_with_is_not_replaced() {
         &format!("export --teacher @teacher --output-dir @export {common} --student BiGRU"),
         &["`export` cannot do this: a BiGRU"],
     );
+    std::fs::create_dir(bench.path("new")).unwrap();
+    let output = format!("--output {}/new/x", bench.path("").display());
+    let n_best = format!("--n-best {}/./new/../new/x", bench.path("").display());
+    bench.fails_with(&format!("{predict} {output} {n_best}"), &["another name"]);
     // A model that no training of this folder made, of whatever kind.
     for name in ["model.safetensors", "config.json", "tokenizer.json"] {
         let _ = std::fs::remove_dir_all(bench.path("other"));
@@ -307,6 +315,9 @@ fn a_model_brings_its_own_data_set() {
     bench.out(&format!(
         "train --encoder @teacher --recipe labels --output-dir @labels {common}"
     ));
+    bench.write("short.json", r#"{"max_length": 16}"#);
+    let out = bench.out("predict --model @student --recipe @short.json --cache-dir none funny");
+    assert!(out.starts_with("good ") || out.starts_with("bad "), "{out}");
     let out = bench.out("predict --model @student --cache-dir none funny");
     assert!(out.starts_with("good ") || out.starts_with("bad "), "{out}");
     let other = Bench::new("squad");

@@ -59,10 +59,18 @@ impl Error {
     /// What a model's folder could not be read for; the folder is named in any case.
     pub fn model(folder: &Path, error: textbrewer::Error) -> Self {
         let message = error.to_string();
-        match message.contains(&folder.display().to_string()) {
-            true => Error::from(error),
-            false => Error::file(folder, format!("not a model of this task: {message}")),
+        if message.starts_with(&folder.display().to_string()) {
+            return Error::from(error);
         }
+        Error::file(
+            folder,
+            match error {
+                textbrewer::Error::Config { .. } => {
+                    format!("not a model of this task: {message}")
+                }
+                _ => message,
+            },
+        )
     }
 
     /// A bad line of a data file; lines count from 1.

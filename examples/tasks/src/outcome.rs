@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -51,11 +52,12 @@ pub(crate) fn check_ended(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The data set of the recipe that a model was trained with, where it had one of its own.
-pub(crate) fn task_of(folder: &Path) -> Option<Value> {
+/// The data set of the recipe that a model was trained with, where it had one of its own of this
+/// kind.
+pub(crate) fn task_of<T: DeserializeOwned>(folder: &Path) -> Option<Value> {
     let results = results(folder);
     let task = results.pointer("/recipe/task")?;
-    (!task.is_null()).then(|| task.clone())
+    T::deserialize(task).is_ok().then(|| task.clone())
 }
 
 impl Outcome {

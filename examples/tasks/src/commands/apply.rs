@@ -11,7 +11,7 @@ use super::Example;
 use crate::data::{Bench, Data};
 use crate::features::features;
 use crate::models::Model;
-use crate::outcome::{check_ended, RESULTS};
+use crate::outcome::{check_ended, task_of, RESULTS};
 use crate::recipe::Recipe;
 use crate::terminal::{print, tell};
 use crate::{disk, evaluate as of_models, pieces, Error, Result, Task};
@@ -95,7 +95,19 @@ enum Given<'a> {
 
 /// What is written must not take the place of what is read, or of what is written besides.
 fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Path>) -> Result<()> {
-    let whole = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    // Of a file that is not there yet its folder is.
+    let whole = |path: &Path| {
+        let folder = path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new(".")).canonicalize();
+        let of_folder = folder.ok().zip(path.file_name());
+        let of_folder = of_folder.map(|(folder, name)| folder.join(name));
+        path.canonicalize()
+            .ok()
+            .or(of_folder)
+            .unwrap_or_else(|| path.to_path_buf())
+    };
     let outputs: Vec<_> = [&options.output, &options.n_best]
         .into_iter()
         .flatten()
@@ -191,7 +203,13 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     // Its device is chosen below.
     let named = |name| example.recipe(name, Some("cpu"));
     let mut recipe = match (&options.recipe, model) {
-        (Some(name), _) => named(name)?,
+        (Some(name), _) => {
+            let mut recipe = named(name)?;
+            if recipe.task.is_none() {
+                recipe.task = model.and_then(task_of::<T>);
+            }
+            recipe
+        }
         (None, Some(folder)) => match trained_with(folder)? {
             Some(recipe) => recipe,
             None => named("distill")?,

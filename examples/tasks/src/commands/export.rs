@@ -42,8 +42,8 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     check_output(&begun, folders)?;
     let model = folder.join("model.safetensors");
     if !command.overwrite && (described.exists() || begun.exists() || model.exists()) {
-        let reason = "there is an earlier export or another model in it: --overwrite replaces it, \
-                      or give another --output-dir";
+        let reason = "there is an earlier export or a model in it: --overwrite replaces the \
+                      former and writes beside the latter, or give another --output-dir";
         return Err(Error::file(folder, reason));
     }
     let config =

@@ -139,7 +139,10 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     let name = options.recipe.as_deref().unwrap_or(default);
     let mut recipe = example.recipe(name, options.device.as_deref())?;
     if recipe.task.is_none() {
-        recipe.task = task_of(model);
+        recipe.task = task_of::<T>(model);
+        if recipe.task.is_some() {
+            tell(format_args!("the data set is that of {}", model.display()));
+        }
     }
     options.change(recipe)
 }

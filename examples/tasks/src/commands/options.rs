@@ -265,9 +265,12 @@ impl LearnOptions {
 /// A device by PyTorch's name, which the configuration knows.
 pub(super) fn device(name: &str) -> Result<tch::Device> {
     let config = serde_json::json!({ "device": name }).to_string();
-    let config = TrainingConfig::from_json_str(&config).map_err(|_| {
-        let known = "cpu, cuda or cuda:N";
-        Error::invalid(format!("--device {name}: expected {known}"))
+    let config = TrainingConfig::from_json_str(&config).map_err(|error| {
+        let error = error.to_string();
+        // Without what it says of the text that stands for the option here.
+        let (_, error) = error.split_once("device: ").unwrap_or(("", &error));
+        let (error, _) = error.split_once(" at line").unwrap_or((error, ""));
+        Error::invalid(format!("--device: {error}"))
     })?;
     config.validate()?;
     Ok(config.device)

@@ -147,10 +147,13 @@ impl<T: Task> Training<'_, T> {
         }
         // Half a model must not be taken for a whole one.
         if !outcome.interrupted {
-            model.save(self.folder)?;
             self.bench.pieces.copy_to(self.folder)?;
+            self.save(&outcome)?;
+            // The weights come last: where they are, all else is.
+            model.save(self.folder)?;
+        } else {
+            self.save(&outcome)?;
         }
-        self.save(&outcome)?;
         Ok(outcome)
     }
 
@@ -163,11 +166,21 @@ impl<T: Task> Training<'_, T> {
             return Ok(());
         }
         let refuse = |reason| Err(Error::file(self.folder, reason));
-        let has_entries = |folder: PathBuf| {
-            std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some())
+        // A process that was killed may have left other names.
+        let has_entries = |folder: PathBuf, prefix: &str| {
+            let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+            let mut names = entries.map(|entry| entry.file_name());
+            names.any(|name| name.to_string_lossy().starts_with(prefix))
+        };
+        let begins = || {
+            let folder = self.folder.display();
+            tell(format_args!(
+                "nothing to go on with in {folder}: a training begins"
+            ));
+            Ok(())
         };
         let checkpoints = self.config().output_dir;
-        let has_states = has_entries(checkpoints.join("state"));
+        let has_states = has_entries(checkpoints.join("state"), "gs");
         let has_model = self.model().exists();
         if self.resume && Inputs::file(self.folder).exists() {
             return match (has_states, has_model) {
@@ -181,12 +194,12 @@ impl<T: Task> Training<'_, T> {
                      trains anew",
                 ),
                 // It had not come to its first checkpoint.
-                (false, false) => Ok(()),
+                (false, false) => begins(),
             };
         }
         let others = ["config.json", RESULTS].into_iter().chain(pieces::FILES);
         let is_taken = others.map(|name| self.folder.join(name).exists());
-        if has_entries(checkpoints) || has_model || is_taken.into_iter().any(|taken| taken) {
+        if has_entries(checkpoints, "") || has_model || is_taken.into_iter().any(|taken| taken) {
             return refuse(match self.resume {
                 true => {
                     "there is a model in it, and no `inputs.json` of a training to go on with: \
@@ -198,13 +211,10 @@ impl<T: Task> Training<'_, T> {
                 }
             });
         }
-        if self.resume {
-            tell(format_args!(
-                "nothing to go on with in {}: a training begins",
-                self.folder.display()
-            ));
+        match self.resume {
+            true => begins(),
+            false => Ok(()),
         }
-        Ok(())
     }
 
     /// Says in the folder what begins there. What an earlier training left must not be taken for
