@@ -72,8 +72,8 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
         sizes.join(", ")
     ));
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let (learn, teachers_of) = (&options.learn, &options.teachers);
-    let training = training("distill", bench, learn, command.earlier, teachers_of)?;
+    let (learn, folders) = (&options.learn, &options.teachers);
+    let training = training("distill", bench, learn, command.earlier, folders)?;
     let outcome = training.distill(teachers, student)?;
     told(&outcome, &options.learn.output_dir)
 }
