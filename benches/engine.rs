@@ -8,7 +8,7 @@ mod common;
 
 use tch::nn::{Init, VarStore};
 use tch::{Device, Tensor};
-use textbrewer::optim::{param_groups, Optimizer};
+use textbrewer::optim::{Optimizer, param_groups};
 use textbrewer::{
     AdamW, DataLoader, Distiller, Error, LossReport, Result, StepInfo, TrainingConfig, VecLoader,
 };

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use tch::nn::{self, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification};
-use textbrewer::optim::{clip_grad_norm, param_groups, Optimizer};
+use textbrewer::optim::{Optimizer, clip_grad_norm, param_groups};
 use textbrewer::{AdamW, Result};
 
 fn main() -> Result<()> {

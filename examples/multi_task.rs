@@ -15,8 +15,8 @@ use textbrewer::models::{
     BertConfig, BertForSequenceClassification, BertInputs, BertModel, LogitsOutput,
 };
 use textbrewer::{
-    from_fn, AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, Error, Model,
-    MultiTaskDistiller, Result, TaskLoader, TensorLoader, TrainingConfig,
+    AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, Error, Model, MultiTaskDistiller,
+    Result, TaskLoader, TensorLoader, TrainingConfig, from_fn,
 };
 
 const VOCABULARY: i64 = 60;

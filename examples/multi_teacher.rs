@@ -14,9 +14,9 @@ use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::distiller::Ensemble;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
 use textbrewer::{
-    from_fn, AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, Error,
+    AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, Error,
     IntermediateMatch, Model, MultiTeacherDistiller, ProjectionSpec, Result, Side, TensorLoader,
-    TrainingConfig,
+    TrainingConfig, from_fn,
 };
 
 const DIALECTS: i64 = 3;

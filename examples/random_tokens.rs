@@ -14,9 +14,9 @@ use textbrewer::config::Precision;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
-    display_parameters, AdamW, AdaptorOutput, Batch, DataLoader, DistillationConfig, Distiller,
-    Error, GeneralDistiller, IntermediateMatch, Model, Side, TensorLoader, TrainSummary,
-    TrainingConfig,
+    AdamW, AdaptorOutput, Batch, DataLoader, DistillationConfig, Distiller, Error,
+    GeneralDistiller, IntermediateMatch, Model, Side, TensorLoader, TrainSummary, TrainingConfig,
+    display_parameters,
 };
 
 const EXAMPLES: i64 = 100;

@@ -18,8 +18,8 @@ use textbrewer::data::pad_to_longest;
 use textbrewer::logging::MemorySink;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
 use textbrewer::{
-    from_fn, AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, Batch, DataLoader, Distiller,
-    Error, ExampleLoader, Model, Result, Split, TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, Batch, DataLoader, Distiller, Error,
+    ExampleLoader, Model, Result, Split, TrainingConfig, VecLoader, from_fn,
 };
 
 const STEMS: [&str; 8] = [

@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 use crate::config::device;
+use crate::error::{Error, Result};
 use crate::native::backend as native;
-use crate::{Error, Result};
 
 /// How float32 matrix products may be computed.
 ///

@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use tch::{Device, Tensor};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Something that can be moved to the device where the models are.
 ///

@@ -31,13 +31,13 @@ pub mod weights;
 pub use adaptor::AdaptorOutput;
 pub use batch::{Batch, Split};
 pub use config::{
-    match_set, DistillationConfig, IntermediateMatch, LayerMap, LayerSelection, Layers,
-    ProjectionSpec, SchedulerSpec, TrainingConfig,
+    DistillationConfig, IntermediateMatch, LayerMap, LayerSelection, Layers, ProjectionSpec,
+    SchedulerSpec, TrainingConfig, match_set,
 };
 pub use data::{
     DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
 };
-pub use display::{display_parameters, NamedTensors, ParameterNode, ParameterReport};
+pub use display::{NamedTensors, ParameterNode, ParameterReport, display_parameters};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
     LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
@@ -46,7 +46,7 @@ pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary
 pub use error::{BoxError, Error, Result, Side};
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{probability_shift, select_logits_with_mask};
-pub use model::{from_fn, FromFn, Model};
+pub use model::{FromFn, Model, from_fn};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{
     KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureSchedule, WeightFunction,

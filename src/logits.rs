@@ -2,9 +2,8 @@
 
 use tch::{Kind, Tensor};
 
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// Gives the label the teacher's largest logit, and the class that had it the label's.
 ///

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::rc::Rc;
 
-use tch::nn::{Init, Path};
 use tch::Tensor;
+use tch::nn::{Init, Path};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What a projection does to a state.
 ///

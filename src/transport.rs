@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The cheapest way to move everything.
 ///

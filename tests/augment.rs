@@ -3,12 +3,12 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use rand::rngs::StdRng;
 use rand::SeedableRng;
-use textbrewer::augment::{
-    deleting, long_disorder, masking, n_gram_sampling, short_disorder, SpanLength,
-};
+use rand::rngs::StdRng;
 use textbrewer::Error;
+use textbrewer::augment::{
+    SpanLength, deleting, long_disorder, masking, n_gram_sampling, short_disorder,
+};
 
 fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)

@@ -5,8 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tch::{Device, Kind, Tensor};
 use textbrewer::backend::{
-    allow_tf32, matmul_precision, memory, random_state, reset_peak_memory, set_matmul_precision,
-    set_random_state, synchronize, MatmulPrecision,
+    MatmulPrecision, allow_tf32, matmul_precision, memory, random_state, reset_peak_memory,
+    set_matmul_precision, set_random_state, synchronize,
 };
 use textbrewer::{Error, Result};
 
@@ -83,13 +83,24 @@ fn a_state_that_is_none_changes_nothing() -> Result<()> {
     let broken = state.copy();
     let _ = broken.slice(0, 8, 16, 1).fill_(255);
     for (wrong, message) in [
-        (Tensor::new(), "random state: expected a row of bytes, as `random_state` gives, got an undefined tensor"),
-        (state.to_kind(Kind::Int64), "random state: expected a row of bytes, as `random_state` gives, got Int64 ["),
-        (state.view([1, -1]), "random state: expected a row of bytes, as `random_state` gives, got Uint8 [1, "),
+        (
+            Tensor::new(),
+            "random state: expected a row of bytes, as `random_state` gives, got an undefined tensor",
+        ),
+        (
+            state.to_kind(Kind::Int64),
+            "random state: expected a row of bytes, as `random_state` gives, got Int64 [",
+        ),
+        (
+            state.view([1, -1]),
+            "random state: expected a row of bytes, as `random_state` gives, got Uint8 [1, ",
+        ),
         (state.slice(0, 0, 100, 1), "random state of Cpu: "),
         (broken, "random state of Cpu: "),
     ] {
-        let error = set_random_state(Device::Cpu, &wrong).unwrap_err().to_string();
+        let error = set_random_state(Device::Cpu, &wrong)
+            .unwrap_err()
+            .to_string();
         assert!(error.starts_with(message), "{error}");
         assert_eq!(error.lines().count(), 1, "{error}");
     }

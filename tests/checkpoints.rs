@@ -6,12 +6,12 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::tiny::{config, files, loader, numbers, square, Net};
+use common::tiny::{Net, config, files, loader, numbers, square};
 use safetensors::{Dtype, SafeTensors};
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
-use textbrewer::weights::{load_file, LoadOptions};
+use textbrewer::weights::{LoadOptions, load_file};
 use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, Result, Sgd, VecLoader};
 
 fn bert() -> (BertForSequenceClassification, VarStore) {

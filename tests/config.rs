@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tch::Device;
 use textbrewer::config::Precision;
 use textbrewer::optim::GroupOptions;

@@ -153,8 +153,14 @@ fn missing_and_repeated_keys_are_named_with_their_place() {
 #[test]
 fn wrong_types_are_named_with_path_line_and_column() {
     for (json, message) in [
-        ("[1, 2]", "invalid type: sequence, expected an object of keys and values at line 1 column 0"),
-        ("3", "invalid type: integer `3`, expected an object of keys and values at line 1 column 1"),
+        (
+            "[1, 2]",
+            "invalid type: sequence, expected an object of keys and values at line 1 column 0",
+        ),
+        (
+            "3",
+            "invalid type: integer `3`, expected an object of keys and values at line 1 column 1",
+        ),
         (
             r#"{"ckpt_frequency": "1"}"#,
             r#"ckpt_frequency: invalid type: string "1", expected a whole number, 0 or more at line 1 column 22"#,
@@ -265,7 +271,10 @@ fn wrong_types_are_named_with_path_line_and_column() {
             r#"proj: invalid type: string "linear", expected [name, dim_in, dim_out] or [name, dim_in, dim_out, {options}] at line 3 column 101"#,
         ),
     ] {
-        assert_eq!(shown, format!("JSON text: intermediate_matches[1].{message}"));
+        assert_eq!(
+            shown,
+            format!("JSON text: intermediate_matches[1].{message}")
+        );
     }
 }
 
@@ -553,7 +562,11 @@ fn matches_that_cannot_work_are_refused() {
             ".feature",
             "must not be empty; give `hidden`, `attention` or the name of a feature that the adaptors return",
         ),
-        (hidden().weight(f64::NAN), ".weight", "must be a finite number, is NaN"),
+        (
+            hidden().weight(f64::NAN),
+            ".weight",
+            "must be a finite number, is NaN",
+        ),
         (
             hidden().proj(ProjectionSpec::linear(0, 768)),
             ".proj[1]",
@@ -579,9 +592,21 @@ fn matches_that_cannot_work_are_refused() {
             ".proj[3].weight_decay",
             "must be a finite number, at least 0, is inf",
         ),
-        (eps(f64::NAN), ".proj[3].eps", "must be a finite number, at least 0, is NaN"),
-        (betas(0.9, 1.0), ".proj[3].betas[1]", "must be at least 0 and less than 1, is 1"),
-        (betas(-0.1, 0.9), ".proj[3].betas[0]", "must be at least 0 and less than 1, is -0.1"),
+        (
+            eps(f64::NAN),
+            ".proj[3].eps",
+            "must be a finite number, at least 0, is NaN",
+        ),
+        (
+            betas(0.9, 1.0),
+            ".proj[3].betas[1]",
+            "must be at least 0 and less than 1, is 1",
+        ),
+        (
+            betas(-0.1, 0.9),
+            ".proj[3].betas[0]",
+            "must be at least 0 and less than 1, is -0.1",
+        ),
     ] {
         let config = DistillationConfig::default().intermediate_matches([hidden(), item]);
         assert_eq!(

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 use textbrewer::data::{
-    pad_to_longest, DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader,
+    DataLoader, ExampleLoader, FnLoader, TensorLoader, VecLoader, pad_to_longest,
 };
 use textbrewer::{Error, Result};
 

@@ -3,11 +3,11 @@
 mod common;
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use common::tiny::{config, files, first_line, loader, numbers, square, Net};
-use textbrewer::{weights, BasicTrainer, Distiller, Error, Result, Sgd, TrainSummary};
+use common::tiny::{Net, config, files, first_line, loader, numbers, square};
+use textbrewer::{BasicTrainer, Distiller, Error, Result, Sgd, TrainSummary, weights};
 
 /// Two epochs of two steps, with a checkpoint after each epoch: at steps 2 and 4.
 fn train(student: &Net, folder: &Path, overwrite: bool) -> Result<TrainSummary> {

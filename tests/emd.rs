@@ -11,9 +11,9 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::distiller::{EmdConfig, EmdDistiller, LayerWeights};
 use textbrewer::losses::{attention_mse, hidden_mse};
 use textbrewer::{
-    from_fn, transport, AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, FromFn,
-    IntermediateMatch, LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, StepInfo,
-    TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, FromFn, IntermediateMatch,
+    LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, StepInfo, TrainingConfig,
+    VecLoader, from_fn, transport,
 };
 
 const BATCH: i64 = 2;
@@ -233,11 +233,13 @@ fn both_features_are_transported_at_least_cost_between_any_numbers_of_layers() {
     let total = report.total().unwrap().double_value(&[]);
     assert_near(total, 2.0 * hidden_plan.cost + 10.0 * attention_plan.cost);
     // Every layer moves its weight, and the plan is no plain average of all pairs.
-    assert!(hidden_plan
-        .flow
-        .rows()
-        .into_iter()
-        .all(|row| (row.sum() - 0.2).abs() < 1e-12));
+    assert!(
+        hidden_plan
+            .flow
+            .rows()
+            .into_iter()
+            .all(|row| (row.sum() - 0.2).abs() < 1e-12)
+    );
     assert!(hidden_plan.flow.iter().any(|&flow| flow == 0.0));
 }
 
@@ -539,10 +541,12 @@ fn logits_labels_and_chosen_layers_count_beside_it() {
         logits: None,
         ..teacher
     });
-    assert!(without_logits
-        .terms()
-        .iter()
-        .all(|term| term.name != "unweighted_kd_loss"));
+    assert!(
+        without_logits
+            .terms()
+            .iter()
+            .all(|term| term.name != "unweighted_kd_loss")
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use common::example::{executable, finish, Finished};
+use common::example::{Finished, executable, finish};
 
 fn run(example: &str, arguments: &str) -> Finished {
     let mut command = Command::new(executable(example));

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use common::tiny::{config, files, loader, square, Net};
+use common::tiny::{Net, config, files, loader, square};
 use textbrewer::{
     BasicTrainer, Distiller, Error, LogSink, MemorySink, Result, Sgd, TrainSummary, TrainingConfig,
 };

@@ -20,11 +20,11 @@ mod mutate;
 #[path = "fuzz_cases/tasks.rs"]
 mod task_files;
 
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 use textbrewer::distiller::{EmdConfig, SharedLosses};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
-use textbrewer::weights::{load_file, read, read_metadata, save, LoadOptions, Names, Transfer};
+use textbrewer::weights::{LoadOptions, Names, Transfer, load_file, read, read_metadata, save};
 use textbrewer::{DistillationConfig, Error, Presets, Result, TrainingConfig};
 
 use checkpoint::Checkpoint;
@@ -135,12 +135,14 @@ fn files_of_weights() {
         assert!(bytes <= input.len(), "{bytes} bytes of tensors");
         save(&path, &tensors, &Default::default())?;
         let again = read(&path)?;
-        assert!(again
-            .into_iter()
-            .zip(&tensors)
-            .all(|((name, tensor), (known, other))| {
-                name == *known && tensor.size() == other.size() && tensor.kind() == other.kind()
-            }));
+        assert!(
+            again
+                .into_iter()
+                .zip(&tensors)
+                .all(|((name, tensor), (known, other))| {
+                    name == *known && tensor.size() == other.size() && tensor.kind() == other.kind()
+                })
+        );
         Ok::<_, Error>(())
     });
 }

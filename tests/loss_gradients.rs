@@ -4,11 +4,11 @@ mod common;
 
 use common::{elements, waves};
 use tch::Tensor;
-use textbrewer::losses::{
-    attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, hidden_mse,
-    kd_bce, kd_ce, kd_kl, kd_mse, mmd, pkd, regression_mse, smooth_l1, Temperature,
-};
 use textbrewer::Result;
+use textbrewer::losses::{
+    Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp,
+    hidden_mse, kd_bce, kd_ce, kd_kl, kd_mse, mmd, pkd, regression_mse, smooth_l1,
+};
 
 const STEP: f64 = 1e-5;
 

@@ -5,8 +5,8 @@
 //! change needs less, lower the number here.
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::losses::Temperature;
 use textbrewer::Presets;
+use textbrewer::losses::Temperature;
 use torch_meter::measure;
 
 /// Positions by vocabulary: BERT's, and that of a large language model.

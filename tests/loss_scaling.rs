@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::optim::{Adam, AdamW, LossScaling, LossScalingState, Optimizer, ParamGroup, Sgd};
 use textbrewer::Result;
+use textbrewer::optim::{Adam, AdamW, LossScaling, LossScalingState, Optimizer, ParamGroup, Sgd};
 
 type Row = (f64, i64, f64, f64, f64);
 
@@ -196,11 +196,26 @@ fn gradients_of_all_kinds_and_layouts_are_scaled_back() {
 fn what_cannot_work_is_an_error() {
     let loss = Tensor::from(1f32);
     for (mut scaling, message) in [
-        (LossScaling::new().initial_scale(0.0), "scale: must be positive and finite in float32, is 0"),
-        (LossScaling::new().initial_scale(1e39), "scale: must be positive and finite in float32, is 1000000000000000000000000000000000000000"),
-        (LossScaling::new().growth_factor(0.5), "growth_factor: must be a finite number, at least 1, is 0.5"),
-        (LossScaling::new().backoff_factor(f64::NAN), "backoff_factor: must be more than 0 and at most 1, is NaN"),
-        (LossScaling::new().growth_interval(0), "growth_interval: must be at least 1 and less than 2³¹, is 0"),
+        (
+            LossScaling::new().initial_scale(0.0),
+            "scale: must be positive and finite in float32, is 0",
+        ),
+        (
+            LossScaling::new().initial_scale(1e39),
+            "scale: must be positive and finite in float32, is 1000000000000000000000000000000000000000",
+        ),
+        (
+            LossScaling::new().growth_factor(0.5),
+            "growth_factor: must be a finite number, at least 1, is 0.5",
+        ),
+        (
+            LossScaling::new().backoff_factor(f64::NAN),
+            "backoff_factor: must be more than 0 and at most 1, is NaN",
+        ),
+        (
+            LossScaling::new().growth_interval(0),
+            "growth_interval: must be at least 1 and less than 2³¹, is 0",
+        ),
     ] {
         let error = scaling.scale(&loss).unwrap_err();
         assert_eq!(error.to_string(), format!("loss scaling: {message}"));

@@ -5,8 +5,8 @@ mod common;
 use common::{assert_close, close, elements, waves};
 use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::losses::{
-    attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, hidden_mse, kd_ce,
-    kd_kl, kd_mse, mmd, pkd, Temperature,
+    Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp,
+    hidden_mse, kd_ce, kd_kl, kd_mse, mmd, pkd,
 };
 use textbrewer::{Error, Result};
 

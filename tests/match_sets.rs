@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use proptest::prelude::*;
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use textbrewer::config::match_set_names;
 use textbrewer::{
-    match_set, DistillationConfig, Error, IntermediateMatch, LayerMap, Presets, ProjectionSpec,
+    DistillationConfig, Error, IntermediateMatch, LayerMap, Presets, ProjectionSpec, match_set,
 };
 
 /// What TextBrewer's files have, by `reference/match_sets.py`.
@@ -154,9 +154,11 @@ fn what_a_map_expands_into() {
         layers(&nothing),
         [(vec![4], vec![1]), (vec![8], vec![2]), (vec![12], vec![3])]
     );
-    assert!(nothing
-        .iter()
-        .all(|m| m.loss == "cos" && m.feature == "hidden" && m.weight == 0.5));
+    assert!(
+        nothing
+            .iter()
+            .all(|m| m.loss == "cos" && m.feature == "hidden" && m.weight == 0.5)
+    );
 
     // BERT's list of attentions begins with that of the first layer.
     let attention = map.clone().with_embeddings().attention("attention_ce");
@@ -164,9 +166,11 @@ fn what_a_map_expands_into() {
         layers(&attention),
         [(vec![3], vec![0]), (vec![7], vec![1]), (vec![11], vec![2])]
     );
-    assert!(attention
-        .iter()
-        .all(|m| m.loss == "attention_ce" && m.feature == "attention"));
+    assert!(
+        attention
+            .iter()
+            .all(|m| m.loss == "attention_ce" && m.feature == "attention")
+    );
 
     let neighbours = map.with_embeddings().neighbours_of("fsp");
     assert_eq!(

@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 
 use common::close;
 use common::tiny::{
-    adapt, batch, batches, config, fill_projections, general, loader, losses_of, numbers,
-    projected_numbers, Counted, Net, Output,
+    Counted, Net, Output, adapt, batch, batches, config, fill_projections, general, loader,
+    losses_of, numbers, projected_numbers,
 };
 use tch::{Kind, Tensor};
 use textbrewer::distiller::{DistillerBuilder, Ensemble, ManyTasks, Task};

@@ -7,15 +7,15 @@ mod common;
 mod errors;
 
 use common::tiny::{
-    adapt, batch, config, fill_projections, loader, losses_of, numbers, projected_numbers, Net,
-    Output,
+    Net, Output, adapt, batch, config, fill_projections, loader, losses_of, numbers,
+    projected_numbers,
 };
 use common::{close, elements};
 use tch::{Kind, Tensor};
 use textbrewer::distiller::{DistillerBuilder, Ensemble, ManyTeachers};
 use textbrewer::{
-    from_fn, weights, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller,
-    IntermediateMatch, MemorySink, Model, MultiTeacherDistiller, ProjectionSpec, Result, Sgd,
+    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, MemorySink,
+    Model, MultiTeacherDistiller, ProjectionSpec, Result, Sgd, from_fn, weights,
 };
 
 type Builder<'a> = DistillerBuilder<ManyTeachers<'a, Tensor, Net>>;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
-use textbrewer::optim::{clip_grad_norm, Adam, AdamW, GroupOptions, Optimizer, ParamGroup, Sgd};
+use textbrewer::optim::{Adam, AdamW, GroupOptions, Optimizer, ParamGroup, Sgd, clip_grad_norm};
 use textbrewer::{Error, Result};
 
 const STEPS: usize = 10;

@@ -4,8 +4,8 @@
 //! `tests/optim.rs` holds against PyTorch.
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::optim::{clip_grad_norm, Adam, AdamW, Optimizer, ParamGroup, Sgd};
 use textbrewer::Error;
+use textbrewer::optim::{Adam, AdamW, Optimizer, ParamGroup, Sgd, clip_grad_norm};
 
 fn optimizers() -> [Box<dyn Optimizer>; 4] {
     [

@@ -4,11 +4,11 @@ mod common;
 
 use std::path::Path;
 
-use common::tiny::{batches, config, general, loader, Net};
+use common::tiny::{Net, batches, config, general, loader};
 use common::{close, elements, read_json, waves};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
-use textbrewer::losses::{kd_bce, kd_mse, regression_mse, smooth_l1, Temperature};
+use textbrewer::losses::{Temperature, kd_bce, kd_mse, regression_mse, smooth_l1};
 use textbrewer::{AdamW, DistillationConfig, Distiller, Error, MemorySink, Model, Presets, Result};
 
 fn numbers(list: &Value) -> Vec<f64> {

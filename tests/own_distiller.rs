@@ -3,7 +3,7 @@
 mod common;
 
 use common::close;
-use common::tiny::{adapt, batch, config, difference, general, loader, numbers, Net, Output};
+use common::tiny::{Net, Output, adapt, batch, config, difference, general, loader, numbers};
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 use textbrewer::distiller::{

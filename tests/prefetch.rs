@@ -1,12 +1,12 @@
 //! Batches made ahead in another thread: the same ones, in order, and no thread left over.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{channel, Sender};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
 use std::thread::{self, ThreadId};
 
 use proptest::prelude::*;
-use tch::{nn, nn::Module, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, nn, nn::Module};
 use textbrewer::data::{DataLoader, ExampleLoader, FnLoader, Prefetch, TensorLoader, VecLoader};
 use textbrewer::{
     AdamW, Distiller, Error, LossReport, Result, StepInfo, TaskLoader, TrainingConfig,

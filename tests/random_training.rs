@@ -12,7 +12,7 @@ mod configurations;
 #[path = "random_cases/models.rs"]
 mod models;
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use common::tiny::Net;

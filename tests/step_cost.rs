@@ -9,15 +9,15 @@ mod common;
 use std::collections::BTreeMap;
 
 use allocation_counter::AllocationInfo;
-use common::tiny::{batch, config, general, loader, Net};
+use common::tiny::{Net, batch, config, general, loader};
 use tch::Tensor;
-use textbrewer::losses::{hidden_mse, kd_ce, mmd, Temperature};
-use textbrewer::optim::{clip_grad_norm, param_groups, Optimizer};
+use textbrewer::losses::{Temperature, hidden_mse, kd_ce, mmd};
+use textbrewer::optim::{Optimizer, clip_grad_norm, param_groups};
 use textbrewer::{
     AdamW, DataLoader, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
     LossReport, Model, StepInfo, TrainingConfig,
 };
-use torch_meter::{measure, Usage};
+use torch_meter::{Usage, measure};
 
 /// The steps between two reads of the losses.
 const INTERVAL: u64 = 20;

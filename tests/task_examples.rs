@@ -12,10 +12,10 @@ mod interrupts;
 #[path = "task_cases/outputs.rs"]
 mod outputs;
 
-use bench::{sentences, sizes, Bench};
-use serde_json::{json, Value};
-use tch::nn::VarStore;
+use bench::{Bench, sentences, sizes};
+use serde_json::{Value, json};
 use tch::Device;
+use tch::nn::VarStore;
 use textbrewer::models::{BertConfig, BertModel, ModelType};
 use textbrewer::weights;
 
@@ -194,8 +194,7 @@ fn conll2003() {
 #[test]
 fn msra_ner() {
     let bench = Bench::new("msra_ner");
-    let text =
-        "王\tB-PER\n明\tI-PER\n住\tO\n在\tO\n北\tB-LOC\n京\tI-LOC\n。\tO\n\n上\tB-LOC\n海\tI-LOC\n\
+    let text = "王\tB-PER\n明\tI-PER\n住\tO\n在\tO\n北\tB-LOC\n京\tI-LOC\n。\tO\n\n上\tB-LOC\n海\tI-LOC\n\
                 的\tO\n人\tO\n说\tO\n\n";
     let files = ["msra_train_bio.txt", "msra_dev_bio.txt"];
     bench.write(&format!("data/{}", files[0]), text.repeat(6));

@@ -126,11 +126,7 @@ fn an_order_of_ones_own_is_followed_and_repeated() {
     let mut count = 0;
     let mut loader = three_tasks().order(std::iter::repeat_with(move || {
         count += 1;
-        if count <= 2 {
-            "mnli"
-        } else {
-            "sst2"
-        }
+        if count <= 2 { "mnli" } else { "sst2" }
     }));
     assert_eq!(
         tasks_of(&mut loader, 1, 4),

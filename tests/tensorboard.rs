@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::tensorboard::{crc32c, read_events, read_scalars, Scalar};
-use textbrewer::logging::{LogSink, MemorySink, TensorBoardSink};
+use common::tensorboard::{Scalar, crc32c, read_events, read_scalars};
 use textbrewer::Error;
+use textbrewer::logging::{LogSink, MemorySink, TensorBoardSink};
 
 fn event_file(run: &Path) -> PathBuf {
     let mut files = fs::read_dir(run)
@@ -43,12 +43,13 @@ fn what_is_written_is_read_back() {
     sink.flush().unwrap();
 
     let file = event_file(sink.path());
-    assert!(file
-        .file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .contains("tfevents"));
+    assert!(
+        file.file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .contains("tfevents")
+    );
     let events = read_events(&file);
     assert_eq!(events.len(), 5);
     assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
@@ -78,9 +79,11 @@ fn what_was_not_flushed_is_written_at_the_end() {
     drop(sink);
     let scalars = read_scalars(&event_file(&folder.path().join("run-0001")));
     assert_eq!(scalars.len(), 1000);
-    assert!(scalars
-        .iter()
-        .all(|scalar| scalar.value == scalar.step as f32));
+    assert!(
+        scalars
+            .iter()
+            .all(|scalar| scalar.value == scalar.step as f32)
+    );
 }
 
 #[test]

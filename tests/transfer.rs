@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
-use textbrewer::weights::{save, state_dict, KeptReason, Names, Transfer, TransferReport};
+use textbrewer::weights::{KeptReason, Names, Transfer, TransferReport, save, state_dict};
 use textbrewer::{Error, Result};
 
 fn config(layers: i64) -> BertConfig {
@@ -80,9 +80,11 @@ fn each_layer_comes_from_the_chosen_one_and_the_rest_by_name() {
         assert_ne!(value, &before[name], "{name}");
     }
     assert_eq!(values(&teacher), from, "the teacher stays as it is");
-    assert!(state_dict(&student)
-        .iter()
-        .all(|(_, tensor)| tensor.requires_grad()));
+    assert!(
+        state_dict(&student)
+            .iter()
+            .all(|(_, tensor)| tensor.requires_grad())
+    );
 }
 
 /// Whatever the layers of a model are called, they are found without being told how.
@@ -281,10 +283,12 @@ fn strict_refuses_with_everything_and_changes_nothing() {
     let transfer = transfer.except(Names::starting_with(names));
     let report = transfer.copy(&teacher, &student).unwrap();
     assert_eq!(report.kept.len(), 1 + layer);
-    assert!(report
-        .kept
-        .iter()
-        .all(|kept| kept.reason == KeptReason::Excepted));
+    assert!(
+        report
+            .kept
+            .iter()
+            .all(|kept| kept.reason == KeptReason::Excepted)
+    );
 }
 
 #[test]

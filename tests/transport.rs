@@ -7,10 +7,10 @@ mod common;
 use std::path::Path;
 
 use common::read_cases;
-use ndarray::{array, Array2};
+use ndarray::{Array2, array};
 use proptest::prelude::*;
-use textbrewer::transport::{solve, TransportPlan};
 use textbrewer::Error;
+use textbrewer::transport::{TransportPlan, solve};
 
 const EXACT: f64 = 1e-12;
 

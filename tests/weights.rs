@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
-use textbrewer::weights::{
-    load_file, load_into, read, read_metadata, save, state_dict, LoadOptions, Names,
-};
 use textbrewer::Error;
+use textbrewer::weights::{
+    LoadOptions, Names, load_file, load_into, read, read_metadata, save, state_dict,
+};
 
 fn no_metadata() -> BTreeMap<String, String> {
     BTreeMap::new()

@@ -12,13 +12,13 @@ mod timed;
 use std::time::Instant;
 
 use clap::Parser;
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 use textbrewer::config::Precision;
 use textbrewer::schedule::{constant, linear_with_warmup};
 use textbrewer::{
-    backend, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Side,
-    TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Side, TrainingConfig,
+    VecLoader, backend,
 };
 
 use shape::{Shape, Student};
@@ -67,11 +67,7 @@ struct Options {
 impl Options {
     /// How many steps come before the measured ones, in the same run.
     fn steps_before(&self, batches_per_epoch: u64) -> u64 {
-        if self.cache {
-            batches_per_epoch
-        } else {
-            0
-        }
+        if self.cache { batches_per_epoch } else { 0 }
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde_json::json;
 use tch::Device;
-use textbrewer::{backend, Distiller, Error, Result, TrainSummary};
+use textbrewer::{Distiller, Error, Result, TrainSummary, backend};
 
+use crate::Options;
 use crate::shape::Shape;
 use crate::timed::Timed;
-use crate::Options;
 
 /// The first keys are those of the Python scripts that this is compared with.
 pub fn line<D: Distiller>(

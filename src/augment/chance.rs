@@ -2,7 +2,7 @@
 
 use rand::Rng;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// By how much probabilities may miss a sum of 1.
 const SUM_TOLERANCE: f64 = 1e-6;

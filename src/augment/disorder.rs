@@ -3,7 +3,7 @@
 use rand::Rng;
 
 use super::chance::{check_distribution, check_probability, choose, happens};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Changes the order of tokens that stand next to each other.
 ///

@@ -25,13 +25,13 @@
 mod chance;
 mod disorder;
 
-pub use disorder::{long_disorder, short_disorder, SpanLength};
+pub use disorder::{SpanLength, long_disorder, short_disorder};
 pub use rand;
 
 use rand::Rng;
 
 use self::chance::{check_distribution, check_probability, choose, happens};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Each token becomes `mask` with probability `p` (TextBrewer's default: 0.1).
 ///

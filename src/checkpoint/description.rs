@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::Tensor;
 
-use crate::error::{shortened, shown};
+use crate::config::{DistillationConfig, TrainingConfig};
+use crate::error::{Error, Result, shortened, shown};
 use crate::optim::GroupOptions;
-use crate::{DistillationConfig, Error, Result, TrainingConfig};
 
 /// What a run is made of, as far as it has to be the same when the run is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What is about to be done to a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

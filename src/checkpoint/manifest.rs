@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::description::Description;
 use super::disk::Written;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The version of the format that this crate writes, and the newest that it reads.
 pub(super) const FORMAT: u64 = 1;

@@ -127,9 +127,10 @@ mod tests {
         bad[5].forward_step = u64::MAX;
         bad[6].scaling =
             Some(serde_json::from_str(r#"{"scale":-1.0,"growth_tracker":0}"#).unwrap());
-        assert!(bad
-            .iter()
-            .all(|progress| progress.contradiction().is_some()));
+        assert!(
+            bad.iter()
+                .all(|progress| progress.contradiction().is_some())
+        );
     }
 
     #[test]

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use tch::Tensor;
 
-use super::disk::{examine, Written};
+use super::disk::{Written, examine};
 use super::manifest::{
-    damaged, Manifest, DISTILLER, FILES, MANIFEST, OPTIMIZER, PROGRESS, RANDOM, STUDENT,
+    DISTILLER, FILES, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
 };
 use super::progress::Progress;
-use crate::{weights, Error, Result};
+use crate::error::{Error, Result};
+use crate::weights;
 
 /// The most that is written or read of a text, as for a configuration: that of a large BERT
 /// has 200 KB, and the list of a hundred thousand checkpoints 10 MB.

@@ -9,14 +9,14 @@ use serde::Serialize;
 use tch::Tensor;
 
 use super::description::Description;
-use super::disk::{temporary, Disk, Written};
+use super::disk::{Disk, Written, temporary};
 use super::manifest::{
-    damaged, Manifest, DISTILLER, FORMAT, MANIFEST, OPTIMIZER, PROGRESS, RANDOM, STUDENT,
+    DISTILLER, FORMAT, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
 };
 use super::progress::Progress;
 use super::read::{self, Loaded, TEXT_LIMIT};
-use crate::error::shortened;
-use crate::{weights, Error, Result};
+use crate::error::{Error, Result, shortened};
+use crate::weights;
 
 /// The folder of the states, inside that of the students.
 const STATE: &str = "state";
@@ -409,7 +409,7 @@ impl Store {
                         loaded,
                         damaged,
                         damaged_steps,
-                    }))
+                    }));
                 }
                 Err(error) => {
                     damaged.push(error);

@@ -138,8 +138,8 @@ fn operations() -> Vec<(Operation, PathBuf)> {
         Ok(())
     }));
     save(&mut store, 3).unwrap();
-    let seen = seen.borrow().clone();
-    seen
+
+    seen.borrow().clone()
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! PyTorch's names of devices.
 
-use serde::{de, Deserialize, Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serializer, de};
 use tch::{Cuda, Device};
 
-use crate::Error;
+use crate::error::Error;
 
 /// The name PyTorch gives a device.
 pub(crate) fn name(device: Device) -> String {

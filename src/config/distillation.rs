@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::projection_spec::MOST_ELEMENTS;
 use super::scheduler_spec::optional;
 use super::{
-    check_finite, check_name, is_false, json, match_list, or_null, write_aligned,
-    IntermediateMatch, LayerSelection, Precision, SchedulerSpec,
+    IntermediateMatch, LayerSelection, Precision, SchedulerSpec, check_finite, check_name,
+    is_false, json, match_list, or_null, write_aligned,
 };
-use crate::{Error, Side};
+use crate::error::{Error, Side};
 
 /// What the student learns from, and how much each part counts.
 ///

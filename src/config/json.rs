@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_path_to_error::Track;
 
-use crate::error::shown;
-use crate::Error;
+use crate::error::{Error, shown};
 
 /// Where the error is, in a text that is from no file.
 pub(super) const TEXT: &str = "JSON text";

@@ -1,7 +1,7 @@
 //! Choosing layers by a rule.
 
 use super::{IntermediateMatch, Layers, ProjectionSpec};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Which layer of the teacher each layer of the student imitates.
 ///

@@ -2,11 +2,11 @@
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde::Deserialize;
 
-use super::{match_sets, IntermediateMatch};
+use super::{IntermediateMatch, match_sets};
 
 /// More than any two models have layers to match.
 pub(super) const MOST_MATCHES: usize = 10_000;

@@ -1,7 +1,7 @@
 //! The sets of matches that TextBrewer's examples give names to.
 
 use super::{IntermediateMatch, Layers, ProjectionSpec};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Size of a teacher's hidden states in all sets: BERT base.
 const TEACHER_HIDDEN: i64 = 768;

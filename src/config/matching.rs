@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{check_finite, check_name, Layers, ProjectionSpec};
-use crate::Error;
+use super::{Layers, ProjectionSpec, check_finite, check_name};
+use crate::error::Error;
 
 /// No loss compares more layers of a model with each other.
 const MOST_LAYERS: usize = 1024;
@@ -152,7 +152,7 @@ impl IntermediateMatch {
                         "layer_T ({teacher}) and layer_S ({student}) must both be one layer, \
                          or lists of the same length"
                     ),
-                ))
+                ));
             }
         }
         let feature = "`hidden`, `attention` or the name of a feature that the adaptors return";

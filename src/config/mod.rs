@@ -32,7 +32,7 @@ pub use training::TrainingConfig;
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Writes `key : value` lines with the colons below each other.
 fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[(&str, String)]) -> fmt::Result {

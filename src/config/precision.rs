@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::{de, Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use tch::Kind;
 
 /// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON.

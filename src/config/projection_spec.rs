@@ -7,8 +7,8 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::{check_name, json};
+use crate::error::Error;
 use crate::optim::GroupOptions;
-use crate::Error;
 
 /// The most numbers that the matrices of all projections of a configuration may have
 /// together, 4 GiB in `float32`. They are made before a model was asked for its sizes, so a

@@ -8,7 +8,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::{check_finite, check_name, json};
-use crate::Error;
+use crate::error::Error;
 
 /// The arguments of a schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
 ///
@@ -150,7 +150,7 @@ impl Serialize for SchedulerSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = match &self.arguments {
             Arguments::Positional(values) if values.is_empty() => {
-                return serializer.serialize_str(&self.name)
+                return serializer.serialize_str(&self.name);
             }
             Arguments::Positional(values) => serializer.serialize_seq(Some(1 + values.len()))?,
             Arguments::Named(_) => serializer.serialize_seq(Some(2))?,

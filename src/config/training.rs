@@ -7,8 +7,8 @@ use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-use super::{device, is_false, json, or_null, write_aligned, Precision};
-use crate::{Error, Result, Side};
+use super::{Precision, device, is_false, json, or_null, write_aligned};
+use crate::error::{Error, Result, Side};
 
 /// How to train: steps, checkpoints, folders, device.
 ///

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Puts sequences of token ids into one tensor, each filled up with `pad` to the length of
 /// the longest, and returns it with the attention mask: 1 at tokens, 0 at padding.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::iter::FusedIterator;
 
-use crate::Result;
+use crate::error::Result;
 
 use super::DataLoader;
 

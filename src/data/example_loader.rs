@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::Result;
+use crate::error::Result;
 
 use super::order::{BatchIndices, BatchOrder, Groups};
-use super::{advance, not_started, DataLoader};
+use super::{DataLoader, advance, not_started};
 
 /// Gives batches that a closure makes of a few examples each.
 ///

@@ -4,10 +4,11 @@ use std::fmt;
 
 use tch::Device;
 
-use crate::{Batch, Result};
+use crate::batch::Batch;
+use crate::error::Result;
 
 use super::order::Order;
-use super::{advance, not_started, DataLoader};
+use super::{DataLoader, advance, not_started};
 
 /// What [`DataLoader::fixed`] returns: the batches of the loader's epoch 1 in every epoch.
 ///

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::iter::Fuse;
 
-use crate::Result;
+use crate::error::Result;
 
-use super::{not_started, DataLoader};
+use super::{DataLoader, not_started};
 
 /// Gives the batches of whatever iterator a closure returns for an epoch.
 ///

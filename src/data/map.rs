@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::Result;
+use crate::error::Result;
 
 use super::DataLoader;
 

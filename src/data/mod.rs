@@ -40,7 +40,8 @@ pub use task_loader::TaskLoader;
 pub use tensor_loader::TensorLoader;
 pub use vec_loader::VecLoader;
 
-use crate::{Batch, Error, Result};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
 
 /// Gives the batches of each epoch, one at a time.
 ///

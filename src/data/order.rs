@@ -1,9 +1,9 @@
 //! Which example comes when.
 
-use rand_chacha::rand_core::{RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// The order of `len` things: as they are, or shuffled anew for each epoch.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,8 @@
 
 use tch::Device;
 
-use crate::{Batch, Result};
+use crate::batch::Batch;
+use crate::error::Result;
 
 /// A batch of one of several tasks.
 ///

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 use super::task_sampler::TaskSampler;
-use super::{not_started, DataLoader, TaskBatch};
+use super::{DataLoader, TaskBatch, not_started};
 
 type Names<'a> = Box<dyn Iterator<Item = String> + 'a>;
 type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;

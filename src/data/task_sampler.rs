@@ -1,9 +1,9 @@
 //! Which task comes next, by chance.
 
-use rand_chacha::rand_core::RngCore;
 use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::RngCore;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 use super::order::generator;
 

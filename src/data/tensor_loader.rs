@@ -2,11 +2,10 @@
 
 use tch::Tensor;
 
-use crate::error::Context;
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 use super::order::{BatchIndices, BatchOrder};
-use super::{advance, not_started, DataLoader};
+use super::{DataLoader, advance, not_started};
 
 /// Gives batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
 ///

@@ -2,10 +2,11 @@
 
 use tch::Device;
 
-use crate::{Batch, Result};
+use crate::batch::Batch;
+use crate::error::Result;
 
 use super::order::Order;
-use super::{advance, not_started, DataLoader};
+use super::{DataLoader, advance, not_started};
 
 /// Gives the batches of a vector, in their order or shuffled.
 ///

@@ -9,7 +9,10 @@ use super::{
     Distiller, DistillerBuilder, HardLabels, LossReport, OnePair, Pair, Parts, SoftLabels,
     StepInfo, TeacherCache,
 };
-use crate::{Batch, Error, Model, Result, TrainingConfig};
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
+use crate::error::{Error, Result};
+use crate::model::Model;
 
 /// One teacher, one student, logits only.
 ///

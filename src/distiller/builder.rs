@@ -2,7 +2,9 @@
 
 use tch::nn::VarStore;
 
-use crate::{DistillationConfig, Error, Presets, Result, TrainingConfig};
+use crate::config::{DistillationConfig, TrainingConfig};
+use crate::error::{Error, Result};
+use crate::presets::Presets;
 
 /// Describes a distiller: its models `M`, and the settings that all distillers have.
 ///

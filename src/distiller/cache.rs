@@ -8,8 +8,10 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::StepInfo;
-use crate::config::LayerSelection;
-use crate::{AdaptorOutput, Batch, DistillationConfig, Error, Result};
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::{DistillationConfig, LayerSelection};
+use crate::error::{Error, Result};
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///

@@ -13,21 +13,25 @@ pub use config::{EmdConfig, LayerWeights};
 use std::collections::BTreeMap;
 use std::slice;
 
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 
 use self::layer_costs::{LayerCosts, MatchedFeature};
 use self::layer_weights::Weights;
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
 use crate::distiller::{
-    group_state, load_group_state, Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts,
-    SharedLosses, StepInfo, TeacherCache,
+    Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts, SharedLosses, StepInfo,
+    TeacherCache, group_state, load_group_state,
 };
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::optim::ParamGroup;
+use crate::presets::{MatchLoss, Presets};
+use crate::projection::Projection;
 use crate::transport::{self, TransportPlan};
 use crate::weights::state_dict;
-use crate::{
-    AdaptorOutput, Batch, Error, MatchLoss, Model, Presets, Projection, Result, TrainingConfig,
-};
 
 /// The names of the layers' weights among what has to be kept.
 const TEACHER_WEIGHTS: &str = "layer_weights.teacher";

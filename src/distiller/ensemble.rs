@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
+use crate::adaptor::AdaptorOutput;
+use crate::error::{Error, Result};
 use crate::losses::at_least_float32;
 use crate::scalar::ScalarOps;
-use crate::{AdaptorOutput, Error, Result};
 
 /// How the logits of several teachers become one.
 ///

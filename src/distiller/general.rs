@@ -9,8 +9,11 @@ use super::{
     Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts, SharedLosses, StepInfo,
     TeacherCache,
 };
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::optim::ParamGroup;
-use crate::{Batch, Error, Model, Result, TrainingConfig};
 
 /// One teacher, one student, logits and intermediate features. The usual choice.
 ///

@@ -4,7 +4,10 @@ use std::cell::Cell;
 
 use super::report::sum_of_means;
 use super::{LossReport, StepInfo, WeightSchedule};
-use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
+use crate::adaptor::AdaptorOutput;
+use crate::config::DistillationConfig;
+use crate::error::Result;
+use crate::presets::Presets;
 
 /// The loss on the ground truth: the sum of the means of the student adaptor's `losses`.
 ///

@@ -6,12 +6,14 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 
 use super::LossReport;
-use crate::config::{IntermediateMatch, Layers, ProjectionSpec};
+use crate::adaptor::AdaptorOutput;
+use crate::config::{DistillationConfig, IntermediateMatch, Layers, ProjectionSpec};
+use crate::error::{Error, Result, Side};
 use crate::losses::at_least_float32;
 use crate::optim::ParamGroup;
-use crate::{
-    weights, AdaptorOutput, DistillationConfig, Error, MatchLoss, Presets, Projection, Result, Side,
-};
+use crate::presets::{MatchLoss, Presets};
+use crate::projection::Projection;
+use crate::weights;
 
 /// The configured intermediate matches, with their projections.
 ///

@@ -2,9 +2,9 @@
 
 use tch::Device;
 
-use crate::config::Precision;
+use crate::config::{Precision, TrainingConfig};
+use crate::error::{Result, Side};
 use crate::native::Autocast;
-use crate::{Result, Side, TrainingConfig};
 
 /// In what a model computes, and where.
 #[derive(Debug, Clone, Copy)]

@@ -26,8 +26,8 @@ mod teacher;
 mod trainer;
 
 pub use basic::BasicDistiller;
-pub(crate) use builder::check_training;
 pub use builder::DistillerBuilder;
+pub(crate) use builder::check_training;
 pub use cache::{CachePlace, TeacherCache};
 pub use emd::{EmdConfig, EmdDistiller, LayerWeights};
 pub use ensemble::Ensemble;
@@ -38,8 +38,8 @@ pub use multi_task::{ManyTasks, MultiTaskDistiller, Task};
 pub use multi_teacher::{ManyTeachers, MultiTeacherDistiller};
 pub use one_pair::{OnePair, Parts};
 pub use pair::{Pair, Student};
-pub(crate) use report::{without_dimensions, TOTAL_LOSS};
 pub use report::{LossReport, LossTerm};
+pub(crate) use report::{TOTAL_LOSS, without_dimensions};
 pub use shared_losses::SharedLosses;
 pub use soft_labels::SoftLabels;
 pub use state::{group_state, load_group_state};
@@ -49,11 +49,15 @@ pub use trainer::{BasicTrainer, BasicTrainerBuilder};
 
 use std::collections::BTreeMap;
 
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
+use crate::data::DataLoader;
+use crate::engine::Run;
+use crate::error::Result;
 use crate::optim::ParamGroup;
-use crate::{Batch, DataLoader, Result, Run, TrainingConfig};
 
 /// Turns a batch into losses; the engine does the rest.
 ///

@@ -11,9 +11,13 @@ use super::{
     Distiller, DistillerBuilder, Ensemble, LossReport, SharedLosses, StepInfo, Student, Teacher,
     TeacherCache, Teachers,
 };
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
 use crate::data::TaskBatch;
+use crate::error::{Error, Result};
+use crate::model::Model;
 use crate::optim::ParamGroup;
-use crate::{AdaptorOutput, Batch, Error, Model, Result, TrainingConfig};
 
 /// Several tasks, each with one teacher or more, and one student of all.
 ///

@@ -10,8 +10,12 @@ use super::{
     Distiller, DistillerBuilder, Ensemble, LossReport, SharedLosses, StepInfo, Student, Teacher,
     TeacherCache, Teachers,
 };
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
+use crate::error::Result;
+use crate::model::Model;
 use crate::optim::ParamGroup;
-use crate::{AdaptorOutput, Batch, Model, Result, TrainingConfig};
 
 /// Several teachers of one task, of any types and widths, and one student.
 ///

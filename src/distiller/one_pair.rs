@@ -8,7 +8,11 @@ use tch::nn::VarStore;
 
 use super::builder::no_adaptor;
 use super::{DistillerBuilder, Pair, Student, Teacher, TeacherCache};
-use crate::{AdaptorOutput, DistillationConfig, Error, Model, Presets, Result, TrainingConfig};
+use crate::adaptor::AdaptorOutput;
+use crate::config::{DistillationConfig, TrainingConfig};
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::presets::Presets;
 
 /// What a distiller of one teacher and one student is made of, checked.
 ///

@@ -6,7 +6,10 @@ use tch::nn::VarStore;
 
 use super::mixed_precision::MixedPrecision;
 use super::{CachePlace, StepInfo, Teacher, TeacherCache};
-use crate::{AdaptorOutput, Error, Model, Result, Side, TrainingConfig};
+use crate::adaptor::AdaptorOutput;
+use crate::config::TrainingConfig;
+use crate::error::{Error, Result, Side};
+use crate::model::Model;
 
 /// A model and its adaptor in one. Only the model computes in another precision: what an
 /// adaptor computes may be a loss.

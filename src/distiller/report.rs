@@ -2,9 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use crate::error::{Error, Result};
 use crate::losses::at_least_float32;
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// The name under which the weighted sum is logged.
 pub(crate) const TOTAL_LOSS: &str = "total_loss";

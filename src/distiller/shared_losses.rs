@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 
 use super::state::by_key;
 use super::{HardLabels, LossReport, Matches, SoftLabels, StepInfo};
-use crate::{AdaptorOutput, DistillationConfig, Presets, Result};
+use crate::adaptor::AdaptorOutput;
+use crate::config::DistillationConfig;
+use crate::error::Result;
+use crate::presets::Presets;
 
 /// Soft labels, intermediate matches and hard labels, as one configuration asks for them.
 ///

@@ -6,11 +6,12 @@ use tch::Tensor;
 
 use super::report::sum;
 use super::{LossReport, StepInfo, WeightSchedule};
-use crate::losses::{at_least_float32, Temperature};
-use crate::{
-    probability_shift, select_logits_with_mask, AdaptorOutput, DistillationConfig, Error, KdLoss,
-    Presets, Result, Side, TemperatureSchedule,
-};
+use crate::adaptor::AdaptorOutput;
+use crate::config::DistillationConfig;
+use crate::error::{Error, Result, Side};
+use crate::logits::{probability_shift, select_logits_with_mask};
+use crate::losses::{Temperature, at_least_float32};
+use crate::presets::{KdLoss, Presets, TemperatureSchedule};
 
 /// The loss between the logits of both models, at a temperature.
 ///

@@ -4,10 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::Tensor;
 
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
 use crate::optim::ParamGroup;
 use crate::weights::kind_and_shape;
-use crate::{Error, Result};
 
 /// The tensors of groups by name, which share memory with them: what
 /// [`Distiller::state`](super::Distiller::state) gives by itself.

@@ -1,6 +1,6 @@
 //! Where in the training a batch stands, and the weights that depend on it.
 
-use crate::WeightFunction;
+use crate::presets::WeightFunction;
 use std::fmt;
 
 /// Where in the training a batch stands.

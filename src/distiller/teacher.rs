@@ -3,10 +3,13 @@
 use std::fmt;
 
 use super::mixed_precision::MixedPrecision;
-use super::pair::{defined, Adapted};
+use super::pair::{Adapted, defined};
 use super::{CachePlace, Ensemble, StepInfo, TeacherCache};
+use crate::adaptor::AdaptorOutput;
+use crate::config::TrainingConfig;
+use crate::error::{Result, Side};
+use crate::model::Model;
 use crate::native::NoHistory;
-use crate::{AdaptorOutput, Model, Result, Side, TrainingConfig};
 
 /// A teacher with its adaptor.
 ///

@@ -5,9 +5,13 @@ use std::fmt;
 use tch::nn::VarStore;
 
 use super::builder::check_training;
-use super::report::{sum_of_means, TOTAL_LOSS};
+use super::report::{TOTAL_LOSS, sum_of_means};
 use super::{Distiller, LossReport, StepInfo, Student};
-use crate::{AdaptorOutput, Batch, Error, Model, Result, Side, TrainingConfig};
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::TrainingConfig;
+use crate::error::{Error, Result, Side};
+use crate::model::Model;
 
 /// Supervised training, for making a teacher or a student to compare with.
 ///

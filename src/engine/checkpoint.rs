@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use tch::{Device, Tensor};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Whether training goes on after a callback.
 ///

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::checkpoint::{step_of, Store};
-use crate::{Error, Result};
+use crate::checkpoint::{Store, step_of};
+use crate::error::{Error, Result};
 
 /// What runs of this process have written. A program that trains in several runs goes on with
 /// its own files; what must not be lost is what was there when it was started.

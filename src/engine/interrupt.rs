@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// What a shell expects of a process that Ctrl-C ended.
 const STATUS: i32 = 130;

@@ -6,9 +6,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::NonFinite;
 use crate::checkpoint::Progress as CheckpointProgress;
-use crate::distiller::{without_dimensions, TOTAL_LOSS};
+use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
+use crate::error::{Error, Result};
 use crate::logging::LogSink;
-use crate::{Error, LossReport, Result};
 
 /// The loss values of the steps since the last read.
 #[derive(Debug, Default)]

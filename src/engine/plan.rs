@@ -1,7 +1,8 @@
 //! When to step and when to save: arithmetic only, so that it can be tested alone.
 
 use crate::checkpoint::Progress;
-use crate::{Error, Result, TrainingConfig};
+use crate::config::TrainingConfig;
+use crate::error::{Error, Result};
 
 /// How long a run is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
-use crate::{backend, Error, Result};
+use crate::backend;
+use crate::error::{Error, Result};
 
 /// The generators' states at one moment, by device.
 #[derive(Debug, Default)]

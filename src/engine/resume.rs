@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 
 use super::plan::Plan;
 use super::survival::Begin;
 use crate::checkpoint::{Description, GroupDescription, Newest, Store, TensorDescription};
+use crate::config::TrainingConfig;
+use crate::distiller::Distiller;
+use crate::error::{Error, Result};
 use crate::optim::Optimizer;
 use crate::schedule::LrSchedule;
 use crate::weights::{self, LoadOptions};
-use crate::{Distiller, Error, Result, TrainingConfig};
 
 /// The steps at which the factors of two schedules are compared.
 const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];

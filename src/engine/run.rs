@@ -13,15 +13,17 @@ use super::random::Random;
 use super::resume::{self, About};
 use super::saving::Saving;
 use super::survival::Survival;
-use super::training::{no_batch, Callback, Feed, Position, Postprocessing, Training};
+use super::training::{Callback, Feed, Position, Postprocessing, Training, no_batch};
 use super::{TrainSummary, Verdict};
+use crate::batch::Batch;
 use crate::checkpoint::Store;
 use crate::config::Precision;
-use crate::distiller::{check_training, TeacherCache};
+use crate::data::DataLoader;
+use crate::distiller::{Distiller, TeacherCache, check_training};
+use crate::error::{Error, Result, Side};
 use crate::logging::{LogSink, Progress, TensorBoardSink};
-use crate::optim::{param_groups, LossScaling, Optimizer, ParamGroup};
+use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups};
 use crate::schedule::LrSchedule;
-use crate::{Batch, DataLoader, Distiller, Error, Result, Side};
 
 /// The description of a training run; [`run`](Run::run) carries it out.
 ///
@@ -347,10 +349,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     fn plan(&self) -> Result<Plan> {
         let length = match self.length {
             Some(RequestedLength::Epochs(0)) => {
-                return Err(Error::config("epochs", "must be at least 1"))
+                return Err(Error::config("epochs", "must be at least 1"));
             }
             Some(RequestedLength::Steps(0)) => {
-                return Err(Error::config("steps", "must be at least 1"))
+                return Err(Error::config("steps", "must be at least 1"));
             }
             Some(RequestedLength::Steps(steps)) => Length::Steps(steps),
             Some(RequestedLength::Epochs(epochs)) => Length::Epochs {
@@ -361,7 +363,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
                 return Err(Error::config(
                     "epochs",
                     "say how long to train: `epochs` or `steps`",
-                ))
+                ));
             }
         };
         Plan::new(self.distiller.config(), length)

@@ -9,7 +9,7 @@ use super::survival::Survival;
 use crate::checkpoint::{
     Content, Description, EarlyStopping, Keep, Mode, Newest, Progress, Saved, SavedStudent, Store,
 };
-use crate::Result;
+use crate::error::Result;
 
 /// The checkpoints of a run under way.
 #[derive(Debug)]
@@ -85,10 +85,10 @@ impl Saving {
         let saved = Saved::new(step, finite);
         self.history.push(saved);
         let best = self.best.and_then(|best| best.metric);
-        if let Some(metric) = finite {
-            if best.is_none_or(|best| self.mode.is_better(metric, best)) {
-                self.best = Some(saved);
-            }
+        if let Some(metric) = finite
+            && best.is_none_or(|best| self.mode.is_better(metric, best))
+        {
+            self.best = Some(saved);
         }
         self.gives_up()
     }

@@ -1,13 +1,14 @@
 //! What a run does to survive, as its user describes it.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::interrupt::Interrupts;
 use super::{OnNonFinite, Run};
 use crate::checkpoint::{EarlyStopping, Keep, Mode};
-use crate::{Distiller, Result};
+use crate::distiller::Distiller;
+use crate::error::Result;
 
 /// Where a run begins.
 #[derive(Debug, Clone, Default)]

@@ -4,22 +4,25 @@ use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
 
-use super::checkpoint::{check_finite, CheckpointInfo, Flow};
+use super::checkpoint::{CheckpointInfo, Flow, check_finite};
 use super::existing;
-use super::losses::{log_to, PendingLosses};
+use super::losses::{PendingLosses, log_to};
 use super::plan::Plan;
 use super::random::Random;
 use super::saving::Saving;
 use super::survival::Stop;
 use super::{OnNonFinite, TrainSummary, Verdict};
+use crate::batch::Batch;
 use crate::checkpoint::{Newest, Progress as CheckpointProgress, SavedStudent, Stopped};
-use crate::distiller::TeacherCache;
-use crate::error::Context;
+use crate::data::DataLoader;
+use crate::distiller::{Distiller, LossReport, StepInfo, TeacherCache};
+use crate::error::{Context, Error, Result};
 use crate::logging::{LogSink, Progress};
-use crate::optim::{clip_grad_norm, LossScaling, Optimizer, ParamGroup};
+use crate::native;
+use crate::optim::{LossScaling, Optimizer, ParamGroup, clip_grad_norm};
 use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
-use crate::{native, weights, Batch, DataLoader, Distiller, Error, LossReport, Result, StepInfo};
+use crate::weights;
 
 pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 

@@ -8,7 +8,7 @@ pub use memory::MemorySink;
 pub use progress::Progress;
 pub use tensorboard::TensorBoardSink;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Takes numbers under a tag, each at a step.
 ///

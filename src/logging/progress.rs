@@ -230,13 +230,15 @@ mod tests {
         progress.loss(1.0);
         assert_eq!(progress.suspend(|| 3), 3);
         progress.finish();
-        assert!(terminal
-            .0
-            .lock()
-            .unwrap()
-            .shown
-            .iter()
-            .all(String::is_empty));
+        assert!(
+            terminal
+                .0
+                .lock()
+                .unwrap()
+                .shown
+                .iter()
+                .all(String::is_empty)
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tensorboard_proto::event::Event;
 use tensorboard_rs::record_writer::RecordWriter;
 use tensorboard_rs::summary;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 use super::LogSink;
 

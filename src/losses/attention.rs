@@ -7,8 +7,8 @@
 use tch::{Reduction, Tensor};
 
 use super::check::{count_pairs, in_students_kind, mask_like, mismatch, pairs};
+use crate::error::Result;
 use crate::scalar::ScalarOps;
-use crate::Result;
 
 const PADDING: f64 = -1e-3;
 

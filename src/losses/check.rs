@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// `student` and `teacher` do not fit; `wanted` says what would, and what to do.
 pub(super) fn mismatch(loss: &str, wanted: &str, student: &[i64], teacher: &[i64]) -> Error {

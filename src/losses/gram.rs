@@ -4,8 +4,8 @@
 use tch::Tensor;
 
 use super::check::{count_pairs, in_students_kind, mask_like, pairs};
+use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// Mean squared error of the flows between two layers:
 /// `mean((S₁ᵀS₂/length − T₁ᵀT₂/length)²)`, matrices of hidden size by hidden size.

@@ -3,8 +3,8 @@
 use tch::{Reduction, Tensor};
 
 use super::check::{in_students_kind, mask_like, mismatch, same_hidden};
+use crate::error::Result;
 use crate::scalar::ScalarOps;
-use crate::Result;
 
 /// Keeps the cosine of a zero vector finite: `torch.nn.functional.cosine_embedding_loss`'s.
 const EPSILON: f64 = 1e-12;

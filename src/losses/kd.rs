@@ -2,10 +2,10 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{in_students_kind, mismatch};
 use super::Temperature;
+use super::check::{in_students_kind, mismatch};
+use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// Mean squared error of the logits: `mean((s/τ − t/τ)²)`.
 ///

@@ -2,10 +2,10 @@
 
 use tch::{Reduction, Tensor};
 
+use super::Temperature;
 use super::check::{in_students_kind, mismatch};
 use super::kd::{fitting, scaled};
-use super::Temperature;
-use crate::Result;
+use crate::error::Result;
 
 /// Binary cross entropy of the student under the teacher, for several labels that each may
 /// be true or not: `mean(−p log q − (1 − p) log(1 − q))`, with `p = σ(t/τ)` and

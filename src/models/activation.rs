@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-use crate::Result;
+use crate::error::Result;
 
 /// A function between two linear layers, under Hugging Face's names for `hidden_act`.
 ///

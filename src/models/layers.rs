@@ -1,12 +1,11 @@
 //! The layers that models are made of, initialised as Hugging Face does.
 
-use tch::nn::{self, Init};
 use tch::Tensor;
+use tch::nn::{self, Init};
 
-use crate::error::Context;
+use crate::error::{Context, Result};
 use crate::models::Activation;
 use crate::native::layers as native;
-use crate::Result;
 
 /// `x Wᵀ + b`.
 #[derive(Debug)]

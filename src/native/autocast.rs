@@ -5,8 +5,7 @@ use std::marker::PhantomData;
 
 use tch::{Device, Kind};
 
-use crate::error::Context;
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 use super::{checked, device_code};
 
@@ -31,7 +30,7 @@ struct State {
     cache: bool,
 }
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_autocast_enter(state: *mut State) -> *mut c_char;
     fn textbrewer_autocast_leave(before: *const State) -> *mut c_char;
 }

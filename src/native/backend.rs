@@ -6,8 +6,7 @@ use std::ptr;
 use tch::{Device, TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::error::Context;
-use crate::Result;
+use crate::error::{Context, Result};
 
 use super::{checked, device_code, owned};
 
@@ -22,7 +21,7 @@ pub(crate) struct Memory {
     pub(crate) allocation_retries: i64,
 }
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_set_matmul_precision(precision: i32) -> *mut c_char;
     fn textbrewer_matmul_precision(precision: *mut i32) -> *mut c_char;
     fn textbrewer_allow_tf32(allow: bool) -> *mut c_char;

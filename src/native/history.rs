@@ -5,9 +5,9 @@ use std::marker::PhantomData;
 use std::ptr;
 
 use super::checked;
-use crate::Result;
+use crate::error::Result;
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_no_history_enter(guard: *mut *mut c_void) -> *mut c_char;
     fn textbrewer_no_history_leave(guard: *mut c_void);
 }

@@ -10,7 +10,7 @@ use super::checked;
 
 type Result<T> = std::result::Result<T, TchError>;
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_dropout(
         input: *const C_tensor,
         probability: f64,

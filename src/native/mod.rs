@@ -14,14 +14,14 @@ pub(crate) mod optim;
 pub(crate) use autocast::Autocast;
 pub(crate) use history::NoHistory;
 
-use std::ffi::{c_char, c_int, CStr};
+use std::ffi::{CStr, c_char, c_int};
 
 use tch::{Device, TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_free_message(text: *mut c_char);
 }
 
@@ -33,15 +33,20 @@ unsafe fn checked(message: *mut c_char) -> std::result::Result<(), TchError> {
     if message.is_null() {
         return Ok(());
     }
-    let text = CStr::from_ptr(message).to_string_lossy().into_owned();
-    textbrewer_free_message(message);
+    // SAFETY: a message that is not null is a C string of the native function's, freed once.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        textbrewer_free_message(message);
+        text
+    };
     Err(TchError::Torch(text))
 }
 
 /// # Safety
 /// The pointer is null or to a tensor made with `new` that nobody else owns.
 unsafe fn owned(tensor: *mut C_tensor) -> Option<Tensor> {
-    (!tensor.is_null()).then(|| Tensor::from_ptr(tensor))
+    // SAFETY: the caller says that nobody else owns it.
+    (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })
 }
 
 /// tch's own number of a device.

@@ -6,8 +6,7 @@ use std::ptr;
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::error::Context;
-use crate::Result;
+use crate::error::{Context, Result};
 
 use super::{checked, owned};
 
@@ -64,7 +63,7 @@ struct RawSlot {
     second: *const C_tensor,
 }
 
-extern "C" {
+unsafe extern "C" {
     fn textbrewer_inspect(
         parameters: *const *const C_tensor,
         count: usize,

@@ -3,7 +3,7 @@
 use crate::native::optim::Algorithm;
 
 use super::grouped::{Grouped, Rule};
-use super::{forward_optimizer, GroupOptions, Optimizer};
+use super::{GroupOptions, Optimizer, forward_optimizer};
 
 /// AdamW: Adam with decoupled weight decay, as `torch.optim.AdamW` computes it
 /// (Loshchilov and Hutter, [arXiv:1711.05101](https://arxiv.org/abs/1711.05101)).

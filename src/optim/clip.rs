@@ -2,8 +2,8 @@
 
 use tch::{Device, Kind, Tensor};
 
+use crate::error::{Error, Result};
 use crate::native::optim as native;
-use crate::{Error, Result};
 
 /// Scales the gradients of `parameters` so that their common norm is at most `max_norm`,
 /// and returns the norm before that, as `torch.nn.utils.clip_grad_norm_` does.

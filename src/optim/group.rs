@@ -1,11 +1,11 @@
 //! Parameters that share options.
 
 use serde::{Deserialize, Serialize};
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 
+use crate::error::{Error, Result};
 use crate::weights::state_dict;
-use crate::{Error, Result};
 
 /// What a group of parameters sets for itself; what it leaves open is the optimizer's.
 ///

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use tch::{no_grad_guard, Device, Kind, Tensor};
+use tch::{Device, Kind, Tensor, no_grad_guard};
 
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
 use crate::native::optim::{self as native, Algorithm, Readiness, Slot};
 use crate::weights::kind_and_shape;
-use crate::{Error, Result};
 
-use super::hyper::{resolve, Hyper};
+use super::hyper::{Hyper, resolve};
 use super::{GroupOptions, Optimizer, ParamGroup};
 
 /// What is remembered of one parameter.

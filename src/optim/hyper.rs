@@ -1,6 +1,6 @@
 //! The numbers a group is optimized with, after defaults and checks.
 
-use crate::Result;
+use crate::error::Result;
 
 use super::{GroupOptions, ParamGroup};
 

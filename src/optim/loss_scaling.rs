@@ -1,11 +1,11 @@
 //! Dynamic scaling of the loss.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use crate::error::{Error, Result};
 use crate::native::optim as native;
-use crate::{Error, Result};
 
 /// Multiplies the loss so that gradients in half precision do not vanish, and finds the
 /// largest factor that works, as `torch.amp.GradScaler` does

@@ -10,7 +10,7 @@ mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
-pub use group::{param_groups, GroupOptions, ParamGroup};
+pub use group::{GroupOptions, ParamGroup, param_groups};
 pub use loss_scaling::{LossScaling, LossScalingState};
 pub use sgd::Sgd;
 
@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Changes parameters by their gradients.
 ///

@@ -3,7 +3,7 @@
 use crate::native::optim::Algorithm;
 
 use super::grouped::{Grouped, Rule};
-use super::{forward_optimizer, GroupOptions, Optimizer};
+use super::{GroupOptions, Optimizer, forward_optimizer};
 
 /// Gradient descent with optional momentum and weight decay, as `torch.optim.SGD`
 /// computes it without dampening and Nesterov's variant.

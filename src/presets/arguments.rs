@@ -24,11 +24,11 @@ impl TemperaturePreset {
                 return Err(format!("has no parameter `{name}`; {}", self.signature()));
             }
         }
-        if let Arguments::Positional(values) = given {
-            if values.len() > self.parameters.len() {
-                let count = values.len();
-                return Err(format!("was given {count} arguments; {}", self.signature()));
-            }
+        if let Arguments::Positional(values) = given
+            && values.len() > self.parameters.len()
+        {
+            let count = values.len();
+            return Err(format!("was given {count} arguments; {}", self.signature()));
         }
         let mut arguments = Vec::with_capacity(self.parameters.len());
         for (position, (name, default)) in self.parameters.iter().enumerate() {

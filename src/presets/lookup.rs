@@ -7,8 +7,8 @@ use tch::nn::Path;
 
 use super::{KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 use crate::config::SchedulerSpec;
+use crate::error::{Error, Result};
 use crate::projection::{Projection, ProjectionBuilder};
-use crate::{Error, Result};
 
 impl Presets {
     /// The loss on logits of this name; `field` is the key that named it.

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// A loss between one tensor of the student and one of the teacher, with a mask.
 ///

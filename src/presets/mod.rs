@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 
-use tch::nn::Path;
 use tch::Tensor;
+use tch::nn::Path;
 
 use self::arguments::TemperaturePreset;
+use crate::error::Result;
 use crate::losses::{self, Temperature};
 use crate::projection::{self, ProjectionBuilder, ProjectionForward};
 use crate::schedule::{temperature, weight};
-use crate::Result;
 
 /// A loss between the student's logits and the teacher's.
 ///

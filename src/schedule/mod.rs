@@ -5,5 +5,5 @@ pub mod temperature;
 pub mod weight;
 
 pub use learning_rate::{
-    constant, constant_with_warmup, cosine_with_warmup, linear_with_warmup, LrSchedule,
+    LrSchedule, constant, constant_with_warmup, cosine_with_warmup, linear_with_warmup,
 };

@@ -6,9 +6,9 @@
 
 use tch::Tensor;
 
+use crate::error::{Error, Result};
 use crate::losses::Temperature;
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// Keeps the weight finite whatever the largest probability is.
 const CONFIDENCE_EPSILON: f64 = 1e-3;

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Writes `path` by way of a temporary file in the same folder: after a crash or an
 /// error at any moment the file is the old one or the new one, never a part.

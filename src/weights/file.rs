@@ -11,9 +11,8 @@ use tch::{Kind, Tensor};
 use super::dtype::to_kind;
 use super::header;
 use crate::config::json::open_regular;
-use crate::error::{shown, Context};
+use crate::error::{Context, Error, Result, shown};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// The format's own limit.
 const MAX_HEADER: u64 = 100_000_000;

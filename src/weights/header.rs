@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::Dtype;
-use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::error::shown;
 

@@ -1,6 +1,6 @@
 //! Where names of weights have the number of a layer.
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Names like `…encoder.layer.3.…`: what stands before the number, and after it.
 #[derive(Debug, Clone)]

@@ -3,14 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 
 use super::file::Described;
 use super::names::{is_position_ids, modern, toggle_prefix};
-use super::{state_dict, Names, WeightsFile};
-use crate::error::{shown, Context};
-use crate::{Error, Result};
+use super::{Names, WeightsFile, state_dict};
+use crate::error::{Context, Error, Result, shown};
 
 /// What may differ between a file of weights and the model.
 ///

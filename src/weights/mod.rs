@@ -19,8 +19,8 @@ mod write;
 
 pub(crate) use atomic::write_atomically;
 pub(crate) use file::WeightsFile;
+pub use load::{LoadOptions, LoadReport, load_file, load_into};
 pub(crate) use load::{check_fit, load_opened};
-pub use load::{load_file, load_into, LoadOptions, LoadReport};
 pub use names::Names;
 pub use read::{read, read_metadata};
 pub use transfer::Transfer;
@@ -28,10 +28,10 @@ pub use transfer_report::{Copied, Kept, KeptReason, TransferReport};
 pub use write::save;
 pub(crate) use write::write_to;
 
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 
-use crate::Result;
+use crate::error::Result;
 
 /// Kind and shape of a tensor, for lists of what does not fit.
 pub(crate) fn kind_and_shape(tensor: &Tensor) -> Result<String> {

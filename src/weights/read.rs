@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::Tensor;
 
 use super::WeightsFile;
-use crate::Result;
+use crate::error::Result;
 
 /// Reads every tensor of a safetensors file, onto the CPU.
 ///

@@ -8,9 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::layer_pattern::LayerPattern;
 use super::transfer_source::Source;
-use super::{read, state_dict, Copied, Kept, KeptReason, Names, TransferReport};
-use crate::error::Context;
-use crate::{Error, Result};
+use super::{Copied, Kept, KeptReason, Names, TransferReport, read, state_dict};
+use crate::error::{Context, Error, Result};
 
 /// How the layers of known models are named: of BERT, RoBERTa and ELECTRA, and of DistilBERT.
 const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];

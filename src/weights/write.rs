@@ -4,15 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use safetensors::tensor::TensorInfo;
 use safetensors::Dtype;
+use safetensors::tensor::TensorInfo;
 use tch::{Device, Tensor};
 
 use super::atomic::write_atomically;
 use super::dtype::to_dtype;
 use super::header::METADATA;
-use crate::error::Context;
-use crate::{Error, Result};
+use crate::error::{Context, Error, Result};
 
 /// Writes tensors to a safetensors file, whole or not at all.
 ///

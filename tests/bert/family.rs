@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use textbrewer::Model;
 use textbrewer::models::{
     Bert, BertConfig, BertForSequenceClassification, BertInputs, BertModel, Head, MaskedLM,
     ModelType, NoHead, QuestionAnswering, SequenceClassification, TokenClassification,
 };
 use textbrewer::weights::{read, state_dict};
-use textbrewer::Model;
 
 use crate::{build, ids, json, mask, names};
 
@@ -166,10 +166,12 @@ fn a_bare_checkpoint_fits_a_task_model_and_the_other_way_round() {
         let bare = VarStore::new(Device::Cpu);
         let (_, report) = BertModel::from_pretrained(&bare, folder.path()).unwrap();
         assert_eq!(report.unexpected, ["qa_outputs.bias", "qa_outputs.weight"]);
-        assert!(report
-            .missing
-            .iter()
-            .all(|name| name.starts_with("pooler.")));
+        assert!(
+            report
+                .missing
+                .iter()
+                .all(|name| name.starts_with("pooler."))
+        );
     }
 }
 

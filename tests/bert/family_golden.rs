@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use textbrewer::Model;
 use textbrewer::models::{
     Bert, BertConfig, BertInputs, Head, LogitsOutput, MaskedLM, ModelType, NoHead,
     QuestionAnswering, QuestionAnsweringOutput, SequenceClassification, TokenClassification,
 };
 use textbrewer::weights::{read, save, state_dict};
-use textbrewer::Model;
 
 use crate::{json, largest_difference};
 

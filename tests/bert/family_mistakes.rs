@@ -1,8 +1,8 @@
 //! What a user can get wrong with the models that share BERT's layers.
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::models::{BertConfig, BertInputs, ModelType, NoHead};
 use textbrewer::Model;
+use textbrewer::models::{BertConfig, BertInputs, ModelType, NoHead};
 
 use crate::family::small;
 use crate::{build, ids};

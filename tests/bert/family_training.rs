@@ -6,7 +6,7 @@ use textbrewer::models::{
     BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput, ModelType,
     SequenceClassification,
 };
-use textbrewer::weights::{load_file, state_dict, LoadOptions};
+use textbrewer::weights::{LoadOptions, load_file, state_dict};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
     Model, Result, TrainingConfig, VecLoader,

@@ -119,9 +119,11 @@ fn layers_must_fit_unless_fewer_are_asked_for() {
         panic!("{error}");
     };
     assert_eq!(differences.len(), 16, "{differences:?}");
-    assert!(differences
-        .iter()
-        .all(|line| line.contains("encoder.layer.3.")));
+    assert!(
+        differences
+            .iter()
+            .all(|line| line.contains("encoder.layer.3."))
+    );
 
     // Read from the folder itself, a layer that config.json does not count is an error.
     let path = folder.path().join("config.json");

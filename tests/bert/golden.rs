@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tch::Tensor;
+use textbrewer::Model;
 use textbrewer::models::{
     BertConfig, BertInputs, Head, QuestionAnswering, SequenceClassification, TokenClassification,
 };
-use textbrewer::weights::{load_into, read, LoadOptions};
-use textbrewer::Model;
+use textbrewer::weights::{LoadOptions, load_into, read};
 
 use crate::{build, json};
 

@@ -1,12 +1,12 @@
 //! Losses against their formulas.
 
 use tch::{Device, Kind, Reduction, Tensor};
+use textbrewer::Model;
 use textbrewer::models::{
     BertInputs, Head, MaskedLM, NoHead, QuestionAnswering, SequenceClassification,
     TokenClassification,
 };
 use textbrewer::weights::state_dict;
-use textbrewer::Model;
 
 use crate::{build, ids, largest_difference, mask, names, small};
 
@@ -93,9 +93,10 @@ fn answers_beyond_the_input_do_not_count() {
 fn the_output_matrix_of_masked_lm_is_the_word_embeddings() {
     let (variables, model) = build::<MaskedLM>(&small());
     let all = names(&variables);
-    assert!(!all
-        .iter()
-        .any(|name| name.contains("decoder") || name.contains("pooler")));
+    assert!(
+        !all.iter()
+            .any(|name| name.contains("decoder") || name.contains("pooler"))
+    );
     for name in [
         "cls.predictions.bias",
         "cls.predictions.transform.dense.weight",

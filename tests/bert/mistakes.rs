@@ -2,11 +2,11 @@
 
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use textbrewer::Model;
 use textbrewer::models::{
     BertConfig, BertForMaskedLM, BertForQuestionAnswering, BertInputs, BertModel, NoHead,
     QuestionAnswering, SequenceClassification, TokenClassification,
 };
-use textbrewer::Model;
 
 use crate::{build, ids, mask, small};
 

@@ -1,13 +1,13 @@
 //! Limits, and what cannot be kept.
 
-use tch::{nn, Device, Tensor};
+use tch::{Device, Tensor, nn};
 use textbrewer::distiller::Task;
 use textbrewer::{
-    from_fn, AdaptorOutput, BasicDistiller, DataLoader, Error, MultiTaskDistiller, TaskLoader,
+    AdaptorOutput, BasicDistiller, DataLoader, Error, MultiTaskDistiller, TaskLoader, from_fn,
 };
 
 use crate::common::tiny::{adapt, config, first_line, loader};
-use crate::{logits_only, nets, run, Epochs, Steps};
+use crate::{Epochs, Steps, logits_only, nets, run};
 
 #[test]
 fn the_limit_is_kept_and_its_error_names_the_sizes() {

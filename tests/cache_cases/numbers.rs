@@ -13,10 +13,10 @@ use textbrewer::{
 };
 
 use crate::common::tiny::{
-    adapt, batch, batches, config, fill_projections, loader, numbers, projected_numbers, Counted,
-    Output,
+    Counted, Output, adapt, batch, batches, config, fill_projections, loader, numbers,
+    projected_numbers,
 };
-use crate::{logits_only, nets, run, with_features, Epochs, Length, Scalars, Steps};
+use crate::{Epochs, Length, Scalars, Steps, logits_only, nets, run, with_features};
 
 /// Everything that a run changes or tells, and how often each teacher was asked.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use std::path::Path;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::{
-    weights, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Model, Result,
-    StepInfo, TrainingConfig, VecLoader,
+    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Model, Result, StepInfo,
+    TrainingConfig, VecLoader, weights,
 };
 
 use super::{elements, waves};

@@ -2,7 +2,7 @@
 
 use textbrewer::{DistillationConfig, Distiller, IntermediateMatch, ProjectionSpec, Sgd};
 
-use crate::common::tiny::{config, distance, fill, general, loader, numbers, Net};
+use crate::common::tiny::{Net, config, distance, fill, general, loader, numbers};
 
 /// How far one step of plain gradient descent at learning rate 1 moves the student and the
 /// projections: the norms of their gradients.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use textbrewer::{BasicTrainer, Distiller, Flow, MemorySink, Model, Result, Sgd};
 
-use crate::common::tiny::{batch, config, files, loader, square, Net};
+use crate::common::tiny::{Net, batch, config, files, loader, square};
 
 #[test]
 fn callbacks_run_in_their_order_and_all_of_them_before_a_stop() {

@@ -8,8 +8,8 @@ use textbrewer::{
     IntermediateMatch, LogSink, MemorySink, Result, Sgd, TrainSummary,
 };
 
-use crate::common::tensorboard::{read_scalars, Scalar};
-use crate::common::tiny::{adapt, config, loader, Net};
+use crate::common::tensorboard::{Scalar, read_scalars};
+use crate::common::tiny::{Net, adapt, config, loader};
 
 const NAMES: [&str; 4] = [
     "scalar/total_loss",

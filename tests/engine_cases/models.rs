@@ -5,12 +5,12 @@ use std::cell::RefCell;
 use tch::nn::{self, Init, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::{
-    from_fn, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller,
-    GeneralDistiller, IntermediateMatch, LossReport, Sgd, StepInfo, VecLoader,
+    AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller,
+    IntermediateMatch, LossReport, Sgd, StepInfo, VecLoader, from_fn,
 };
 
 use crate::common::close;
-use crate::common::tiny::{adapt, batch, config, general, loader, numbers, Net, INPUT};
+use crate::common::tiny::{INPUT, Net, adapt, batch, config, general, loader, numbers};
 
 fn first() -> StepInfo {
     StepInfo::new(0, 0, 1, 0)

@@ -7,7 +7,7 @@ use textbrewer::{
 };
 
 use crate::common::elements;
-use crate::common::tiny::{config, difference, fill, general, loader, numbers, square, Net};
+use crate::common::tiny::{Net, config, difference, fill, general, loader, numbers, square};
 
 #[test]
 fn an_optimizer_goes_on_where_it_was_in_a_second_run() {

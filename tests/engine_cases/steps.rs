@@ -9,7 +9,7 @@ use textbrewer::{
 };
 
 use crate::common::tiny::{
-    batch, batches, config, difference, files, loader, numbers, square, Net,
+    Net, batch, batches, config, difference, files, loader, numbers, square,
 };
 
 /// The student's numbers after epochs of plain gradient descent.

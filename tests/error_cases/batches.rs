@@ -6,7 +6,7 @@ use textbrewer::{
     IntermediateMatch, LossReport, Presets, ProjectionSpec, Result, StepInfo,
 };
 
-use crate::common::tiny::{adapt, batch, config, first_line, general, Net, Output};
+use crate::common::tiny::{Net, Output, adapt, batch, config, first_line, general};
 
 const FIRST: fn() -> StepInfo = || StepInfo::new(0, 0, 1, 0);
 

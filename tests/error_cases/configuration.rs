@@ -6,7 +6,7 @@ use textbrewer::{
     ProjectionSpec, SchedulerSpec,
 };
 
-use crate::common::tiny::{adapt, config, first_line, general, Net};
+use crate::common::tiny::{Net, adapt, config, first_line, general};
 
 fn build(distill_config: DistillationConfig) -> String {
     let folder = tempfile::tempdir().unwrap();

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use textbrewer::weights::{load_file, LoadOptions};
+use textbrewer::weights::{LoadOptions, load_file};
 use textbrewer::{
-    weights, BasicTrainer, Distiller, Error, Result, Sgd, TrainSummary, TrainingConfig,
+    BasicTrainer, Distiller, Error, Result, Sgd, TrainSummary, TrainingConfig, weights,
 };
 
-use crate::common::tiny::{config, files, first_line, loader, numbers, square, Net};
+use crate::common::tiny::{Net, config, files, first_line, loader, numbers, square};
 
 fn train(
     student: &Net,

@@ -5,7 +5,7 @@ use textbrewer::{
     BasicTrainer, DataLoader, Distiller, Error, FnLoader, Result, Sgd, TrainSummary, VecLoader,
 };
 
-use crate::common::tiny::{batch, config, files, first_line, loader, square, Net};
+use crate::common::tiny::{Net, batch, config, files, first_line, loader, square};
 
 enum Length {
     Epochs(u64),

@@ -6,12 +6,12 @@ use std::path::Path;
 
 use tch::Tensor;
 use textbrewer::{
-    weights, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller,
-    IntermediateMatch, LogSink, MemorySink, ProjectionSpec, Result, Sgd, TrainSummary,
+    AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller,
+    IntermediateMatch, LogSink, MemorySink, ProjectionSpec, Result, Sgd, TrainSummary, weights,
 };
 
 use crate::common::tiny::{
-    adapt, config, files, first_line, general, loader, numbers, square, Net, Output,
+    Net, Output, adapt, config, files, first_line, general, loader, numbers, square,
 };
 
 /// Six steps with a checkpoint at every second; the labels' loss of batch 3 is NaN.
@@ -73,9 +73,11 @@ fn files_of_an_earlier_run_survive_one_that_fails() {
     with_nan(folder.path(), None, &MemorySink::new()).unwrap_err();
     assert_eq!(std::fs::read(&earlier).unwrap(), b"what was there");
     let saved = weights::read(folder.path().join("gs2.safetensors")).unwrap();
-    assert!(saved
-        .values()
-        .all(|t| t.isfinite().all().int64_value(&[]) == 1));
+    assert!(
+        saved
+            .values()
+            .all(|t| t.isfinite().all().int64_value(&[]) == 1)
+    );
 }
 
 #[test]

@@ -2,14 +2,14 @@
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use textbrewer::optim::{param_groups, Optimizer};
+use textbrewer::optim::{Optimizer, param_groups};
 use textbrewer::{
     AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, GeneralDistiller,
     IntermediateMatch, ProjectionSpec, Sgd,
 };
 
 use crate::common::tiny::{
-    adapt, batch, config, first_line, general, loader, numbers, square, Net,
+    Net, adapt, batch, config, first_line, general, loader, numbers, square,
 };
 
 /// Runs a trainer of a small student after `$describe` has said how.

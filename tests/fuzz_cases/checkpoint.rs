@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::{
-    from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, Result, TrainSummary, TrainingConfig,
-    VecLoader,
+    AdamW, AdaptorOutput, BasicTrainer, Distiller, Result, TrainSummary, TrainingConfig, VecLoader,
+    from_fn,
 };
 
 use crate::mutate::Mutator;

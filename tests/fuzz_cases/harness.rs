@@ -1,7 +1,7 @@
 //! Runs parsers on mutated inputs and looks at what comes of it.
 
 use std::fmt::Display;
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use rand::SeedableRng;

@@ -10,7 +10,7 @@ use tch::Tensor;
 use textbrewer::augment::{deleting, long_disorder, masking, n_gram_sampling, short_disorder};
 use textbrewer::config::SchedulerSpec;
 use textbrewer::losses::Temperature;
-use textbrewer::{probability_shift, select_logits_with_mask, Presets, Result};
+use textbrewer::{Presets, Result, probability_shift, select_logits_with_mask};
 
 fn text<'a>(case: &'a Value, key: &str) -> &'a str {
     case[key]

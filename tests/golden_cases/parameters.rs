@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tch::nn::{self, VarStore};
 use tch::{Device, Kind, Tensor};
-use textbrewer::{display_parameters, ParameterNode};
+use textbrewer::{ParameterNode, display_parameters};
 
 use crate::common::golden;
 

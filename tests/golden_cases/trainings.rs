@@ -14,7 +14,7 @@ use textbrewer::models::{
     Bert, BertConfig, BertInputs, Head, LogitsOutput, QuestionAnswering, QuestionAnsweringOutput,
     SequenceClassification, TokenClassification,
 };
-use textbrewer::optim::{param_groups, Optimizer, ParamGroup};
+use textbrewer::optim::{Optimizer, ParamGroup, param_groups};
 use textbrewer::schedule::{constant_with_warmup, cosine_with_warmup, linear_with_warmup};
 use textbrewer::weights::{self, LoadOptions};
 use textbrewer::{
@@ -23,7 +23,7 @@ use textbrewer::{
     MultiTeacherDistiller, Result, Run, TrainingConfig, VecLoader,
 };
 
-use super::compare::{compare, compare_finals, stem, Expected, Observed};
+use super::compare::{Expected, Observed, compare, compare_finals, stem};
 use crate::common::{golden, read_json, read_tensors};
 
 #[derive(Deserialize)]

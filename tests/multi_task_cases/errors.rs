@@ -6,8 +6,8 @@ use textbrewer::{
     AdaptorOutput, DistillationConfig, Distiller, Error, IntermediateMatch, Sgd, TaskLoader,
 };
 
-use crate::common::tiny::{adapt, config, first_line, loader, Output};
-use crate::{with_match, Builder, Nets};
+use crate::common::tiny::{Output, adapt, config, first_line, loader};
+use crate::{Builder, Nets, with_match};
 
 #[test]
 fn tasks_that_are_not_whole_are_refused_by_name() {

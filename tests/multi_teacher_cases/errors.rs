@@ -7,8 +7,8 @@ use textbrewer::{
     Sgd,
 };
 
-use crate::common::tiny::{adapt, config, first_line, loader, Output};
-use crate::{two_heads, Builder, Nets};
+use crate::common::tiny::{Output, adapt, config, first_line, loader};
+use crate::{Builder, Nets, two_heads};
 
 #[test]
 fn errors_say_what_does_not_fit() {

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use Precision::{Bf16, Float32, Fp16};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::config::Precision;
@@ -13,7 +14,6 @@ use textbrewer::{
     AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model,
     Result, StepInfo, TrainingConfig,
 };
-use Precision::{Bf16, Float32, Fp16};
 
 use crate::all_finite;
 use crate::common::tiny::fill;

@@ -1,10 +1,10 @@
 //! Which keys lead to which precision, and when they are written.
 
-use serde_json::{json, Value};
+use Precision::{Bf16, Float32, Fp16};
+use serde_json::{Value, json};
 use tch::Device;
 use textbrewer::config::Precision;
 use textbrewer::{Side, TrainingConfig};
-use Precision::{Bf16, Float32, Fp16};
 
 #[test]
 fn fp16_is_bf16_on_the_cpu_and_fp16_on_cuda() {

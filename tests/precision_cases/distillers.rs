@@ -12,7 +12,7 @@ use textbrewer::{
     ProjectionSpec, Result, TaskLoader, TrainSummary, TrainingConfig,
 };
 
-use crate::common::tiny::{adapt, config, fill_projections, loader, numbers, square, Net, Output};
+use crate::common::tiny::{Net, Output, adapt, config, fill_projections, loader, numbers, square};
 
 fn train_config(folder: &Path, precision: Precision) -> TrainingConfig {
     config(folder)

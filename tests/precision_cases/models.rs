@@ -2,15 +2,15 @@
 
 use std::cell::RefCell;
 
+use Precision::{Bf16, Float32, Fp16};
 use tch::{Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::{
-    from_fn, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model,
-    ProjectionSpec, Result, StepInfo,
+    DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model, ProjectionSpec,
+    Result, StepInfo, from_fn,
 };
-use Precision::{Bf16, Float32, Fp16};
 
-use crate::common::tiny::{adapt, batch, config, losses_of, Net, Output};
+use crate::common::tiny::{Net, Output, adapt, batch, config, losses_of};
 use crate::common::{close, elements};
 use crate::product;
 
@@ -119,9 +119,11 @@ fn each_model_computes_in_its_precision_and_the_losses_in_float32() {
     }
     // Were the numbers of all precisions alike, the formulas would have shown nothing.
     distillation_losses.sort_by(f64::total_cmp);
-    assert!(distillation_losses
-        .windows(2)
-        .all(|pair| !close(pair[0], pair[1])));
+    assert!(
+        distillation_losses
+            .windows(2)
+            .all(|pair| !close(pair[0], pair[1]))
+    );
 }
 
 #[test]

@@ -9,13 +9,13 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::optim::{LossScaling, Optimizer, ParamGroup};
 use textbrewer::{
-    from_fn, AdamW, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, FromFn,
-    IntermediateMatch, MemorySink, ProjectionSpec, Result, Sgd, TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, FromFn, IntermediateMatch,
+    MemorySink, ProjectionSpec, Result, Sgd, TrainingConfig, VecLoader, from_fn,
 };
 
 use crate::common::elements;
 use crate::common::tiny::{
-    batch, config, fill_projections, first_line, general, loader, numbers, projected_numbers, Net,
+    Net, batch, config, fill_projections, first_line, general, loader, numbers, projected_numbers,
 };
 
 /// Has only what it must have, so that `step_unless` is the one that is provided.

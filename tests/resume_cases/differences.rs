@@ -3,16 +3,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use tch::nn::VarStore;
 use tch::Tensor;
+use tch::nn::VarStore;
 use textbrewer::optim::{LossScaling, Optimizer};
 use textbrewer::{
-    weights, AdamW, BasicTrainer, Distiller, Error, FnLoader, LossReport, Model, Result, StepInfo,
-    TrainSummary, TrainingConfig,
+    AdamW, BasicTrainer, Distiller, Error, FnLoader, LossReport, Model, Result, StepInfo,
+    TrainSummary, TrainingConfig, weights,
 };
 
 use crate::alone;
-use crate::common::tiny::{batches, config, first_line, general, loader, numbers, square, Net};
+use crate::common::tiny::{Net, batches, config, first_line, general, loader, numbers, square};
 
 fn train(
     folder: &Path,

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -19,7 +19,7 @@ use textbrewer::{
 };
 
 use crate::alone;
-use crate::common::tiny::{batches, config, fill, Net, Output, INPUT};
+use crate::common::tiny::{INPUT, Net, Output, batches, config, fill};
 
 /// How a run is interrupted, at the given forward pass of the student.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -1,15 +1,15 @@
 //! Which students stay, and what else ends a run.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::Tensor;
 use textbrewer::checkpoint::{EarlyStopping, Keep, Mode, Saved};
-use textbrewer::{weights, AdamW, BasicTrainer, Distiller, Error, Flow, Result, Run, TrainSummary};
+use textbrewer::{AdamW, BasicTrainer, Distiller, Error, Flow, Result, Run, TrainSummary, weights};
 
 use crate::alone;
-use crate::common::tiny::{config, files, loader, square, Net};
+use crate::common::tiny::{Net, config, files, loader, square};
 
 type Trainer<'a> = BasicTrainer<'a, Tensor, Net>;
 
@@ -91,11 +91,7 @@ fn early_stopping_ends_the_run_and_stays_so() {
             let run = run
                 .early_stopping(EarlyStopping::new(patience))
                 .callback(|_, info| Ok(metric(info.global_step)));
-            if resumes {
-                run.resume_or_start()
-            } else {
-                run
-            }
+            if resumes { run.resume_or_start() } else { run }
         })
         .unwrap()
     };
@@ -126,11 +122,7 @@ fn a_callback_that_stops_and_one_that_measures() {
                     Ok(if stops { Flow::Stop } else { Flow::Continue })
                 })
                 .callback(|_, _| Ok(()));
-            if resumes {
-                run.resume_or_start()
-            } else {
-                run
-            }
+            if resumes { run.resume_or_start() } else { run }
         })
         .unwrap()
     };

@@ -6,12 +6,12 @@ use std::path::Path;
 use tch::{Kind, Tensor};
 use textbrewer::optim::LossScaling;
 use textbrewer::{
-    from_fn, weights, AdaptorOutput, BasicTrainer, Distiller, Error, MemorySink, Model,
-    OnNonFinite, Result, Sgd, TrainSummary,
+    AdaptorOutput, BasicTrainer, Distiller, Error, MemorySink, Model, OnNonFinite, Result, Sgd,
+    TrainSummary, from_fn, weights,
 };
 
 use crate::alone;
-use crate::common::tiny::{batch, config, loader, numbers, Net};
+use crate::common::tiny::{Net, batch, config, loader, numbers};
 
 /// Six steps, of which those at `bad` have a loss that is NaN.
 fn train(

@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 use tempfile::TempDir;
 use textbrewer::models::{BertConfig, BertModel};
 use textbrewer::weights;
 
-use super::common::example::{executable, finish, Finished};
+use super::common::example::{Finished, executable, finish};
 
-pub const WORDS: &str =
-    "[PAD] [UNK] [CLS] [SEP] [MASK] a the film plot is very good bad dull great \
+pub const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film plot is very good bad dull great \
     funny cold warm who where lives in anna london berlin works at bank . ? 王 明 住 在 北 京 上 \
     海 谁 哪 里 的 人 说 。 ？";
 

@@ -1,6 +1,6 @@
 //! What commands refuse, and what they say then.
 
-use super::bench::{sentences, Bench};
+use super::bench::{Bench, sentences};
 
 #[test]
 fn what_is_missing_or_does_not_fit_is_named() {

@@ -1,6 +1,6 @@
 //! A training that ends before its time, and goes on.
 
-use super::bench::{sentences, Bench};
+use super::bench::{Bench, sentences};
 
 #[test]
 fn an_interrupted_training_goes_on() {

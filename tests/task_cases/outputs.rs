@@ -1,6 +1,6 @@
 //! What is said of files without truth, and where nobody listens.
 
-use super::bench::{sentences, Bench};
+use super::bench::{Bench, sentences};
 
 #[test]
 fn what_has_no_truth_is_told_with_the_form_of_it() {

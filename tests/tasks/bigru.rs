@@ -1,10 +1,10 @@
 //! The BiGRU: padding changes nothing, and its states are those of PyTorch's GRU.
 
 use tasks::models::{BiGru, BiGruConfig};
-use tch::nn::{self, VarStore, RNN};
+use tch::nn::{self, RNN, VarStore};
 use tch::{Device, Kind, Tensor};
-use textbrewer::models::{BertInputs, NoHead};
 use textbrewer::Model;
+use textbrewer::models::{BertInputs, NoHead};
 
 fn config() -> BiGruConfig {
     BiGruConfig {

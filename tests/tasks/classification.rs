@@ -1,8 +1,8 @@
 //! Data sets of labels, as recipes describe them.
 
 use serde_json::json;
-use tasks::classification::Classification;
 use tasks::Task;
+use tasks::classification::Classification;
 
 #[test]
 fn settings_are_json() {

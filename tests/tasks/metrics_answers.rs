@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tasks::metrics::cmrc::Cmrc;
 use tasks::metrics::squad::Squad;
 
-use crate::metrics_reference::{reference, same, Cmrc as Case};
+use crate::metrics_reference::{Cmrc as Case, reference, same};
 
 fn texts(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|&text| text.to_owned()).collect()

@@ -1,8 +1,8 @@
 //! Entities and their scores, against seqeval.
 
-use tasks::metrics::entities::{entities, evaluate, Scores};
+use tasks::metrics::entities::{Scores, entities, evaluate};
 
-use crate::metrics_reference::{reference, same, Scores as Expected};
+use crate::metrics_reference::{Scores as Expected, reference, same};
 
 fn sentences(text: &str) -> Vec<Vec<&str>> {
     text.split('|')

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 
 use crate::message;

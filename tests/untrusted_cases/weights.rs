@@ -5,8 +5,8 @@ use std::path::Path;
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use textbrewer::weights::{load_file, read, read_metadata, save, LoadOptions, Transfer};
 use textbrewer::Error;
+use textbrewer::weights::{LoadOptions, Transfer, load_file, read, read_metadata, save};
 
 use crate::message;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use textbrewer::models::BertInputs;
 use textbrewer::{DataLoader, ExampleLoader};
 
-use crate::features::{features, Cache, Features};
+use crate::features::{Cache, Features, features};
 use crate::pieces::Pieces;
 use crate::recipe::Recipe;
 use crate::task::Task;

@@ -151,10 +151,10 @@ pub fn features<T: Task>(
     pieces: &Pieces,
     cache: Option<&Cache>,
 ) -> Result<Features<T::Feature>> {
-    if let Some(cache) = cache {
-        if let Some(features) = cache.load(records.len())? {
-            return Ok(features);
-        }
+    if let Some(cache) = cache
+        && let Some(features) = cache.load(records.len())?
+    {
+        return Ok(features);
     }
     let bar = ProgressBar::new(records.len() as u64).with_style(style());
     let mut features = Features {

@@ -2,7 +2,7 @@
 
 use textbrewer::{DistillationConfig, LayerMap, ProjectionSpec};
 
-use crate::recipe::{Recipe, PROJECTION_RATE};
+use crate::recipe::{PROJECTION_RATE, Recipe};
 use crate::{Error, Result};
 
 impl Recipe {

@@ -1,8 +1,8 @@
 //! The outputs of the models, for a distiller and for a task.
 
 use tch::Tensor;
-use textbrewer::models::{BertInputs, LogitsOutput, QuestionAnsweringOutput};
 use textbrewer::AdaptorOutput;
+use textbrewer::models::{BertInputs, LogitsOutput, QuestionAnsweringOutput};
 
 /// What a model's output has to say.
 pub trait Answers {

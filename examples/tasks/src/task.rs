@@ -5,8 +5,8 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use ndarray::Array2;
-use serde::de::DeserializeOwned;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use textbrewer::models::{BertInputs, Head};
 use tokenizers::TruncationParams;
 

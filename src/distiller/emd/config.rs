@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::LayerSelection;
-use crate::{Error, ProjectionSpec, Result};
+use crate::config::{LayerSelection, ProjectionSpec};
+use crate::error::{Error, Result};
 
 /// What an [`EmdDistiller`](super::EmdDistiller) matches, and how much it counts.
 ///

@@ -5,9 +5,12 @@ use std::slice;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
+use crate::adaptor::AdaptorOutput;
+use crate::error::{Error, Result, Side};
 use crate::losses::at_least_float32;
+use crate::presets::MatchLoss;
+use crate::projection::Projection;
 use crate::transport::TransportPlan;
-use crate::{AdaptorOutput, Error, MatchLoss, Projection, Result, Side};
 
 /// A feature whose layers are matched, and the loss between two of them.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 use tch::Tensor;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Unit costs count as at least this part of their sum.
 const LEAST_PART: f64 = 1e-6;

@@ -1,14 +1,14 @@
 //! Multi-head self-attention.
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
+use super::BertConfig;
 use super::mask::in_kind;
 use super::names::below;
-use super::BertConfig;
-use crate::models::layers::{dropout, LayerNorm, Linear};
+use crate::error::Result;
+use crate::models::layers::{LayerNorm, Linear, dropout};
 use crate::native::layers as native;
 use crate::scalar::ScalarOps;
-use crate::Result;
 
 /// Self-attention, its output layer, and the residual connection around both
 /// ([Vaswani et al. 2017](https://arxiv.org/abs/1706.03762)).

@@ -1,11 +1,11 @@
 //! From token ids to vectors.
 
-use tch::{nn, Kind, Tensor};
+use tch::{Kind, Tensor, nn};
 
 use super::{BertConfig, BertInputs};
-use crate::models::layers::{dropout, Embedding, LayerNorm, Linear};
+use crate::error::Result;
+use crate::models::layers::{Embedding, LayerNorm, Linear, dropout};
 use crate::scalar::ScalarOps;
-use crate::Result;
 
 #[derive(Debug)]
 pub(super) struct Embeddings {

@@ -1,13 +1,13 @@
 //! The stack of layers.
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
 use super::attention::Attention;
 use super::names::below;
 use super::{BertConfig, BertOutput, BertOutputs};
-use crate::models::layers::{LayerNorm, Linear};
+use crate::error::{Error, Result};
 use crate::models::Activation;
-use crate::{Error, Result};
+use crate::models::layers::{LayerNorm, Linear};
 
 /// Attention, and a feed-forward block with a residual connection around it.
 #[derive(Debug)]

@@ -3,7 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use super::BertConfig;
-use crate::{Batch, Error, Result};
+use crate::batch::Batch;
+use crate::error::{Error, Result};
 
 /// A batch for BERT and the models that share its layers.
 ///

@@ -2,8 +2,8 @@
 
 use tch::{Kind, Tensor};
 
+use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// The lowest finite number of a kind.
 ///

@@ -29,7 +29,8 @@ use encoder::Encoder;
 use pooler::Pooler;
 
 use crate::config::LayerSelection;
-use crate::{Error, Model, Result};
+use crate::error::{Error, Result};
+use crate::model::Model;
 
 /// BERT without a head.
 ///

@@ -1,10 +1,10 @@
 //! One vector for a sequence.
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
 use super::BertConfig;
+use crate::error::Result;
 use crate::models::layers::Linear;
-use crate::Result;
 
 /// A linear layer and tanh on the first token.
 #[derive(Debug)]

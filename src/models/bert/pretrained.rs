@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use tch::nn::VarStore;
 
 use super::{Bert, BertConfig, Head};
+use crate::error::{Error, Result};
 use crate::weights::{self, LoadOptions, LoadReport, Names, WeightsFile};
-use crate::{Error, Result};
 
 const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";

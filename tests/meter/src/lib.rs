@@ -2,7 +2,7 @@
 //! tensors on the CPU. For tests: the numbers are the same in every run, where times are not.
 
 use std::collections::BTreeMap;
-use std::ffi::{c_char, c_int, c_void, CStr};
+use std::ffi::{CStr, c_char, c_int, c_void};
 
 use torch_sys as _; // links libtorch
 
@@ -31,7 +31,7 @@ impl Usage {
     }
 }
 
-extern "C" {
+unsafe extern "C" {
     fn torch_meter_start() -> c_int;
     fn torch_meter_stop(
         numbers: *mut i64,

@@ -3,7 +3,7 @@
 use serde_json::json;
 use tasks::reading::{Question, Reading, Repairs};
 
-use super::{part, squad, Folder};
+use super::{Folder, part, squad};
 
 /// Reads a file with these answers to one question.
 fn read(task: &Reading, context: &str, answers: &[(&str, i64)]) -> (Question, Repairs) {

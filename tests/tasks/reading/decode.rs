@@ -5,9 +5,9 @@ use std::sync::Arc;
 use ndarray::Array2;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tasks::Task;
 use tasks::pieces::Encoded;
 use tasks::reading::{Prediction, Question, Reading, Window};
-use tasks::Task;
 
 const LOW: f32 = -10.0;
 
@@ -370,9 +370,11 @@ fn windows_that_lie() {
     window.first = u32::MAX;
     window.characters = vec![7, 3, 0, 900, 5];
     let scores = Array2::zeros((6, 2));
-    assert!(Reading::squad()
-        .predict(&record, &[(&window, &scores)])
-        .is_err());
+    assert!(
+        Reading::squad()
+            .predict(&record, &[(&window, &scores)])
+            .is_err()
+    );
     window.first = 3;
     let prediction = Reading::squad()
         .predict(&record, &[(&window, &scores)])

@@ -1,10 +1,10 @@
 //! The files of SQuAD 1.1, CMRC 2018 and DRCD, and those that are not.
 
-use serde_json::{json, Value};
-use tasks::reading::{Answer, Reading, Span};
+use serde_json::{Value, json};
 use tasks::Task;
+use tasks::reading::{Answer, Reading, Span};
 
-use super::{squad, Folder};
+use super::{Folder, squad};
 
 #[test]
 fn questions_are_as_the_file_has_them() {

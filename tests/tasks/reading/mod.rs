@@ -9,10 +9,10 @@ mod windows;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
+use tasks::Task;
 use tasks::pieces::Pieces;
 use tasks::reading::{Answer, Question, Reading, Span};
-use tasks::Task;
 use tempfile::TempDir;
 
 /// A folder for the files of one test.

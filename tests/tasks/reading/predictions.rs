@@ -1,11 +1,11 @@
 //! Files of predictions, and how good they are.
 
 use ndarray::Array2;
-use serde_json::{json, Value};
-use tasks::reading::{Prediction, Question, Reading};
+use serde_json::{Value, json};
 use tasks::Task;
+use tasks::reading::{Prediction, Question, Reading};
 
-use super::{squad, Folder};
+use super::{Folder, squad};
 
 fn english(folder: &Folder) -> Vec<Question> {
     let qas = json!([

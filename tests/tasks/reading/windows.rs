@@ -1,11 +1,11 @@
 //! Windows over long contexts.
 
-use tasks::reading::{Answer, Question, Reading, Window};
 use tasks::Task;
+use tasks::reading::{Answer, Question, Reading, Window};
 use tch::Tensor;
 use textbrewer::models::BertInputs;
 
-use super::{part, question, Folder};
+use super::{Folder, part, question};
 
 /// Single letters, each of which is one piece, and some words of three.
 fn long_context(words: usize) -> String {

@@ -1,10 +1,10 @@
 //! Words to word pieces, windows and labels.
 
-use tasks::features::{features, Cache};
+use tasks::features::{Cache, features};
 use tasks::tagging::{Sentence, Window};
 use tasks::{Tagging, Task};
 
-use super::{file, perfect, read, tokenizer, tokens, vocabulary, CONLL, MASKED, VOCABULARY};
+use super::{CONLL, MASKED, VOCABULARY, file, perfect, read, tokenizer, tokens, vocabulary};
 
 /// The positions of a window's words, and the words.
 fn places(window: &Window) -> Vec<(usize, usize)> {

@@ -1,9 +1,9 @@
 //! Scores to tags, their files, and how good they are.
 
-use ndarray::{arr2, Array2};
+use ndarray::{Array2, arr2};
 use tasks::{Tagging, Task};
 
-use super::{file, perfect, read, tokenizer, CONLL};
+use super::{CONLL, file, perfect, read, tokenizer};
 
 /// The predictions of a file for the sentences of [`CONLL`]; a refusal without the folder.
 fn read_back(content: &str) -> Result<Vec<Vec<usize>>, String> {

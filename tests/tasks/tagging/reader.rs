@@ -3,7 +3,7 @@
 use tasks::tagging::{Columns, Sentence, Separator};
 use tasks::{Tagging, Task};
 
-use super::{read, refused, CONLL};
+use super::{CONLL, read, refused};
 
 fn words(sentences: &[Sentence]) -> Vec<Vec<&str>> {
     sentences

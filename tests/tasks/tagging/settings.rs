@@ -1,6 +1,6 @@
 //! Data sets by name, and as a recipe describes them.
 
-use serde_json::{json, Value};
+use serde_json::{Value, json};
 use tasks::{Files, Tagging, Task};
 
 fn described() -> Value {

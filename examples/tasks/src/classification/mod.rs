@@ -12,7 +12,7 @@ use tch::Tensor;
 use textbrewer::models::{BertInputs, SequenceClassification};
 use tokenizers::{TruncationParams, TruncationStrategy};
 
-use crate::metrics::{classification as metric, Metrics};
+use crate::metrics::{Metrics, classification as metric};
 use crate::pieces::{Encoded, Pieces};
 use crate::{Error, Files, Result, Task};
 use settings::Settings;

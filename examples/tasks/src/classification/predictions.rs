@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Prediction;
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 const HEADER: &str = "index\tprediction";
 
@@ -43,7 +43,7 @@ pub(super) fn read(file: &Path, labels: &[String], records: usize) -> Result<Vec
             _ => {
                 return Err(failed(format!(
                     "expected `{expected}<TAB>label`, got `{line}`"
-                )))
+                )));
             }
         };
         let label = labels

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Classification, Record};
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 /// Reads a file whose first line names its columns, but where the task does. Quotes are characters
 /// like any other. A file without the column of labels has records without labels, as GLUE's test

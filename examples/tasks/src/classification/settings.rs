@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::{Classification, Metric};
-use crate::task::{repeated, Files};
+use crate::task::{Files, repeated};
 use crate::{Error, Result};
 
 /// What stands in a recipe.
@@ -57,10 +57,10 @@ impl TryFrom<Settings> for Classification {
         if let Some(label) = repeated(labels) {
             return refuse(format!("labels: `{label}` is there twice"));
         }
-        if let Some(header) = &settings.header {
-            if let Some(name) = columns.iter().find(|name| !header.contains(name)) {
-                return refuse(format!("header: `{name}` is not among its names"));
-            }
+        if let Some(header) = &settings.header
+            && let Some(name) = columns.iter().find(|name| !header.contains(name))
+        {
+            return refuse(format!("header: `{name}` is not among its names"));
         }
         Ok(Classification {
             columns: settings.columns,

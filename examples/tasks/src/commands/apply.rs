@@ -5,16 +5,16 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::learn::{self, cache, check};
-use super::options::{device, ApplyOptions, EvaluateOptions, PredictOptions};
 use super::Example;
+use super::learn::{self, cache, check};
+use super::options::{ApplyOptions, EvaluateOptions, PredictOptions, device};
 use crate::data::{Bench, Data};
 use crate::features::features;
 use crate::models::Model;
-use crate::outcome::{check_ended, task_of, RESULTS};
+use crate::outcome::{RESULTS, check_ended, task_of};
 use crate::recipe::Recipe;
 use crate::terminal::{print, tell};
-use crate::{disk, evaluate as of_models, pieces, Error, Result, Task};
+use crate::{Error, Result, Task, disk, evaluate as of_models, pieces};
 
 /// Says how good a model, or a file of predictions, is.
 pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
@@ -116,12 +116,12 @@ fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Pat
         // Other names are free in a model's folder.
         let of_model = ["config.json", "model.safetensors", "inputs.json", RESULTS];
         let mut of_model = of_model.into_iter().chain(pieces::FILES);
-        if let Some(folder) = model {
-            if of_model.any(|name| whole(&folder.join(name)) == whole(output)) {
-                let reason = "it would be written in place of a file of the model; give another \
+        if let Some(folder) = model
+            && of_model.any(|name| whole(&folder.join(name)) == whole(output))
+        {
+            let reason = "it would be written in place of a file of the model; give another \
                               name";
-                return Err(Error::file(output, reason));
-            }
+            return Err(Error::file(output, reason));
         }
         let others = outputs.iter().take(number).map(|other| other.as_path());
         if others

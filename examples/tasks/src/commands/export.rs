@@ -9,16 +9,16 @@ use tch::Tensor;
 use textbrewer::weights;
 use textbrewer::{DataLoader, Side};
 
+use super::Example;
 use super::learn::{
     bench, check_output, distill_recipe, first, models, pieces, recipe_name, train_files,
 };
 use super::options::ExportOptions;
-use super::Example;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
 use crate::terminal::tell;
 use crate::training::no_teacher;
-use crate::{disk, Error, Result, Task};
+use crate::{Error, Result, Task, disk};
 
 /// Writes the student's first weights, every batch of every epoch in its order, and the
 /// configuration with all its matches.

@@ -3,18 +3,18 @@
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
-use textbrewer::models::Head;
 use textbrewer::DistillationConfig;
+use textbrewer::models::Head;
 
-use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOptions, TrainOptions};
 use super::Example;
+use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOptions, TrainOptions};
 use crate::data::{Bench, Sources};
 use crate::models::{Model, Shape};
-use crate::outcome::{check_ended, task_of, Outcome};
+use crate::outcome::{Outcome, check_ended, task_of};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
 use crate::terminal::tell;
-use crate::training::{no_teacher, Inputs, Training};
+use crate::training::{Inputs, Training, no_teacher};
 use crate::{Error, Result, Task};
 
 /// Trains a model on the labels.

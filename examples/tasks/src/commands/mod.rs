@@ -19,7 +19,7 @@ pub use options::{
 };
 
 use crate::recipe::Recipe;
-use crate::{disk, Error, Result, Task};
+use crate::{Error, Result, Task, disk};
 
 /// An example: a task with the recipes that come with it.
 #[derive(Debug)]

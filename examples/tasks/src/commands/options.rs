@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use textbrewer::config::Precision;
 use textbrewer::TrainingConfig;
+use textbrewer::config::Precision;
 
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use textbrewer::models::{BertConfig, BertInputs, BertOutput, Head};
 use textbrewer::weights::{self, LoadOptions};
 
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 /// The shape of a [`BiGru`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

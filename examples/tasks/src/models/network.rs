@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tch::nn::VarStore;
 use tch::Device;
+use tch::nn::VarStore;
 use textbrewer::models::{Bert, BertConfig, BertInputs, Head};
 use textbrewer::weights::{self, Transfer};
-use textbrewer::{display_parameters, LayerSelection};
+use textbrewer::{LayerSelection, display_parameters};
 
 use super::labels::{check_labels, check_names, with_labels};
 use super::{BiGru, BiGruConfig, Shape};
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 /// A transformer of BERT's family, or a GRU, with a head.
 #[derive(Debug)]
@@ -190,11 +190,10 @@ impl<H: Head> Model<H> {
             .find(|(name, _)| name.ends_with(words));
         if let (Some((_, source)), Some(mut target)) =
             (of_teacher, variables.variables().remove(words))
+            && source.size() == target.size()
         {
-            if source.size() == target.size() {
-                let _guard = tch::no_grad_guard();
-                target.f_copy_(&source)?;
-            }
+            let _guard = tch::no_grad_guard();
+            target.f_copy_(&source)?;
         }
         Ok(Model {
             network: Network::BiGru(gru),

@@ -63,10 +63,10 @@ impl<'a> Finder<'a> {
         let said = usize::try_from(start).ok();
         let said = said.and_then(|start| start.checked_add(led));
         let there = said.and_then(|start| Some((start, start.checked_add(chars.len())?)));
-        if let Some((start, end)) = there {
-            if self.context.get(start..end) == Some(&chars[..]) {
-                return Found::There(Span { start, end });
-            }
+        if let Some((start, end)) = there
+            && self.context.get(start..end) == Some(&chars[..])
+        {
+            return Found::There(Span { start, end });
         }
         let hint = said.unwrap_or(0);
         if let Some(start) = nearest(self.context, &chars, hint, self.language) {

@@ -24,9 +24,9 @@ pub use language::Language;
 pub use reader::{Question, Repairs};
 pub use windows::Window;
 
+use crate::metrics::Metrics;
 use crate::metrics::cmrc::Cmrc;
 use crate::metrics::squad::Squad;
-use crate::metrics::Metrics;
 use crate::pieces::{Encoded, Pieces};
 use crate::task::{Files, Task};
 use crate::{Error, Result};

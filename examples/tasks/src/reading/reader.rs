@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::answers::{Answer, Finder, Found};
 use super::Language;
-use crate::{disk, Error, Result};
+use super::answers::{Answer, Finder, Found};
+use crate::{Error, Result, disk};
 
 /// A question about a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,7 +173,7 @@ impl Reader<'_> {
         let at = place.inside("id");
         let id = match qa.get("id") {
             Some(Value::String(id)) if id.is_empty() => {
-                return Err(self.bad(&at, "empty; give each question its own"))
+                return Err(self.bad(&at, "empty; give each question its own"));
             }
             Some(Value::String(id)) => id.clone(),
             Some(Value::Number(id)) => id.to_string(),

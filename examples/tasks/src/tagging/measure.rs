@@ -1,7 +1,7 @@
 //! How good tags are, and the entities that they say.
 
 use super::{Sentence, Tagging};
-use crate::metrics::{entities, Metrics};
+use crate::metrics::{Metrics, entities};
 use crate::{Error, Result};
 
 /// Scores of entities first, for those are published.

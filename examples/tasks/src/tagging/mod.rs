@@ -21,7 +21,7 @@ pub use features::{Place, Window};
 use crate::metrics::Metrics;
 use crate::pieces::{Encoded, Pieces};
 use crate::task::{Files, Task};
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 use settings::Settings;
 
 /// The tag of words that are of no entity.

@@ -7,9 +7,9 @@
 use std::path::Path;
 
 use super::columns::{Columns, Separator};
-use super::reader::{blocks, Block};
+use super::reader::{Block, blocks};
 use super::{Sentence, Tagging};
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 /// The text of a file.
 pub(super) fn write(

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::columns::{is_blank, Columns};
+use super::columns::{Columns, is_blank};
 use crate::{Error, Result};
 
 /// A word of a file.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Columns, Tagging, OUTSIDE};
+use super::{Columns, OUTSIDE, Tagging};
 use crate::metrics::entities::entities;
-use crate::task::{repeated, Files};
+use crate::task::{Files, repeated};
 use crate::{Error, Result};
 
 /// What stands in a recipe.

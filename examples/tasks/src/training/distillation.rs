@@ -6,7 +6,7 @@ use textbrewer::{
     ProjectionSpec, Side,
 };
 
-use super::{adapt, Training};
+use super::{Training, adapt};
 use crate::models::Model;
 use crate::outcome::Outcome;
 use crate::outputs::Answers;
@@ -109,10 +109,10 @@ fn adapt_layers<T: Task>(
     output: &<T::Head as Head>::Output,
 ) -> textbrewer::Result<AdaptorOutput> {
     let mut adapted = output.adapt(inputs)?;
-    if let Some(states) = adapted.features.get_mut("hidden") {
-        if !states.is_empty() {
-            drop(states.remove(0));
-        }
+    if let Some(states) = adapted.features.get_mut("hidden")
+        && !states.is_empty()
+    {
+        drop(states.remove(0));
     }
     Ok(adapted)
 }

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{json, Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::data::{Bench, Sources};
 use crate::task::Task;
-use crate::{disk, Error, Result};
+use crate::{Error, Result, disk};
 
 /// All that decides the models, batches and evaluations of a training; `inputs.json` in its folder.
 #[derive(Debug)]

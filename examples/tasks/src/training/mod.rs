@@ -11,7 +11,7 @@ use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
 use textbrewer::models::{BertInputs, Head};
 use textbrewer::schedule::linear_with_warmup;
-use textbrewer::weights::{load_file, LoadOptions};
+use textbrewer::weights::{LoadOptions, load_file};
 use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, TrainingConfig};
 
 use crate::data::{Bench, Sources};
@@ -22,7 +22,7 @@ use crate::outputs::Answers;
 use crate::recipe::{Kept, Recipe};
 use crate::task::Task;
 use crate::terminal::tell;
-use crate::{disk, pieces, Error, Result};
+use crate::{Error, Result, disk, pieces};
 pub(crate) use distillation::no_teacher;
 pub use inputs::Inputs;
 

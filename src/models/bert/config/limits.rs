@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{BertConfig, ModelType};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
 
 /// Limits on what a configuration can ask for, far above any BERT: a file from a stranger
 /// could name any number, and the memory is asked for before weights are read.
@@ -89,11 +89,11 @@ impl BertConfig {
         if !(self.initializer_range.is_finite() && self.initializer_range >= 0.0) {
             return Err(Error::config("initializer_range", "must not be negative"));
         }
-        if let Some(id) = self.pad_token_id {
-            if !(0..self.vocab_size).contains(&id) {
-                let reason = format!("{id} must be in 0..{} (vocab_size)", self.vocab_size);
-                return Err(Error::config("pad_token_id", reason));
-            }
+        if let Some(id) = self.pad_token_id
+            && !(0..self.vocab_size).contains(&id)
+        {
+            let reason = format!("{id} must be in 0..{} (vocab_size)", self.vocab_size);
+            return Err(Error::config("pad_token_id", reason));
         }
         self.validate_kind()?;
         self.validate_model_type()
@@ -196,7 +196,7 @@ impl BertConfig {
                 return unsupported(
                     format!("position_embedding_type `{other}`"),
                     "use a checkpoint with `absolute` positions",
-                )
+                );
             }
         }
         if self.is_decoder {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::ModelType;
 use crate::config::json;
+use crate::error::Result;
 use crate::models::Activation;
-use crate::Result;
 
 /// What a sequence classifier learns; it decides the loss.
 ///
@@ -207,13 +207,13 @@ impl BertConfig {
     /// As it was read, if it can work.
     fn checked(self) -> Result<Self> {
         self.validate()?;
-        if let (Some(number), Some(labels)) = (self.num_labels, &self.id2label) {
-            if number != labels.len() as i64 {
-                log::warn!(
-                    "num_labels is {number}, but id2label names {}; id2label counts",
-                    labels.len()
-                );
-            }
+        if let (Some(number), Some(labels)) = (self.num_labels, &self.id2label)
+            && number != labels.len() as i64
+        {
+            log::warn!(
+                "num_labels is {number}, but id2label names {}; id2label counts",
+                labels.len()
+            );
         }
         Ok(self)
     }

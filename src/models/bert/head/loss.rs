@@ -2,9 +2,8 @@
 
 use tch::{Kind, Reduction, Tensor};
 
-use crate::error::Context;
+use crate::error::{Context, Error, Result};
 use crate::losses::at_least_float32;
-use crate::{Error, Result};
 
 /// The label that `transformers` leaves out of losses.
 pub(super) const IGNORED: i64 = -100;

@@ -1,15 +1,15 @@
 //! Scores of the vocabulary for every position.
 
-use tch::nn::{self, Init};
 use tch::Tensor;
+use tch::nn::{self, Init};
 
-use super::loss::{cross_entropy, IGNORED};
 use super::Head;
+use super::loss::{IGNORED, cross_entropy};
+use crate::error::{Error, Result};
+use crate::models::Activation;
 use crate::models::bert::names::below;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
 use crate::models::layers::{LayerNorm, Linear};
-use crate::models::Activation;
-use crate::{Error, Result};
 
 /// A linear layer and a normalisation, then the word embeddings as the output matrix.
 ///

@@ -13,10 +13,10 @@ pub use token::TokenClassification;
 
 use std::fmt;
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
 use super::{BertConfig, BertInputs, BertOutput, ModelType};
-use crate::Result;
+use crate::error::Result;
 
 /// The part of a model that differs from task to task.
 ///

@@ -1,13 +1,13 @@
 //! Where an answer begins and ends.
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
-use super::loss::{check_shape, cross_entropy, integers};
 use super::Head;
+use super::loss::{check_shape, cross_entropy, integers};
+use crate::error::{Error, Result};
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
-use crate::models::layers::{dropout, Linear};
+use crate::models::layers::{Linear, dropout};
 use crate::scalar::ScalarOps;
-use crate::{Error, Result};
 
 /// A linear layer that scores every position twice.
 ///

@@ -1,17 +1,17 @@
 //! Labels for whole sequences.
 
-use tch::{nn, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor, nn};
 
-use super::loss::{check_shape, cross_entropy, IGNORED};
 use super::Head;
+use super::loss::{IGNORED, check_shape, cross_entropy};
+use crate::error::{Error, Result};
 use crate::losses::at_least_float32;
+use crate::models::Activation;
 use crate::models::bert::names::below;
 use crate::models::bert::{
     BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType, ProblemType,
 };
-use crate::models::layers::{dropout, Linear};
-use crate::models::Activation;
-use crate::{Error, Result};
+use crate::models::layers::{Linear, dropout};
 
 /// A linear layer on the pooled output; models other than BERT have a layer of their own, on the
 /// first token, in place of the pooler ([`ModelType`]).

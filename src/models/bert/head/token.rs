@@ -1,12 +1,12 @@
 //! Labels for every token.
 
-use tch::{nn, Tensor};
+use tch::{Tensor, nn};
 
-use super::loss::{cross_entropy, IGNORED};
 use super::Head;
+use super::loss::{IGNORED, cross_entropy};
+use crate::error::Result;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
-use crate::models::layers::{dropout, Linear};
-use crate::Result;
+use crate::models::layers::{Linear, dropout};
 
 /// A linear layer on every position.
 ///
