@@ -8,27 +8,27 @@ mod common;
 
 use tch::nn::{Init, VarStore};
 use tch::{Device, Tensor};
+use textbrewer::distiller::{AnyCore, DistillerBuilder};
 use textbrewer::optim::{Optimizer, param_groups};
 use textbrewer::{
-    AdamW, DataLoader, Distiller, Error, LossReport, Result, StepInfo, TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, Core, DataLoader, Distiller, Error, LossReport, Model, Result, StepInfo,
+    TrainingConfig, VecLoader,
 };
 
-/// One parameter, and terms that each are a multiple of it.
+/// One parameter, and names of losses that each are a multiple of it.
 struct Trivial {
     parameter: Tensor,
     variables: VarStore,
-    config: TrainingConfig,
-    terms: Vec<String>,
+    losses: Vec<String>,
 }
 
 impl Trivial {
-    fn new(terms: usize, config: TrainingConfig) -> Self {
+    fn new(losses: usize) -> Self {
         let variables = VarStore::new(Device::Cpu);
         Trivial {
             parameter: variables.root().var("w", &[], Init::Const(1.0)),
-            terms: (0..terms).map(|term| format!("term_{term}")).collect(),
+            losses: (0..losses).map(|loss| format!("loss_{loss}")).collect(),
             variables,
-            config,
         }
     }
 
@@ -37,28 +37,45 @@ impl Trivial {
     }
 }
 
-impl Distiller for Trivial {
-    type Batch = Tensor;
-    type Student = Tensor;
+/// There is nothing to run: the losses are made by the distiller.
+impl Model<Tensor> for Trivial {
+    type Output = ();
 
-    fn train_on_batch(&mut self, batch: &Tensor, _: &StepInfo) -> Result<LossReport> {
+    fn forward(&self, _: &Tensor, _: bool) -> Result<()> {
+        Ok(())
+    }
+}
+
+struct TrivialDistiller<'a>(Core<'a, Tensor, Trivial>);
+
+impl<'a> TryFrom<Core<'a, Tensor, Trivial>> for TrivialDistiller<'a> {
+    type Error = Error;
+
+    fn try_from(core: Core<'a, Tensor, Trivial>) -> Result<Self> {
+        Ok(TrivialDistiller(core))
+    }
+}
+
+impl Distiller for TrivialDistiller<'_> {
+    type Batch = Tensor;
+    type Student = Trivial;
+
+    fn core(&self) -> &dyn AnyCore<Trivial> {
+        &self.0
+    }
+
+    fn core_mut(&mut self) -> &mut dyn AnyCore<Trivial> {
+        &mut self.0
+    }
+
+    fn train_on_batch(&mut self, batch: &Tensor, step: &StepInfo) -> Result<LossReport> {
+        let _said = self.0.run_models(batch, step)?;
+        let student = self.student();
         let mut report = LossReport::new();
-        for name in &self.terms {
-            report.add(name, self.loss(batch)?, 1.0);
+        for name in &student.losses {
+            report.add(name, student.loss(batch)?, 1.0);
         }
         Ok(report)
-    }
-
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-
-    fn student(&self) -> &Tensor {
-        &self.parameter
-    }
-
-    fn variables(&self) -> &VarStore {
-        &self.variables
     }
 }
 
@@ -75,7 +92,7 @@ fn plain_loop(
         while let Some(batch) = loader.next_batch()? {
             let batch = batch.f_to_device(Device::Cpu)?;
             let mut total = model.loss(&batch)?;
-            for _ in 1..model.terms.len() {
+            for _ in 1..model.losses.len() {
                 total = total.f_add(&model.loss(&batch)?)?;
             }
             total.f_backward()?;
@@ -106,8 +123,12 @@ fn main() -> Result<()> {
             config.log_dir(folder.path().join("log")),
         ),
     ] {
-        let mut distiller = Trivial::new(terms, config.clone());
-        let model = Trivial::new(terms, config);
+        let (student, model) = (Trivial::new(terms), Trivial::new(terms));
+        let mut distiller: TrivialDistiller =
+            DistillerBuilder::without_teacher(&student, &student.variables)
+                .train_config(config)
+                .adaptor(|_, ()| Ok(AdaptorOutput::new()))
+                .build()?;
         let mut optimizers = [AdamW::new(1e-6), AdamW::new(1e-6)];
         for group in param_groups(&model.variables, &[]) {
             optimizers[1].add_group(group)?;

@@ -14,8 +14,9 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, EmdConfig, EmdDistiller, Error,
-    LayerWeights, Model, ProjectionSpec, StepInfo, TensorLoader, TrainingConfig,
+    AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, EmdConfig,
+    EmdDistiller, Error, LayerWeights, Model, ProjectionSpec, StepInfo, TensorLoader,
+    TrainingConfig,
 };
 
 const VOCABULARY: i64 = 60;
@@ -85,6 +86,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut distiller = EmdDistiller::builder(&teacher, &student, &student_vars)
         .train_config(train_config)
+        .distill_config(DistillationConfig::default().emd(emd_config))
         .adaptor(|_batch, output: &LogitsOutput| {
             // The paper matches what the layers return, not what the embeddings do.
             let layers = output.hidden_states.get(1..).unwrap_or_default();
@@ -93,8 +95,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 .hidden(layers)
                 .attention(&output.attentions))
         })
-        .build()?
-        .emd_config(emd_config)?;
+        .build()?;
 
     println!("\nDistilling into 3 layers, without the true labels …");
     let before = distance(&mut distiller, &mut evaluation)?;

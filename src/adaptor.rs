@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
+use crate::feature::Feature;
+
 /// Says what in a model's output is logits, hidden states, attentions and so on.
 ///
 /// An adaptor is a closure `(batch, output) -> Result<AdaptorOutput>`; one for the
@@ -19,8 +21,9 @@ use tch::Tensor;
 /// | `hidden` | [`hidden`](Self::hidden) | a list of `[batch, length, hidden]` |
 /// | `attention` | [`attention`](Self::attention) | a list of `[batch, heads, length, length]` |
 ///
-/// [`feature`](Self::feature) adds lists under names of the user's own. A layer of a feature
-/// that no match needs may be an undefined tensor, so that the others keep their places.
+/// [`feature`](Self::feature) adds lists under names of the user's own, each with a mask of its
+/// own where `inputs_mask` is not theirs ([`Feature`]). A layer of a feature that no match needs
+/// may be an undefined tensor, so that the others keep their places.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -29,7 +32,7 @@ use tch::Tensor;
 /// let logits = Tensor::zeros([4, 2], (Kind::Float, Device::Cpu));
 /// let hidden = vec![Tensor::zeros([4, 7, 16], (Kind::Float, Device::Cpu))];
 /// let output = AdaptorOutput::new().logits(&logits).hidden(&hidden);
-/// assert_eq!(output.features["hidden"].len(), 1);
+/// assert_eq!(output.features["hidden"].layers.len(), 1);
 /// ```
 #[derive(Debug, Default)]
 #[non_exhaustive]
@@ -42,11 +45,10 @@ pub struct AdaptorOutput {
     pub labels: Vec<Tensor>,
     /// Losses on the ground truth, and any others of the user's own.
     pub losses: Vec<Tensor>,
-    /// Which positions of the input are not padding.
+    /// Which positions of the input are not padding; the mask of features that have none.
     pub inputs_mask: Option<Tensor>,
-    /// Lists of tensors by name, one tensor per layer: `hidden`, `attention`, and any other.
-    /// Undefined where a layer was not kept.
-    pub features: BTreeMap<String, Vec<Tensor>>,
+    /// The layers of a model by name: `hidden`, `attention`, and any other.
+    pub features: BTreeMap<String, Feature>,
 }
 
 impl AdaptorOutput {
@@ -92,21 +94,21 @@ impl AdaptorOutput {
 
     /// Sets the hidden states, one per layer.
     #[must_use]
-    pub fn hidden(self, layers: &[Tensor]) -> Self {
+    pub fn hidden(self, layers: impl Into<Feature>) -> Self {
         self.feature("hidden", layers)
     }
 
     /// Sets the attention matrices, one per layer.
     #[must_use]
-    pub fn attention(self, layers: &[Tensor]) -> Self {
+    pub fn attention(self, layers: impl Into<Feature>) -> Self {
         self.feature("attention", layers)
     }
 
-    /// Sets a list of tensors under a name that matches can use as their `feature`.
+    /// Sets a list of tensors, one per layer, under a name that matches can use as their
+    /// `feature`.
     #[must_use]
-    pub fn feature(mut self, name: impl Into<String>, layers: &[Tensor]) -> Self {
-        let layers = layers.iter().map(Tensor::shallow_clone).collect();
-        self.features.insert(name.into(), layers);
+    pub fn feature(mut self, name: impl Into<String>, layers: impl Into<Feature>) -> Self {
+        self.features.insert(name.into(), layers.into());
         self
     }
 }

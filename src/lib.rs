@@ -13,6 +13,7 @@ mod display;
 pub mod distiller;
 mod engine;
 mod error;
+mod feature;
 pub mod logging;
 mod logits;
 pub mod losses;
@@ -31,19 +32,20 @@ pub mod weights;
 pub use adaptor::AdaptorOutput;
 pub use batch::{Batch, Split};
 pub use config::{
-    DistillationConfig, IntermediateMatch, LayerMap, LayerSelection, Layers, ProjectionSpec,
-    SchedulerSpec, TrainingConfig, match_set,
+    DistillationConfig, EmdConfig, IntermediateMatch, LayerMap, LayerSelection, LayerWeights,
+    Layers, ProjectionSpec, SchedulerSpec, TrainingConfig, match_set,
 };
 pub use data::{
     DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
 };
 pub use display::{NamedTensors, ParameterNode, ParameterReport, display_parameters};
 pub use distiller::{
-    BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
-    LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
+    BasicDistiller, BasicTrainer, Core, Distiller, EmdDistiller, GeneralDistiller, LossReport,
+    MultiTaskDistiller, MultiTeacherDistiller, StepInfo, Term,
 };
 pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
+pub use feature::Feature;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{probability_shift, select_logits_with_mask};
 pub use model::{FromFn, Model, from_fn};

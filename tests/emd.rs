@@ -8,13 +8,13 @@ use common::{assert_close, elements, waves};
 use ndarray::Array2;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-use textbrewer::distiller::{EmdConfig, EmdDistiller, LayerWeights};
 use textbrewer::losses::{attention_mse, hidden_mse};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, FromFn, IntermediateMatch,
     LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, StepInfo, TrainingConfig,
     VecLoader, from_fn, transport,
 };
+use textbrewer::{EmdConfig, EmdDistiller, LayerWeights};
 
 const BATCH: i64 = 2;
 const LENGTH: i64 = 3;
@@ -119,9 +119,9 @@ fn build<'a, T: Model<Tensor, Output = Output> + 'a, S: Model<Tensor, Output = O
 ) -> Result<EmdDistiller<'a, Tensor, S>> {
     EmdDistiller::builder(teacher, student, variables)
         .train_config(train_config())
+        .distill_config(DistillationConfig::default().emd(config))
         .adaptor(adaptor)
-        .build()?
-        .emd_config(config)
+        .build()
 }
 
 fn hidden_only() -> EmdConfig {
@@ -223,8 +223,8 @@ fn both_features_are_transported_at_least_cost_between_any_numbers_of_layers() {
     let mut distiller = build(teacher, &student, &vars, config).unwrap();
     let report = distiller.train_on_batch(&batch(), &step()).unwrap();
 
-    assert_eq!(distiller.hidden_plan().unwrap(), &hidden_plan);
-    assert_eq!(distiller.attention_plan().unwrap(), &attention_plan);
+    assert_eq!(distiller.hidden_plan().unwrap(), hidden_plan);
+    assert_eq!(distiller.attention_plan().unwrap(), attention_plan);
     assert_near(term(&report, "unweighted_emd_hidden"), hidden_plan.cost);
     assert_near(
         term(&report, "unweighted_emd_attention"),
@@ -299,10 +299,9 @@ fn different_widths_are_projected_and_the_projection_learns() {
     let folder = tempfile::tempdir().unwrap();
     let mut distiller = EmdDistiller::builder(says(teacher), &student, &vars)
         .train_config(train_config().output_dir(folder.path()))
+        .distill_config(DistillationConfig::default().emd(config))
         .adaptor(adaptor)
         .build()
-        .unwrap()
-        .emd_config(config)
         .unwrap();
 
     let groups = distiller.extra_groups();
@@ -344,10 +343,9 @@ fn one_step_lowers_the_distance() {
     let folder = tempfile::tempdir().unwrap();
     let mut distiller = EmdDistiller::builder(teacher, &student, &vars)
         .train_config(train_config().output_dir(folder.path()))
+        .distill_config(DistillationConfig::default().emd(hidden_only()))
         .adaptor(adaptor)
         .build()
-        .unwrap()
-        .emd_config(hidden_only())
         .unwrap();
     let mut distances = Vec::new();
     for _ in 0..2 {
@@ -393,7 +391,7 @@ fn reestimated_weights_favour_cheap_layers_and_rule_the_next_batch() {
             distiller.hidden_plan().unwrap(),
             distiller.attention_plan().unwrap(),
         ];
-        for plan in flows {
+        for plan in &flows {
             for (row, weight) in plan.flow.rows().into_iter().zip(&weights.0) {
                 assert!((row.sum() - weight).abs() < 1e-12);
             }
@@ -513,11 +511,13 @@ fn logits_labels_and_chosen_layers_count_beside_it() {
     let report_of = |teacher: Output| {
         EmdDistiller::builder(says(teacher), &student, &vars)
             .train_config(train_config())
-            .distill_config(distill_config.clone())
+            .distill_config(
+                distill_config
+                    .clone()
+                    .emd(hidden_only().hidden_weight(0.25)),
+            )
             .adaptor(adaptor)
             .build()
-            .unwrap()
-            .emd_config(hidden_only().hidden_weight(0.25))
             .unwrap()
             .train_on_batch(&batch(), &step())
             .unwrap()
@@ -725,11 +725,9 @@ fn kept_teacher_outputs_change_no_loss() {
             .cache_features(caching);
         let mut distiller = EmdDistiller::builder(&teacher, &student, &vars)
             .train_config(train_config().output_dir(folder.path()))
-            .distill_config(config)
+            .distill_config(config.emd(hidden_only()))
             .adaptor(adaptor)
             .build()
-            .unwrap()
-            .emd_config(hidden_only())
             .unwrap();
         let log = MemorySink::new();
         let mut loader = VecLoader::new(vec![batch() + 1.0, batch() + 2.0]).unwrap();
@@ -772,21 +770,20 @@ fn a_loss_of_ones_own_can_be_the_cost() {
     let presets = Presets::default()
         .match_loss("two", |_, _, _| Ok(Tensor::from(2.0)))
         .match_loss("list", |_, _, _| Ok(Tensor::from_slice(&[1.0, 2.0])));
-    let mut distiller = EmdDistiller::builder(teacher, &student, &vars)
-        .train_config(train_config())
-        .presets(presets)
-        .adaptor(adaptor)
-        .build()
-        .unwrap()
-        .emd_config(hidden_only().hidden_loss("two"))
-        .unwrap();
-    let report = distiller.train_on_batch(&batch(), &step()).unwrap();
+    let distiller = |loss: &str| {
+        EmdDistiller::builder(&teacher, &student, &vars)
+            .train_config(train_config())
+            .distill_config(DistillationConfig::default().emd(hidden_only().hidden_loss(loss)))
+            .presets(presets.clone())
+            .adaptor(adaptor)
+            .build()
+            .unwrap()
+    };
+    let mut distiller_of_two = distiller("two");
+    let report = distiller_of_two.train_on_batch(&batch(), &step()).unwrap();
     assert_near(term(&report, "unweighted_emd_hidden"), 2.0);
 
-    let mut distiller = distiller
-        .emd_config(hidden_only().hidden_loss("list"))
-        .unwrap();
-    let error = distiller
+    let error = distiller("list")
         .train_on_batch(&batch(), &step())
         .unwrap_err()
         .to_string();

@@ -20,12 +20,15 @@ mod mutate;
 #[path = "fuzz_cases/tasks.rs"]
 mod task_files;
 
-use tch::Device;
 use tch::nn::VarStore;
-use textbrewer::distiller::{EmdConfig, SharedLosses};
+use tch::{Device, Tensor};
+use textbrewer::EmdConfig;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::{LoadOptions, Names, Transfer, load_file, read, read_metadata, save};
-use textbrewer::{DistillationConfig, Error, Presets, Result, TrainingConfig};
+use textbrewer::{
+    AdaptorOutput, DistillationConfig, Error, MultiTeacherDistiller, Presets, Result,
+    TrainingConfig, from_fn,
+};
 
 use checkpoint::Checkpoint;
 use harness::{check_message, fuzz};
@@ -61,6 +64,8 @@ fn training_configurations() {
 fn distillation_configurations() {
     let mutate = |mutator: &mut Mutator| mutator.json(corpus::DISTILLATION);
     let presets = Presets::default();
+    let variables = VarStore::new(Device::Cpu);
+    let model = from_fn(|batch: &Tensor, _| Ok(batch.shallow_clone()));
     fuzz("DistillationConfig", 4000, mutate, |input| {
         let config = DistillationConfig::from_json_str(&String::from_utf8_lossy(input))?;
         let _ = config.to_string();
@@ -76,7 +81,18 @@ fn distillation_configurations() {
             let _ = item.log_name();
             item.proj = None;
         }
-        SharedLosses::new(&config, &presets, Device::Cpu, 2).map(|_| ())
+        if let Some(emd) = &mut config.emd {
+            emd.hidden_projection = None;
+        }
+        let says = |logits: &Tensor| Ok(AdaptorOutput::new().logits(logits));
+        MultiTeacherDistiller::builder(&model, &variables)
+            .teachers([&model, &model], |_, logits| says(logits))
+            .student_adaptor(|_, logits| says(logits))
+            .train_config(TrainingConfig::default().device(Device::Cpu))
+            .distill_config(config)
+            .presets(presets.clone())
+            .build()
+            .map(drop)
     });
 }
 

@@ -6,12 +6,12 @@ use common::tiny::{config, fill, first_line, numbers};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::config::LayerSelection;
-use textbrewer::distiller::{EmdConfig, EmdDistiller};
 use textbrewer::models::{BertConfig, BertInputs, BertModel, BertOutput};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
     Model, Result, Side, StepInfo, VecLoader,
 };
+use textbrewer::{EmdConfig, EmdDistiller};
 
 /// Without anything drawn: neither weights nor dropout.
 fn bert(layers: i64, seed: i64) -> (VarStore, BertModel) {
@@ -205,15 +205,14 @@ fn what_is_needed_and_not_kept_is_named() {
         let distilling = DistillationConfig::default().is_caching_logits(caching);
         let mut emd = EmdDistiller::builder(&teacher, &student, &student_vars)
             .train_config(config(folder.path()))
-            .distill_config(distilling.cache_features(caching))
+            .distill_config(distilling.cache_features(caching).emd(hidden_only.clone()))
             .adaptor(adaptor)
             .build()
-            .and_then(|distiller| distiller.emd_config(hidden_only.clone()))
             .unwrap();
         let step = first_step().with_batch_id(Some(0));
         assert_eq!(
             first_line(emd.train_on_batch(&batch(3), &step)),
-            "EmdDistiller (unless its hidden_weight is 0): teacher layer 1 of `hidden` was not \
+            "`emd` (unless its hidden_weight is 0): teacher layer 1 of `hidden` was not \
              kept; ask the model for it (`layers` of the configuration tells which ones are needed)"
         );
     }

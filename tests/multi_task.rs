@@ -22,7 +22,8 @@ use textbrewer::{
     TaskLoader,
 };
 
-type Builder<'a> = DistillerBuilder<ManyTasks<'a, Tensor, Net>>;
+type Builder<'a> =
+    DistillerBuilder<'a, Tensor, ManyTasks<'a, Tensor, Net>, MultiTaskDistiller<'a, Tensor, Net>>;
 
 /// Four classes for each example, from the mean of the first hidden states.
 fn four_classes(_: &Tensor, output: &Output) -> Result<AdaptorOutput> {

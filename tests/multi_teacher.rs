@@ -18,7 +18,12 @@ use textbrewer::{
     Model, MultiTeacherDistiller, ProjectionSpec, Result, Sgd, from_fn, weights,
 };
 
-type Builder<'a> = DistillerBuilder<ManyTeachers<'a, Tensor, Net>>;
+type Builder<'a> = DistillerBuilder<
+    'a,
+    Tensor,
+    ManyTeachers<'a, Tensor, Net>,
+    MultiTeacherDistiller<'a, Tensor, Net>,
+>;
 
 /// Two teachers of different widths and depths, and a student.
 struct Nets {

@@ -1,224 +1,128 @@
-//! A distiller of a user's own, outside the crate, of the crate's parts and a term of its own.
+//! Terms and distillers of a user's own, outside the crate: what the core knows cannot be
+//! forgotten.
 
 mod common;
+#[path = "own_cases/mine.rs"]
+mod mine;
+#[path = "own_cases/traps.rs"]
+mod traps;
 
 use common::close;
-use common::tiny::{Net, Output, adapt, batch, config, difference, general, loader, numbers};
-use tch::nn::VarStore;
-use tch::{Kind, Tensor};
-use textbrewer::distiller::{
-    DistillerBuilder, HardLabels, Matches, Pair, Parts, SoftLabels, Student, Teacher,
-};
-use textbrewer::optim::{Optimizer, ParamGroup};
-use textbrewer::{
-    AdamW, AdaptorOutput, Batch, DistillationConfig, Distiller, Error, IntermediateMatch,
-    LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, Run, StepInfo, TrainingConfig,
-};
+use common::tiny::{batch, config, loader, losses_of, numbers};
+use mine::{Mine, Scaled, distill_config, mine, nets};
+use tch::Tensor;
+use textbrewer::optim::Optimizer;
+use textbrewer::{AdamW, DistillationConfig, Distiller, GeneralDistiller, MemorySink, Model, Run};
 
-/// What `GeneralDistiller` does, and the student's logits are kept small.
-#[derive(Debug)]
-struct Keeping<'a, B, S: ?Sized> {
-    pair: Pair<'a, B, S>,
-    config: TrainingConfig,
-    soft_labels: SoftLabels,
-    matches: Matches,
-    hard_labels: HardLabels,
-}
-
-impl<B: Batch, S: ?Sized> Distiller for Keeping<'_, B, S> {
-    type Batch = B;
-    type Student = S;
-
-    fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch, step)?;
-        let student = self.pair.run_student(batch)?;
-        let mut report = LossReport::new();
-        self.soft_labels
-            .add_to(&mut report, &teacher, &student, step)?;
-        self.matches
-            .add_to(&mut report, std::slice::from_ref(&teacher), &student)?;
-        self.hard_labels.add_to(&mut report, &student, step)?;
-        for logits in &student.logits {
-            report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 0.5);
-        }
-        Ok(report)
-    }
-
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-
-    fn student(&self) -> &S {
-        self.pair.student()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.pair.variables()
-    }
-
-    fn extra_groups(&self) -> Vec<ParamGroup> {
-        self.matches.param_groups()
-    }
-}
-
-impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for Keeping<'a, B, S> {
-    type Error = Error;
-
-    fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
-        let (config, presets) = (&parts.distill_config, &parts.presets);
-        Ok(Keeping {
-            soft_labels: SoftLabels::new(config, presets)?,
-            matches: Matches::new(config, presets, parts.train_config.device, 1)?,
-            hard_labels: HardLabels::new(config, presets)?,
-            pair: parts.pair,
-            config: parts.train_config,
-        })
-    }
-}
-
-fn with_losses(batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
-    Ok(adapt(batch, output)?.losses(&output.logits.exp()))
-}
-
-fn distill_config() -> DistillationConfig {
-    let projected = IntermediateMatch::hidden(3, 1).proj(ProjectionSpec::linear(4, 5));
-    DistillationConfig::default()
-        .hard_label_weight(0.25)
-        .intermediate_matches([
-            projected,
-            IntermediateMatch::hidden([0, 0], [0, 0]).loss("nst"),
-        ])
-}
-
-/// By hand, without a builder.
-fn by_hand<'a>(
-    teacher: &'a Net,
-    student: &'a Net,
-    config: TrainingConfig,
-) -> Result<Keeping<'a, Tensor, Net>> {
-    let (distill_config, presets) = (distill_config(), Presets::default());
-    Ok(Keeping {
-        pair: Pair::new(
-            Teacher::new(teacher, with_losses),
-            Student::new(student, with_losses, &student.variables),
-            None,
-        ),
-        soft_labels: SoftLabels::new(&distill_config, &presets)?,
-        matches: Matches::new(&distill_config, &presets, config.device, 1)?,
-        hard_labels: HardLabels::new(&distill_config, &presets)?,
-        config,
+#[test]
+fn a_term_of_ones_own_is_in_the_total_with_its_weight_and_its_parameters_are_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = nets();
+    let term = Scaled::new(0.5);
+    let scale = term.scale();
+    let before = scale.copy();
+    let distiller = mine(&teacher, &student, config(folder.path()), |builder| {
+        builder.distill_config(distill_config()).term(term)
     })
-}
-
-/// With the crate's builder, which `TryFrom<Parts>` is enough for.
-fn built<'a>(
-    teacher: &'a Net,
-    student: &'a Net,
-    config: TrainingConfig,
-    distill_config: DistillationConfig,
-) -> Result<Keeping<'a, Tensor, Net>> {
-    DistillerBuilder::new(teacher, student, &student.variables)
-        .train_config(config)
-        .distill_config(distill_config)
-        .adaptor(with_losses)
-        .build()
-}
-
-const TERMS: [&str; 5] = [
-    "unweighted_kd_loss",
-    "unweighted_hidden_hidden_mse_1_3",
-    "unweighted_hidden_nst_0-0_0-0",
-    "unweighted_hard_label_loss",
-    "size",
-];
-
-/// Trains, and gives the log of the whole run.
-fn trained(distiller: &mut dyn Distiller<Batch = Tensor, Student = Net>) -> MemorySink {
+    .unwrap();
     let log = MemorySink::new();
     let mut optimizer = AdamW::new(0.05);
     let mut batches = loader(3);
-    let summary = Run::new(distiller, &mut batches)
+    let mut erased: Box<dyn Distiller<Batch = Tensor, Student = _>> = Box::new(distiller);
+    let summary = Run::new(erased.as_mut(), &mut batches)
         .optimizer(&mut optimizer)
         .log_sink(log.clone())
-        .max_grad_norm(1.0)
         .epochs(4)
-        .callback(|student: &Net, _| student.forward(&batch(0), false).map(drop))
+        .callback(|student: &common::tiny::Net, _| student.forward(&batch(0), false).map(drop))
         .run()
         .unwrap();
     assert_eq!(summary.global_steps, 12);
     let groups: Vec<_> = optimizer.groups().iter().map(|g| g.name.as_str()).collect();
-    assert_eq!(groups, ["decay", "projection.0"]);
-    log
-}
+    assert_eq!(groups, ["decay", "projection.0", "scaled"]);
+    assert!(!scale.equal(&before), "its parameter is trained");
 
-#[test]
-fn a_distiller_from_outside_is_trained_like_the_crates_own() {
-    let folder = tempfile::tempdir().unwrap();
-    let teacher = Net::new(4, 5, 0.1);
-    let run = |built_by_hand: bool| {
-        let student = Net::new(2, 4, 0.2);
-        let config = config(folder.path());
-        let mut distiller = match built_by_hand {
-            true => by_hand(&teacher, &student, config).unwrap(),
-            false => built(&teacher, &student, config, distill_config()).unwrap(),
-        };
-        common::tiny::fill(distiller.matches.projections(), 0.4);
-        let log = trained(&mut distiller);
-        (log, numbers(&student.variables))
-    };
-    let ((log, finals), (same_log, same_finals)) = (run(true), run(false));
-    assert!(difference(&finals, &same_finals) < 1e-6);
-    assert_eq!(log.scalars().len(), same_log.scalars().len());
-
-    for name in TERMS {
-        assert_eq!(log.curve(&format!("scalar/{name}")).len(), 12, "{name}");
-    }
-    // The term of its own is in the total, with its weight.
     let at = |name: &str, step: usize| log.curve(&format!("scalar/{name}"))[step].1;
     for step in 0..12 {
-        let total = at(TERMS[0], step)
-            + at(TERMS[1], step)
-            + at(TERMS[2], step)
-            + 0.25 * at(TERMS[3], step)
-            + 0.5 * at(TERMS[4], step);
+        let total = at("unweighted_kd_loss", step)
+            + at("unweighted_hidden_hidden_mse_1_3", step)
+            + 0.25 * at("unweighted_hard_label_loss", step)
+            + 0.5 * at("scaled", step)
+            + 0.01 * at("size", step);
         assert!(close(at("total_loss", step), total), "step {step}");
     }
     assert!(at("total_loss", 11) < at("total_loss", 0));
 }
 
 #[test]
-fn its_parts_compute_what_they_do_in_the_crates_distiller() {
+fn its_losses_are_those_of_the_crates_own_distiller() {
     let folder = tempfile::tempdir().unwrap();
-    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
-    let distill_config = DistillationConfig::default()
-        .intermediate_matches([IntermediateMatch::hidden(3, 1)])
-        .temperature_scheduler(("flsw", [1.0, 2.0]));
-    let step = StepInfo::new(0, 0, 1, 0);
-    let mut own = built(
-        &teacher,
-        &student,
-        config(folder.path()),
-        distill_config.clone(),
-    )
+    let (teacher, student) = nets();
+    let config_of = |name| config(folder.path().join(name).as_path());
+    let distilling = DistillationConfig::default().temperature_scheduler(("flsw", [1.0, 2.0]));
+    let mut usual = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(config_of("usual"))
+        .distill_config(distilling.clone())
+        .adaptor(mine::with_losses)
+        .build()
+        .unwrap();
+    let mut own = mine(&teacher, &student, config_of("own"), |builder| {
+        builder.distill_config(distilling)
+    })
     .unwrap();
-    let own = own.train_on_batch(&batch(0), &step).unwrap();
-    let mut usual = general(&teacher, &student, config(folder.path()), distill_config).unwrap();
-    let usual = usual.train_on_batch(&batch(0), &step).unwrap();
-    assert_eq!(usual.terms().len(), 2);
-    for (own, usual) in own.terms().iter().zip(usual.terms()) {
-        assert_eq!(own.name, usual.name);
-        assert_eq!(own.loss.double_value(&[]), usual.loss.double_value(&[]));
+    let (usual, mut own) = (
+        losses_of(&mut usual, &batch(0)),
+        losses_of(&mut own, &batch(0)),
+    );
+    let size = own.remove("size").unwrap();
+    *own.get_mut("total").unwrap() -= 0.01 * size;
+    assert_eq!(
+        usual.keys().collect::<Vec<_>>(),
+        own.keys().collect::<Vec<_>>()
+    );
+    for (name, loss) in usual {
+        assert!(close(own[&name], loss), "{name}");
     }
 }
 
 #[test]
 fn the_builder_checks_for_it_what_it_checks_for_the_crates_own() {
     let folder = tempfile::tempdir().unwrap();
-    let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
-    let wrong = distill_config().kd_loss_type("kd");
-    let error = built(&teacher, &student, config(folder.path()), wrong).unwrap_err();
+    let (teacher, student) = nets();
+    let built = |distilling: DistillationConfig| -> textbrewer::Result<Mine<'_>> {
+        mine(&teacher, &student, config(folder.path()), |builder| {
+            builder.distill_config(distilling)
+        })
+    };
+    let error = built(distill_config().kd_loss_type("kd")).unwrap_err();
     assert_eq!(
         error.to_string(),
         "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mse, regression_mse, smooth_l1"
     );
+}
+
+#[test]
+fn two_terms_or_parameters_of_one_name_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (teacher, student) = nets();
+    let built = |terms: [Scaled; 2]| {
+        let [first, second] = terms;
+        let result = GeneralDistiller::builder(&teacher, &student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(common::tiny::adapt)
+            .term(first)
+            .term(second)
+            .build();
+        result.map(drop).unwrap_err().to_string()
+    };
+    assert_eq!(
+        built([Scaled::new(0.5), Scaled::new(0.5)]),
+        "term `scaled`: there are two of this name; give each a name of its own"
+    );
+    assert_eq!(
+        built([Scaled::new(0.5), Scaled::new(0.5).named("other")]),
+        "term `other`: its parameter `scale` has the name of another one, of the student or of \
+         a term; give it a name of its own"
+    );
+    let before = numbers(&student.variables);
+    assert_eq!(numbers(&student.variables), before);
 }

@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor, nn, nn::Module};
 use textbrewer::data::{DataLoader, ExampleLoader, FnLoader, Prefetch, TensorLoader, VecLoader};
 use textbrewer::{
-    AdamW, Distiller, Error, LossReport, Result, StepInfo, TaskLoader, TrainingConfig,
+    AdamW, AdaptorOutput, BasicTrainer, Distiller, Error, Result, TaskLoader, TrainingConfig,
+    from_fn,
 };
 
 /// Counts without end, and tells of each number before it is given.
@@ -346,34 +347,6 @@ fn every_task_can_be_prefetched() {
     assert_eq!(batches, [1000, 3, 1001, 3, 1002]);
 }
 
-/// Makes the student's output small.
-struct Shrinker<'a> {
-    student: &'a nn::Linear,
-    variables: &'a nn::VarStore,
-    config: TrainingConfig,
-}
-
-impl Distiller for Shrinker<'_> {
-    type Batch = Tensor;
-    type Student = nn::Linear;
-
-    fn train_on_batch(&mut self, batch: &Tensor, _: &StepInfo) -> Result<LossReport> {
-        let mut report = LossReport::new();
-        let size = self.student.forward(batch).square().mean(Kind::Float);
-        report.add("size", size, 1.0);
-        Ok(report)
-    }
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-    fn student(&self) -> &nn::Linear {
-        self.student
-    }
-    fn variables(&self) -> &nn::VarStore {
-        self.variables
-    }
-}
-
 #[test]
 fn errors_and_panics_reach_the_training_loop() {
     let folder = tempfile::tempdir().unwrap();
@@ -382,11 +355,12 @@ fn errors_and_panics_reach_the_training_loop() {
     let config = TrainingConfig::default()
         .device(Device::Cpu)
         .output_dir(folder.path());
-    let mut distiller = Shrinker {
-        student: &student,
-        variables: &variables,
-        config,
-    };
+    let student = from_fn(|batch: &Tensor, _| Ok(student.forward(batch)));
+    let mut distiller = BasicTrainer::builder(&student, &variables)
+        .train_config(config)
+        .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+        .build()
+        .unwrap();
     let mut train = |bad: fn() -> Result<Tensor>| {
         let loader =
             ExampleLoader::new((0..4).collect(), 1, move |numbers: &[&i64]| match numbers {

@@ -117,7 +117,7 @@ struct Case {
     student: (Net, Says),
     training: textbrewer::TrainingConfig,
     distillation: textbrewer::DistillationConfig,
-    emd: textbrewer::distiller::EmdConfig,
+    emd: textbrewer::EmdConfig,
     batches: Vec<Tensor>,
 }
 
@@ -258,11 +258,10 @@ impl Case {
             _ => {
                 let mut distiller = EmdDistiller::builder(teacher, student, variables)
                     .train_config(training)
-                    .distill_config(distillation)
+                    .distill_config(distillation.emd(self.emd.clone()))
                     .teacher_adaptor(says.adaptor())
                     .student_adaptor(student_says.adaptor())
-                    .build()?
-                    .emd_config(self.emd.clone())?;
+                    .build()?;
                 train(&mut distiller, &mut loader, random)
             }
         }

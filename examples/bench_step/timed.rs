@@ -2,10 +2,8 @@
 
 use std::time::Instant;
 
-use tch::nn::VarStore;
-use textbrewer::distiller::TeacherCache;
-use textbrewer::optim::ParamGroup;
-use textbrewer::{Distiller, LossReport, Result, StepInfo, TrainingConfig};
+use textbrewer::distiller::AnyCore;
+use textbrewer::{Distiller, LossReport, Result, StepInfo};
 
 use crate::{report, synchronize};
 
@@ -53,23 +51,11 @@ impl<D: Distiller> Distiller for Timed<D> {
         self.distiller.train_on_batch(batch, step)
     }
 
-    fn config(&self) -> &TrainingConfig {
-        self.distiller.config()
+    fn core(&self) -> &dyn AnyCore<D::Student> {
+        self.distiller.core()
     }
 
-    fn student(&self) -> &D::Student {
-        self.distiller.student()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.distiller.variables()
-    }
-
-    fn extra_groups(&self) -> Vec<ParamGroup> {
-        self.distiller.extra_groups()
-    }
-
-    fn teacher_cache(&self) -> Option<&TeacherCache> {
-        self.distiller.teacher_cache()
+    fn core_mut(&mut self) -> &mut dyn AnyCore<D::Student> {
+        self.distiller.core_mut()
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::projection_spec::MOST_ELEMENTS;
 use super::scheduler_spec::optional;
 use super::{
-    IntermediateMatch, LayerSelection, Precision, SchedulerSpec, check_finite, check_name,
-    is_false, json, match_list, or_null, write_aligned,
+    EmdConfig, IntermediateMatch, LayerSelection, Precision, SchedulerSpec, check_finite,
+    check_name, is_false, json, match_list, or_null, write_aligned,
 };
 use crate::error::{Error, Side};
 
@@ -64,6 +64,10 @@ pub struct DistillationConfig {
     /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "match_list::matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
+    /// Lets every student layer learn from every teacher layer, by optimal transport. Default
+    /// none; [`EmdDistiller`](crate::EmdDistiller) has it always.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emd: Option<EmdConfig>,
     /// Keeps the teacher's logits of every batch in main memory instead of computing them
     /// again each epoch. Default false.
     pub is_caching_logits: bool,
@@ -90,6 +94,7 @@ impl Default for DistillationConfig {
             kd_loss_weight_scheduler: None,
             probability_shift: false,
             intermediate_matches: Vec::new(),
+            emd: None,
             is_caching_logits: false,
             cache_features: false,
             cache_dtype: None,
@@ -128,6 +133,7 @@ impl DistillationConfig {
     pub(crate) fn left_out() -> serde_json::Value {
         let config = Self::default();
         serde_json::json!({
+            "emd": config.emd,
             "cache_features": config.cache_features,
             "cache_dtype": config.cache_dtype,
             "cache_limit_mb": config.cache_limit_mb,
@@ -201,6 +207,13 @@ impl DistillationConfig {
         self
     }
 
+    /// Sets [`emd`](Self#structfield.emd); what is to be matched, or `None`.
+    #[must_use]
+    pub fn emd(mut self, emd: impl Into<Option<EmdConfig>>) -> Self {
+        self.emd = emd.into();
+        self
+    }
+
     /// Sets [`is_caching_logits`](Self#structfield.is_caching_logits).
     #[must_use]
     pub fn is_caching_logits(mut self, on: bool) -> Self {
@@ -229,7 +242,7 @@ impl DistillationConfig {
         self
     }
 
-    /// Which layers of `feature` the configured matches need of one side; of all teachers
+    /// Which layers of `feature` the matches and `emd` need of one side; of all teachers
     /// together, where there are several.
     ///
     /// For models that can leave the others out, whose adaptors hand on the whole list: the
@@ -252,13 +265,14 @@ impl DistillationConfig {
     /// # textbrewer::Result::Ok(())
     /// ```
     pub fn layers(&self, side: Side, feature: &str) -> LayerSelection {
-        self.layers_where(feature, |matched| match side {
+        let layers = self.layers_where(feature, |matched| match side {
             Side::Teacher => Some(matched.layer_teacher.as_slice()),
             Side::Student => Some(matched.layer_student.as_slice()),
-        })
+        });
+        layers.union(self.layers_of_emd(feature))
     }
 
-    /// Which layers of `feature` the configured matches need of one of several teachers.
+    /// Which layers of `feature` the matches and `emd` need of one of several teachers.
     ///
     /// ```
     /// use textbrewer::config::LayerSelection;
@@ -270,9 +284,13 @@ impl DistillationConfig {
     /// assert_eq!(config.layers_of_teacher(1, "hidden"), [8].into());
     /// ```
     pub fn layers_of_teacher(&self, teacher: usize, feature: &str) -> LayerSelection {
-        self.layers_where(feature, |matched| {
+        let layers = self.layers_where(feature, |matched| {
             (matched.teacher == teacher).then_some(matched.layer_teacher.as_slice())
-        })
+        });
+        match teacher {
+            0 => layers.union(self.layers_of_emd(feature)),
+            _ => layers,
+        }
     }
 
     fn layers_where<'a>(
@@ -283,6 +301,11 @@ impl DistillationConfig {
         let of_feature = self.intermediate_matches.iter();
         let of_feature = of_feature.filter(|matched| matched.feature == feature);
         of_feature.filter_map(layers).flatten().copied().collect()
+    }
+
+    fn layers_of_emd(&self, feature: &str) -> LayerSelection {
+        let emd = self.emd.as_ref().map(|emd| emd.layers(feature));
+        emd.unwrap_or_default()
     }
 
     /// Checks every value. Names of losses, projections and schedules are looked up
@@ -307,6 +330,9 @@ impl DistillationConfig {
         }
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             item.check(&format!("intermediate_matches[{i}]"))?;
+        }
+        if let Some(emd) = &self.emd {
+            emd.check("emd.")?;
         }
         self.check_amount()?;
         let unused = [
@@ -390,6 +416,9 @@ impl fmt::Display for DistillationConfig {
         }
         let matches = or_null((matches > 0).then_some(matches));
         rows.push(("intermediate_matches", matches));
+        if let Some(emd) = &self.emd {
+            rows.push(("emd", emd.to_string()));
+        }
         write_aligned(f, &rows)?;
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             write!(f, "\n  [{i}] {item}")?;

@@ -7,6 +7,7 @@
 
 pub(crate) mod device;
 mod distillation;
+mod emd;
 pub(crate) mod json;
 mod layer_map;
 mod layer_selection;
@@ -20,6 +21,7 @@ mod scheduler_spec;
 mod training;
 
 pub use distillation::DistillationConfig;
+pub use emd::{EmdConfig, LayerWeights};
 pub use layer_map::LayerMap;
 pub use layer_selection::LayerSelection;
 pub use layers::Layers;

@@ -1,16 +1,10 @@
 //! One teacher, one student, logits only.
 
-use std::collections::BTreeMap;
-
 use tch::nn::VarStore;
 
-use super::state::by_key;
-use super::{
-    Distiller, DistillerBuilder, HardLabels, LossReport, OnePair, Pair, Parts, SoftLabels,
-    StepInfo, TeacherCache,
-};
+use super::builder::{DistillerBuilder, OnePair};
+use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
 use crate::batch::Batch;
-use crate::config::TrainingConfig;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -44,42 +38,33 @@ use crate::model::Model;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct BasicDistiller<'a, B, S: ?Sized> {
-    pair: Pair<'a, B, S>,
-    config: TrainingConfig,
-    soft_labels: SoftLabels,
-    hard_labels: HardLabels,
-    description: BTreeMap<String, String>,
-}
+pub struct BasicDistiller<'a, B, S: ?Sized>(Core<'a, B, S>);
 
-impl<'a, B, S: Model<B> + ?Sized> BasicDistiller<'a, B, S> {
+impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> BasicDistiller<'a, B, S> {
     /// Starts with the models and the student's variables.
-    pub fn builder<T: Model<B> + 'a>(
+    pub fn builder<T: Model<B, Output: 'a> + 'a>(
         teacher: T,
         student: &'a S,
         variables: &'a VarStore,
-    ) -> DistillerBuilder<OnePair<'a, B, T, S, Self>> {
+    ) -> DistillerBuilder<'a, B, OnePair<'a, B, T, S>, Self> {
         DistillerBuilder::new(teacher, student, variables)
     }
 }
 
-impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for BasicDistiller<'a, B, S> {
+impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for BasicDistiller<'a, B, S> {
     type Error = Error;
 
-    fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
-        if !parts.distill_config.intermediate_matches.is_empty() {
-            return Err(Error::config(
-                "intermediate_matches",
-                "BasicDistiller matches logits only; use GeneralDistiller",
-            ));
+    fn try_from(core: Core<'a, B, S>) -> Result<Self> {
+        let config = core.distill_config();
+        let has_matches = config.is_some_and(|config| !config.intermediate_matches.is_empty());
+        let reason = "BasicDistiller matches logits only; use GeneralDistiller";
+        if has_matches {
+            return Err(Error::config("intermediate_matches", reason));
         }
-        Ok(BasicDistiller {
-            soft_labels: SoftLabels::new(&parts.distill_config, &parts.presets)?,
-            hard_labels: HardLabels::new(&parts.distill_config, &parts.presets)?,
-            description: by_key(&parts.distill_config),
-            pair: parts.pair,
-            config: parts.train_config,
-        })
+        if config.is_some_and(|config| config.emd.is_some()) {
+            return Err(Error::config("emd", reason));
+        }
+        Ok(BasicDistiller(core))
     }
 }
 
@@ -87,33 +72,17 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
     type Batch = B;
     type Student = S;
 
+    fn core(&self) -> &dyn AnyCore<S> {
+        &self.0
+    }
+
+    fn core_mut(&mut self) -> &mut dyn AnyCore<S> {
+        &mut self.0
+    }
+
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch, step)?;
-        let student = self.pair.run_student(batch)?;
-        let mut report = LossReport::new();
-        self.soft_labels
-            .add_to(&mut report, &teacher, &student, step)?;
-        self.hard_labels.add_to(&mut report, &student, step)?;
-        Ok(report)
-    }
-
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-
-    fn student(&self) -> &S {
-        self.pair.student()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.pair.variables()
-    }
-
-    fn description(&self) -> BTreeMap<String, String> {
-        self.description.clone()
-    }
-
-    fn teacher_cache(&self) -> Option<&TeacherCache> {
-        self.pair.teacher_cache()
+        let said = self.0.run_models(batch, step)?;
+        said.require_logits()?;
+        self.0.losses(&said)
     }
 }

@@ -1,98 +1,68 @@
 //! Teacher outputs, computed once per batch and kept.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::StepInfo;
+use super::needs::Layers;
+use super::{Needs, StepInfo};
 use crate::adaptor::AdaptorOutput;
 use crate::batch::Batch;
 use crate::config::{DistillationConfig, LayerSelection};
 use crate::error::{Error, Result};
+use crate::feature::{Feature, FeatureMask};
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///
-/// Kept are the logits, their masks, and those layers of the features that a match needs, or
-/// all layers of the features that the distiller asked for
-/// ([`keep_features`](Self::keep_features)). The layers that are not kept come
-/// back as undefined tensors, so that the others keep their places.
-/// Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed anew.
+/// Kept is what the terms of the distiller need: logits with their masks, and layers of features.
+/// The layers that are not kept come back as undefined tensors, so that the others keep their
+/// places. Batches are told apart by [`StepInfo::batch_id`]; a batch without one is computed
+/// anew. Every run begins with an empty cache.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each at a
-/// [place](CachePlace) of its own.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::distiller::{CachePlace, TeacherCache};
-/// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
-///
-/// let config = DistillationConfig::default().is_caching_logits(true);
-/// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
-/// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(7));
-/// let mut computed = 0;
-/// for _epoch in 0..3 {
-///     let output = cache.get_or_compute(CachePlace::default(), &step, || {
-///         computed += 1;
-///         Ok(AdaptorOutput::new().logits(&Tensor::from_slice(&[1f32, 2.0])))
-///     })?;
-///     assert_eq!(output.logits[0].double_value(&[1]), 2.0);
-/// }
-/// assert_eq!((computed, cache.len(), cache.bytes()), (1, 1, 8));
-/// cache.clear();
-/// assert!(cache.is_empty());
-/// # textbrewer::Result::Ok(())
-/// ```
+/// [`Place`] of its own.
 #[derive(Clone)]
 pub struct TeacherCache(Rc<RefCell<Store>>);
 
 /// Which of the teachers that share a cache.
-///
-/// ```
-/// use textbrewer::distiller::CachePlace;
-///
-/// let place = CachePlace::new(0, 1); // the second teacher of the first task
-/// assert_eq!((place.task, place.teacher), (0, 1));
-/// assert_ne!(place, CachePlace::default());
-/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub struct CachePlace {
+pub(super) struct Place {
     /// The task, in a distiller of several; no two have the same.
-    pub task: usize,
+    pub(super) task: usize,
     /// The teacher among those of its task, as matches name it.
-    pub teacher: usize,
+    pub(super) teacher: usize,
 }
-
-impl CachePlace {
-    /// Teacher `teacher` of task `task`, both counted from 0.
-    pub fn new(task: usize, teacher: usize) -> Self {
-        CachePlace { task, teacher }
-    }
-}
-
-/// The layers to keep, by feature.
-type Layers = BTreeMap<String, LayerSelection>;
 
 struct Store {
-    entries: HashMap<(CachePlace, u64), KeptOutput>,
+    entries: HashMap<(Place, u64), KeptOutput>,
     bytes: u64,
     limit: Option<u64>,
     kind: Option<Kind>,
-    /// What matches need, of each teacher.
-    layers: BTreeMap<usize, Layers>,
-    /// Features of which every layer is kept.
-    whole_features: BTreeSet<String>,
+    needs: Needs,
 }
 
 /// One output in main memory.
 struct KeptOutput {
     logits: Vec<Kept>,
     logits_mask: Vec<Kept>,
-    /// How many layers the feature has, and those that were kept.
-    features: BTreeMap<String, (usize, BTreeMap<usize, Kept>)>,
+    features: BTreeMap<String, KeptFeature>,
+}
+
+/// Layers of a feature.
+struct KeptFeature {
+    /// How many there were.
+    len: usize,
+    layers: BTreeMap<usize, Kept>,
+    mask: KeptMask,
+}
+
+enum KeptMask {
+    Inputs,
+    Unmasked,
+    Own(Kept),
 }
 
 /// A tensor in main memory, and where and what it was.
@@ -104,26 +74,25 @@ struct Kept {
 }
 
 impl TeacherCache {
-    /// The cache that a configuration asks for, if it does.
+    /// The cache that a configuration asks for, if it does, for what terms need.
+    /// `needs_layers` names one of them that needs layers of a teacher.
     ///
     /// # Errors
-    /// When matches need features at every step and the configuration keeps logits only.
-    pub fn new(config: &DistillationConfig) -> Result<Option<Self>> {
+    /// When a term needs features at every step and the configuration keeps logits only.
+    pub(super) fn new(
+        config: &DistillationConfig,
+        needs: Needs,
+        needs_layers: Option<&str>,
+    ) -> Result<Option<Self>> {
         if !config.is_caching_logits {
             return Ok(None);
         }
-        if !config.intermediate_matches.is_empty() && !config.cache_features {
-            let reason = "it keeps logits only, but intermediate_matches need the teacher's \
-                          features at every step; set `cache_features` as well, which takes \
-                          more memory, or leave caching off";
+        if let Some(term) = needs_layers.filter(|_| !config.cache_features) {
+            let reason = format!(
+                "it keeps logits only, but `{term}` needs the teacher's features at every step; \
+                 set `cache_features` as well, which takes more memory, or leave caching off"
+            );
             return Err(Error::config("is_caching_logits", reason));
-        }
-        let mut layers: BTreeMap<usize, Layers> = BTreeMap::new();
-        for matched in &config.intermediate_matches {
-            let (teacher, feature) = (matched.teacher, &matched.feature);
-            let of_teacher = layers.entry(teacher).or_default();
-            let needed = config.layers_of_teacher(teacher, feature);
-            of_teacher.insert(feature.clone(), needed);
         }
         Ok(Some(TeacherCache(Rc::new(RefCell::new(Store {
             entries: HashMap::new(),
@@ -132,34 +101,8 @@ impl TeacherCache {
                 .cache_limit_mb
                 .map(|limit| limit.saturating_mul(1 << 20)),
             kind: config.cache_dtype.map(|dtype| dtype.kind()),
-            layers,
-            whole_features: BTreeSet::new(),
+            needs,
         })))))
-    }
-
-    /// Keeps every layer of these features, for a distiller that needs more than the
-    /// configured matches, in place of those named in an earlier call. What is kept already
-    /// is forgotten.
-    ///
-    /// ```
-    /// use tch::Tensor;
-    /// use textbrewer::distiller::{CachePlace, TeacherCache};
-    /// use textbrewer::{AdaptorOutput, DistillationConfig, StepInfo};
-    ///
-    /// let config = DistillationConfig::default().is_caching_logits(true).cache_features(true);
-    /// let cache = TeacherCache::new(&config)?.expect("the configuration asks for it");
-    /// cache.keep_features(["hidden"]);
-    /// let step = StepInfo::new(0, 0, 10, 1).with_batch_id(Some(0));
-    /// let states = [Tensor::from(1f32), Tensor::from(2f32)];
-    /// let place = CachePlace::default();
-    /// cache.get_or_compute(place, &step, || Ok(AdaptorOutput::new().hidden(&states)))?;
-    /// let kept = cache.get_or_compute(place, &step, || unreachable!())?;
-    /// assert_eq!(kept.features["hidden"][1], states[1]);
-    /// # textbrewer::Result::Ok(())
-    /// ```
-    pub fn keep_features(&self, names: impl IntoIterator<Item = impl Into<String>>) {
-        self.clear();
-        self.0.borrow_mut().whole_features = names.into_iter().map(Into::into).collect();
     }
 
     /// The output of a batch: kept if there is one, else what `compute` gives, which is
@@ -170,9 +113,9 @@ impl TeacherCache {
     ///
     /// # Errors
     /// Those of `compute`, and [`Error::CacheLimit`] when there is no room left.
-    pub fn get_or_compute(
+    pub(super) fn get_or_compute(
         &self,
-        place: CachePlace,
+        place: Place,
         step: &StepInfo,
         compute: impl FnOnce() -> Result<AdaptorOutput>,
     ) -> Result<AdaptorOutput> {
@@ -211,12 +154,8 @@ impl TeacherCache {
 }
 
 impl Store {
-    fn keep(&mut self, key: (CachePlace, u64), output: &AdaptorOutput) -> Result<&KeptOutput> {
-        let mut layers = self.layers.get(&key.0.teacher).cloned().unwrap_or_default();
-        for name in &self.whole_features {
-            layers.insert(name.clone(), LayerSelection::All);
-        }
-        let kept = KeptOutput::new(output, self.kind, &layers)?;
+    fn keep(&mut self, key: (Place, u64), output: &AdaptorOutput) -> Result<&KeptOutput> {
+        let kept = KeptOutput::new(output, self.kind, &self.needs, key.0.teacher)?;
         let bytes = self.bytes + kept.bytes();
         if let Some(limit) = self.limit.filter(|limit| bytes > *limit) {
             return Err(Error::CacheLimit {
@@ -231,25 +170,23 @@ impl Store {
 }
 
 impl KeptOutput {
-    fn new(output: &AdaptorOutput, kind: Option<Kind>, layers: &Layers) -> Result<Self> {
+    fn new(
+        output: &AdaptorOutput,
+        kind: Option<Kind>,
+        needs: &Needs,
+        teacher: usize,
+    ) -> Result<Self> {
         let keep = |tensors: &[Tensor]| {
-            let kept = tensors.iter().map(|tensor| Kept::new(tensor, kind));
+            let kept = tensors.iter().filter(|_| needs.logits);
+            let kept = kept.map(|tensor| Kept::new(tensor, kind));
             kept.collect::<Result<Vec<_>>>()
         };
         let mut features = BTreeMap::new();
-        for (name, wanted) in layers {
-            // What is missing is told of by the match that needs it.
-            let Some(available) = output.features.get(name) else {
-                continue;
-            };
-            let len = available.len();
-            let mut kept = BTreeMap::new();
-            for (position, layer) in available.iter().enumerate() {
-                if wanted.contains(position, len) && layer.defined() {
-                    kept.insert(position, Kept::new(layer, kind)?);
-                }
+        for (name, wanted) in needs.teachers.get(&teacher).unwrap_or(&Layers::new()) {
+            // What is missing is reported by the term that needs it.
+            if let Some(feature) = output.features.get(name) {
+                features.insert(name.clone(), KeptFeature::new(feature, wanted, kind)?);
             }
-            features.insert(name.clone(), (len, kept));
         }
         Ok(KeptOutput {
             logits: keep(&output.logits)?,
@@ -258,7 +195,6 @@ impl KeptOutput {
         })
     }
 
-    /// Layers that were not kept come back undefined, so that the others keep their places.
     fn restore(&self) -> Result<AdaptorOutput> {
         let mut output = AdaptorOutput::new();
         for kept in &self.logits {
@@ -267,18 +203,57 @@ impl KeptOutput {
         for kept in &self.logits_mask {
             output.logits_mask.push(kept.restore()?);
         }
-        for (name, (len, kept)) in &self.features {
-            let restore = |position| kept.get(&position).map_or(Ok(Tensor::new()), Kept::restore);
-            let layers = (0..*len).map(restore).collect::<Result<_>>()?;
-            output.features.insert(name.clone(), layers);
+        for (name, kept) in &self.features {
+            output.features.insert(name.clone(), kept.restore()?);
         }
         Ok(output)
     }
 
     fn bytes(&self) -> u64 {
-        let features = self.features.values().flat_map(|(_, kept)| kept.values());
+        let features = self.features.values().flat_map(KeptFeature::tensors);
         let tensors = self.logits.iter().chain(&self.logits_mask).chain(features);
         tensors.map(|kept| kept.bytes).sum()
+    }
+}
+
+impl KeptFeature {
+    fn new(feature: &Feature, wanted: &LayerSelection, kind: Option<Kind>) -> Result<Self> {
+        let len = feature.layers.len();
+        let mut layers = BTreeMap::new();
+        for (position, layer) in feature.layers.iter().enumerate() {
+            if wanted.contains(position, len) && layer.defined() {
+                layers.insert(position, Kept::new(layer, kind)?);
+            }
+        }
+        let mask = match &feature.mask {
+            FeatureMask::Inputs => KeptMask::Inputs,
+            FeatureMask::Unmasked => KeptMask::Unmasked,
+            FeatureMask::Own(mask) => KeptMask::Own(Kept::new(mask, None)?),
+        };
+        Ok(KeptFeature { len, layers, mask })
+    }
+
+    /// Layers that were not kept come back undefined, so that the others keep their places.
+    fn restore(&self) -> Result<Feature> {
+        let restore = |position| {
+            let kept = self.layers.get(&position);
+            kept.map_or(Ok(Tensor::new()), Kept::restore)
+        };
+        let mut feature = Feature::from((0..self.len).map(restore).collect::<Result<Vec<_>>>()?);
+        feature.mask = match &self.mask {
+            KeptMask::Inputs => FeatureMask::Inputs,
+            KeptMask::Unmasked => FeatureMask::Unmasked,
+            KeptMask::Own(mask) => FeatureMask::Own(mask.restore()?),
+        };
+        Ok(feature)
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = &Kept> {
+        let mask = match &self.mask {
+            KeptMask::Own(mask) => Some(mask),
+            _ => None,
+        };
+        self.layers.values().chain(mask)
     }
 }
 

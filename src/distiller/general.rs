@@ -1,19 +1,12 @@
 //! One teacher, one student, logits and intermediate features.
 
-use std::collections::BTreeMap;
-use std::slice;
-
 use tch::nn::VarStore;
 
-use super::{
-    Distiller, DistillerBuilder, LossReport, OnePair, Pair, Parts, SharedLosses, StepInfo,
-    TeacherCache,
-};
+use super::builder::{DistillerBuilder, OnePair};
+use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
 use crate::batch::Batch;
-use crate::config::TrainingConfig;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::optim::ParamGroup;
 
 /// One teacher, one student, logits and intermediate features. The usual choice.
 ///
@@ -54,40 +47,24 @@ use crate::optim::ParamGroup;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct GeneralDistiller<'a, B, S: ?Sized> {
-    pair: Pair<'a, B, S>,
-    config: TrainingConfig,
-    losses: SharedLosses,
-}
+pub struct GeneralDistiller<'a, B, S: ?Sized>(Core<'a, B, S>);
 
-impl<'a, B, S: Model<B> + ?Sized> GeneralDistiller<'a, B, S> {
+impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> GeneralDistiller<'a, B, S> {
     /// Starts with the models and the student's variables.
-    pub fn builder<T: Model<B> + 'a>(
+    pub fn builder<T: Model<B, Output: 'a> + 'a>(
         teacher: T,
         student: &'a S,
         variables: &'a VarStore,
-    ) -> DistillerBuilder<OnePair<'a, B, T, S, Self>> {
+    ) -> DistillerBuilder<'a, B, OnePair<'a, B, T, S>, Self> {
         DistillerBuilder::new(teacher, student, variables)
     }
 }
 
-impl<B, S: ?Sized> GeneralDistiller<'_, B, S> {
-    /// The parameters of the projections, `projection.{index of the match}.weight` and so on.
-    pub fn projections(&self) -> &VarStore {
-        self.losses.projections()
-    }
-}
-
-impl<'a, B, S: ?Sized> TryFrom<Parts<'a, B, S>> for GeneralDistiller<'a, B, S> {
+impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for GeneralDistiller<'a, B, S> {
     type Error = Error;
 
-    fn try_from(parts: Parts<'a, B, S>) -> Result<Self> {
-        let device = parts.train_config.device;
-        Ok(GeneralDistiller {
-            losses: SharedLosses::new(&parts.distill_config, &parts.presets, device, 1)?,
-            pair: parts.pair,
-            config: parts.train_config,
-        })
+    fn try_from(core: Core<'a, B, S>) -> Result<Self> {
+        Ok(GeneralDistiller(core))
     }
 }
 
@@ -95,34 +72,15 @@ impl<B: Batch, S: ?Sized> Distiller for GeneralDistiller<'_, B, S> {
     type Batch = B;
     type Student = S;
 
+    fn core(&self) -> &dyn AnyCore<S> {
+        &self.0
+    }
+
+    fn core_mut(&mut self) -> &mut dyn AnyCore<S> {
+        &mut self.0
+    }
+
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch, step)?;
-        let student = self.pair.run_student(batch)?;
-        let each = slice::from_ref(&teacher);
-        self.losses.report(&teacher, each, &student, step)
-    }
-
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-
-    fn student(&self) -> &S {
-        self.pair.student()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.pair.variables()
-    }
-
-    fn extra_groups(&self) -> Vec<ParamGroup> {
-        self.losses.matches().param_groups()
-    }
-
-    fn description(&self) -> BTreeMap<String, String> {
-        self.losses.description()
-    }
-
-    fn teacher_cache(&self) -> Option<&TeacherCache> {
-        self.pair.teacher_cache()
+        self.0.report(batch, step)
     }
 }

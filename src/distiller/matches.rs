@@ -2,49 +2,22 @@
 
 use std::collections::BTreeSet;
 
+use tch::Tensor;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
 
-use super::LossReport;
-use crate::adaptor::AdaptorOutput;
+use super::said::no_teacher;
+use super::{LossReport, Needs, Said, Term};
 use crate::config::{DistillationConfig, IntermediateMatch, Layers, ProjectionSpec};
-use crate::error::{Error, Result, Side};
-use crate::losses::at_least_float32;
+use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
 use crate::presets::{MatchLoss, Presets};
 use crate::projection::Projection;
 use crate::weights;
 
 /// The configured intermediate matches, with their projections.
-///
-/// ```
-/// use tch::{Device, Kind, Tensor};
-/// use textbrewer::distiller::Matches;
-/// use textbrewer::{AdaptorOutput, DistillationConfig, IntermediateMatch, LossReport};
-/// use textbrewer::{Presets, ProjectionSpec};
-///
-/// let projected = IntermediateMatch::hidden(1, 0)
-///     .loss("hidden_mse")
-///     .proj(ProjectionSpec::linear(2, 4).learning_rate(1e-3));
-/// let config = DistillationConfig::default().intermediate_matches([projected]);
-/// let matches = Matches::new(&config, &Presets::default(), Device::Cpu, 1)?;
-///
-/// let state = |size| Tensor::ones([1, 3, size], (Kind::Float, Device::Cpu));
-/// let teacher = AdaptorOutput::new().hidden(&[state(4), state(4)]);
-/// let student = AdaptorOutput::new().hidden(&[state(2)]);
-/// let mut report = LossReport::new();
-/// matches.add_to(&mut report, &[teacher], &student)?;
-/// assert_eq!(report.terms()[0].name, "unweighted_hidden_hidden_mse_0_1");
-/// // What the optimizer has to train besides the student.
-/// let groups = matches.param_groups();
-/// assert_eq!(groups[0].parameters.len(), 2);
-/// assert_eq!(groups[0].options.learning_rate, Some(1e-3));
-/// # textbrewer::Result::Ok(())
-/// ```
 #[derive(Debug)]
-pub struct Matches {
+pub(super) struct Matches {
     matches: Vec<Match>,
-    projections: VarStore,
 }
 
 #[derive(Debug)]
@@ -54,96 +27,94 @@ struct Match {
     config: IntermediateMatch,
     loss: MatchLoss,
     projection: Option<Projection>,
+    /// The parameters of the projection, by the names of the checkpoint.
+    parameters: Vec<(String, Tensor)>,
 }
 
 impl Matches {
-    /// Looks up losses and makes projections, with their parameters on `device`; `teachers`
-    /// is how many teachers a match may choose from.
+    /// Looks up losses and makes projections, with their parameters in `projections`;
+    /// `teachers` is how many teachers a match may choose from.
     ///
     /// # Errors
     /// When a name is unknown, a loss takes another number of layers, or a match names a
     /// teacher that is not there.
-    pub fn new(
+    pub(super) fn new(
         config: &DistillationConfig,
         presets: &Presets,
-        device: Device,
+        projections: &VarStore,
         teachers: usize,
     ) -> Result<Self> {
-        let projections = VarStore::new(device);
         let root = projections.root().sub("projection");
         let mut names = BTreeSet::new();
-        let matches = config
-            .intermediate_matches
-            .iter()
-            .enumerate()
-            .map(|(index, config)| {
-                let place = format!("intermediate_matches[{index}]");
-                let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
-                check_layers(&place, &loss, config)?;
-                if config.teacher >= teachers {
-                    return Err(no_teacher(&place, config.teacher, teachers));
-                }
-                let build = |spec: &ProjectionSpec| {
-                    let (field, path) = (format!("{place}.proj"), root.sub(index));
-                    presets.make_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
-                };
-                let projection = config.proj.as_ref().map(build).transpose()?;
-                Ok(Match {
-                    log_name: unique(config.log_name(), index, &mut names),
-                    config: config.clone(),
-                    place,
-                    loss,
-                    projection,
-                })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Matches {
-            matches,
-            projections,
-        })
+        let mut matches = Vec::with_capacity(config.intermediate_matches.len());
+        for (index, config) in config.intermediate_matches.iter().enumerate() {
+            let place = format!("intermediate_matches[{index}]");
+            let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
+            check_layers(&place, &loss, config)?;
+            if config.teacher >= teachers {
+                return Err(no_teacher(&place, config.teacher, teachers));
+            }
+            let build = |spec: &ProjectionSpec| {
+                let (field, path) = (format!("{place}.proj"), root.sub(index));
+                presets.make_projection(&field, &spec.name, &path, spec.dim_in, spec.dim_out)
+            };
+            let projection = config.proj.as_ref().map(build).transpose()?;
+            matches.push(Match {
+                log_name: unique(config.log_name(), index, &mut names),
+                parameters: parameters_of(projections, &format!("projection.{index}.")),
+                config: config.clone(),
+                place,
+                loss,
+                projection,
+            });
+        }
+        Ok(Matches { matches })
+    }
+}
+
+/// The parameters below a path. The student may have variables of their names.
+pub(super) fn parameters_of(projections: &VarStore, prefix: &str) -> Vec<(String, Tensor)> {
+    let named = weights::state_dict(projections).into_iter();
+    named
+        .filter(|(name, _)| name.starts_with(prefix))
+        .map(|(name, tensor)| (format!("distiller.{name}"), tensor))
+        .collect()
+}
+
+impl<B> Term<B> for Matches {
+    fn name(&self) -> &str {
+        "intermediate_matches"
     }
 
-    /// Adds one term for each match, `unweighted_{feature}_{loss}_{student layer}_{teacher layer}`.
-    /// `teachers` has what each teacher returned. Padding, as the student's `inputs_mask`
-    /// tells it, is left out.
-    ///
-    /// # Errors
-    /// When an adaptor did not return the feature or the layer, or shapes do not fit.
-    pub fn add_to(
-        &self,
-        report: &mut LossReport,
-        teachers: &[AdaptorOutput],
-        student: &AdaptorOutput,
-    ) -> Result<()> {
+    fn needs(&self) -> Needs {
+        let mut needs = Needs::new();
+        for Match { config, .. } in &self.matches {
+            let (teacher, student) = (&config.layer_teacher, &config.layer_student);
+            needs = needs
+                .teacher_layers(config.teacher, &config.feature, teacher.as_slice().to_vec())
+                .student_layers(&config.feature, student.as_slice().to_vec());
+        }
+        needs
+    }
+
+    /// Adds a loss for each match, `unweighted_{feature}_{loss}_{student layer}_{teacher layer}`.
+    fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
         for matched in &self.matches {
-            let teacher = teachers.get(matched.config.teacher);
-            let teacher = teacher.ok_or_else(|| {
-                no_teacher(&matched.place, matched.config.teacher, teachers.len())
-            })?;
-            let loss = matched.loss_between(teacher, student)?;
+            let loss = matched.loss(said)?;
             report.add(matched.log_name.clone(), loss, matched.config.weight);
         }
         Ok(())
     }
 
-    /// The parameters of the projections, `projection.{index of the match}.weight` and so on.
-    pub fn projections(&self) -> &VarStore {
-        &self.projections
-    }
-
     /// The projections as groups for the optimizer, each with the options of its match.
-    pub fn param_groups(&self) -> Vec<ParamGroup> {
-        let named = weights::state_dict(&self.projections);
+    fn param_groups(&self) -> Vec<ParamGroup> {
         let of_match = |(index, matched): (usize, &Match)| {
             let options = matched.config.proj.as_ref()?.options.clone();
-            let prefix = format!("projection.{index}.");
-            let parameters = named
-                .iter()
-                .filter(|(name, _)| name.starts_with(&prefix))
-                // The student may have a variable of that name.
-                .map(|(name, tensor)| (format!("distiller.{name}"), tensor.shallow_clone()))
-                .collect();
-            Some(ParamGroup::new(format!("projection.{index}"), parameters).options(options))
+            let parameters = matched.parameters.iter();
+            let parameters =
+                parameters.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+            let group = ParamGroup::new(format!("projection.{index}"), parameters.collect());
+            Some(group.options(options))
         };
         self.matches
             .iter()
@@ -151,63 +122,35 @@ impl Matches {
             .filter_map(of_match)
             .collect()
     }
+
+    fn description(&self) -> String {
+        String::new()
+    }
 }
 
 impl Match {
-    fn loss_between(&self, teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<Tensor> {
-        let from_teacher = self.pick(teacher, Side::Teacher, &self.config.layer_teacher)?;
-        let mut from_student = self.pick(student, Side::Student, &self.config.layer_student)?;
+    fn loss<B>(&self, said: &Said<'_, B>) -> Result<Tensor> {
+        let (feature, teacher) = (&self.config.feature, self.config.teacher);
+        let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
+        let layers = self.config.layer_teacher.as_slice().iter();
+        let from_teacher = layers
+            .map(|&layer| said.teacher_layer(teacher, feature, layer, &needed_by))
+            .collect::<Result<Vec<_>>>()?;
+        let layers = self.config.layer_student.as_slice().iter();
+        let mut from_student = layers
+            .map(|&layer| said.student_layer(feature, layer, &needed_by))
+            .collect::<Result<Vec<_>>>()?;
+        let at_place = |error: Error| error.at(&self.place);
         if let Some(projection) = &self.projection {
             for layer in &mut from_student {
-                *layer = projection
-                    .forward(layer)
-                    .map_err(|error| error.at(&self.place))?;
+                *layer = projection.forward(layer).map_err(at_place)?;
             }
         }
-        let mask = student.inputs_mask.as_ref();
+        let mask = said.mask(feature, teacher, &from_student.iter().collect::<Vec<_>>());
         self.loss
             .apply(&from_student, &from_teacher, mask)
-            .map_err(|error| error.at(&self.place))
+            .map_err(at_place)
     }
-
-    fn pick(&self, output: &AdaptorOutput, side: Side, layers: &Layers) -> Result<Vec<Tensor>> {
-        let feature = &self.config.feature;
-        let needed_by = || format!("{} (`{}`)", self.place, self.config.loss);
-        let Some(available) = output.features.get(feature) else {
-            return Err(Error::missing(side, feature, needed_by()));
-        };
-        let pick_one = |&index: &i64| {
-            let len = available.len();
-            let position = if index < 0 { index + len as i64 } else { index };
-            let position = usize::try_from(position).ok();
-            match position.and_then(|position| available.get(position)) {
-                Some(layer) if layer.defined() => at_least_float32(layer),
-                Some(_) => Err(Error::LayerNotKept {
-                    side,
-                    feature: feature.clone(),
-                    index,
-                    needed_by: needed_by(),
-                }),
-                None => Err(Error::LayerOutOfRange {
-                    side,
-                    feature: feature.clone(),
-                    index,
-                    len,
-                    needed_by: needed_by(),
-                }),
-            }
-        };
-        layers.as_slice().iter().map(pick_one).collect()
-    }
-}
-
-/// `teachers` is how many there are.
-pub(super) fn no_teacher(place: &str, teacher: usize, teachers: usize) -> Error {
-    let reason = match teachers.checked_sub(1) {
-        Some(last) => format!("there is no teacher {teacher}; the last is {last}, counted from 0"),
-        None => "there is no teacher at all".to_owned(),
-    };
-    Error::config(format!("{place}.teacher"), reason)
 }
 
 /// Two matches may differ in their projections alone; each is to have its own curve.

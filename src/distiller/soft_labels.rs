@@ -5,43 +5,27 @@ use std::fmt;
 use tch::Tensor;
 
 use super::report::sum;
-use super::{LossReport, StepInfo, WeightSchedule};
+use super::step::WeightSchedule;
+use super::{LossReport, Needs, Said, StepInfo, Term};
 use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
 use crate::logits::{probability_shift, select_logits_with_mask};
 use crate::losses::{Temperature, at_least_float32};
+use crate::optim::ParamGroup;
 use crate::presets::{KdLoss, Presets, TemperatureSchedule};
 
 /// The loss between the logits of both models, at a temperature.
 ///
 /// Several logits per model are matched one with one, and their losses are summed.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::distiller::SoftLabels;
-/// use textbrewer::{AdaptorOutput, DistillationConfig, LossReport, Presets, StepInfo};
-///
-/// let config = DistillationConfig::default()
-///     .kd_loss_type("mse")
-///     .temperature(2.0)
-///     .kd_loss_weight(0.5);
-/// let soft_labels = SoftLabels::new(&config, &Presets::default())?;
-/// let output = |logits| AdaptorOutput::new().logits(&Tensor::from_slice2(&[[logits]]));
-/// let (teacher, student) = (output(5.0), output(1.0));
-/// let mut report = LossReport::new();
-/// soft_labels.add_to(&mut report, &teacher, &student, &StepInfo::new(0, 0, 10, 1))?;
-/// let term = &report.terms()[0];
-/// assert_eq!(term.loss.double_value(&[]), 4.0); // ((5 − 1) / 2)²
-/// assert_eq!(term.weight, 0.5);
-/// # textbrewer::Result::Ok(())
-/// ```
-pub struct SoftLabels {
+pub(super) struct SoftLabels {
     loss: KdLoss,
     weight: WeightSchedule,
     temperature: f64,
     temperature_schedule: Option<TemperatureSchedule>,
     probability_shift: bool,
+    /// Whether it was reported that only one side has logits.
+    warned: bool,
 }
 
 impl SoftLabels {
@@ -49,7 +33,7 @@ impl SoftLabels {
     ///
     /// # Errors
     /// When the name of the loss or of a schedule is unknown.
-    pub fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
+    pub(super) fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
         let weight_schedule = presets.weight_schedule(
             "kd_loss_weight_scheduler",
             config.kd_loss_weight_scheduler.as_ref(),
@@ -64,6 +48,7 @@ impl SoftLabels {
             temperature: config.temperature,
             temperature_schedule,
             probability_shift: config.probability_shift,
+            warned: false,
         })
     }
 
@@ -72,7 +57,7 @@ impl SoftLabels {
     /// # Errors
     /// When an adaptor returned no logits, the two returned different numbers of them,
     /// labels that `probability_shift` needs are missing, or shapes do not fit.
-    pub fn add_to(
+    fn add_loss(
         &self,
         report: &mut LossReport,
         teacher: &AdaptorOutput,
@@ -170,6 +155,54 @@ fn both_masked(teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<()> {
     };
     let needed_by = format!("the match with the {has}'s masked logits");
     Err(Error::missing(lacks, "logits_mask", needed_by))
+}
+
+impl<B> Term<B> for SoftLabels {
+    fn name(&self) -> &str {
+        "soft_labels"
+    }
+
+    fn needs(&self) -> Needs {
+        Needs::new().logits()
+    }
+
+    /// Logits are matched when both sides have them; a model without logits is trained on its
+    /// features alone.
+    fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+        let (teacher, student) = (&said.ensemble, &said.student);
+        match (teacher.logits.is_empty(), student.logits.is_empty()) {
+            (false, false) => self.add_loss(report, teacher, student, said.step),
+            (true, true) => Ok(()),
+            (teacher_lacks, _) => {
+                self.warn_of_logits(teacher_lacks);
+                Ok(())
+            }
+        }
+    }
+
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        Vec::new()
+    }
+
+    fn description(&self) -> String {
+        String::new()
+    }
+}
+
+impl SoftLabels {
+    /// As in the original, logits of one side alone are no error; but there is a warning.
+    fn warn_of_logits(&mut self, teacher_lacks: bool) {
+        let (has, lacks) = match teacher_lacks {
+            true => ("student", "teacher"),
+            false => ("teacher", "student"),
+        };
+        if !std::mem::replace(&mut self.warned, true) {
+            log::warn!(
+                "the {has} adaptor returned logits and the {lacks} adaptor none: \
+                 there is no distillation loss on logits"
+            );
+        }
+    }
 }
 
 impl fmt::Debug for SoftLabels {

@@ -8,24 +8,8 @@ use crate::error::{Context, Error, Result};
 use crate::optim::ParamGroup;
 use crate::weights::kind_and_shape;
 
-/// The tensors of groups by name, which share memory with them: what
-/// [`Distiller::state`](super::Distiller::state) gives by itself.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::distiller::{load_group_state, group_state};
-/// use textbrewer::optim::ParamGroup;
-///
-/// let scale = Tensor::from(1f32);
-/// let groups = [ParamGroup::new("scales", vec![("scale".to_owned(), scale.shallow_clone())])];
-/// let mut state = group_state(&groups);
-/// assert_eq!(state["scale"].double_value(&[]), 1.0);
-/// state.insert("scale".to_owned(), Tensor::from(3f32));
-/// load_group_state(&groups, &state)?;
-/// assert_eq!(scale.double_value(&[]), 3.0);
-/// # textbrewer::Result::Ok(())
-/// ```
-pub fn group_state(groups: &[ParamGroup]) -> BTreeMap<String, Tensor> {
+/// The tensors of groups by name, which share memory with them.
+pub(super) fn group_state(groups: &[ParamGroup]) -> BTreeMap<String, Tensor> {
     let parameters = groups.iter().flat_map(|group| &group.parameters);
     parameters
         .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
@@ -35,12 +19,30 @@ pub fn group_state(groups: &[ParamGroup]) -> BTreeMap<String, Tensor> {
 /// Copies what [`group_state`] gave into the tensors of groups.
 ///
 /// # Errors
-/// [`Error::WeightsMismatch`] with every name, shape and kind that differs; then nothing is
-/// changed.
-pub fn load_group_state(groups: &[ParamGroup], state: &BTreeMap<String, Tensor>) -> Result<()> {
+/// Those of [`check_group_state`]; then nothing is changed.
+pub(super) fn load_group_state(
+    groups: &[ParamGroup],
+    state: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    check_group_state(groups, state)?;
+    let _guard = tch::no_grad_guard();
+    for (name, tensor) in groups.iter().flat_map(|group| &group.parameters) {
+        if let Some(saved) = state.get(name) {
+            let copied = tensor.shallow_clone().f_copy_(saved);
+            copied.context(|| format!("loading `{name}`"))?;
+        }
+    }
+    Ok(())
+}
+
+/// # Errors
+/// [`Error::WeightsMismatch`] with every name, shape and kind that differs.
+pub(super) fn check_group_state(
+    groups: &[ParamGroup],
+    state: &BTreeMap<String, Tensor>,
+) -> Result<()> {
     let mut unexpected: BTreeSet<&str> = state.keys().map(String::as_str).collect();
     let mut differences = Vec::new();
-    let mut pairs = Vec::new();
     for (name, tensor) in groups.iter().flat_map(|group| &group.parameters) {
         unexpected.remove(name.as_str());
         let Some(saved) = state.get(name) else {
@@ -51,28 +53,22 @@ pub fn load_group_state(groups: &[ParamGroup], state: &BTreeMap<String, Tensor>)
         if expected != found {
             differences.push(format!("`{name}`: {found}, expected {expected}"));
         }
-        pairs.push((name, tensor, saved));
     }
     differences.extend(
         unexpected
             .iter()
             .map(|name| format!("`{name}`: unexpected")),
     );
-    if !differences.is_empty() {
-        return Err(Error::WeightsMismatch {
-            origin: "the state of the distiller".to_owned(),
-            differences,
-        });
+    if differences.is_empty() {
+        return Ok(());
     }
-    let _guard = tch::no_grad_guard();
-    for (name, tensor, saved) in pairs {
-        let copied = tensor.shallow_clone().f_copy_(saved);
-        copied.context(|| format!("loading `{name}`"))?;
-    }
-    Ok(())
+    Err(Error::WeightsMismatch {
+        origin: "the state of the distiller".to_owned(),
+        differences,
+    })
 }
 
-/// A configuration by its keys, for [`Distiller::description`](super::Distiller::description).
+/// A configuration by its keys.
 pub(super) fn by_key(config: &impl serde::Serialize) -> BTreeMap<String, String> {
     match serde_json::to_value(config) {
         Ok(serde_json::Value::Object(keys)) => {

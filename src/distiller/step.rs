@@ -24,8 +24,8 @@ pub struct StepInfo {
     pub total_steps: u64,
     /// The epoch, counted from 1.
     pub epoch: u64,
-    /// The number of the batch, where batches are the same in every epoch; a
-    /// [`TeacherCache`](crate::distiller::TeacherCache) tells them apart by it.
+    /// The number of the batch, where batches are the same in every epoch; teacher outputs are
+    /// kept under it.
     pub batch_id: Option<u64>,
 }
 
@@ -58,26 +58,15 @@ impl StepInfo {
 ///
 /// As in TextBrewer the first optimizer step uses the configured weight, and from the
 /// second on the schedule **replaces** it: the two are not multiplied.
-///
-/// ```
-/// use std::rc::Rc;
-/// use textbrewer::distiller::WeightSchedule;
-/// use textbrewer::StepInfo;
-///
-/// let weight = WeightSchedule::new(0.9, Some(Rc::new(|progress| 1.0 - progress)));
-/// let at = |global_step| weight.at(&StepInfo::new(global_step, global_step, 4, 1));
-/// assert_eq!([0, 1, 3].map(at), [0.9, 0.75, 0.25]);
-/// assert_eq!(WeightSchedule::new(0.9, None).at(&StepInfo::new(3, 3, 4, 1)), 0.9);
-/// ```
 #[derive(Clone)]
-pub struct WeightSchedule {
+pub(super) struct WeightSchedule {
     configured: f64,
     schedule: Option<WeightFunction>,
 }
 
 impl WeightSchedule {
     /// The weight `configured`, or what `schedule` makes of the progress.
-    pub fn new(configured: f64, schedule: Option<WeightFunction>) -> Self {
+    pub(super) fn new(configured: f64, schedule: Option<WeightFunction>) -> Self {
         WeightSchedule {
             configured,
             schedule,
@@ -85,7 +74,7 @@ impl WeightSchedule {
     }
 
     /// The weight of a batch.
-    pub fn at(&self, step: &StepInfo) -> f64 {
+    pub(super) fn at(&self, step: &StepInfo) -> f64 {
         match &self.schedule {
             Some(schedule) if step.global_step > 0 => schedule(step.progress()),
             _ => self.configured,

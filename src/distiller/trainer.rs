@@ -1,16 +1,11 @@
 //! Supervised training, without a teacher.
 
-use std::fmt;
-
 use tch::nn::VarStore;
 
-use super::builder::check_training;
-use super::report::{TOTAL_LOSS, sum_of_means};
-use super::{Distiller, LossReport, StepInfo, Student};
-use crate::adaptor::AdaptorOutput;
+use super::builder::{DistillerBuilder, OneModel};
+use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
 use crate::batch::Batch;
-use crate::config::TrainingConfig;
-use crate::error::{Error, Result, Side};
+use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// Supervised training, for making a teacher or a student to compare with.
@@ -41,20 +36,24 @@ use crate::model::Model;
 /// assert_eq!(summary.checkpoints.len(), 3);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct BasicTrainer<'a, B, S: ?Sized> {
-    student: Student<'a, B, S>,
-    config: TrainingConfig,
+#[derive(Debug)]
+pub struct BasicTrainer<'a, B, S: ?Sized>(Core<'a, B, S>);
+
+impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> BasicTrainer<'a, B, S> {
+    /// Starts with the model and its variables.
+    pub fn builder(
+        model: &'a S,
+        variables: &'a VarStore,
+    ) -> DistillerBuilder<'a, B, OneModel<'a, B, S>, Self> {
+        DistillerBuilder::without_teacher(model, variables)
+    }
 }
 
-impl<'a, B, S: Model<B> + ?Sized> BasicTrainer<'a, B, S> {
-    /// Starts with the model and its variables.
-    pub fn builder(model: &'a S, variables: &'a VarStore) -> BasicTrainerBuilder<'a, B, S> {
-        BasicTrainerBuilder {
-            model,
-            variables,
-            student: None,
-            config: TrainingConfig::default(),
-        }
+impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for BasicTrainer<'a, B, S> {
+    type Error = Error;
+
+    fn try_from(core: Core<'a, B, S>) -> Result<Self> {
+        Ok(BasicTrainer(core))
     }
 }
 
@@ -62,96 +61,15 @@ impl<B: Batch, S: ?Sized> Distiller for BasicTrainer<'_, B, S> {
     type Batch = B;
     type Student = S;
 
-    fn train_on_batch(&mut self, batch: &B, _step: &StepInfo) -> Result<LossReport> {
-        let output = self.student.run(batch)?;
-        let missing = || Error::missing(Side::Student, "losses", "BasicTrainer");
-        let total = sum_of_means(&output.losses)?.ok_or_else(missing)?;
-        let mut report = LossReport::new();
-        report.add(TOTAL_LOSS, total, 1.0);
-        Ok(report)
+    fn core(&self) -> &dyn AnyCore<S> {
+        &self.0
     }
 
-    fn config(&self) -> &TrainingConfig {
-        &self.config
+    fn core_mut(&mut self) -> &mut dyn AnyCore<S> {
+        &mut self.0
     }
 
-    fn student(&self) -> &S {
-        self.student.model()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.student.variables()
-    }
-}
-
-impl<B, S: ?Sized> fmt::Debug for BasicTrainer<'_, B, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BasicTrainer")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Describes a [`BasicTrainer`].
-///
-/// ```
-/// use tch::{nn, nn::Module, Device, Tensor};
-/// use textbrewer::{from_fn, AdaptorOutput, BasicTrainer, TrainingConfig};
-///
-/// let variables = nn::VarStore::new(Device::Cpu);
-/// let layer = nn::linear(variables.root(), 3, 1, Default::default());
-/// let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
-/// let builder = || {
-///     BasicTrainer::builder(&model, &variables)
-///         .train_config(TrainingConfig::default().device(Device::Cpu))
-/// };
-/// assert!(builder().build().is_err()); // no adaptor
-/// assert!(builder().adaptor(|_, out| Ok(AdaptorOutput::new().losses(out))).build().is_ok());
-/// ```
-pub struct BasicTrainerBuilder<'a, B, S: ?Sized> {
-    model: &'a S,
-    variables: &'a VarStore,
-    student: Option<Student<'a, B, S>>,
-    config: TrainingConfig,
-}
-
-impl<'a, B, S: Model<B> + ?Sized> BasicTrainerBuilder<'a, B, S> {
-    /// How to train: steps between checkpoints, folders, device.
-    #[must_use]
-    pub fn train_config(mut self, config: TrainingConfig) -> Self {
-        self.config = config;
-        self
-    }
-
-    /// What the model's output means; it must return `losses`.
-    #[must_use]
-    pub fn adaptor<F>(mut self, adaptor: F) -> Self
-    where
-        F: Fn(&B, &S::Output) -> Result<AdaptorOutput> + 'a,
-    {
-        self.student = Some(Student::new(self.model, adaptor, self.variables));
-        self
-    }
-
-    /// Checks everything that can be checked before a batch is there.
-    ///
-    /// # Errors
-    /// A missing adaptor, a configuration that cannot work, a device that is not there or
-    /// not where the model is.
-    pub fn build(self) -> Result<BasicTrainer<'a, B, S>> {
-        check_training(&self.config, self.variables)?;
-        let no_adaptor = || Error::config("adaptor", "none was given; call `adaptor`");
-        Ok(BasicTrainer {
-            student: self.student.ok_or_else(no_adaptor)?.precision(&self.config),
-            config: self.config,
-        })
-    }
-}
-
-impl<B, S: ?Sized> fmt::Debug for BasicTrainerBuilder<'_, B, S> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BasicTrainerBuilder")
-            .field("config", &self.config)
-            .finish_non_exhaustive()
+    fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
+        self.0.report(batch, step)
     }
 }

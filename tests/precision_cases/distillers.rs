@@ -5,12 +5,13 @@ use std::path::Path;
 
 use tch::Tensor;
 use textbrewer::config::Precision;
-use textbrewer::distiller::{EmdConfig, EmdDistiller, Task};
+use textbrewer::distiller::Task;
 use textbrewer::{
     AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller,
     GeneralDistiller, IntermediateMatch, MemorySink, MultiTaskDistiller, MultiTeacherDistiller,
     ProjectionSpec, Result, TaskLoader, TrainSummary, TrainingConfig,
 };
+use textbrewer::{EmdConfig, EmdDistiller};
 
 use crate::common::tiny::{Net, Output, adapt, config, fill_projections, loader, numbers, square};
 
@@ -109,10 +110,9 @@ fn emd(folder: &Path, precision: Precision) -> Outcome {
         .hidden_projection(ProjectionSpec::linear(4, 5));
     let distiller = EmdDistiller::builder(&teacher, &student, &student.variables)
         .train_config(train_config(folder, precision))
-        .distill_config(distill_config().cache_features(true))
+        .distill_config(distill_config().cache_features(true).emd(emd_config))
         .adaptor(with_labels)
-        .build()
-        .and_then(|distiller| distiller.emd_config(emd_config));
+        .build();
     run(distiller.unwrap(), &student)
 }
 

@@ -6,8 +6,8 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 use textbrewer::config::Precision;
-use textbrewer::distiller::{EmdConfig, LayerWeights};
 use textbrewer::{DistillationConfig, IntermediateMatch, ProjectionSpec, TrainingConfig};
+use textbrewer::{EmdConfig, LayerWeights};
 
 use crate::models::Says;
 use crate::one;

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Tensor;
-use tch::nn::VarStore;
-use textbrewer::optim::{LossScaling, Optimizer};
+use textbrewer::distiller::{Needs, Said};
+use textbrewer::optim::{LossScaling, Optimizer, ParamGroup};
 use textbrewer::{
-    AdamW, BasicTrainer, Distiller, Error, FnLoader, LossReport, Model, Result, StepInfo,
-    TrainSummary, TrainingConfig, weights,
+    AdamW, BasicTrainer, Distiller, Error, FnLoader, LossReport, Result, Term, TrainSummary,
+    TrainingConfig, weights,
 };
 
 use crate::alone;
@@ -198,31 +198,27 @@ fn a_loss_that_is_scaled_otherwise_is_another() {
     train(folder.path(), &Net::new(1, 4, 0.2), begun_elsewhere, true).unwrap();
 }
 
-/// Cannot put its state back when it is told so.
-struct Forgetful<'a> {
-    student: &'a Net,
-    config: TrainingConfig,
+/// A term that cannot put its state back when it is told so.
+#[derive(Debug)]
+struct Forgetful {
     fails: bool,
 }
 
-impl Distiller for Forgetful<'_> {
-    type Batch = Tensor;
-    type Student = Net;
-
-    fn train_on_batch(&mut self, batch: &Tensor, _: &StepInfo) -> Result<LossReport> {
-        let logits = self.student.forward(batch, true)?.logits;
-        let mut report = LossReport::new();
-        report.add("size", logits.square().mean(tch::Kind::Float), 1.0);
-        Ok(report)
+impl<B> Term<B> for Forgetful {
+    fn name(&self) -> &str {
+        "forgetful"
     }
-    fn config(&self) -> &TrainingConfig {
-        &self.config
+    fn needs(&self) -> Needs {
+        Needs::new()
     }
-    fn student(&self) -> &Net {
-        self.student
+    fn add_to(&mut self, _: &mut LossReport, _: &Said<'_, B>) -> Result<()> {
+        Ok(())
     }
-    fn variables(&self) -> &VarStore {
-        &self.student.variables
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        Vec::new()
+    }
+    fn description(&self) -> String {
+        String::new()
     }
     fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
         match self.fails {
@@ -238,12 +234,11 @@ fn a_distiller_that_fails_to_load_leaves_optimizer_and_student_alone() {
     let folder = crate::common::tiny::folder();
     train(folder.path(), &Net::new(1, 4, 0.2), |c| c, 0.1, 2, false).unwrap();
     let run = |student: &Net, optimizer: &mut AdamW, fails: bool| {
-        let config = config(folder.path());
-        let mut distiller = Forgetful {
-            student,
-            config,
-            fails,
-        };
+        let mut distiller = BasicTrainer::builder(student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .term(Forgetful { fails })
+            .build()?;
         let mut loader = loader(2);
         let run = distiller.train(&mut loader).epochs(2).optimizer(optimizer);
         run.resume(folder.path()).run()

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
+use textbrewer::EmdConfig;
 use textbrewer::config::Precision;
-use textbrewer::distiller::EmdConfig;
 use textbrewer::optim::LossScaling;
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
@@ -189,16 +189,15 @@ fn steps(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<Tr
 /// A stream of a given length, weights of layers that are re-estimated, and no log interval.
 fn emd(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<TrainSummary> {
     let (teacher, student) = (Net::new(3, 5, 0.1), Student::new(end));
+    let emd = EmdConfig::default()
+        .hidden_projection(ProjectionSpec::linear(4, 5))
+        .attention_weight(0.0)
+        .layer_weights(LayerWeights::Reestimated { temperature: 2.0 });
     let mut distiller = EmdDistiller::builder(&teacher, &student, &student.variables)
         .train_config(config(folder).ckpt_steps(1).log_interval(None))
+        .distill_config(DistillationConfig::default().emd(emd))
         .adaptor(adapt)
-        .build()?
-        .emd_config(
-            EmdConfig::default()
-                .hidden_projection(ProjectionSpec::linear(4, 5))
-                .attention_weight(0.0)
-                .layer_weights(LayerWeights::Reestimated { temperature: 2.0 }),
-        )?;
+        .build()?;
     let mut loader = VecLoader::new(batches(4))?.shuffle(6);
     let run = distiller
         .train(&mut loader)

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use textbrewer::distiller::EmdConfig;
+use textbrewer::EmdConfig;
 use textbrewer::models::BertConfig;
 use textbrewer::{DistillationConfig, Error, IntermediateMatch, Result, TrainingConfig};
 

@@ -6,6 +6,8 @@ use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 use crate::adaptor::AdaptorOutput;
+use crate::distiller::Said;
+use crate::distiller::said::no_teacher;
 use crate::error::{Error, Result, Side};
 use crate::losses::at_least_float32;
 use crate::presets::MatchLoss;
@@ -32,19 +34,20 @@ impl MatchedFeature {
     /// The losses, of the student's layers after the projection if there is one.
     pub(super) fn costs(
         &self,
-        teacher: &AdaptorOutput,
-        student: &AdaptorOutput,
+        said: &Said<'_, impl Sized>,
         projection: Option<&Projection>,
     ) -> Result<LayerCosts> {
+        let teacher = said.teachers.first();
+        let teacher = teacher.ok_or_else(|| no_teacher("emd", 0, 0))?;
         let from_teacher = self.layers(teacher, Side::Teacher)?;
-        let mut from_student = self.layers(student, Side::Student)?;
+        let mut from_student = self.layers(&said.student, Side::Student)?;
         if let Some(projection) = projection {
             // Once a layer, not once a pair of layers.
             for layer in &mut from_student {
                 *layer = projection.forward(layer)?;
             }
         }
-        let mask = student.inputs_mask.as_ref();
+        let mask = said.mask(self.feature, 0, &from_student.iter().collect::<Vec<_>>());
         let mut losses = Vec::with_capacity(from_teacher.len() * from_student.len());
         for (i, teacher) in from_teacher.iter().enumerate() {
             for (j, student) in from_student.iter().enumerate() {
@@ -60,9 +63,9 @@ impl MatchedFeature {
     }
 
     fn layers(&self, output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
-        let needed_by = || format!("EmdDistiller (unless its {}_weight is 0)", self.feature);
+        let needed_by = || format!("`emd` (unless its {}_weight is 0)", self.feature);
         let layers = match output.features.get(self.feature) {
-            Some(layers) if !layers.is_empty() => layers,
+            Some(feature) if !feature.layers.is_empty() => &feature.layers,
             _ => return Err(Error::missing(side, self.feature, needed_by())),
         };
         match layers.iter().position(|layer| !layer.defined()) {
@@ -87,7 +90,7 @@ impl MatchedFeature {
                 got,
                 ..
             } if feature == "hidden" => {
-                let remedy = "for different sizes set `hidden_projection`";
+                let remedy = "for different sizes set `hidden_projection` of `emd`";
                 Error::shape(what, format!("{expected}; {remedy}"), got).at(place)
             }
             other => other.at(place),

@@ -82,8 +82,9 @@ impl<T: Task> Training<'_, T> {
                           out, and take a student that has layers";
             return Err(Error::invalid(reason));
         }
-        let mut config = EmdConfig::default().attention_weight(100.0);
-        if student.width() != teacher.width() {
+        let config = recipe.distillation.emd.clone();
+        let mut config = config.unwrap_or_else(|| EmdConfig::default().attention_weight(100.0));
+        if student.width() != teacher.width() && config.hidden_projection.is_none() {
             let projection = ProjectionSpec::linear(student.width(), teacher.width());
             config = config.hidden_projection(projection.learning_rate(PROJECTION_RATE));
         }
@@ -91,10 +92,9 @@ impl<T: Task> Training<'_, T> {
         let distiller =
             EmdDistiller::builder(&teacher.network, &student.network, &student.variables)
                 .train_config(self.config())
-                .distill_config(recipe.distillation.clone())
+                .distill_config(recipe.distillation.clone().emd(config))
                 .adaptor(adapt_layers::<T>)
-                .build()?
-                .emd_config(config)?;
+                .build()?;
         self.run(distiller, &student, recipe.learns_labels())
     }
 }
@@ -110,9 +110,9 @@ fn adapt_layers<T: Task>(
 ) -> textbrewer::Result<AdaptorOutput> {
     let mut adapted = output.adapt(inputs)?;
     if let Some(states) = adapted.features.get_mut("hidden")
-        && !states.is_empty()
+        && !states.layers.is_empty()
     {
-        drop(states.remove(0));
+        drop(states.layers.remove(0));
     }
     Ok(adapted)
 }

@@ -1,14 +1,16 @@
 //! What layers learn from layers by optimal transport.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
-use crate::config::{LayerSelection, ProjectionSpec};
+use super::{LayerSelection, ProjectionSpec, json};
 use crate::error::{Error, Result};
 
-/// What an [`EmdDistiller`](super::EmdDistiller) matches, and how much it counts.
+/// What an [`EmdDistiller`](crate::EmdDistiller) matches, and how much it counts.
 ///
 /// ```
-/// use textbrewer::distiller::{EmdConfig, LayerWeights};
+/// use textbrewer::config::{EmdConfig, LayerWeights};
 /// use textbrewer::ProjectionSpec;
 ///
 /// let config = EmdConfig::default()
@@ -50,7 +52,7 @@ pub struct EmdConfig {
 /// How much each layer has to give or to take.
 ///
 /// ```
-/// use textbrewer::distiller::LayerWeights;
+/// use textbrewer::config::LayerWeights;
 ///
 /// let weights: LayerWeights = serde_json::from_str(r#"{"reestimated": {"temperature": 2.0}}"#)?;
 /// assert_eq!(weights, LayerWeights::Reestimated { temperature: 2.0 });
@@ -70,7 +72,7 @@ pub enum LayerWeights {
     ///
     /// Both features share the weights, so the adaptors must return as many hidden states as
     /// attentions: leave out the output of the embeddings. The formula stands in
-    /// [`EmdDistiller`](super::EmdDistiller).
+    /// [`EmdDistiller`](crate::EmdDistiller).
     Reestimated {
         /// τ: the higher, the closer to uniform. The number of layers is a mild one: when all
         /// of M layers cost the same, what the softmax is taken of is M / τ each.
@@ -134,18 +136,8 @@ impl EmdConfig {
         self
     }
 
-    /// Which layers of `feature` both models must return: all of what is matched. What the
-    /// matches of a [`DistillationConfig`](crate::DistillationConfig::layers) need comes on top.
-    ///
-    /// ```
-    /// use textbrewer::config::LayerSelection;
-    /// use textbrewer::EmdConfig;
-    ///
-    /// let config = EmdConfig::default().attention_weight(0.0);
-    /// assert_eq!(config.layers("hidden"), LayerSelection::All);
-    /// assert_eq!(config.layers("attention"), LayerSelection::None);
-    /// ```
-    pub fn layers(&self, feature: &str) -> LayerSelection {
+    /// Which layers of `feature` both models must return: all of what is matched.
+    pub(crate) fn layers(&self, feature: &str) -> LayerSelection {
         let weight = match feature {
             "hidden" => self.hidden_weight,
             "attention" => self.attention_weight,
@@ -159,43 +151,49 @@ impl EmdConfig {
     /// # Errors
     /// [`Error::Config`] with the key of the first value that cannot work.
     pub fn validate(&self) -> Result<()> {
+        self.check("")
+    }
+
+    /// The same, where the configuration is part of another: `path` comes before each key.
+    pub(crate) fn check(&self, path: &str) -> Result<()> {
+        let invalid =
+            |key: &str, reason: String| Err(Error::config(format!("{path}{key}"), reason));
         for (key, weight) in [
             ("hidden_weight", self.hidden_weight),
             ("attention_weight", self.attention_weight),
         ] {
             if !(weight.is_finite() && weight >= 0.0) {
-                return Err(Error::config(
-                    key,
-                    format!("must be a finite number, at least 0, is {weight}"),
-                ));
+                let reason = format!("must be a finite number, at least 0, is {weight}");
+                return invalid(key, reason);
             }
         }
         if self.hidden_weight == 0.0 && self.attention_weight == 0.0 {
-            return Err(Error::config(
-                "hidden_weight",
-                "is 0, and so is attention_weight: nothing to match; set one of them above 0, \
-                 or use GeneralDistiller",
-            ));
+            let reason = "is 0, and so is attention_weight: nothing to match; set one of them \
+                          above 0, or use GeneralDistiller without `emd`";
+            return invalid("hidden_weight", reason.to_owned());
         }
         if self.hidden_weight == 0.0 && self.hidden_projection.is_some() {
-            return Err(Error::config(
-                "hidden_projection",
-                "would never be trained, because hidden_weight is 0",
-            ));
+            let reason = "would never be trained, because hidden_weight is 0";
+            return invalid("hidden_projection", reason.to_owned());
         }
         if let Some(projection) = &self.hidden_projection {
-            projection.check("hidden_projection")?;
+            projection.check(&format!("{path}hidden_projection"))?;
         }
         match self.layer_weights {
             LayerWeights::Reestimated { temperature }
                 if !(temperature.is_finite() && temperature > 0.0) =>
             {
-                Err(Error::config(
-                    "layer_weights.reestimated.temperature",
-                    format!("must be a finite number above 0, is {temperature}"),
-                ))
+                let reason = format!("must be a finite number above 0, is {temperature}");
+                invalid("layer_weights.reestimated.temperature", reason)
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// As in JSON.
+impl fmt::Display for EmdConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        json::write_compact(f, self)
     }
 }

@@ -1,0 +1,292 @@
+//! What every distiller holds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use super::emd::Observed;
+use super::task_models::TaskModels;
+use super::terms::Terms;
+use super::{LossReport, Needs, Said, StepInfo, TeacherCache};
+use crate::config::{DistillationConfig, TrainingConfig};
+use crate::error::{Error, Result};
+use crate::optim::ParamGroup;
+
+/// What every distiller holds: student and variables, teachers, configurations, terms, and the
+/// teacher outputs that are kept.
+///
+/// A distiller of your own holds one too. Nothing can be forgotten then: the engine trains,
+/// saves, compares and restores what the core knows. Any `D: TryFrom<Core>` can be made by the
+/// crate's builders.
+///
+/// ```
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::distiller::{AnyCore, Core, DistillerBuilder};
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, Batch, Distiller, Error, LossReport, Result, StepInfo,
+///     TrainingConfig, VecLoader,
+/// };
+///
+/// /// Learns nothing in the first epoch but to keep its logits small.
+/// #[derive(Debug)]
+/// struct Late<'a, B, S>(Core<'a, B, S>);
+///
+/// impl<'a, B, S> TryFrom<Core<'a, B, S>> for Late<'a, B, S> {
+///     type Error = Error;
+///
+///     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
+///         Ok(Late(core))
+///     }
+/// }
+///
+/// impl<B: Batch, S> Distiller for Late<'_, B, S> {
+///     type Batch = B;
+///     type Student = S;
+///
+///     fn core(&self) -> &dyn AnyCore<S> {
+///         &self.0
+///     }
+///
+///     fn core_mut(&mut self) -> &mut dyn AnyCore<S> {
+///         &mut self.0
+///     }
+///
+///     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
+///         let said = self.0.run_models(batch, step)?;
+///         if step.epoch > 1 {
+///             return self.0.losses(&said);
+///         }
+///         let mut report = LossReport::new();
+///         for logits in &said.student.logits {
+///             report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 1.0);
+///         }
+///         Ok(report)
+///     }
+/// }
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let mut late: Late<Tensor, _> = DistillerBuilder::new(&teacher, &student, &variables)
+///     .train_config(config)
+///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .build()?;
+/// # let mut loader = VecLoader::new(vec![Tensor::randn([4, 3], (Kind::Float, Device::Cpu))])?;
+/// let summary = late.train(&mut loader).epochs(2).optimizer(AdamW::new(0.01)).run()?;
+/// assert!(summary.losses.contains_key("unweighted_kd_loss"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Core<'a, B, S: ?Sized> {
+    pub(super) student: &'a S,
+    pub(super) variables: &'a VarStore,
+    /// At least one; without several tasks it has no name.
+    pub(super) tasks: BTreeMap<String, TaskModels<'a, B>>,
+    pub(super) train_config: TrainingConfig,
+    /// None where there is no teacher.
+    pub(super) distill_config: Option<DistillationConfig>,
+    pub(super) terms: Terms<'a, B>,
+    pub(super) cache: Option<TeacherCache>,
+}
+
+/// The name of the only task of a distiller that has not several.
+pub(super) const ONLY_TASK: &str = "";
+
+impl<'a, B, S: ?Sized> Core<'a, B, S> {
+    /// Runs the models and adds up what the terms make of it: the whole of most distillers.
+    ///
+    /// # Errors
+    /// Those of [`run_models`](Self::run_models) and [`losses`](Self::losses).
+    pub fn report(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
+        let said = self.run_models(batch, step)?;
+        self.losses(&said)
+    }
+
+    /// Runs the teachers, or takes what was kept of them, and the student.
+    ///
+    /// # Errors
+    /// Those of the models, their adaptors and the cache; logits of teachers that do not fit
+    /// together.
+    pub fn run_models<'b>(&self, batch: &'b B, step: &'b StepInfo) -> Result<Said<'b, B>> {
+        self.task(ONLY_TASK)?.run(batch, step)
+    }
+
+    /// What the terms make of what the models said.
+    ///
+    /// # Errors
+    /// When an adaptor did not return what a term needs, or shapes do not fit.
+    pub fn losses(&mut self, said: &Said<'_, B>) -> Result<LossReport> {
+        let mut report = LossReport::new();
+        self.terms.add_to(&mut report, said)?;
+        Ok(report)
+    }
+
+    /// [`report`](Self::report) for a batch of one of several tasks.
+    ///
+    /// # Errors
+    /// As there, with the name of the task; when there is no such task.
+    pub fn report_of(&mut self, task: &str, batch: &B, step: &StepInfo) -> Result<LossReport> {
+        let at_task = |error| error_of(task, error);
+        let said = self.task(task)?.run(batch, step).map_err(at_task)?;
+        self.losses(&said).map_err(at_task)
+    }
+
+    fn task(&self, name: &str) -> Result<&TaskModels<'a, B>> {
+        self.tasks.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
+            if name == ONLY_TASK || known == [ONLY_TASK] {
+                let reason =
+                    "the distiller has several tasks; it has to say which one a batch is of";
+                return Error::config("task", reason);
+            }
+            let reason = format!(
+                "a batch is of this task, but the distiller has only {}; \
+                 describe it with `task`, or name the batches as there",
+                known.join(", ")
+            );
+            Error::config(format!("task `{name}`"), reason)
+        })
+    }
+
+    /// What to learn from the teachers; none where there is no teacher.
+    pub fn distill_config(&self) -> Option<&DistillationConfig> {
+        self.distill_config.as_ref()
+    }
+
+    pub(super) fn emd(&self) -> Option<&Observed> {
+        self.terms.emd()
+    }
+}
+
+/// What an adaptor lacks, or which shapes do not fit, is only understood with the task. All
+/// tasks share one cache, and its limit is no task's own.
+fn error_of(task: &str, error: Error) -> Error {
+    match error {
+        Error::CacheLimit { .. } => error,
+        other => Error::Task {
+            task: task.to_owned(),
+            source: Box::new(other),
+        },
+    }
+}
+
+/// A [`Core`] as the engine sees it, whatever its batches are: what is trained, saved and
+/// compared.
+pub trait AnyCore<S: ?Sized>: sealed::Sealed {
+    /// How to train.
+    fn config(&self) -> &TrainingConfig;
+
+    /// The model in training.
+    fn student(&self) -> &S;
+
+    /// The variables of the model in training: optimized, clipped, saved.
+    fn variables(&self) -> &VarStore;
+
+    /// The parameters of the configured projections, `projection.{index of the match}.weight`
+    /// and so on, and `emd_projection.weight`.
+    fn projections(&self) -> &VarStore;
+
+    /// What the terms need of the models.
+    fn needs(&self) -> Needs;
+
+    /// Parameters to optimize besides the student's: projections, and those of other terms. They
+    /// are saved in no checkpoint of the student and, unless the configuration says so, not
+    /// clipped.
+    fn param_groups(&self) -> Vec<ParamGroup>;
+
+    /// The tensors that a run needs to go on, besides the student's variables and the state of
+    /// the optimizer: all parameters of the terms, and what the terms remember.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>>;
+
+    /// Puts back a copy of what [`state`](Self::state) gave. When it fails, nothing is changed.
+    ///
+    /// # Errors
+    /// When a name, shape or kind does not fit.
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+
+    /// What has to be the same when a run is resumed, besides the training configuration: the
+    /// distillation configuration and the descriptions of the terms.
+    fn description(&self) -> BTreeMap<String, String>;
+
+    /// Where teacher outputs are kept, if they are.
+    fn teacher_cache(&self) -> Option<&TeacherCache>;
+
+    /// Tells the terms that an optimizer step was done.
+    ///
+    /// # Errors
+    /// Those of the terms.
+    fn after_step(&mut self, step: &StepInfo) -> Result<()>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl<B, S: ?Sized> Sealed for super::Core<'_, B, S> {}
+}
+
+impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
+    fn config(&self) -> &TrainingConfig {
+        &self.train_config
+    }
+
+    fn student(&self) -> &S {
+        self.student
+    }
+
+    fn variables(&self) -> &VarStore {
+        self.variables
+    }
+
+    fn projections(&self) -> &VarStore {
+        self.terms.projections()
+    }
+
+    fn needs(&self) -> Needs {
+        self.terms.needs()
+    }
+
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        self.terms.param_groups()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.terms.state()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.terms.load_state(state)
+    }
+
+    fn description(&self) -> BTreeMap<String, String> {
+        let mut description = self.terms.descriptions();
+        let config = self.distill_config.as_ref();
+        description.extend(config.map(super::state::by_key).unwrap_or_default());
+        description
+    }
+
+    fn teacher_cache(&self) -> Option<&TeacherCache> {
+        self.cache.as_ref()
+    }
+
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        self.terms.after_step(step)
+    }
+}
+
+impl<B, S: ?Sized> fmt::Debug for Core<'_, B, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("tasks", &self.tasks)
+            .field("terms", &self.terms)
+            .field("train_config", &self.train_config)
+            .field("distill_config", &self.distill_config)
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! What a term needs of the models.
+
+use std::collections::BTreeMap;
+
+use crate::config::LayerSelection;
+use crate::error::Side;
+
+/// What a [`Term`](super::Term) needs of the models: whether logits, and which layers of which
+/// features. Models can leave the rest out, and teacher outputs that are kept keep no more.
+///
+/// ```
+/// use textbrewer::Side;
+/// use textbrewer::config::LayerSelection;
+/// use textbrewer::distiller::Needs;
+///
+/// let needs = Needs::new()
+///     .logits()
+///     .teacher_layers(0, "hidden", [-1])
+///     .student_layers("hidden", [-1]);
+/// assert_eq!(needs.layers(Side::Teacher, "hidden"), [-1].into());
+/// assert_eq!(needs.layers(Side::Student, "attention"), LayerSelection::None);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    pub(super) logits: bool,
+    pub(super) teachers: BTreeMap<usize, Layers>,
+    student: Layers,
+}
+
+/// Layers by feature.
+pub(super) type Layers = BTreeMap<String, LayerSelection>;
+
+impl Needs {
+    /// Nothing: a term on the student's losses alone.
+    pub fn new() -> Self {
+        Needs::default()
+    }
+
+    /// The logits of both sides, with their masks.
+    #[must_use]
+    pub fn logits(mut self) -> Self {
+        self.logits = true;
+        self
+    }
+
+    /// Layers of a feature of a teacher, counted from 0; without several teachers it is 0.
+    #[must_use]
+    pub fn teacher_layers(
+        mut self,
+        teacher: usize,
+        feature: impl Into<String>,
+        layers: impl Into<LayerSelection>,
+    ) -> Self {
+        let of_teacher = self.teachers.entry(teacher).or_default();
+        add(of_teacher, feature.into(), layers.into());
+        self
+    }
+
+    /// Layers of a feature of the student.
+    #[must_use]
+    pub fn student_layers(
+        mut self,
+        feature: impl Into<String>,
+        layers: impl Into<LayerSelection>,
+    ) -> Self {
+        add(&mut self.student, feature.into(), layers.into());
+        self
+    }
+
+    /// What either needs.
+    #[must_use]
+    pub fn and(mut self, other: Needs) -> Self {
+        self.logits |= other.logits;
+        for (teacher, layers) in other.teachers {
+            let of_teacher = self.teachers.entry(teacher).or_default();
+            layers
+                .into_iter()
+                .for_each(|(feature, layers)| add(of_teacher, feature, layers));
+        }
+        for (feature, layers) in other.student {
+            add(&mut self.student, feature, layers);
+        }
+        self
+    }
+
+    /// The layers of a feature that a model of this side has to return; of all teachers
+    /// together, where there are several.
+    pub fn layers(&self, side: Side, feature: &str) -> LayerSelection {
+        let of = |layers: &Layers| layers.get(feature).cloned().unwrap_or_default();
+        match side {
+            Side::Student => of(&self.student),
+            Side::Teacher => {
+                let teachers = self.teachers.values();
+                teachers
+                    .map(of)
+                    .fold(LayerSelection::None, LayerSelection::union)
+            }
+        }
+    }
+}
+
+fn add(to: &mut Layers, feature: String, layers: LayerSelection) {
+    let known = to.remove(&feature).unwrap_or_default();
+    to.insert(feature, known.union(layers));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_two_terms_need_is_what_either_needs() {
+        let first = Needs::new().teacher_layers(1, "hidden", [3]);
+        let second = Needs::new()
+            .logits()
+            .teacher_layers(1, "hidden", [4])
+            .teacher_layers(0, "attention", true)
+            .student_layers("hidden", [1]);
+        let both = first.and(second);
+        assert!(both.logits);
+        assert_eq!(both.teachers[&1]["hidden"], [3, 4].into());
+        assert_eq!(both.teachers[&0]["attention"], LayerSelection::All);
+        assert_eq!(both.layers(Side::Teacher, "hidden"), [3, 4].into());
+        assert_eq!(both.layers(Side::Student, "hidden"), [1].into());
+    }
+}

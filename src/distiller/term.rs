@@ -1,0 +1,128 @@
+//! What a student learns from, as a part of the loss.
+
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::{LossReport, Needs, Said, StepInfo};
+use crate::error::{Error, Result};
+use crate::optim::ParamGroup;
+
+/// A part of the loss: what the student learns from.
+///
+/// Soft labels, hard labels, intermediate matches and BERT-EMD are terms. One of your own is
+/// added to any distiller with [`term`](super::DistillerBuilder::term). The distiller's
+/// [`Core`](super::Core) then trains its parameters, saves and restores its state, and keeps of
+/// the teachers' outputs what it needs. The methods without a default are those that would be
+/// missed without a word.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use textbrewer::distiller::{Needs, Said, Term};
+/// use textbrewer::optim::ParamGroup;
+/// use textbrewer::{
+///     from_fn, AdamW, AdaptorOutput, Distiller, GeneralDistiller, LossReport, Result,
+///     TrainingConfig, VecLoader,
+/// };
+///
+/// /// Keeps the student's logits small.
+/// #[derive(Debug)]
+/// struct Small {
+///     weight: f64,
+/// }
+///
+/// impl<B> Term<B> for Small {
+///     fn name(&self) -> &str {
+///         "small"
+///     }
+///
+///     fn needs(&self) -> Needs {
+///         Needs::new().logits()
+///     }
+///
+///     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+///         for logits in &said.student.logits {
+///             report.add("size", logits.f_square()?.f_mean(Kind::Float)?, self.weight);
+///         }
+///         Ok(())
+///     }
+///
+///     fn param_groups(&self) -> Vec<ParamGroup> {
+///         Vec::new()
+///     }
+///
+///     fn description(&self) -> String {
+///         format!("weight {}", self.weight)
+///     }
+/// }
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+/// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
+/// # let variables = nn::VarStore::new(Device::Cpu);
+/// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let mut distiller = GeneralDistiller::builder(&teacher, &student, &variables)
+///     .train_config(config)
+///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))
+///     .term(Small { weight: 0.1 })
+///     .build()?;
+/// # let mut loader = VecLoader::new(vec![Tensor::randn([4, 3], (Kind::Float, Device::Cpu))])?;
+/// let summary = distiller.train(&mut loader).epochs(2).optimizer(AdamW::new(0.01)).run()?;
+/// assert!(summary.losses.contains_key("size"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Term<B> {
+    /// What errors call it, and under what its state is saved; no two terms of a distiller have
+    /// the same name.
+    fn name(&self) -> &str;
+
+    /// What it needs of the models.
+    fn needs(&self) -> Needs;
+
+    /// Adds the losses of one batch to the report, each with a name for the logs and a weight.
+    ///
+    /// # Errors
+    /// When an adaptor did not return what it needs, or shapes do not fit.
+    fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()>;
+
+    /// The parameters that are trained with the student. They are saved and restored with the
+    /// run. Names must differ from those of other terms.
+    fn param_groups(&self) -> Vec<ParamGroup>;
+
+    /// The settings that must be the same when a run is resumed, in any form. What the
+    /// configurations say is compared already; a term without other settings returns an empty
+    /// string.
+    fn description(&self) -> String;
+
+    /// What it remembers from batch to batch besides its parameters.
+    ///
+    /// # Errors
+    /// When there is no memory for it.
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    /// Puts back what [`state`](Self::state) gave. A term that has a state must implement both.
+    ///
+    /// # Errors
+    /// When a tensor is missing or does not fit; then nothing must have changed.
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        if state.is_empty() {
+            return Ok(());
+        }
+        let reason = "a checkpoint has a state of it, but it does not implement `load_state`";
+        Err(Error::config(format!("term `{}`", self.name()), reason))
+    }
+
+    /// Called after every optimizer step, before the checkpoint of that step. `step` counts the
+    /// step that was just done.
+    ///
+    /// # Errors
+    /// Whatever goes wrong in it; it ends the run.
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        let _ = step;
+        Ok(())
+    }
+}
