@@ -7,6 +7,8 @@
 //!
 //! `cargo run --release --example emd -- --help` explains the options.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use ndarray::Array2;
 use tch::nn::VarStore;
@@ -42,6 +44,10 @@ struct Options {
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0)]
     seed: i64,
+    /// Where weights and TensorBoard event files are kept, in a folder for each training; not at
+    /// all by default.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,11 +59,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let emd_config = emd_config(&options);
     // Mistakes are told of now and not after the teacher's training.
     emd_config.validate()?;
-    // The weights are not kept.
-    let folder = tempfile::tempdir()?;
-    let train_config = TrainingConfig::default()
-        .device(Device::Cpu)
-        .output_dir(folder.path());
+    let unkept = tempfile::tempdir()?;
+    let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
+    let train_config = |training: &str| {
+        let folder = folder.join(training);
+        let config = TrainingConfig::default().device(Device::Cpu);
+        config.log_dir(&folder).output_dir(folder)
+    };
     let (mut training, mut evaluation) = (sentences(&options)?, sentences(&options)?);
     let steps = options.epochs * training.num_batches().unwrap_or_default() as u64;
 
@@ -67,7 +75,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     println!("Training a teacher of 6 layers …");
     BasicTrainer::builder(&teacher, &teacher_vars)
-        .train_config(train_config.clone())
+        .train_config(train_config("teacher"))
         .adaptor(|_batch, output: &LogitsOutput| {
             let loss = output.loss.as_ref();
             let loss = loss.ok_or_else(|| Error::other("the batch has no labels"))?;
@@ -85,7 +93,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
 
     let mut distiller = EmdDistiller::builder(&teacher, &student, &student_vars)
-        .train_config(train_config)
+        .train_config(train_config("student"))
         .distill_config(DistillationConfig::default().emd(emd_config))
         .adaptor(|_batch, output: &LogitsOutput| {
             // The paper matches what the layers return, not what the embeddings do.

@@ -7,6 +7,8 @@
 //!
 //! `cargo run --release --example multi_task -- --help` explains the options.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
@@ -43,6 +45,10 @@ struct Options {
     /// Seed of weights, data, dropout and draws.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     seed: i64,
+    /// Where weights and TensorBoard event files are kept, in a folder for each training; not at
+    /// all by default.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
 }
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
@@ -51,11 +57,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     tch::manual_seed(options.seed);
     // For models this small several threads would only wait for each other.
     tch::set_num_threads(1);
-    // The weights are not kept.
-    let folder = tempfile::tempdir()?;
-    let config = TrainingConfig::default()
-        .device(Device::Cpu)
-        .output_dir(folder.path());
+    let unkept = tempfile::tempdir()?;
+    let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
+    let config = |training: &str| {
+        let folder = folder.join(training);
+        let config = TrainingConfig::default().device(Device::Cpu);
+        config.log_dir(&folder).output_dir(folder)
+    };
     let seed = options.seed.unsigned_abs();
     let (more, less) = (majority(4 * options.examples)?, marker(options.examples)?);
     let majority_data = TensorLoader::new(more, BATCH_SIZE)?.shuffle(seed);
@@ -70,9 +78,10 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let majority_teacher = BertForSequenceClassification::new(&deep, &bert(3, 32, 2))?;
     let marker_teacher = BertForSequenceClassification::new(&wide, &bert(2, 64, MARKERS))?;
     println!("Training a teacher for each task …");
-    let schooling = (options.teacher_epochs, &config);
-    train(&majority_teacher, &stores[0], &mut majority_data, schooling)?;
-    train(&marker_teacher, &stores[1], &mut marker_data, schooling)?;
+    let schooling = |task| (options.teacher_epochs, config(task));
+    let [first, second] = ["majority", "marker"].map(schooling);
+    train(&majority_teacher, &stores[0], &mut majority_data, first)?;
+    train(&marker_teacher, &stores[1], &mut marker_data, second)?;
 
     let body = BertModel::new(&root, &bert(2, 24, 2))?;
     let majority_head = nn::linear(&root / "majority", 24, 2, Default::default());
@@ -109,7 +118,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     MultiTaskDistiller::builder(&student, &stores[2])
         .task("majority", majority_task)
         .task("marker", marker_task)
-        .train_config(config)
+        .train_config(config("student"))
         .build()?
         .train(&mut loader)
         .steps(options.steps)
@@ -201,10 +210,10 @@ fn train(
     teacher: &BertForSequenceClassification,
     variables: &VarStore,
     loader: &mut dyn DataLoader<Batch = BertInputs>,
-    (epochs, config): (u64, &TrainingConfig),
+    (epochs, config): (u64, TrainingConfig),
 ) -> Result<()> {
     BasicTrainer::builder(teacher, variables)
-        .train_config(config.clone())
+        .train_config(config)
         .adaptor(|_batch, output: &LogitsOutput| {
             let loss = output.loss.as_ref();
             let loss = loss.ok_or_else(|| Error::other("the batch has no labels"))?;

@@ -8,6 +8,8 @@
 //!
 //! `cargo run --release --example multi_teacher -- --help` explains the options.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -38,6 +40,10 @@ struct Options {
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0)]
     seed: i64,
+    /// Where weights and TensorBoard event files are kept, in a folder for each training; not at
+    /// all by default.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
 }
 
 /// Any model of this example, as far as its answer goes.
@@ -49,11 +55,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     tch::manual_seed(options.seed);
     // For models this small several threads would only wait for each other.
     tch::set_num_threads(1);
-    // The weights are not kept.
-    let folder = tempfile::tempdir()?;
-    let config = TrainingConfig::default()
-        .device(Device::Cpu)
-        .output_dir(folder.path());
+    let unkept = tempfile::tempdir()?;
+    let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
+    let config = |training: &str| {
+        let folder = folder.join(training);
+        let config = TrainingConfig::default().device(Device::Cpu);
+        config.log_dir(&folder).output_dir(folder)
+    };
 
     let stores = [(); 3].map(|()| VarStore::new(Device::Cpu));
     let deep = bert(&stores[0], 3, 32)?;
@@ -73,7 +81,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let mut rows = Vec::new();
     for (dialect, ((name, judge), variables)) in (0..).zip(teachers.into_iter().zip(&stores)) {
         BasicTrainer::builder(&judge, variables)
-            .train_config(config.clone())
+            .train_config(config(&format!("teacher_{dialect}")))
             .adaptor(cross_entropy)
             .build()?
             .train(&mut batches(sentences(dialect, 6, 2 * options.examples)?)?)
@@ -106,7 +114,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
             .teacher(bag_judge, logits_only)
             .ensemble(ensemble)
             .student_adaptor(logits_and_hidden)
-            .train_config(config.clone())
+            .train_config(config(&name.replace(", ", "_").replace(' ', "_")))
             .distill_config(distill_config())
             .build()?
             .train(&mut batches(sentences(0, 0, 6 * options.examples)?)?)

@@ -9,6 +9,8 @@
 //!
 //! `cargo run --release --example split_batches -- --help` explains the options.
 
+use std::path::PathBuf;
+
 use clap::Parser;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -44,6 +46,10 @@ struct Options {
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
     seed: i64,
+    /// Where weights and TensorBoard event files are kept, in a folder for each training; not at
+    /// all by default.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
 }
 
 /// Words for the teacher, characters for the student.
@@ -55,11 +61,13 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     tch::manual_seed(options.seed);
     // For models this small several threads would only wait for each other.
     tch::set_num_threads(1);
-    // The weights are not kept.
-    let folder = tempfile::tempdir()?;
-    let config = TrainingConfig::default()
-        .device(Device::Cpu)
-        .output_dir(folder.path());
+    let unkept = tempfile::tempdir()?;
+    let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
+    let config = |training: &str| {
+        let folder = folder.join(training);
+        let config = TrainingConfig::default().device(Device::Cpu);
+        config.log_dir(&folder).output_dir(folder)
+    };
     let seed = options.seed.unsigned_abs();
     let training = sentences(options.examples, 2 * seed);
     let evaluation = sentences(options.examples, 2 * seed + 1);
@@ -72,7 +80,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let bert = bert(&variables, 2 * STEMS.len() as i64 + 1, 48)?;
     let teacher = from_fn(|batch: &Texts, train| bert.forward(&batch.teacher, train));
     BasicTrainer::builder(&teacher, &variables)
-        .train_config(config.clone())
+        .train_config(config("teacher"))
         .adaptor(|_batch, output: &LogitsOutput| {
             let loss = output.loss.as_ref();
             let loss = loss.ok_or_else(|| Error::other("the batch has no labels"))?;
@@ -86,7 +94,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let teacher = from_fn(|batch: &Texts, _| Ok(bert.forward(&batch.teacher, false)?.logits));
 
     println!("Distilling into a student that reads characters …");
-    let by_model = distil(&teacher, &mut texts, &unseen, &options, &config)?;
+    let by_model = distil(&teacher, &mut texts, &unseen, &options, config("words"))?;
 
     println!("Distilling again, from logits computed beforehand …");
     let judged = texts.epoch(1)?.map(|batch| {
@@ -96,7 +104,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     });
     let mut judged = VecLoader::new(judged.collect::<Result<Vec<_>>>()?)?;
     let hand_on = from_fn(|batch: &Split<Tensor, _>, _| Ok(batch.teacher.shallow_clone()));
-    let by_logits = distil(&hand_on, &mut judged, &unseen, &options, &config)?;
+    let by_logits = distil(&hand_on, &mut judged, &unseen, &options, config("logits"))?;
 
     let right = accuracy(&teacher.forward(&unseen, false)?, &unseen.teacher)?;
     println!("\nTeacher, words: accuracy {right:.1} %\n\nStudents, characters");
@@ -131,7 +139,7 @@ fn distil<T: Batch>(
     loader: &mut dyn DataLoader<Batch = Split<T, BertInputs>>,
     unseen: &Texts,
     options: &Options,
-    config: &TrainingConfig,
+    config: TrainingConfig,
 ) -> Result<Outcome> {
     tch::manual_seed(options.seed + 1);
     let variables = VarStore::new(Device::Cpu);
@@ -146,7 +154,7 @@ fn distil<T: Batch>(
     let before = right()?;
     let losses = MemorySink::new();
     BasicDistiller::builder(teacher, &student, &variables)
-        .train_config(config.clone())
+        .train_config(config)
         .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))
         .build()?
         .train(loader)

@@ -7,7 +7,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
+<<<<<<< HEAD
 use common::example::{Finished, executable, finish};
+=======
+use common::example::{executable, finish, Finished};
+use common::record;
+>>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 fn run(example: &str, arguments: &str) -> Finished {
     let mut command = Command::new(executable(example));
@@ -20,6 +25,22 @@ fn output(example: &str, arguments: &str) -> String {
     let finished = run(example, arguments);
     assert_eq!(finished.code, Some(0), "{example}: {}", finished.err);
     finished.out
+}
+
+/// What an example prints that keeps the weights and losses of these trainings.
+fn output_of(example: &str, arguments: &str, trainings: &[&str]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    let out = output(example, &format!("{arguments} --output-dir {path}"));
+    for training in trainings {
+        let files = common::tiny::files(&folder.path().join(training));
+        let has_weights = files.iter().any(|name| name.ends_with(".safetensors"));
+        assert!(has_weights, "{example}, {training}: {files:?}");
+        let log = folder.path().join(training).join("run-0001");
+        assert!(log.is_dir(), "{example}: no {}", log.display());
+    }
+    record::folder("", folder.path());
+    out
 }
 
 /// The numbers in the line that begins with `name`, after the name.
@@ -57,30 +78,51 @@ fn each_explains_its_options() {
 
 #[test]
 fn random_tokens_saves_its_student() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut command = Command::new(executable("random_tokens"));
-    command.args(["--epochs", "1", "--batch-size", "100", "--device", "cpu"]);
-    command.args(["--precision", "bf16", "--teacher-precision", "float32"]);
-    let finished = finish({
-        command.arg("--output-dir").arg(folder.path());
-        command
-    });
-    assert_eq!(finished.code, Some(0), "{}", finished.err);
-    assert!(folder.path().join("gs1.safetensors").exists());
-    for line in [
-        "precision                   : bf16",
-        "teacher_precision           : float32",
-    ] {
-        assert!(finished.out.contains(line), "{}", finished.out);
+    for precision in ["bf16", "float32"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_str().unwrap();
+        let out = output(
+            "random_tokens",
+            &format!(
+                "--epochs 1 --batch-size 50 --device cpu --precision {precision} \
+                 --teacher-precision float32 --output-dir {path} --log-dir {path}"
+            ),
+        );
+        assert!(folder.path().join("gs2.safetensors").exists());
+        for line in [
+            format!("precision                   : {precision}"),
+            "teacher_precision           : float32".to_owned(),
+        ] {
+            assert!(out.contains(&line), "{out}");
+        }
+        // Parameters, megabytes, milliseconds.
+        let [teacher, student] = ["teacher ", "student "].map(|name| numbers(&out, name));
+        assert!(teacher[0] > student[0], "{out}");
+        record::folder(precision, folder.path());
     }
-    // Parameters, megabytes, milliseconds.
-    let [teacher, student] = ["teacher ", "student "].map(|name| numbers(&finished.out, name));
-    assert!(teacher[0] > student[0], "{}", finished.out);
+}
+
+#[test]
+fn resume_tells_its_losses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    // Nobody answers, so it does not wait.
+    let out = output("resume", &format!("--announce --output-dir {path}"));
+    assert!(out.ends_with("done after step 12\n"), "{out}");
+    let losses = out.lines().filter_map(|line| {
+        let words: Vec<_> = line.strip_prefix("loss ")?.split(' ').collect();
+        let bits = u64::from_str_radix(words[2], 16).unwrap();
+        Some((words[0].to_owned(), words[1].parse().unwrap(), bits))
+    });
+    assert!(losses.clone().count() > 28, "{out}");
+    record::losses("", losses);
+    record::folder("", folder.path());
 }
 
 #[test]
 fn emd_shows_distances_and_flows() {
-    let out = output("emd", "--epochs 1 --examples 32");
+    let trainings = ["teacher", "student"];
+    let out = output_of("emd", "--epochs 2 --examples 64 --reestimate 3", &trainings);
     assert_eq!(out.matches("Flow between").count(), 4, "{out}");
     for name in ["hidden", "attention"] {
         let distances = numbers(&out, &format!("  unweighted_emd_{name}"));
@@ -91,7 +133,19 @@ fn emd_shows_distances_and_flows() {
 
 #[test]
 fn multi_teacher_compares_its_ensembles() {
-    let out = output("multi_teacher", "--epochs 2 --examples 16");
+    let out = output_of(
+        "multi_teacher",
+        "--epochs 2 --examples 16",
+        &[
+            "teacher_0",
+            "teacher_1",
+            "teacher_2",
+            "mean_of_logits",
+            "mean_of_probabilities",
+            "weights_3_1_1",
+            "confidence",
+        ],
+    );
     for name in [
         "teacher 0, BERT 3 × 32",
         "teacher 1, BERT 2 × 64",
@@ -113,9 +167,10 @@ fn multi_teacher_compares_its_ensembles() {
 
 #[test]
 fn multi_task_counts_the_batches_of_its_tasks() {
-    let out = output(
+    let out = output_of(
         "multi_task",
         "--teacher-epochs 1 --steps 12 --examples 32 --tau 1",
+        &["majority", "marker", "student"],
     );
     let [majority, marker] = ["majority", "marker"].map(|name| numbers(&out, name));
     assert_eq!(majority[0] + marker[0], 12.0, "{out}");
@@ -127,7 +182,8 @@ fn multi_task_counts_the_batches_of_its_tasks() {
 
 #[test]
 fn split_batches_learns_the_same_from_logits_as_from_their_teacher() {
-    let out = output("split_batches", "--epochs 2 --examples 64");
+    let trainings = ["teacher", "words", "logits"];
+    let out = output_of("split_batches", "--epochs 2 --examples 64", &trainings);
     let [words, logits] = numbers(&out, "mean loss")[..] else {
         panic!("{out}");
     };

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod example;
+pub mod record;
 pub mod tensorboard;
 pub mod tiny;
 

@@ -23,8 +23,13 @@ use textbrewer::{
     MultiTeacherDistiller, Result, Run, TrainingConfig, VecLoader,
 };
 
+<<<<<<< HEAD
 use super::compare::{Expected, Observed, compare, compare_finals, stem};
 use crate::common::{golden, read_json, read_tensors};
+=======
+use super::compare::{compare, compare_finals, stem, Expected, Observed};
+use crate::common::{golden, read_json, read_tensors, record};
+>>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 #[derive(Deserialize)]
 struct Case {
@@ -114,10 +119,24 @@ fn run_case(path: &Path, raw: serde_json::Value) -> std::result::Result<(), Stri
         other => return Err(format!("unknown task `{other}`")),
     };
     let observed = observed.map_err(|error| error.to_string())?;
+    note(path, &observed);
     let expected: Expected = serde_json::from_value(read_json(&path.join("expected.json")))
         .map_err(|error| error.to_string())?;
     compare(&observed, &expected)?;
     compare_finals(&observed.finals, &path.join("final.safetensors"))
+}
+
+/// For `tests/same_bytes.sh`.
+fn note(path: &Path, observed: &Observed) {
+    let name = stem(path);
+    let losses = observed.losses.iter().flat_map(|losses| {
+        let step = losses["step"] as u64;
+        losses
+            .iter()
+            .map(move |(tag, value)| (tag.clone(), step, value.to_bits()))
+    });
+    record::losses(&name, losses);
+    record::tensors(&name, &observed.finals);
 }
 
 /// Runs the case.

@@ -19,7 +19,12 @@ use textbrewer::{
 };
 
 use crate::alone;
+<<<<<<< HEAD
 use crate::common::tiny::{INPUT, Net, Output, batches, config, fill};
+=======
+use crate::common::record;
+use crate::common::tiny::{batches, config, fill, Net, Output, INPUT};
+>>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 /// How a run is interrupted, at the given forward pass of the student.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -300,6 +305,11 @@ fn survives(part: Part, forwards: u64, steps: u64) {
             assert_eq!(logged(&sinks), expected_log, "{place}: losses");
             assert_eq!(second.losses, summary.losses, "{place}");
             assert_eq!(second.best, summary.best, "{place}");
+            if end == End::Flag(forwards / 2) {
+                record::folder("", folder.path());
+                let losses = logged(&sinks).into_iter();
+                record::losses("", losses.map(|((tag, step), bits)| (tag, step, bits)));
+            }
             resumed_from.extend(second.resumed_from);
         }
     }
