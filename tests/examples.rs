@@ -7,12 +7,8 @@ use std::process::Command;
 
 use serde_json::Value;
 
-<<<<<<< HEAD
 use common::example::{Finished, executable, finish};
-=======
-use common::example::{executable, finish, Finished};
 use common::record;
->>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 fn run(example: &str, arguments: &str) -> Finished {
     let mut command = Command::new(executable(example));

@@ -23,13 +23,8 @@ use textbrewer::{
     MultiTeacherDistiller, Result, Run, TrainingConfig, VecLoader,
 };
 
-<<<<<<< HEAD
 use super::compare::{Expected, Observed, compare, compare_finals, stem};
-use crate::common::{golden, read_json, read_tensors};
-=======
-use super::compare::{compare, compare_finals, stem, Expected, Observed};
 use crate::common::{golden, read_json, read_tensors, record};
->>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 #[derive(Deserialize)]
 struct Case {

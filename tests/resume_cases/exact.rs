@@ -19,12 +19,8 @@ use textbrewer::{
 };
 
 use crate::alone;
-<<<<<<< HEAD
-use crate::common::tiny::{INPUT, Net, Output, batches, config, fill};
-=======
 use crate::common::record;
-use crate::common::tiny::{batches, config, fill, Net, Output, INPUT};
->>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
+use crate::common::tiny::{INPUT, Net, Output, batches, config, fill};
 
 /// How a run is interrupted, at the given forward pass of the student.
 #[derive(Debug, Clone, Copy, PartialEq)]

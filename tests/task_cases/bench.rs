@@ -10,12 +10,8 @@ use tempfile::TempDir;
 use textbrewer::models::{BertConfig, BertModel};
 use textbrewer::weights;
 
-<<<<<<< HEAD
 use super::common::example::{Finished, executable, finish};
-=======
-use super::common::example::{executable, finish, Finished};
 use super::common::record;
->>>>>>> 1839e7b (A recorder of trainings' bytes, to compare before and after a refactoring)
 
 pub const WORDS: &str = "[PAD] [UNK] [CLS] [SEP] [MASK] a the film plot is very good bad dull great \
     funny cold warm who where lives in anna london berlin works at bank . ? 王 明 住 在 北 京 上 \
