@@ -149,8 +149,8 @@ fn keeping_the_teachers_outputs_must_make_sense() {
     let table = [
         (
             matched().is_caching_logits(true),
-            "is_caching_logits: it keeps logits only, but intermediate_matches need the \
-             teacher's features at every step; set `cache_features` as well, which takes more \
+            "is_caching_logits: it keeps logits only, but `intermediate_matches` needs \
+             the teacher's features at every step; set `cache_features` as well, which takes more \
              memory, or leave caching off",
         ),
         (
