@@ -19,6 +19,7 @@ mod projection_spec;
 mod scheduler_spec;
 mod training;
 
+pub use device::parse_device;
 pub use distillation::DistillationConfig;
 pub use layer_map::LayerMap;
 pub use layer_selection::LayerSelection;
