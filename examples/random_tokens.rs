@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Parser;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
-use textbrewer::config::Precision;
+use textbrewer::config::{Precision, parse_device};
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
@@ -44,14 +44,14 @@ struct Options {
     seed: i64,
     /// In what the models compute: `float32`, `bf16` or `fp16`; losses and weights stay in
     /// `float32`.
-    #[arg(long, default_value = "float32", value_parser = precision)]
+    #[arg(long, default_value = "float32")]
     precision: Precision,
     /// The same for the teacher alone; as `--precision` by default.
-    #[arg(long, value_parser = precision)]
+    #[arg(long)]
     teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`; a GPU if there is one by default.
-    #[arg(long)]
-    device: Option<String>,
+    #[arg(long, value_parser = parse_device)]
+    device: Option<Device>,
     /// Where the student is saved after each epoch.
     #[arg(long, default_value = "saved_models/random_tokens")]
     output_dir: PathBuf,
@@ -133,20 +133,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn train_config(options: &Options) -> textbrewer::Result<TrainingConfig> {
-    let mut config = match &options.device {
-        Some(device) => TrainingConfig::from_json_str(&format!("{{\"device\": {device:?}}}"))?,
-        None => TrainingConfig::default(),
-    };
+    let mut config = TrainingConfig::default();
+    if let Some(device) = options.device {
+        config.device = device;
+    }
     config.output_dir = options.output_dir.clone();
     config.log_dir = options.log_dir.clone();
     config.precision = options.precision;
     config.teacher_precision = options.teacher_precision;
     Ok(config)
-}
-
-/// A precision by its name in a configuration.
-fn precision(name: &str) -> Result<Precision, String> {
-    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 /// TextBrewer's recipe: two hidden states, and the similarity of positions (NST) in both.

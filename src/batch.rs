@@ -7,32 +7,91 @@ use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
+/// Implements [`Batch`](trait@Batch) for a struct with named fields, a tuple struct or a unit
+/// struct: [`to_device`](trait@Batch) is called for each field, in their order. The types of the
+/// fields have to be batches, and type parameters get the bound `T: Batch`.
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::Batch;
+///
+/// #[derive(Debug, Batch)]
+/// struct Weighted<B>(B, Tensor);
+///
+/// let batch = Weighted((Tensor::from_slice(&[7i64]), "en".to_owned()), Tensor::from(0.5));
+/// let moved = Batch::to_device(&batch, Device::Cpu)?;
+/// assert_eq!((moved.0.1.as_str(), moved.1.size().len()), ("en", 0));
+/// # textbrewer::Result::Ok(())
+/// ```
+///
+/// Enums and unions implement the trait by hand. The derive is an error that says so:
+///
+/// ```compile_fail
+/// # use tch::Tensor;
+/// # use textbrewer::Batch;
+/// #[derive(Batch)]
+/// enum Target {
+///     Labels(Tensor),
+///     Scores(Tensor),
+/// }
+/// ```
+#[doc(inline)]
+pub use textbrewer_derive::Batch;
+
 /// Something that can be moved to the device where the models are.
 ///
 /// Implemented for tensors, for tuples, vectors, options and maps of batches, and for numbers
-/// and strings, which stay where they are.
-/// A struct of tensors implements it by moving each field:
+/// and strings, which stay where they are. A struct of batches derives it:
+///
+/// ```
+/// use tch::{Device, Tensor};
+/// use textbrewer::Batch;
+///
+/// #[derive(Debug, Batch)]
+/// struct Sentences {
+///     input_ids: Tensor,
+///     labels: Option<Tensor>,
+///     language: String,
+/// }
+///
+/// let sentences = Sentences {
+///     input_ids: Tensor::from_slice2(&[[101i64, 7, 102]]),
+///     labels: None,
+///     language: "en".to_owned(),
+/// };
+/// assert_eq!(Batch::to_device(&sentences, Device::Cpu)?.input_ids.size(), [1, 3]);
+/// # textbrewer::Result::Ok(())
+/// ```
+///
+/// Other types implement it by hand:
 ///
 /// ```
 /// use tch::{Device, Tensor};
 /// use textbrewer::{Batch, Result};
 ///
 /// #[derive(Debug)]
-/// struct Sentences {
-///     input_ids: Tensor,
-///     labels: Option<Tensor>,
+/// enum Target {
+///     Labels(Tensor),
+///     Scores { values: Tensor, weights: Tensor },
 /// }
 ///
-/// impl Batch for Sentences {
+/// impl Batch for Target {
 ///     fn to_device(&self, device: Device) -> Result<Self> {
-///         Ok(Sentences {
+///         Ok(match self {
 ///             // Not the tensor's own method of that name, for which the host would wait.
-///             input_ids: Batch::to_device(&self.input_ids, device)?,
-///             labels: self.labels.to_device(device)?,
+///             Target::Labels(labels) => Target::Labels(Batch::to_device(labels, device)?),
+///             Target::Scores { values, weights } => Target::Scores {
+///                 values: Batch::to_device(values, device)?,
+///                 weights: Batch::to_device(weights, device)?,
+///             },
 ///         })
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    note = "a struct of batches gets it by `#[derive(textbrewer::Batch)]`; other types implement \
+            `to_device` by hand"
+)]
 pub trait Batch: Sized {
     /// The same batch on `device`. Tensors that are there already are shared, not copied.
     ///
@@ -116,7 +175,7 @@ batch_without_tensors!((), bool, i32, i64, u32, u64, usize, f32, f64, String);
 /// assert_eq!(teacher.forward(&batch, false)?.size(), [2]);
 /// # textbrewer::Result::Ok(())
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Batch)]
 pub struct Split<T, S> {
     /// What the teacher gets.
     pub teacher: T,
@@ -128,15 +187,6 @@ impl<T, S> Split<T, S> {
     /// One input for each.
     pub fn new(teacher: T, student: S) -> Self {
         Split { teacher, student }
-    }
-}
-
-impl<T: Batch, S: Batch> Batch for Split<T, S> {
-    fn to_device(&self, device: Device) -> Result<Self> {
-        Ok(Split {
-            teacher: self.teacher.to_device(device)?,
-            student: self.student.to_device(device)?,
-        })
     }
 }
 

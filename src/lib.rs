@@ -2,6 +2,9 @@
 // The README is read where hidden lines would show, so its programs are whole.
 #![allow(clippy::needless_doctest_main)]
 
+// The code of `#[derive(Batch)]` names this crate as a user does.
+extern crate self as textbrewer;
+
 mod adaptor;
 pub mod augment;
 pub mod backend;
@@ -54,3 +57,9 @@ pub use presets::{
     KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureSchedule, WeightFunction,
 };
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
+
+/// What the code of `#[derive(Batch)]` names besides, so that it needs no other dependency.
+#[doc(hidden)]
+pub mod __private {
+    pub use tch::Device;
+}

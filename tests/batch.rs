@@ -1,6 +1,7 @@
 //! Batches on their way to a device.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt::Debug;
 
 use tch::{Cuda, Device, Tensor};
 use textbrewer::data::TaskBatch;
@@ -50,4 +51,115 @@ fn a_tensor_that_holds_nothing_is_refused() {
     let error = Batch::to_device(&Tensor::new(), Device::Cpu).unwrap_err();
     let expected = "batch: expected a tensor, got an undefined one";
     assert_eq!(error.to_string(), expected);
+}
+
+mod derived {
+    //! Where other things have the names that the derive could take for its own.
+
+    use textbrewer::Batch;
+
+    type Tensor = tch::Tensor;
+    #[allow(dead_code)]
+    type Result = ();
+    #[allow(dead_code)]
+    type Device = ();
+
+    #[derive(Debug, Batch)]
+    pub(super) struct Named {
+        pub(super) ids: Tensor,
+        pub(super) labels: Option<Tensor>,
+        pub(super) r#type: String,
+    }
+
+    #[derive(Debug, Batch)]
+    pub(super) struct Tuple(pub(super) Tensor, pub(super) Vec<Tensor>);
+
+    #[derive(Debug, PartialEq, Batch)]
+    pub(super) struct Unit;
+
+    #[derive(Debug, PartialEq, Batch)]
+    pub(super) struct Empty {}
+
+    #[derive(Debug, Batch)]
+    pub(super) struct Generic<T, S = i64, const N: usize = 2>
+    where
+        S: Clone,
+    {
+        pub(super) teacher: T,
+        pub(super) student: Vec<(T, S)>,
+    }
+
+    macro_rules! named_by_a_macro {
+        ($name:ident, $field:ident: $type:ty) => {
+            #[derive(Debug, Batch)]
+            pub(super) struct $name {
+                pub(super) $field: $type,
+            }
+        };
+    }
+
+    named_by_a_macro!(OfMacro, device: Tensor);
+}
+
+fn moved<B: Batch + Debug>(batch: B) -> B {
+    batch.to_device(Device::Cpu).unwrap()
+}
+
+#[test]
+fn a_struct_with_named_fields_derives_it() {
+    let batch = derived::Named {
+        ids: tensor(),
+        labels: Some(tensor() * 2),
+        r#type: "query".to_owned(),
+    };
+    let there = Batch::to_device(&batch, Device::Cpu).unwrap();
+    assert_eq!(there.ids.data_ptr(), batch.ids.data_ptr());
+    let (before, after) = (batch.labels.unwrap(), there.labels.unwrap());
+    assert_eq!(after.data_ptr(), before.data_ptr());
+    assert_eq!(there.r#type, "query");
+}
+
+#[test]
+fn tuple_structs_and_structs_without_fields_derive_it() {
+    let there = moved(derived::Tuple(tensor(), vec![tensor() * 2, tensor() * 3]));
+    assert_eq!((there.0, there.1.len()), (tensor(), 2));
+    assert_eq!(there.1[1], tensor() * 3);
+    assert_eq!(moved(derived::Unit), derived::Unit);
+    assert_eq!(moved(derived::Empty {}), derived::Empty {});
+    assert_eq!(
+        moved(derived::OfMacro { device: tensor() }).device,
+        tensor()
+    );
+}
+
+#[test]
+fn a_generic_struct_derives_it_for_batches() {
+    fn is_batch<B: Batch>() {}
+    is_batch::<derived::Generic<Option<Tensor>, String, 7>>();
+    let there: derived::Generic<Tensor> = moved(derived::Generic {
+        teacher: tensor(),
+        student: vec![(tensor() * 2, 5)],
+    });
+    assert_eq!(there.teacher, tensor());
+    assert_eq!(there.student, [(tensor() * 2, 5)]);
+}
+
+#[test]
+fn the_first_field_that_cannot_be_moved_fails_it() {
+    let refused = |ids: Tensor, labels: Option<Tensor>| {
+        let batch = derived::Named {
+            ids,
+            labels,
+            r#type: String::new(),
+        };
+        Batch::to_device(&batch, Device::Cpu).is_err()
+    };
+    assert!(refused(Tensor::new(), None));
+    assert!(refused(tensor(), Some(Tensor::new())));
+    assert!(!refused(tensor(), Some(tensor())));
+    assert!(
+        derived::Tuple(tensor(), vec![Tensor::new()])
+            .to_device(Device::Cpu)
+            .is_err()
+    );
 }

@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::path::Path;
 
 use tch::{Cuda, Device};
-use textbrewer::config::Precision;
+use textbrewer::config::{Precision, parse_device};
 use textbrewer::{
     DistillationConfig, Error, IntermediateMatch, ProjectionSpec, Result, SchedulerSpec,
     TrainingConfig,
@@ -54,6 +54,45 @@ fn precisions_are_told_by_name() {
         assert!(
             message.contains("unknown variant `BF16`, expected one of `float32`, `bf16`, `fp16`"),
             "{message}"
+        );
+    }
+    for precision in [Precision::Float32, Precision::Bf16, Precision::Fp16] {
+        assert_eq!(
+            precision.to_string().parse::<Precision>().unwrap(),
+            precision
+        );
+    }
+    assert_eq!(
+        "BF\u{1b}16".parse::<Precision>().unwrap_err().to_string(),
+        "precision: unknown precision `BF\\u{1b}16`, expected one of `float32`, `bf16`, `fp16`"
+    );
+}
+
+#[test]
+fn devices_are_told_by_pytorchs_names() {
+    for (name, device) in [
+        ("cpu", Device::Cpu),
+        ("cuda", Device::Cuda(0)),
+        ("cuda:3", Device::Cuda(3)),
+        ("mps", Device::Mps),
+        ("vulkan", Device::Vulkan),
+    ] {
+        assert_eq!(parse_device(name).unwrap(), device);
+        let json = format!("{{\"device\": {name:?}}}");
+        let config = TrainingConfig::from_json_str(&json).unwrap();
+        assert_eq!(config.device, device);
+    }
+    for (name, shown) in [
+        ("gpu", "gpu"),
+        ("cuda:+1", "cuda:+1"),
+        ("\u{1b}", r"\u{1b}"),
+    ] {
+        assert_eq!(
+            parse_device(name).unwrap_err().to_string(),
+            format!(
+                "device: unknown device `{shown}`, expected `cpu`, `cuda`, `cuda:N`, `mps` or \
+                 `vulkan`"
+            )
         );
     }
 }

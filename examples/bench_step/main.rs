@@ -14,7 +14,7 @@ use std::time::Instant;
 use clap::Parser;
 use tch::Device;
 use tch::nn::VarStore;
-use textbrewer::config::Precision;
+use textbrewer::config::{Precision, parse_device};
 use textbrewer::schedule::{constant, linear_with_warmup};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Side, TrainingConfig,
@@ -47,14 +47,14 @@ struct Options {
     #[arg(long)]
     cache: bool,
     /// What the models compute in: `float32`, `bf16` or `fp16`.
-    #[arg(long, default_value = "float32", value_parser = precision)]
+    #[arg(long, default_value = "float32")]
     precision: Precision,
     /// The same for the teacher alone; as `--precision` by default.
-    #[arg(long, value_parser = precision)]
+    #[arg(long)]
     teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`.
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[arg(long, default_value = "cpu", value_parser = parse_device)]
+    device: Device,
     /// Threads within an operation; libtorch's choice, or 1 for `tiny`, by default.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     threads: Option<i32>,
@@ -85,11 +85,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     tch::manual_seed(0);
     let folder = tempfile::tempdir()?;
-    let train_config =
-        TrainingConfig::from_json_str(&format!("{{\"device\": {:?}}}", options.device))?
-            .output_dir(folder.path())
-            .precision(options.precision)
-            .teacher_precision(options.teacher_precision);
+    let train_config = TrainingConfig::default()
+        .device(options.device)
+        .output_dir(folder.path())
+        .precision(options.precision)
+        .teacher_precision(options.teacher_precision);
     train_config.validate()?;
     let device = train_config.device;
 
@@ -162,11 +162,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         )?
     );
     Ok(())
-}
-
-/// A precision by its name in a configuration.
-fn precision(name: &str) -> Result<Precision, String> {
-    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 /// Waits until the device has done all it was given; the CPU always has.

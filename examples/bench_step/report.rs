@@ -54,12 +54,13 @@ pub fn line<D: Distiller>(
             })
         }
     };
+    let config = serde_json::to_value(timed.config()).map_err(Error::other)?;
     let teacher_precision = options.teacher_precision.unwrap_or(options.precision);
     let cache_mb = summary.cache_bytes.map(|bytes| bytes as f64 / 1048576.0);
     for (key, value) in [
         ("shape", json!(options.shape.name())),
         ("student", json!(options.student.name())),
-        ("device", json!(options.device)),
+        ("device", json!(config["device"])),
         ("threads", json!(tch::get_num_threads())),
         ("precision", json!(options.precision)),
         ("teacher_precision", json!(teacher_precision)),

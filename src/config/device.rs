@@ -3,7 +3,30 @@
 use serde::{Deserialize, Deserializer, Serializer, de};
 use tch::{Cuda, Device};
 
-use crate::error::Error;
+use crate::error::{self, Error, shown};
+
+/// A device by the name that PyTorch gives it and that configurations have: `cpu`, `cuda`,
+/// `cuda:1`, `mps` or `vulkan`. `cuda` is the first one. It is for command lines, as clap's
+/// `value_parser` among others; whether the machine has the device is not asked here but by
+/// [`TrainingConfig::validate`](crate::TrainingConfig::validate).
+///
+/// ```
+/// use tch::Device;
+/// use textbrewer::config::parse_device;
+///
+/// assert_eq!(parse_device("cuda:1")?, Device::Cuda(1));
+/// assert_eq!(
+///     parse_device("gpu").unwrap_err().to_string(),
+///     "device: unknown device `gpu`, expected `cpu`, `cuda`, `cuda:N`, `mps` or `vulkan`"
+/// );
+/// # textbrewer::Result::Ok(())
+/// ```
+///
+/// # Errors
+/// [`Error::Config`] for any other name.
+pub fn parse_device(name: &str) -> error::Result<Device> {
+    parse(name).ok_or_else(|| Error::config("device", unknown(&shown(name))))
+}
 
 /// The name PyTorch gives a device.
 pub(crate) fn name(device: Device) -> String {
@@ -13,6 +36,10 @@ pub(crate) fn name(device: Device) -> String {
         Device::Mps => "mps".to_owned(),
         Device::Vulkan => "vulkan".to_owned(),
     }
+}
+
+fn unknown(name: &str) -> String {
+    format!("unknown device `{name}`, expected `cpu`, `cuda`, `cuda:N`, `mps` or `vulkan`")
 }
 
 fn parse(name: &str) -> Option<Device> {
@@ -38,15 +65,11 @@ pub(super) fn serialize<S: Serializer>(device: &Device, serializer: S) -> Result
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Device, D::Error> {
     let given = String::deserialize(deserializer)?;
-    parse(&given).ok_or_else(|| {
-        de::Error::custom(format!(
-            "unknown device `{given}`, expected `cpu`, `cuda`, `cuda:N`, `mps` or `vulkan`"
-        ))
-    })
+    parse(&given).ok_or_else(|| de::Error::custom(unknown(&given)))
 }
 
 /// That the machine has the device.
-pub(super) fn check(device: Device) -> crate::Result<()> {
+pub(super) fn check(device: Device) -> error::Result<()> {
     match absent(device) {
         None => Ok(()),
         Some(reason) => Err(Error::config(

@@ -20,6 +20,7 @@ mod projection_spec;
 mod scheduler_spec;
 mod training;
 
+pub use device::parse_device;
 pub use distillation::DistillationConfig;
 pub use emd::{EmdConfig, LayerWeights};
 pub use layer_map::LayerMap;

@@ -1,11 +1,15 @@
 //! Floating-point types by their names in configurations.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tch::Kind;
 
-/// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON.
+use crate::error::{Error, shown};
+
+/// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON, and without the quotation
+/// marks on a command line.
 ///
 /// ```
 /// use tch::Kind;
@@ -15,6 +19,7 @@ use tch::Kind;
 /// assert_eq!(precision, Precision::Bf16);
 /// assert_eq!(precision.kind(), Kind::BFloat16);
 /// assert_eq!(precision.to_string(), "bf16");
+/// assert_eq!("bf16".parse().ok(), Some(precision));
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -30,6 +35,17 @@ pub enum Precision {
 }
 
 impl Precision {
+    const NAMES: &[&str] = &["float32", "bf16", "fp16"];
+
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "float32" => Precision::Float32,
+            "bf16" => Precision::Bf16,
+            "fp16" => Precision::Fp16,
+            _ => return None,
+        })
+    }
+
     /// As libtorch calls it.
     pub fn kind(self) -> Kind {
         match self {
@@ -50,6 +66,19 @@ impl fmt::Display for Precision {
     }
 }
 
+/// By the name in configurations; the error lists the names.
+impl FromStr for Precision {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self, Error> {
+        Precision::named(name).ok_or_else(|| {
+            let (given, known) = (shown(name), Precision::NAMES.join("`, `"));
+            let reason = format!("unknown precision `{given}`, expected one of `{known}`");
+            Error::config("precision", reason)
+        })
+    }
+}
+
 /// serde_json takes a number in place of a derived enum's name for broken JSON; here it is told
 /// which names there are.
 impl<'de> Deserialize<'de> for Precision {
@@ -64,12 +93,7 @@ impl<'de> Deserialize<'de> for Precision {
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<Precision, E> {
-                match name {
-                    "float32" => Ok(Precision::Float32),
-                    "bf16" => Ok(Precision::Bf16),
-                    "fp16" => Ok(Precision::Fp16),
-                    _ => Err(E::unknown_variant(name, &["float32", "bf16", "fp16"])),
-                }
+                Precision::named(name).ok_or_else(|| E::unknown_variant(name, Precision::NAMES))
             }
         }
 

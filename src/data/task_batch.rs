@@ -1,9 +1,6 @@
 //! A batch and the task that it is of.
 
-use tch::Device;
-
 use crate::batch::Batch;
-use crate::error::Result;
 
 /// A batch of one of several tasks.
 ///
@@ -17,7 +14,7 @@ use crate::error::Result;
 /// assert_eq!((moved.task.as_str(), moved.batch.size()), ("sentiment", vec![2]));
 /// # textbrewer::Result::Ok(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Batch)]
 #[non_exhaustive]
 pub struct TaskBatch<B> {
     /// The name of the task.
@@ -33,14 +30,5 @@ impl<B> TaskBatch<B> {
             task: task.into(),
             batch,
         }
-    }
-}
-
-impl<B: Batch> Batch for TaskBatch<B> {
-    fn to_device(&self, device: Device) -> Result<Self> {
-        Ok(TaskBatch::new(
-            self.task.as_str(),
-            self.batch.to_device(device)?,
-        ))
     }
 }

@@ -80,6 +80,24 @@ impl GroupOptions {
         self
     }
 
+    /// What is set, by the names in JSON: `lr=0.001, weight_decay=0.0`.
+    fn summary(&self) -> String {
+        let set = [
+            ("lr", self.learning_rate),
+            ("weight_decay", self.weight_decay),
+            ("eps", self.eps),
+            ("momentum", self.momentum),
+        ];
+        let set = set.into_iter();
+        let set = set.filter_map(|(key, value)| Some(format!("{key}={:?}", value?)));
+        let betas = self.betas.map(|betas| format!("betas={betas:?}"));
+        let set: Vec<_> = set.chain(betas).collect();
+        match set.is_empty() {
+            true => "default".to_owned(),
+            false => set.join(", "),
+        }
+    }
+
     /// That the numbers can work. `path` is what an error puts before the option's key.
     pub(crate) fn check(&self, path: &str) -> Result<()> {
         let invalid = |key: &str, wanted: &str, value: f64| {
@@ -160,6 +178,11 @@ impl ParamGroup {
     }
 }
 
+fn trainable(variables: &VarStore) -> impl Iterator<Item = (String, Tensor)> {
+    let variables = state_dict(variables).into_iter();
+    variables.filter(|(_, tensor)| tensor.requires_grad())
+}
+
 /// The trainable variables of `variables` as two groups: those to decay, and those whose
 /// name contains one of `no_decay`, which get weight decay 0. A group that would be
 /// empty is left out. Parameters are sorted by name.
@@ -176,14 +199,79 @@ impl ParamGroup {
 /// assert_eq!(groups[1].options.weight_decay, Some(0.0));
 /// ```
 pub fn param_groups(variables: &VarStore, no_decay: &[&str]) -> Vec<ParamGroup> {
-    let (spared, decayed): (Vec<_>, Vec<_>) = state_dict(variables)
-        .into_iter()
-        .filter(|(_, tensor)| tensor.requires_grad())
-        .partition(|(name, _)| no_decay.iter().any(|part| name.contains(part)));
+    let (spared, decayed): (Vec<_>, Vec<_>) =
+        trainable(variables).partition(|(name, _)| no_decay.iter().any(|part| name.contains(part)));
     let undecayed = GroupOptions::new().weight_decay(0.0);
     let spared = ParamGroup::new("no_decay", spared).options(undecayed);
     [ParamGroup::new("decay", decayed), spared]
         .into_iter()
         .filter(|group| !group.parameters.is_empty())
         .collect()
+}
+
+/// The trainable variables of `variables`, each with the options that `options_of` returns for
+/// its name. Variables with equal options share a group.
+///
+/// Parameters are sorted by name, and groups by their first parameter. A group is named after
+/// its options, such as `lr=1.8e-5, weight_decay=0.0`, or `default` where all are left open.
+///
+/// Learning rates that shrink from layer to layer towards the embeddings, as in ULMFiT
+/// ([Howard and Ruder 2018](https://arxiv.org/abs/1801.06146)) and ELECTRA, here by a tenth, and
+/// no decay of biases and normalizations:
+///
+/// ```
+/// use tch::{nn::VarStore, Device};
+/// use textbrewer::models::{BertConfig, BertForSequenceClassification};
+/// use textbrewer::optim::{param_groups_by, AdamW, GroupOptions, Optimizer};
+///
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(2);
+/// let variables = VarStore::new(Device::Cpu);
+/// let model = BertForSequenceClassification::new(&variables.root(), &config)?;
+///
+/// // 0 for the embeddings, then 1 and 2 for the layers, 3 for what is on top of them.
+/// let depth = |name: &str| {
+///     let (_, rest) = name.split_once("encoder.layer.")?;
+///     Some(rest.split('.').next()?.parse::<i32>().ok()? + 1)
+/// };
+/// let groups = param_groups_by(&variables, |name| {
+///     let top = if name.contains(".embeddings.") { 0 } else { 3 };
+///     let below_top = 3 - depth(name).unwrap_or(top);
+///     let options = GroupOptions::new().learning_rate(1e-4 * 0.9f64.powi(below_top));
+///     match name.ends_with("bias") || name.contains("LayerNorm") {
+///         true => options.weight_decay(0.0),
+///         false => options,
+///     }
+/// });
+/// assert_eq!(groups.len(), 2 * 4);
+///
+/// let mut optimizer = AdamW::new(1e-4);
+/// for group in groups {
+///     optimizer.add_group(group)?;
+/// }
+/// # let group_of = |wanted: &str| optimizer.groups().iter()
+/// #     .find(|group| group.parameters.iter().any(|(name, _)| name == wanted)).unwrap();
+/// # assert_eq!(group_of("classifier.weight").name, "lr=0.0001");
+/// # assert_eq!(group_of("bert.pooler.dense.bias").name, "lr=0.0001, weight_decay=0.0");
+/// # let dense = group_of("bert.encoder.layer.1.output.dense.weight");
+/// # assert_eq!(dense.options.learning_rate, Some(1e-4 * 0.9));
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn param_groups_by(
+    variables: &VarStore,
+    mut options_of: impl FnMut(&str) -> GroupOptions,
+) -> Vec<ParamGroup> {
+    let mut groups: Vec<ParamGroup> = Vec::new();
+    for (name, tensor) in trainable(variables) {
+        let options = options_of(&name);
+        let parameter = (name, tensor);
+        match groups.iter_mut().find(|group| group.options == options) {
+            Some(group) => group.parameters.push(parameter),
+            None => {
+                let group = ParamGroup::new(options.summary(), vec![parameter]);
+                groups.push(group.options(options));
+            }
+        }
+    }
+    groups
 }

@@ -10,7 +10,7 @@ mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
-pub use group::{GroupOptions, ParamGroup, param_groups};
+pub use group::{GroupOptions, ParamGroup, param_groups, param_groups_by};
 pub use loss_scaling::{LossScaling, LossScalingState};
 pub use sgd::Sgd;
 

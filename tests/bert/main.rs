@@ -10,6 +10,7 @@ mod forward;
 mod golden;
 mod losses;
 mod mistakes;
+mod outputs;
 
 use std::path::Path;
 

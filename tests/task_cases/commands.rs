@@ -63,7 +63,7 @@ fn sst2() -> Bench {
 }
 
 #[test]
-fn options_that_do_not_go_together_are_refused() {
+fn options_that_do_not_fit_are_refused() {
     let bench = sst2();
     bench.write("predictions", "index\tprediction\n");
     let evaluate = "evaluate --file @data/dev.tsv";
@@ -85,6 +85,14 @@ fn options_that_do_not_go_together_are_refused() {
             "--file",
         ),
         ("predict --file @data/dev.tsv".to_owned(), "--model"),
+        (
+            "predict --model @encoder good --device gpu".to_owned(),
+            "unknown device `gpu`, expected `cpu`, `cuda`, `cuda:N`, `mps` or `vulkan`",
+        ),
+        (
+            format!("distill {distill} --precision fp8"),
+            "unknown precision `fp8`, expected one of `float32`, `bf16`, `fp16`",
+        ),
         (format!("export {distill} --resume"), "--resume"),
         (
             format!("distill {distill} --resume --overwrite"),
@@ -144,11 +152,11 @@ fn a_training_that_could_not_begin_begins_when_it_can() {
         &["the teacher has no layer 99 of `hidden`, it has 0 to 6"],
     );
     bench.out(&format!("{distill} --resume"));
-    // A device of the recipe that is not here is no matter when another is asked for.
     bench.fails_with(
-        &format!("{train} --overwrite --device gpu"),
-        &["error: --device: unknown device `gpu`", "`cuda:N`"],
+        &format!("{train} --overwrite --device cuda:63"),
+        &["error: device: `cuda:63` is not there"],
     );
+    // A device of the recipe that is not here is no matter when another is asked for.
     bench.write("device.json", r#"{"training": {"device": "cuda:63"}}"#);
     bench.out(&format!(
         "{train} --recipe @device.json --device cpu --overwrite"

@@ -156,17 +156,17 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The text of a recipe with another device, if it names one: a recipe must be read where its
-    /// own device is not.
-    pub fn on_device(text: &str, device: &str) -> String {
+    /// The text of a recipe without its device: it must be possible to read a recipe where that
+    /// device is missing.
+    pub fn without_device(text: &str) -> String {
         let Ok(mut recipe) = serde_json::from_str::<serde_json::Value>(text) else {
             return text.to_owned();
         };
-        match recipe.pointer_mut("/training/device") {
-            Some(own) => *own = device.into(),
-            None => return text.to_owned(),
+        let training = recipe.pointer_mut("/training");
+        match training.and_then(|training| training.as_object_mut()?.remove("device")) {
+            Some(_) => recipe.to_string(),
+            None => text.to_owned(),
         }
-        recipe.to_string()
     }
 
     /// Takes the lengths that its text leaves out from another recipe.

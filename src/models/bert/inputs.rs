@@ -1,6 +1,6 @@
 //! What a BERT is given.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::BertConfig;
 use crate::batch::Batch;
@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 /// let inputs = BertInputs::new(ids).attention_mask(mask);
 /// assert!(inputs.labels.is_none());
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Batch)]
 #[non_exhaustive]
 pub struct BertInputs {
     /// Token ids.
@@ -142,19 +142,5 @@ impl BertInputs {
             }
         }
         Ok(())
-    }
-}
-
-impl Batch for BertInputs {
-    fn to_device(&self, device: Device) -> Result<Self> {
-        Ok(BertInputs {
-            input_ids: Batch::to_device(&self.input_ids, device)?,
-            attention_mask: self.attention_mask.to_device(device)?,
-            token_type_ids: self.token_type_ids.to_device(device)?,
-            position_ids: self.position_ids.to_device(device)?,
-            labels: self.labels.to_device(device)?,
-            start_positions: self.start_positions.to_device(device)?,
-            end_positions: self.end_positions.to_device(device)?,
-        })
     }
 }

@@ -115,6 +115,56 @@ impl BertOutput {
 /// # assert_eq!((adapted.logits.len(), adapted.losses.len()), (1, 1));
 /// # textbrewer::Result::Ok(())
 /// ```
+///
+/// A [`Head`](super::Head) of one's own may return it too, and then shares adaptors with those of
+/// this crate. Here one that scores the mean of all positions:
+///
+/// ```
+/// use tch::{nn, Reduction, Tensor};
+/// use textbrewer::models::{BertConfig, BertInputs, BertOutput, Head, LogitsOutput};
+/// use textbrewer::Result;
+///
+/// #[derive(Debug)]
+/// struct MeanClassification {
+///     weight: Tensor,
+/// }
+///
+/// impl Head for MeanClassification {
+///     type Output = LogitsOutput;
+///     const ARCHITECTURE: &'static str = "BertForMeanClassification";
+///
+///     fn new(path: &nn::Path<'_>, config: &BertConfig, _: &Tensor) -> Result<Self> {
+///         let size = [config.label_count(), config.hidden_size];
+///         let weight = (path / "classifier").f_randn("weight", &size, 0.0, 0.02)?;
+///         Ok(MeanClassification { weight })
+///     }
+///
+///     fn forward(&self, encoded: BertOutput, inputs: &BertInputs, _: bool) -> Result<LogitsOutput> {
+///         let mean = encoded.last_hidden_state.f_mean_dim(1, false, None)?;
+///         let logits = mean.f_linear(&self.weight, None::<&Tensor>)?;
+///         let mut loss = None;
+///         if let Some(labels) = &inputs.labels {
+///             let none = None::<&Tensor>;
+///             loss = Some(logits.f_cross_entropy_loss(labels, none, Reduction::Mean, -100, 0.0)?);
+///         }
+///         Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
+///     }
+/// }
+/// # use tch::{nn::VarStore, Device};
+/// # use textbrewer::models::Bert;
+/// # use textbrewer::Model;
+/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+/// #     .num_attention_heads(2).num_hidden_layers(1);
+/// # let variables = VarStore::new(Device::Cpu);
+/// # let model = Bert::<MeanClassification>::new(&variables.root(), &config)?
+/// #     .output_hidden_states(true);
+/// # let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]))
+/// #     .labels(Tensor::from_slice(&[1i64]));
+/// # let output = model.forward(&inputs, false)?;
+/// # assert_eq!((output.logits.size(), output.hidden_states.len()), (vec![1, 2], 2));
+/// # assert!(output.loss.is_some());
+/// # Result::Ok(())
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LogitsOutput {
@@ -132,14 +182,55 @@ pub struct LogitsOutput {
 }
 
 impl LogitsOutput {
-    pub(super) fn new(encoded: BertOutput, logits: Tensor, loss: Option<Tensor>) -> Self {
+    /// These scores, and nothing else yet.
+    pub fn new(logits: Tensor) -> Self {
         LogitsOutput {
-            loss,
+            loss: None,
             logits,
+            pooler_output: None,
+            hidden_states: Vec::new(),
+            attentions: Vec::new(),
+        }
+    }
+
+    /// Sets the loss, or that there is none.
+    #[must_use]
+    pub fn loss(mut self, loss: impl Into<Option<Tensor>>) -> Self {
+        self.loss = loss.into();
+        self
+    }
+
+    /// Takes over the pooler's output, the hidden states and the attentions of the model below.
+    #[must_use]
+    pub fn encoded(self, encoded: BertOutput) -> Self {
+        LogitsOutput {
+            loss: self.loss,
+            logits: self.logits,
             pooler_output: encoded.pooler_output,
             hidden_states: encoded.hidden_states,
             attentions: encoded.attentions,
         }
+    }
+
+    /// Sets the pooler's output, or that there is none.
+    #[must_use]
+    pub fn pooler_output(mut self, pooler_output: impl Into<Option<Tensor>>) -> Self {
+        self.pooler_output = pooler_output.into();
+        self
+    }
+
+    /// Sets the hidden states: the embeddings' output, then every layer's.
+    #[must_use]
+    pub fn hidden_states(mut self, hidden_states: Vec<Tensor>) -> Self {
+        self.hidden_states = hidden_states;
+        self
+    }
+
+    /// Sets every layer's attention probabilities.
+    #[must_use]
+    pub fn attentions(mut self, attentions: Vec<Tensor>) -> Self {
+        self.attentions = attentions;
+        self
     }
 }
 

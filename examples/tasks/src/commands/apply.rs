@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::Example;
 use super::learn::{self, cache, check};
-use super::options::{ApplyOptions, EvaluateOptions, PredictOptions, device};
+use super::options::{ApplyOptions, EvaluateOptions, PredictOptions};
 use crate::data::{Bench, Data};
 use crate::features::features;
 use crate::models::Model;
@@ -201,7 +201,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     options: &ApplyOptions,
 ) -> Result<Recipe> {
     // Its device is chosen below.
-    let named = |name| example.recipe(name, Some("cpu"));
+    let named = |name| example.recipe(name, true);
     let mut recipe = match (&options.recipe, model) {
         (Some(name), _) => {
             let mut recipe = named(name)?;
@@ -220,10 +220,9 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     if let Some(length) = options.max_length {
         recipe.cut_at(length);
     }
-    recipe.training.device = match &options.device {
-        Some(name) => device(name)?,
-        None => tch::Device::cuda_if_available(),
-    };
+    recipe.training.device = options
+        .device
+        .unwrap_or_else(tch::Device::cuda_if_available);
     recipe.validate()?;
     Ok(recipe)
 }
@@ -246,6 +245,6 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
         return Ok(None);
     };
     // It may have been trained on a device that is not here.
-    let text = Recipe::on_device(&recipe.to_string(), "cpu");
+    let text = Recipe::without_device(&recipe.to_string());
     Recipe::from_json_str(&path, &text).map(Some)
 }

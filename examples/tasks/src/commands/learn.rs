@@ -137,7 +137,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     model: &Path,
 ) -> Result<Recipe> {
     let name = options.recipe.as_deref().unwrap_or(default);
-    let mut recipe = example.recipe(name, options.device.as_deref())?;
+    let mut recipe = example.recipe(name, options.device.is_some())?;
     if recipe.task.is_none() {
         recipe.task = task_of::<T>(model);
         if recipe.task.is_some() {

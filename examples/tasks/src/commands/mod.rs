@@ -70,17 +70,15 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         }
     }
 
-    /// A recipe by its name or file, for another device than its own if one is given.
-    fn recipe(&self, name: &str, device: Option<&str>) -> Result<Recipe> {
+    /// A recipe by its name or file, without its own device if the caller replaces that.
+    fn recipe(&self, name: &str, replaces_device: bool) -> Result<Recipe> {
         let known = self.recipes.iter().find(|(known, _)| *known == name);
         match known {
             Some((_, text)) => Recipe::from_json_str(Path::new(name), text),
             None if Path::new(name).exists() => {
                 let mut text = disk::read(Path::new(name))?;
-                if let Some(device) = device {
-                    // The file is not to blame for it.
-                    options::device(device)?;
-                    text = Recipe::on_device(&text, device);
+                if replaces_device {
+                    text = Recipe::without_device(&text);
                 }
                 let mut recipe = Recipe::from_json_str(Path::new(name), &text)?;
                 if let Some((_, own)) = self.recipes.first() {

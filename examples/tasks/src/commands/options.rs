@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use textbrewer::TrainingConfig;
-use textbrewer::config::Precision;
+use tch::Device;
+use textbrewer::config::{Precision, parse_device};
 
+use crate::Result;
 use crate::models::Shape;
 use crate::recipe::{DistillerKind, Recipe};
-use crate::{Error, Result};
 
 /// Trains, distils, evaluates and applies models.
 #[derive(Debug, Parser)]
@@ -149,11 +149,11 @@ pub struct LearnOptions {
     #[arg(long)]
     pub seed: Option<u64>,
     /// float32, bf16 or fp16.
-    #[arg(long, value_parser = precision)]
+    #[arg(long)]
     pub precision: Option<Precision>,
     /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
-    #[arg(long)]
-    pub device: Option<String>,
+    #[arg(long, value_parser = parse_device)]
+    pub device: Option<Device>,
     /// Where features are kept for the next time; `none` keeps them nowhere.
     #[arg(long, default_value = "target/features")]
     pub cache_dir: PathBuf,
@@ -214,8 +214,8 @@ pub struct ApplyOptions {
     #[arg(long)]
     pub max_length: Option<usize>,
     /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
-    #[arg(long)]
-    pub device: Option<String>,
+    #[arg(long, value_parser = parse_device)]
+    pub device: Option<Device>,
     /// Where features are kept for the next time; `none` keeps them nowhere.
     #[arg(long, default_value = "target/features")]
     pub cache_dir: PathBuf,
@@ -254,30 +254,10 @@ impl LearnOptions {
         if self.train_size.is_some() {
             recipe.train_size = self.train_size;
         }
-        if let Some(name) = &self.device {
-            recipe.training.device = device(name)?;
-        }
+        set(&mut recipe.training.device, &self.device);
         recipe.validate()?;
         Ok(recipe)
     }
-}
-
-/// A device by PyTorch's name, which the configuration knows.
-pub(super) fn device(name: &str) -> Result<tch::Device> {
-    let config = serde_json::json!({ "device": name }).to_string();
-    let config = TrainingConfig::from_json_str(&config).map_err(|error| {
-        let error = error.to_string();
-        // Without what it says of the text that stands for the option here.
-        let (_, error) = error.split_once("device: ").unwrap_or(("", &error));
-        let (error, _) = error.split_once(" at line").unwrap_or((error, ""));
-        Error::invalid(format!("--device: {error}"))
-    })?;
-    config.validate()?;
-    Ok(config.device)
-}
-
-fn precision(name: &str) -> std::result::Result<Precision, String> {
-    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 fn distiller(name: &str) -> std::result::Result<DistillerKind, String> {

@@ -95,6 +95,6 @@ impl Head for MaskedLM {
         let loss = labels
             .map(|labels| cross_entropy(&logits, labels, "labels", IGNORED))
             .transpose()?;
-        Ok(LogitsOutput::new(encoded, logits, loss))
+        Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
     }
 }

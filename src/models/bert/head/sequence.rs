@@ -130,7 +130,7 @@ impl Head for SequenceClassification {
         let loss = labels
             .map(|labels| self.loss(&logits, labels))
             .transpose()?;
-        Ok(LogitsOutput::new(encoded, logits, loss))
+        Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
     }
 }
 
