@@ -39,4 +39,4 @@ pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
 pub(crate) use progress::{Progress, Stopped};
-pub(crate) use store::{Content, Newest, SavedStudent, Store, step_of};
+pub(crate) use store::{Content, Newest, SavedStudent, StateTensors, Store, step_of};

@@ -11,6 +11,7 @@ use super::manifest::{
     DISTILLER, FILES, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
 };
 use super::progress::Progress;
+use super::store::StateTensors;
 use crate::error::{Error, Result};
 use crate::weights;
 
@@ -25,9 +26,7 @@ pub(crate) struct Loaded {
     pub(crate) manifest: Manifest,
     pub(crate) progress: Progress,
     pub(crate) student: BTreeMap<String, Tensor>,
-    pub(crate) optimizer: BTreeMap<String, Tensor>,
-    pub(crate) distiller: BTreeMap<String, Tensor>,
-    pub(crate) random: BTreeMap<String, Tensor>,
+    pub(crate) tensors: StateTensors,
 }
 
 /// The manifest alone; nothing else was looked at.
@@ -82,9 +81,11 @@ pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
         manifest,
         progress,
         student: tensors(STUDENT)?,
-        optimizer: tensors(OPTIMIZER)?,
-        distiller: tensors(DISTILLER)?,
-        random: tensors(RANDOM)?,
+        tensors: StateTensors {
+            optimizer: tensors(OPTIMIZER)?,
+            distiller: tensors(DISTILLER)?,
+            random: tensors(RANDOM)?,
+        },
     })
 }
 

@@ -49,9 +49,15 @@ pub(crate) struct SavedStudent {
 pub(crate) struct Content<'a> {
     pub(crate) description: &'a Description,
     pub(crate) progress: &'a Progress,
-    pub(crate) optimizer: &'a BTreeMap<String, Tensor>,
-    pub(crate) distiller: &'a BTreeMap<String, Tensor>,
-    pub(crate) random: &'a BTreeMap<String, Tensor>,
+    pub(crate) tensors: &'a StateTensors,
+}
+
+/// The tensors of a state folder besides the student's, by file and name.
+#[derive(Debug, Default)]
+pub(crate) struct StateTensors {
+    pub(crate) optimizer: BTreeMap<String, Tensor>,
+    pub(crate) distiller: BTreeMap<String, Tensor>,
+    pub(crate) random: BTreeMap<String, Tensor>,
 }
 
 /// The newest checkpoint that is whole, and what is wrong with newer ones.
@@ -243,9 +249,9 @@ impl Store {
         self.disk.link(&student.path, &path)?;
         files.insert(STUDENT.to_owned(), student.written);
         for (name, tensors) in [
-            (OPTIMIZER, content.optimizer),
-            (DISTILLER, content.distiller),
-            (RANDOM, content.random),
+            (OPTIMIZER, &content.tensors.optimizer),
+            (DISTILLER, &content.tensors.distiller),
+            (RANDOM, &content.tensors.random),
         ] {
             let path = folder.join(name);
             let tensors: Vec<_> = tensors.iter().collect();

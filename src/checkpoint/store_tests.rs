@@ -26,16 +26,16 @@ fn progress_of(step: u64) -> Progress {
 
 fn save(store: &mut Store, step: u64) -> Result<()> {
     let student = store.save_student(step, &weights_of(step))?;
-    let optimizer = BTreeMap::from([("weight.step".to_owned(), Tensor::from(step as i64))]);
-    let nothing = BTreeMap::new();
+    let tensors = StateTensors {
+        optimizer: BTreeMap::from([("weight.step".to_owned(), Tensor::from(step as i64))]),
+        ..StateTensors::default()
+    };
     store.save_state(
         &student,
         &Content {
             description: &Description::default(),
             progress: &progress_of(step),
-            optimizer: &optimizer,
-            distiller: &nothing,
-            random: &nothing,
+            tensors: &tensors,
         },
     )?;
     store.point_best(step)
@@ -56,10 +56,10 @@ fn assert_whole(loaded: &Loaded, step: u64) {
     assert_eq!(loaded.progress, progress_of(step));
     assert_eq!(loaded.student["weight"], weights_of(step)[0].1);
     assert_eq!(
-        loaded.optimizer["weight.step"].int64_value(&[]),
+        loaded.tensors.optimizer["weight.step"].int64_value(&[]),
         step as i64
     );
-    assert!(loaded.distiller.is_empty() && loaded.random.is_empty());
+    assert!(loaded.tensors.distiller.is_empty() && loaded.tensors.random.is_empty());
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -235,15 +235,12 @@ fn a_folder_that_was_deleted_is_told_and_not_made_anew() {
         text.contains("gs3.safetensors") && text.contains("output_dir"),
         "{text}"
     );
-    let nothing = BTreeMap::new();
     let text = error_of(store.save_state(
         &student,
         &Content {
             description: &Description::default(),
             progress: &progress_of(2),
-            optimizer: &nothing,
-            distiller: &nothing,
-            random: &nothing,
+            tensors: &StateTensors::default(),
         },
     ));
     assert!(text.contains("gone: the folder was deleted"), "{text}");
@@ -376,13 +373,11 @@ fn a_text_that_could_not_be_read_again_is_neither_written_nor_read() {
     let mut description = Description::default();
     let long = "x".repeat(TEXT_LIMIT as usize);
     description.distiller.insert("long".to_owned(), long);
-    let (progress, nothing) = (progress_of(2), BTreeMap::new());
+    let progress = progress_of(2);
     let content = Content {
         description: &description,
         progress: &progress,
-        optimizer: &nothing,
-        distiller: &nothing,
-        random: &nothing,
+        tensors: &StateTensors::default(),
     };
     let text = error_of(store.save_state(&student, &content));
     assert!(text.contains("manifest.json: would have 1677"), "{text}");

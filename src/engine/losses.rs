@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::NonFinite;
+use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::Progress as CheckpointProgress;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
 use crate::error::{Error, Result};
@@ -35,6 +35,13 @@ struct PendingStep {
 }
 
 impl PendingLosses {
+    pub(super) fn new(on_non_finite: OnNonFinite) -> Self {
+        PendingLosses {
+            notes: on_non_finite != OnNonFinite::Error,
+            ..PendingLosses::default()
+        }
+    }
+
     /// Keeps the values of one step. Nothing is read from the device.
     pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
         let _no_history = tch::no_grad_guard();
@@ -53,11 +60,6 @@ impl PendingLosses {
             values,
         });
         Ok(())
-    }
-
-    /// From now on values that are not finite are no error.
-    pub(super) fn only_note(&mut self) {
-        self.notes = true;
     }
 
     /// What was noted.

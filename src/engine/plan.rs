@@ -1,6 +1,6 @@
 //! When to step and when to save: arithmetic only, so that it can be tested alone.
 
-use crate::checkpoint::Progress;
+use super::position::Position;
 use crate::config::TrainingConfig;
 use crate::error::{Error, Result};
 
@@ -81,29 +81,27 @@ impl Plan {
 
     /// Whether a run that has come this far has nothing left to do: batches left over at the
     /// end make no step, but their losses are logged.
-    pub(crate) fn is_complete_after(&self, progress: &Progress) -> bool {
+    pub(crate) fn is_complete_after(&self, at: &Position) -> bool {
         match self.length {
             Length::Epochs { epochs, batches } => {
-                progress.epoch > epochs || (progress.epoch == epochs && progress.batch >= batches)
+                at.epoch > epochs || (at.epoch == epochs && at.batch >= batches)
             }
-            Length::Steps(steps) => progress.global_step >= steps,
+            Length::Steps(steps) => at.global_step >= steps,
         }
     }
 
     /// Whether a run of this plan was ever there after a step. A position that is read from a
     /// file says how much of the loader is passed over, which may have no end.
-    pub(crate) fn has_position(&self, progress: &Progress) -> bool {
+    pub(crate) fn has_position(&self, at: &Position) -> bool {
         match self.length {
             Length::Epochs { batches, .. } => {
-                let before = progress.epoch.saturating_sub(1).checked_mul(batches);
-                let so_far = before.and_then(|before| before.checked_add(progress.batch));
-                progress.batch <= batches
-                    && progress.counted == progress.batch
-                    && so_far == Some(progress.forward_step)
+                let before = at.epoch.saturating_sub(1).checked_mul(batches);
+                let so_far = before.and_then(|before| before.checked_add(at.batch));
+                at.batch <= batches && at.counted == at.batch && so_far == Some(at.forward_step)
             }
             Length::Steps(_) => {
-                let so_far = progress.global_step.checked_mul(self.accumulation);
-                progress.counted == progress.forward_step && so_far == Some(progress.forward_step)
+                let so_far = at.global_step.checked_mul(self.accumulation);
+                at.counted == at.forward_step && so_far == Some(at.forward_step)
             }
         }
     }
@@ -245,13 +243,12 @@ mod tests {
             epochs: 3,
             batches: 5,
         };
-        let position = |global_step, forward_step, epoch, batch, counted| Progress {
+        let position = |global_step, forward_step, epoch, batch, counted| Position {
             global_step,
             forward_step,
             epoch,
             batch,
             counted,
-            ..Progress::default()
         };
         let plan = Plan::new(&config, epochs).unwrap();
         assert!(plan.has_position(&position(3, 7, 2, 2, 2)));

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use tch::Tensor;
 
-use super::survival::Survival;
+use super::run::Options;
 use crate::checkpoint::{
-    Content, Description, EarlyStopping, Keep, Mode, Newest, Progress, Saved, SavedStudent, Store,
+    Content, Description, EarlyStopping, Keep, Mode, Newest, Progress, Saved, SavedStudent,
+    StateTensors, Store,
 };
 use crate::error::Result;
 
@@ -28,13 +29,13 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    pub(super) fn new(store: Store, survival: &Survival, description: Description) -> Self {
+    pub(super) fn new(store: Store, options: &Options, description: Description) -> Self {
         Saving {
             store,
-            keep: survival.keep,
-            mode: survival.mode,
-            early_stopping: survival.early_stopping,
-            saves_state: survival.saves_state,
+            keep: options.keep,
+            mode: options.mode,
+            early_stopping: options.early_stopping,
+            saves_state: options.saves_state,
             description,
             history: Vec::new(),
             kept: Vec::new(),
@@ -111,16 +112,12 @@ impl Saving {
         &mut self,
         student: &SavedStudent,
         progress: &Progress,
-        optimizer: &BTreeMap<String, Tensor>,
-        distiller: &BTreeMap<String, Tensor>,
-        random: &BTreeMap<String, Tensor>,
+        tensors: &StateTensors,
     ) -> Result<PathBuf> {
         let content = Content {
             description: &self.description,
             progress,
-            optimizer,
-            distiller,
-            random,
+            tensors,
         };
         self.store.save_state(student, &content)
     }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Notes a student or state that was just written.
-pub(super) fn note(path: &Path) {
+pub(in crate::engine) fn note(path: &Path) {
     // The same file has many names, and the working directory may change.
     if let Ok(path) = path.canonicalize() {
         let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
