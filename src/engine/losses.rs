@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::{NonFinite, OnNonFinite};
-use crate::checkpoint::Progress as CheckpointProgress;
+use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
 use crate::error::{Error, Result};
 use crate::logging::LogSink;
@@ -116,17 +116,17 @@ impl PendingLosses {
     }
 
     /// What has to be kept when the run is interrupted, all values having been read.
-    pub(super) fn add_to(&self, progress: &mut CheckpointProgress) {
+    pub(super) fn add_to(&self, position: &mut SavedPosition) {
         // JSON has no other numbers.
         let finite = self.latest.iter().filter(|(_, value)| value.is_finite());
-        progress.losses = finite.map(|(name, value)| (name.clone(), *value)).collect();
-        progress.sums = self.sums.clone();
+        position.losses = finite.map(|(name, value)| (name.clone(), *value)).collect();
+        position.sums = self.sums.clone();
     }
 
     /// Goes on where it was interrupted.
-    pub(super) fn resume(&mut self, progress: &CheckpointProgress) {
-        self.latest = progress.losses.clone();
-        self.sums = progress.sums.clone();
+    pub(super) fn resume(&mut self, position: &SavedPosition) {
+        self.latest = position.losses.clone();
+        self.sums = position.sums.clone();
     }
 
     /// The means of what was read since this was last called, by name.

@@ -1,6 +1,6 @@
 //! How far a run has come.
 
-use crate::checkpoint::Progress as SavedPosition;
+use crate::checkpoint::SavedPosition;
 
 /// How far a run has come, in steps and in the data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

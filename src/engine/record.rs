@@ -9,7 +9,7 @@ use super::position::Position;
 use super::prepare::existing;
 use super::saving::Saving;
 use super::{OnNonFinite, TrainSummary};
-use crate::checkpoint::{Newest, Progress as SavedPosition, SavedStudent, StateTensors, Stopped};
+use crate::checkpoint::{Newest, SavedPosition, SavedStudent, StateTensors, Stopped};
 use crate::distiller::{Distiller, LossReport, TOTAL_LOSS, TeacherCache};
 use crate::error::{Error, Result};
 use crate::logging::{LogSink, Progress};
@@ -53,7 +53,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
 
     /// Goes on with what a checkpoint has recorded.
     pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
-        let saved = &newest.loaded.progress;
+        let saved = &newest.loaded.position;
         self.saving.resume(newest)?;
         self.losses.resume(saved);
         let summary = &mut self.summary;

@@ -38,7 +38,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let Some(newest) = newest else {
             return self.run_epochs();
         };
-        let saved = &newest.loaded.progress;
+        let saved = &newest.loaded.position;
         self.record.resume(&newest)?;
         self.update.resume(saved.scaling)?;
         self.at = Position::of(saved);

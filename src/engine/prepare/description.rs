@@ -17,7 +17,7 @@ const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 
 /// The parts of a run's description that are not the distiller's.
 #[derive(Debug)]
-pub(super) struct About {
+pub(super) struct RunDescription {
     pub(super) in_epochs: bool,
     pub(super) max_grad_norm: Option<f64>,
     /// How the loss is scaled, if it is. The scale itself is part of the progress.
@@ -27,7 +27,7 @@ pub(super) struct About {
     pub(super) batches: Option<u64>,
 }
 
-impl About {
+impl RunDescription {
     /// What the run is made of.
     pub(super) fn describe<D: Distiller + ?Sized>(
         &self,

@@ -18,13 +18,13 @@ use super::run::{RequestedLength, Run};
 use super::saving::Saving;
 use super::training::Training;
 use super::update::Update;
-use crate::checkpoint::{Newest, Store};
+use crate::checkpoint::{CheckpointFolder, Newest};
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
 use crate::logging::{Progress, TensorBoardSink};
 use crate::optim::LossScaling;
-use description::About;
+use description::RunDescription;
 
 /// Checks that a run can work and makes everything ready for its loop. If the run resumes, the
 /// checkpoint is loaded and returned too.
@@ -52,13 +52,13 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let plan = plan(length, loader, distiller)?;
 
     let folder = &distiller.config().output_dir;
-    let mut store = Store::new(folder);
-    store.prepare()?;
+    let mut checkpoints = CheckpointFolder::new(folder);
+    checkpoints.prepare()?;
     let is_new_here = !options.begin.goes_on_in(folder);
     if is_new_here && !options.overwrites {
         let (steps, anywhere) = (1..=plan.total_steps(), options.may_save_anywhere());
         let saves = |step| plan.saves_at(step) || (anywhere && steps.contains(&step));
-        existing::check(folder, saves, &store)?;
+        existing::check(folder, saves, &checkpoints)?;
     }
 
     let mut optimizer = optimization.optimizer.ok_or_else(|| {
@@ -72,7 +72,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         &optimizer,
         distiller,
     )?;
-    let about = About {
+    let about = RunDescription {
         in_epochs: matches!(length, RequestedLength::Epochs(_)),
         max_grad_norm,
         loss_scaling: scaling.as_ref().map(LossScaling::rule),
@@ -106,7 +106,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     }
     if is_new_here && options.overwrites {
         // Only now that nothing is wrong with the run.
-        store.clear()?;
+        checkpoints.clear()?;
     }
     log::info!("training for {} optimizer steps", plan.total_steps());
     let training = Training {
@@ -126,7 +126,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             observers.callbacks,
             distiller.config().log_interval,
             options.on_non_finite,
-            Saving::new(store, &options, description),
+            Saving::new(checkpoints, &options, description),
             summary,
         ),
         stop,

@@ -1,6 +1,6 @@
 //! Resuming from a checkpoint.
 
-use crate::checkpoint::{Description, Newest, Store};
+use crate::checkpoint::{CheckpointFolder, Description, Newest};
 use crate::config::TrainingConfig;
 use crate::distiller::Distiller;
 use crate::engine::plan::Plan;
@@ -13,11 +13,11 @@ use crate::weights::{self, LoadOptions};
 /// The checkpoint that the run is to go on from, if it is to.
 pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newest>> {
     let (folder, must) = match begin {
-        Begin::Anew => return Ok(None),
-        Begin::From(folder) => (folder.as_path(), true),
-        Begin::FromAny => (config.output_dir.as_path(), false),
+        Begin::New => return Ok(None),
+        Begin::Resume(folder) => (folder.as_path(), true),
+        Begin::ResumeIfAny => (config.output_dir.as_path(), false),
     };
-    let newest = Store::new(folder).newest()?;
+    let newest = CheckpointFolder::new(folder).newest()?;
     let Some(newest) = newest else {
         if must {
             let reason = format!(
@@ -32,23 +32,23 @@ pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newe
     for error in &newest.damaged {
         log::warn!(
             "a newer checkpoint is damaged, that of step {} is used: {error}",
-            newest.loaded.progress.global_step
+            newest.loaded.position.global_step
         );
     }
     Ok(Some(newest))
 }
 
 /// That the run can be where the checkpoint says that it was. The description, which is compared
-/// before, says whether the loss is scaled; a progress that says otherwise was changed.
-fn check_progress(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
-    let progress = &newest.loaded.progress;
-    let reason = if !plan.has_position(&Position::of(progress)) {
+/// before, says whether the loss is scaled; a saved that says otherwise was changed.
+fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
+    let saved = &newest.loaded.position;
+    let reason = if !plan.has_position(&Position::of(saved)) {
         format!(
             "`progress.json` has a position that such a run is never at: batch {} of epoch {}, \
              {} batches and {} steps in all; resume from another folder",
-            progress.batch, progress.epoch, progress.forward_step, progress.global_step
+            saved.batch, saved.epoch, saved.forward_step, saved.global_step
         )
-    } else if progress.scaling.is_some() != is_scaled {
+    } else if saved.scaling.is_some() != is_scaled {
         let state = if is_scaled { "no" } else { "a" };
         format!(
             "is damaged: it has {state} state of loss scaling, and its description says otherwise"
@@ -80,7 +80,7 @@ pub(super) fn load<D: Distiller + ?Sized>(
         .run
         .get("loss_scaling")
         .is_some_and(|rule| !rule.is_null());
-    check_progress(newest, plan, is_scaled)?;
+    check_position(newest, plan, is_scaled)?;
     let origin = loaded.path.display().to_string();
     // First what can be refused: a distiller of the user's own, or files that do not fit though
     // their checksums are right. The student, found to fit, is changed last.

@@ -13,20 +13,20 @@ use crate::engine::OnNonFinite;
 #[derive(Debug, Clone, Default)]
 pub(in crate::engine) enum Begin {
     #[default]
-    Anew,
+    New,
     /// From the newest checkpoint in this folder.
-    From(PathBuf),
+    Resume(PathBuf),
     /// From the newest in `output_dir`, if there is one.
-    FromAny,
+    ResumeIfAny,
 }
 
 impl Begin {
     /// Whether the run is to go on in this folder, so that what is there is its own.
     pub(in crate::engine) fn goes_on_in(&self, output_dir: &Path) -> bool {
         match self {
-            Begin::Anew => false,
-            Begin::FromAny => true,
-            Begin::From(folder) => match (folder.canonicalize(), output_dir.canonicalize()) {
+            Begin::New => false,
+            Begin::ResumeIfAny => true,
+            Begin::Resume(folder) => match (folder.canonicalize(), output_dir.canonicalize()) {
                 (Ok(folder), Ok(output_dir)) => folder == output_dir,
                 _ => false,
             },
@@ -51,7 +51,7 @@ pub(in crate::engine) struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            begin: Begin::Anew,
+            begin: Begin::New,
             overwrites: false,
             keep: Keep::all(),
             mode: Mode::default(),
@@ -118,7 +118,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.options.begin = Begin::From(folder.into());
+        self.options.begin = Begin::Resume(folder.into());
         self
     }
 
@@ -129,7 +129,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// killed early, cannot be gone on from. The run that begins then replaces those of its
     /// steps; [`overwrite`](Self::overwrite) need not be set.
     pub fn resume_or_start(mut self) -> Self {
-        self.options.begin = Begin::FromAny;
+        self.options.begin = Begin::ResumeIfAny;
         self
     }
 
