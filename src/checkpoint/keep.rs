@@ -75,25 +75,22 @@ impl Saved {
 /// assert_eq!(Keep::best(2).to_remove(&saved, Mode::Max), [10, 40]);
 /// assert_eq!(Keep::every(30).or(Keep::last(1)).to_remove(&saved, Mode::Max), [10, 40]);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Keep {
     all: bool,
     last: u64,
     best: u64,
-    every: Every,
+    /// Multiples of any of these stay.
+    every: BTreeSet<u64>,
 }
-
-/// The multiples that stay: of two numbers when policies were joined.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Every([Option<u64>; 2]);
 
 impl Keep {
     const NEWEST: Keep = Keep {
         all: false,
         last: 1,
         best: 1,
-        every: Every([None, None]),
+        every: BTreeSet::new(),
     };
 
     /// Everything.
@@ -123,20 +120,18 @@ impl Keep {
     /// Those at multiples of `steps` optimizer steps.
     pub fn every(steps: u64) -> Self {
         Keep {
-            every: Every([Some(steps.max(1)), None]),
+            every: BTreeSet::from([steps.max(1)]),
             ..Keep::NEWEST
         }
     }
 
-    /// What this or `other` keeps. Of several [`every`](Self::every) two at most are told
-    /// apart: more are joined as the largest number that divides them all.
-    pub fn or(self, other: Keep) -> Self {
-        Keep {
-            all: self.all || other.all,
-            last: self.last.max(other.last),
-            best: self.best.max(other.best),
-            every: self.every.or(other.every),
-        }
+    /// What this or `other` keeps.
+    pub fn or(mut self, other: Keep) -> Self {
+        self.all |= other.all;
+        self.last = self.last.max(other.last);
+        self.best = self.best.max(other.best);
+        self.every.extend(other.every);
+        self
     }
 
     /// The steps of those that do not stay, in the order of `saved`, which is that of time.
@@ -161,7 +156,8 @@ impl Keep {
             Mode::Min => a.0.total_cmp(&b.0),
         });
         kept.extend(ranked.iter().take(count(self.best)).map(|(_, step)| step));
-        let stays = |step: u64| kept.contains(&step) || self.every.has(step);
+        let is_multiple = |step: u64| self.every.iter().any(|every| step.is_multiple_of(*every));
+        let stays = |step: u64| kept.contains(&step) || is_multiple(step);
         let steps = saved.iter().map(|saved| saved.step);
         steps.filter(|step| !stays(*step)).collect()
     }
@@ -170,38 +166,6 @@ impl Keep {
 impl Default for Keep {
     fn default() -> Self {
         Keep::all()
-    }
-}
-
-impl Every {
-    fn has(self, step: u64) -> bool {
-        let mut numbers = self.0.iter().flatten();
-        numbers.any(|number| step.is_multiple_of(*number))
-    }
-
-    fn or(self, other: Every) -> Self {
-        let mut numbers: Vec<u64> = self.0.into_iter().chain(other.0).flatten().collect();
-        numbers.sort_unstable();
-        numbers.dedup();
-        // A multiple of one that is there adds nothing.
-        let all = numbers.clone();
-        numbers.retain(|number| {
-            let mut smaller = all.iter().filter(|other| *other < number);
-            !smaller.any(|other| number.is_multiple_of(*other))
-        });
-        match numbers.as_slice() {
-            [] => Every([None, None]),
-            [one] => Every([Some(*one), None]),
-            [one, two] => Every([Some(*one), Some(*two)]),
-            more => Every([more.iter().copied().reduce(gcd), None]),
-        }
-    }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    match b {
-        0 => a,
-        _ => gcd(b, a % b),
     }
 }
 
@@ -245,11 +209,12 @@ mod tests {
             Keep::best(4),
             Keep::every(4),
             Keep::every(6),
+            Keep::every(4).or(Keep::every(5)),
             Keep::all(),
         ];
-        for a in policies {
-            for b in policies {
-                let removed = a.or(b).to_remove(&saved, Mode::Max);
+        for a in &policies {
+            for b in &policies {
+                let removed = a.clone().or(b.clone()).to_remove(&saved, Mode::Max);
                 let (only_a, only_b) = (
                     a.to_remove(&saved, Mode::Max),
                     b.to_remove(&saved, Mode::Max),
@@ -264,12 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn many_intervals_become_one_that_has_them_all() {
+    fn of_many_intervals_each_is_kept() {
+        let saved: Vec<_> = (1..=24).map(|step| Saved::new(step, None)).collect();
         let keep = Keep::every(4).or(Keep::every(6)).or(Keep::every(10));
-        assert_eq!(keep.every, Every([Some(2), None]));
-        assert_eq!(
-            Keep::every(4).or(Keep::every(8)).every,
-            Every([Some(4), None])
-        );
+        let removed = keep.to_remove(&saved, Mode::Max);
+        let kept: Vec<u64> = (1..=24).filter(|step| !removed.contains(step)).collect();
+        assert_eq!(kept, [4, 6, 8, 10, 12, 16, 18, 20, 24]);
     }
 }

@@ -28,15 +28,21 @@
 mod description;
 mod disk;
 mod early_stopping;
+mod folder;
 mod keep;
 mod manifest;
-mod progress;
+mod newest;
 mod read;
-mod store;
+mod saved_position;
+mod states;
+#[cfg(test)]
+mod tests;
 
 pub use early_stopping::EarlyStopping;
 pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
-pub(crate) use progress::{Progress, Stopped};
-pub(crate) use store::{Content, Newest, SavedStudent, Store, step_of};
+pub(crate) use folder::{CheckpointFolder, SavedStudent, step_of};
+pub(crate) use newest::Newest;
+pub(crate) use saved_position::{SavedPosition, Stopped};
+pub(crate) use states::{Content, StateTensors};

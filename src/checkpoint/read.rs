@@ -10,7 +10,8 @@ use super::disk::{Written, examine};
 use super::manifest::{
     DISTILLER, FILES, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
 };
-use super::progress::Progress;
+use super::saved_position::SavedPosition;
+use super::states::StateTensors;
 use crate::error::{Error, Result};
 use crate::weights;
 
@@ -23,11 +24,9 @@ pub(super) const TEXT_LIMIT: u64 = 16 << 20;
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) manifest: Manifest,
-    pub(crate) progress: Progress,
+    pub(crate) position: SavedPosition,
     pub(crate) student: BTreeMap<String, Tensor>,
-    pub(crate) optimizer: BTreeMap<String, Tensor>,
-    pub(crate) distiller: BTreeMap<String, Tensor>,
-    pub(crate) random: BTreeMap<String, Tensor>,
+    pub(crate) tensors: StateTensors,
 }
 
 /// The manifest alone; nothing else was looked at.
@@ -67,24 +66,26 @@ pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
         }
     }
     let path = folder.join(PROGRESS);
-    let progress: Progress = serde_json::from_str(&text(&path)?)
+    let position: SavedPosition = serde_json::from_str(&text(&path)?)
         .map_err(|error| damaged(&path, format!("is damaged: {error}")))?;
-    if let Some(reason) = progress.contradiction() {
+    if let Some(reason) = position.contradiction() {
         return Err(damaged(&path, format!("contradicts itself: {reason}")));
     }
-    if progress.global_step != step {
-        let reason = format!("is of step {}, its folder is not", progress.global_step);
+    if position.global_step != step {
+        let reason = format!("is of step {}, its folder is not", position.global_step);
         return Err(damaged(&path, reason));
     }
     let tensors = |name: &str| weights::read(folder.join(name));
     Ok(Loaded {
         path: folder.to_path_buf(),
         manifest,
-        progress,
+        position,
         student: tensors(STUDENT)?,
-        optimizer: tensors(OPTIMIZER)?,
-        distiller: tensors(DISTILLER)?,
-        random: tensors(RANDOM)?,
+        tensors: StateTensors {
+            optimizer: tensors(OPTIMIZER)?,
+            distiller: tensors(DISTILLER)?,
+            random: tensors(RANDOM)?,
+        },
     })
 }
 

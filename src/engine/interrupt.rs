@@ -1,4 +1,4 @@
-//! Ctrl-C.
+//! Wishes that a run ends: flags and Ctrl-C.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,6 +7,29 @@ use signal_hook::consts::SIGINT;
 use signal_hook::flag;
 
 use crate::error::{Error, Result};
+
+/// Whether somebody wants the run to end.
+#[derive(Debug)]
+pub(super) struct Stop {
+    flags: Vec<Arc<AtomicBool>>,
+    interrupts: Option<Interrupts>,
+}
+
+impl Stop {
+    /// Watches these flags and, if asked to, Ctrl-C for as long as this lives.
+    pub(super) fn new(flags: Vec<Arc<AtomicBool>>, handles_interrupts: bool) -> Result<Self> {
+        let interrupts = match handles_interrupts {
+            true => Some(Interrupts::begin()?),
+            false => None,
+        };
+        Ok(Stop { flags, interrupts })
+    }
+
+    pub(super) fn is_wanted(&self) -> bool {
+        let interrupted = self.interrupts.as_ref().is_some_and(Interrupts::happened);
+        interrupted || self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))
+    }
+}
 
 /// What a shell expects of a process that Ctrl-C ended.
 const STATUS: i32 = 130;
@@ -28,12 +51,12 @@ static PROCESS: Mutex<Process> = Mutex::new(Process {
 
 /// While it lives, Ctrl-C is told of and ends the process only the second time.
 #[derive(Debug)]
-pub(super) struct Interrupts {
+struct Interrupts {
     happened: Arc<AtomicBool>,
 }
 
 impl Interrupts {
-    pub(super) fn begin() -> Result<Self> {
+    fn begin() -> Result<Self> {
         let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
         let happened = match &process.happened {
             Some(happened) => Arc::clone(happened),
@@ -61,7 +84,7 @@ impl Interrupts {
         Ok(Interrupts { happened })
     }
 
-    pub(super) fn happened(&self) -> bool {
+    fn happened(&self) -> bool {
         self.happened.load(Ordering::Relaxed)
     }
 }

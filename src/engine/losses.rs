@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::NonFinite;
-use crate::checkpoint::Progress as CheckpointProgress;
+use super::{NonFinite, OnNonFinite};
+use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
 use crate::error::{Error, Result};
 use crate::logging::LogSink;
@@ -35,6 +35,13 @@ struct PendingStep {
 }
 
 impl PendingLosses {
+    pub(super) fn new(on_non_finite: OnNonFinite) -> Self {
+        PendingLosses {
+            notes: on_non_finite != OnNonFinite::Error,
+            ..PendingLosses::default()
+        }
+    }
+
     /// Keeps the values of one step. Nothing is read from the device.
     pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
         let _no_history = tch::no_grad_guard();
@@ -53,11 +60,6 @@ impl PendingLosses {
             values,
         });
         Ok(())
-    }
-
-    /// From now on values that are not finite are no error.
-    pub(super) fn only_note(&mut self) {
-        self.notes = true;
     }
 
     /// What was noted.
@@ -114,17 +116,17 @@ impl PendingLosses {
     }
 
     /// What has to be kept when the run is interrupted, all values having been read.
-    pub(super) fn add_to(&self, progress: &mut CheckpointProgress) {
+    pub(super) fn add_to(&self, position: &mut SavedPosition) {
         // JSON has no other numbers.
         let finite = self.latest.iter().filter(|(_, value)| value.is_finite());
-        progress.losses = finite.map(|(name, value)| (name.clone(), *value)).collect();
-        progress.sums = self.sums.clone();
+        position.losses = finite.map(|(name, value)| (name.clone(), *value)).collect();
+        position.sums = self.sums.clone();
     }
 
     /// Goes on where it was interrupted.
-    pub(super) fn resume(&mut self, progress: &CheckpointProgress) {
-        self.latest = progress.losses.clone();
-        self.sums = progress.sums.clone();
+    pub(super) fn resume(&mut self, position: &SavedPosition) {
+        self.latest = position.losses.clone();
+        self.sums = position.sums.clone();
     }
 
     /// The means of what was read since this was last called, by name.

@@ -1,22 +1,24 @@
 //! The loop that drives every distiller.
 
-mod checkpoint;
-mod existing;
+mod callback;
+mod epochs;
+mod finite;
 mod interrupt;
 mod losses;
 mod non_finite;
 mod plan;
+mod position;
+mod prepare;
 mod random;
-mod resume;
+mod ranks;
+mod record;
 mod run;
 mod saving;
 mod summary;
-mod survival;
 mod training;
-mod verdict;
+mod update;
 
-pub use checkpoint::{CheckpointInfo, Flow};
+pub use callback::{CheckpointInfo, Flow, Verdict};
 pub use non_finite::{NonFinite, OnNonFinite};
 pub use run::Run;
 pub use summary::TrainSummary;
-pub use verdict::Verdict;

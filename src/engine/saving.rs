@@ -5,16 +5,17 @@ use std::path::PathBuf;
 
 use tch::Tensor;
 
-use super::survival::Survival;
+use super::run::Options;
 use crate::checkpoint::{
-    Content, Description, EarlyStopping, Keep, Mode, Newest, Progress, Saved, SavedStudent, Store,
+    CheckpointFolder, Content, Description, EarlyStopping, Keep, Mode, Newest, Saved,
+    SavedPosition, SavedStudent, StateTensors,
 };
 use crate::error::Result;
 
 /// The checkpoints of a run under way.
 #[derive(Debug)]
 pub(super) struct Saving {
-    store: Store,
+    checkpoints: CheckpointFolder,
     keep: Keep,
     mode: Mode,
     early_stopping: Option<EarlyStopping>,
@@ -28,13 +29,17 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    pub(super) fn new(store: Store, survival: &Survival, description: Description) -> Self {
+    pub(super) fn new(
+        checkpoints: CheckpointFolder,
+        options: &Options,
+        description: Description,
+    ) -> Self {
         Saving {
-            store,
-            keep: survival.keep,
-            mode: survival.mode,
-            early_stopping: survival.early_stopping,
-            saves_state: survival.saves_state,
+            checkpoints,
+            keep: options.keep.clone(),
+            mode: options.mode,
+            early_stopping: options.early_stopping,
+            saves_state: options.saves_state,
             description,
             history: Vec::new(),
             kept: Vec::new(),
@@ -45,22 +50,22 @@ impl Saving {
     /// Goes on with the checkpoints of a run that was interrupted, and completes what it may
     /// have been about to do.
     pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
-        self.store.continue_run(newest);
+        self.checkpoints.continue_run(newest);
         let loaded = &newest.loaded;
-        let progress = &loaded.progress;
-        self.history = progress
+        let position = &loaded.position;
+        self.history = position
             .history
             .iter()
             .map(|point| (*point).into())
             .collect();
-        self.best = progress.best.map(Into::into);
-        let store = &self.store;
-        if store.holds(loaded) {
+        self.best = position.best.map(Into::into);
+        let checkpoints = &self.checkpoints;
+        if checkpoints.holds(loaded) {
             // Elsewhere, files of these names are another run's.
-            self.kept = progress.kept.clone();
+            self.kept = position.kept.clone();
         }
         self.kept
-            .retain(|step| store.existing_student(*step).is_some());
+            .retain(|step| checkpoints.existing_student(*step).is_some());
         self.tidy()
     }
 
@@ -70,7 +75,7 @@ impl Saving {
         step: u64,
         state: &[(String, Tensor)],
     ) -> Result<SavedStudent> {
-        let student = self.store.save_student(step, state)?;
+        let student = self.checkpoints.save_student(step, state)?;
         self.kept.retain(|kept| *kept != step);
         self.kept.push(step);
         Ok(student)
@@ -99,37 +104,33 @@ impl Saving {
         stopping.is_some_and(|stopping| stopping.should_stop(&self.history, self.mode))
     }
 
-    /// The part of the progress that is known here.
-    pub(super) fn add_to(&self, progress: &mut Progress) {
-        progress.history = self.history.iter().map(|saved| (*saved).into()).collect();
-        progress.kept = self.kept.clone();
-        progress.best = self.best.map(Into::into);
+    /// The part of the position that is known here.
+    pub(super) fn add_to(&self, position: &mut SavedPosition) {
+        position.history = self.history.iter().map(|saved| (*saved).into()).collect();
+        position.kept = self.kept.clone();
+        position.best = self.best.map(Into::into);
     }
 
     /// Writes what the run needs to go on from this student, into the folder returned.
     pub(super) fn state(
         &mut self,
         student: &SavedStudent,
-        progress: &Progress,
-        optimizer: &BTreeMap<String, Tensor>,
-        distiller: &BTreeMap<String, Tensor>,
-        random: &BTreeMap<String, Tensor>,
+        position: &SavedPosition,
+        tensors: &StateTensors,
     ) -> Result<PathBuf> {
         let content = Content {
             description: &self.description,
-            progress,
-            optimizer,
-            distiller,
-            random,
+            position,
+            tensors,
         };
-        self.store.save_state(student, &content)
+        self.checkpoints.save_state(student, &content)
     }
 
     /// Removes the students that need not stay, and gives the best its name. It is done again
     /// when a run is resumed, which may have been interrupted in the middle of it.
     pub(super) fn tidy(&mut self) -> Result<()> {
         if let Some(best) = self.best_here() {
-            self.store.point_best(best.step)?;
+            self.checkpoints.point_best(best.step)?;
         }
         let history = self.history.iter().map(|saved| (saved.step, saved.metric));
         let metrics: BTreeMap<u64, Option<f64>> = history.collect();
@@ -141,7 +142,7 @@ impl Saving {
         // Of a metric that was reached twice the first is the best.
         removed.retain(|step| self.best.is_none_or(|best| best.step != *step));
         for step in &removed {
-            self.store.remove_student(*step);
+            self.checkpoints.remove_student(*step);
         }
         self.kept.retain(|step| !removed.contains(step));
         Ok(())
@@ -152,13 +153,13 @@ impl Saving {
         let files = self
             .kept
             .iter()
-            .map(|step| self.store.existing_student(*step));
+            .map(|step| self.checkpoints.existing_student(*step));
         files.flatten().collect()
     }
 
     /// The best checkpoint and its file.
     pub(super) fn best(&self) -> (Option<Saved>, Option<PathBuf>) {
-        let file = self.best_here().map(|_| self.store.best());
+        let file = self.best_here().map(|_| self.checkpoints.best());
         (self.best, file.filter(|path| path.is_file()))
     }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tch::{Device, Tensor};
+use crate::error::Result;
 
-use crate::error::{Error, Result};
+/// Called after a checkpoint.
+pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 
 /// Whether training goes on after a callback.
 ///
@@ -75,29 +76,55 @@ pub struct CheckpointInfo {
     pub mean_losses: BTreeMap<String, f64>,
 }
 
-/// A finite loss can have a gradient that is not, and the step after it ruins the weights.
-/// All variables are asked about together, so that the device is waited for once.
-pub(super) fn check_finite<'a>(
-    state: impl Iterator<Item = &'a (String, Tensor)>,
-    step: u64,
-) -> Result<()> {
-    let trained: Vec<_> = state.filter(|(_, t)| t.requires_grad()).collect();
-    let Some((_, first)) = trained.first() else {
-        return Ok(());
-    };
-    // A distiller's own parameters may be elsewhere than the student's.
-    let device = first.device();
-    let finite = trained
-        .iter()
-        .map(|(_, t)| Ok(t.f_isfinite()?.f_all()?.f_to_device(device)?));
-    let finite = Tensor::f_stack(&finite.collect::<Result<Vec<_>>>()?, 0)?;
-    let finite = Vec::<bool>::try_from(&finite.f_to_device(Device::Cpu)?)?;
-    let bad = trained.iter().zip(finite).find(|(_, finite)| !finite);
-    match bad {
-        Some(((variable, _), _)) => Err(Error::NonFiniteVariable {
-            variable: variable.clone(),
-            step,
-        }),
-        None => Ok(()),
+/// What a callback returns: whether to go on, and how good the student is.
+///
+/// `()`, a [`Flow`], a metric as a number, and both as a pair become one, so callbacks write
+/// `Ok(())`, `Ok(Flow::Stop)`, `Ok(0.87)` or `Ok((0.87, Flow::Continue))`.
+///
+/// ```
+/// use textbrewer::{Flow, Verdict};
+///
+/// let verdict = Verdict::from((0.87, Flow::Stop));
+/// assert_eq!((verdict.metric, verdict.flow), (Some(0.87), Flow::Stop));
+/// assert_eq!(Verdict::from(()), Verdict::default());
+/// assert_eq!(Verdict::from(0.5).flow, Flow::Continue);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Verdict {
+    /// Whether training goes on.
+    pub flow: Flow,
+    /// How good the student is, for [`Run::keep`](crate::Run::keep), early stopping and
+    /// `best.safetensors`. One that is not finite counts as none.
+    pub metric: Option<f64>,
+}
+
+impl From<()> for Verdict {
+    fn from((): ()) -> Self {
+        Verdict::default()
+    }
+}
+
+impl From<Flow> for Verdict {
+    fn from(flow: Flow) -> Self {
+        Verdict { flow, metric: None }
+    }
+}
+
+impl From<f64> for Verdict {
+    fn from(metric: f64) -> Self {
+        Verdict {
+            flow: Flow::Continue,
+            metric: Some(metric),
+        }
+    }
+}
+
+impl From<(f64, Flow)> for Verdict {
+    fn from((metric, flow): (f64, Flow)) -> Self {
+        Verdict {
+            flow,
+            metric: Some(metric),
+        }
     }
 }

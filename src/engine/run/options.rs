@@ -2,32 +2,31 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use super::interrupt::Interrupts;
-use super::{OnNonFinite, Run};
+use super::Run;
 use crate::checkpoint::{EarlyStopping, Keep, Mode};
 use crate::distiller::Distiller;
-use crate::error::Result;
+use crate::engine::OnNonFinite;
 
 /// Where a run begins.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Begin {
+pub(in crate::engine) enum Begin {
     #[default]
-    Anew,
+    New,
     /// From the newest checkpoint in this folder.
-    From(PathBuf),
+    Resume(PathBuf),
     /// From the newest in `output_dir`, if there is one.
-    FromAny,
+    ResumeIfAny,
 }
 
 impl Begin {
     /// Whether the run is to go on in this folder, so that what is there is its own.
-    pub(super) fn goes_on_in(&self, output_dir: &Path) -> bool {
+    pub(in crate::engine) fn goes_on_in(&self, output_dir: &Path) -> bool {
         match self {
-            Begin::Anew => false,
-            Begin::FromAny => true,
-            Begin::From(folder) => match (folder.canonicalize(), output_dir.canonicalize()) {
+            Begin::New => false,
+            Begin::ResumeIfAny => true,
+            Begin::Resume(folder) => match (folder.canonicalize(), output_dir.canonicalize()) {
                 (Ok(folder), Ok(output_dir)) => folder == output_dir,
                 _ => false,
             },
@@ -37,21 +36,23 @@ impl Begin {
 
 /// What a run does to survive, as its user describes it.
 #[derive(Debug)]
-pub(super) struct Survival {
-    pub(super) begin: Begin,
-    pub(super) keep: Keep,
-    pub(super) mode: Mode,
-    pub(super) early_stopping: Option<EarlyStopping>,
-    pub(super) saves_state: bool,
-    pub(super) on_non_finite: OnNonFinite,
-    pub(super) stop_flags: Vec<Arc<AtomicBool>>,
-    pub(super) handles_interrupts: bool,
+pub(in crate::engine) struct Options {
+    pub(in crate::engine) begin: Begin,
+    pub(in crate::engine) overwrites: bool,
+    pub(in crate::engine) keep: Keep,
+    pub(in crate::engine) mode: Mode,
+    pub(in crate::engine) early_stopping: Option<EarlyStopping>,
+    pub(in crate::engine) saves_state: bool,
+    pub(in crate::engine) on_non_finite: OnNonFinite,
+    pub(in crate::engine) stop_flags: Vec<Arc<AtomicBool>>,
+    pub(in crate::engine) handles_interrupts: bool,
 }
 
-impl Default for Survival {
+impl Default for Options {
     fn default() -> Self {
-        Survival {
-            begin: Begin::Anew,
+        Options {
+            begin: Begin::New,
+            overwrites: false,
             keep: Keep::all(),
             mode: Mode::default(),
             early_stopping: None,
@@ -63,9 +64,9 @@ impl Default for Survival {
     }
 }
 
-impl Survival {
+impl Options {
     /// Whether there may be checkpoints after steps for which none is planned.
-    pub(super) fn may_save_anywhere(&self) -> bool {
+    pub(in crate::engine) fn may_save_anywhere(&self) -> bool {
         let interrupted = self.handles_interrupts || !self.stop_flags.is_empty();
         interrupted || self.on_non_finite == OnNonFinite::StopAndSave
     }
@@ -117,7 +118,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn resume(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.survival.begin = Begin::From(folder.into());
+        self.options.begin = Begin::Resume(folder.into());
         self
     }
 
@@ -128,26 +129,44 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// killed early, cannot be gone on from. The run that begins then replaces those of its
     /// steps; [`overwrite`](Self::overwrite) need not be set.
     pub fn resume_or_start(mut self) -> Self {
-        self.survival.begin = Begin::FromAny;
+        self.options.begin = Begin::ResumeIfAny;
+        self
+    }
+
+    /// Whether what an earlier program left in `output_dir` may be replaced. By default a run
+    /// is refused at its start where there are students of its steps (of any step, if it may be
+    /// interrupted there), states (`state/gs*`) or a `best.safetensors`. Several runs of one program always go on with its own files.
+    ///
+    /// With `true` students of the same steps are overwritten when the run gets there, and
+    /// all states and `best.safetensors`, also those of this program, are removed at the
+    /// start of the run, with a warning in the log: whoever resumes in the folder never goes
+    /// on from another run's state. Without it the states of an earlier run of this program
+    /// stay until they are replaced; the newest is the one that was written last.
+    ///
+    /// It is not needed where a run is to go on in `output_dir`, with
+    /// [`resume`](Self::resume) or [`resume_or_start`](Self::resume_or_start): what is there
+    /// is taken as the run's own.
+    pub fn overwrite(mut self, overwrite: bool) -> Self {
+        self.options.overwrites = overwrite;
         self
     }
 
     /// Which of the saved students stay in `output_dir`; all of them by default.
     pub fn keep(mut self, keep: Keep) -> Self {
-        self.survival.keep = keep;
+        self.options.keep = keep;
         self
     }
 
     /// Whether the metric that the callback returns is better when it is larger, as it is by
     /// default, or smaller. The best student is also there as `best.safetensors`.
     pub fn metric_mode(mut self, mode: Mode) -> Self {
-        self.survival.mode = mode;
+        self.options.mode = mode;
         self
     }
 
     /// Ends the run when the metric that the callback returns gets no better.
     pub fn early_stopping(mut self, early_stopping: EarlyStopping) -> Self {
-        self.survival.early_stopping = Some(early_stopping);
+        self.options.early_stopping = Some(early_stopping);
         self
     }
 
@@ -155,13 +174,13 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// only the students' weights are written, as in TextBrewer: optimizers such as AdamW
     /// remember twice as much as the student has.
     pub fn save_state(mut self, save: bool) -> Self {
-        self.survival.saves_state = save;
+        self.options.saves_state = save;
         self
     }
 
     /// What is done when a loss or a gradient is NaN or infinite; by default the run fails.
     pub fn on_non_finite(mut self, policy: OnNonFinite) -> Self {
-        self.survival.on_non_finite = policy;
+        self.options.on_non_finite = policy;
         self
     }
 
@@ -196,7 +215,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn stop_flag(mut self, flag: Arc<AtomicBool>) -> Self {
-        self.survival.stop_flags.push(flag);
+        self.options.stop_flags.push(flag);
         self
     }
 
@@ -204,35 +223,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// second one the process at once, with status 130. It is for programs: while the run
     /// lasts, the whole process is concerned. After it Ctrl-C ends the process again.
     pub fn handle_interrupts(mut self) -> Self {
-        self.survival.handles_interrupts = true;
+        self.options.handles_interrupts = true;
         self
-    }
-}
-
-impl Survival {
-    /// The flags to look at, and what has to live as long as the run.
-    pub(super) fn stop(&mut self) -> Result<Stop> {
-        let interrupts = match self.handles_interrupts {
-            true => Some(Interrupts::begin()?),
-            false => None,
-        };
-        Ok(Stop {
-            flags: std::mem::take(&mut self.stop_flags),
-            interrupts,
-        })
-    }
-}
-
-/// Whether somebody wants the run to end.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    flags: Vec<Arc<AtomicBool>>,
-    interrupts: Option<Interrupts>,
-}
-
-impl Stop {
-    pub(super) fn is_wanted(&self) -> bool {
-        let interrupted = self.interrupts.as_ref().is_some_and(Interrupts::happened);
-        interrupted || self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 }

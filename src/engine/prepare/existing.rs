@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use crate::checkpoint::{Store, step_of};
+use crate::checkpoint::{CheckpointFolder, step_of};
 use crate::error::{Error, Result};
 
 /// What runs of this process have written. A program that trains in several runs goes on with
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
 /// Notes a student or state that was just written.
-pub(super) fn note(path: &Path) {
+pub(in crate::engine) fn note(path: &Path) {
     // The same file has many names, and the working directory may change.
     if let Ok(path) = path.canonicalize() {
         let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -32,7 +32,11 @@ fn is_ours(path: &Path) -> bool {
 ///
 /// States of an earlier run of this process stay: they are older than any that the run will
 /// write, and the newest is the one that a run goes on from.
-pub(super) fn check(folder: &Path, saves: impl Fn(u64) -> bool, store: &Store) -> Result<()> {
+pub(super) fn check(
+    folder: &Path,
+    saves: impl Fn(u64) -> bool,
+    checkpoints: &CheckpointFolder,
+) -> Result<()> {
     let failed = |source| Error::io(folder, source);
     let mut first: Option<(u64, PathBuf)> = None;
     for entry in std::fs::read_dir(folder).map_err(failed)? {
@@ -50,7 +54,7 @@ pub(super) fn check(folder: &Path, saves: impl Fn(u64) -> bool, store: &Store) -
         }
     }
     match first {
-        None => check_states(store),
+        None => check_states(checkpoints),
         Some((_, path)) => {
             let reason = format!(
                 "{} is there, of an earlier run, and would be overwritten; choose another \
@@ -64,8 +68,8 @@ pub(super) fn check(folder: &Path, saves: impl Fn(u64) -> bool, store: &Store) -
 
 /// A run that is killed before its first state, or whose states are damaged, would be gone on
 /// from another run's.
-fn check_states(store: &Store) -> Result<()> {
-    let left = store.left_behind()?;
+fn check_states(checkpoints: &CheckpointFolder) -> Result<()> {
+    let left = checkpoints.left_behind()?;
     match left.iter().find(|path| !is_ours(path)) {
         None => Ok(()),
         Some(path) => {

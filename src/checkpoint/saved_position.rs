@@ -10,7 +10,7 @@ use crate::optim::{LossScaling, LossScalingState};
 /// How far a run has come: all that is neither a tensor nor given by its description.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Progress {
+pub(crate) struct SavedPosition {
     /// Optimizer steps.
     pub(crate) global_step: u64,
     /// Batches.
@@ -68,7 +68,7 @@ impl From<Point> for Saved {
     }
 }
 
-impl Progress {
+impl SavedPosition {
     /// What cannot be, whoever wrote it.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let cannot_scale = |state: LossScalingState| LossScaling::new().load_state(state).is_err();
@@ -109,16 +109,16 @@ mod tests {
 
     #[test]
     fn impossible_positions_are_found() {
-        let good = Progress {
+        let good = SavedPosition {
             global_step: 2,
             forward_step: 5,
             epoch: 2,
             batch: 1,
             counted: 5,
-            ..Progress::default()
+            ..SavedPosition::default()
         };
         assert_eq!(good.contradiction(), None);
-        let mut bad: Vec<Progress> = (0..7).map(|_| good.clone()).collect();
+        let mut bad: Vec<SavedPosition> = (0..7).map(|_| good.clone()).collect();
         bad[0].epoch = 0;
         bad[1].global_step = u64::MAX;
         bad[2].batch = 6;
@@ -129,13 +129,13 @@ mod tests {
             Some(serde_json::from_str(r#"{"scale":-1.0,"growth_tracker":0}"#).unwrap());
         assert!(
             bad.iter()
-                .all(|progress| progress.contradiction().is_some())
+                .all(|position| position.contradiction().is_some())
         );
     }
 
     #[test]
     fn numbers_come_back_to_the_last_bit() {
-        let progress = Progress {
+        let position = SavedPosition {
             losses: BTreeMap::from([("a".to_owned(), 0.1 + 0.2), ("b".to_owned(), 5e-324)]),
             sums: BTreeMap::from([("a".to_owned(), (1.0 / 3.0, 3))]),
             forward_step: (1 << 62) + 1,
@@ -143,10 +143,10 @@ mod tests {
                 step: 1,
                 metric: Some(-0.0),
             }],
-            ..Progress::default()
+            ..SavedPosition::default()
         };
-        let text = serde_json::to_string(&progress).unwrap();
-        let back: Progress = serde_json::from_str(&text).unwrap();
-        assert_eq!(format!("{back:?}"), format!("{progress:?}"));
+        let text = serde_json::to_string(&position).unwrap();
+        let back: SavedPosition = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{back:?}"), format!("{position:?}"));
     }
 }

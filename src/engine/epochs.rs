@@ -1,0 +1,137 @@
+//! The batches of a run, epoch by epoch.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Tensor};
+
+use super::position::Position;
+use super::random::Random;
+use crate::batch::Batch;
+use crate::data::DataLoader;
+use crate::error::{Error, Result};
+
+/// The loader as the run uses it: postprocessed, and kept where teacher outputs are cached.
+pub(super) type Feed<'a, B> = Box<dyn DataLoader<Batch = B> + 'a>;
+
+/// The batches of a run, epoch by epoch, and the random numbers that they are made with.
+pub(super) struct Epochs<'a, B> {
+    feed: Feed<'a, B>,
+    /// The device on which the models want their batches.
+    device: Device,
+    /// The number of batches that every epoch must have, where it is known.
+    expected: Option<u64>,
+    random: Random,
+}
+
+impl<'a, B: Batch> Epochs<'a, B> {
+    pub(super) fn new(
+        feed: Feed<'a, B>,
+        device: Device,
+        expected: Option<u64>,
+        random: Random,
+    ) -> Self {
+        Epochs {
+            feed,
+            device,
+            expected,
+            random,
+        }
+    }
+
+    /// Starts the next epoch.
+    pub(super) fn begin(&mut self, at: &mut Position) -> Result<()> {
+        at.epoch += 1;
+        at.batch = 0;
+        self.random.begin_epoch()?;
+        let started = self.feed.start_epoch(at.epoch);
+        started.map_err(|error| data_error(at.epoch, 0, error))
+    }
+
+    /// Returns to a position inside an epoch, with the random state of that moment.
+    pub(super) fn resume(
+        &mut self,
+        at: &Position,
+        random: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
+        let failed = |batch: u64| move |error| data_error(at.epoch, batch, error);
+        self.random.load(random);
+        if at.epoch > 1 {
+            // Loaders that keep their batches collect them when they are first started, and
+            // may have drawn random numbers for it. The interrupted epoch stands in for the
+            // first, whose data may no longer be there.
+            self.random.return_to_run()?;
+            self.feed.start_epoch(at.epoch).map_err(failed(0))?;
+        }
+        self.random.return_to_epoch()?;
+        self.feed.start_epoch(at.epoch).map_err(failed(0))?;
+        let skipped = self.feed.skip(at.batch).map_err(failed(at.batch))?;
+        if skipped < at.batch {
+            let reason = format!(
+                "the loader gave only {skipped} batches of the {} that the run had of this \
+                 epoch when it was interrupted; give it the data that it had",
+                at.batch
+            );
+            return Err(failed(skipped)(Error::other(reason)));
+        }
+        self.random.return_to(random)
+    }
+
+    /// The next batch of the epoch, on the device; `None` at its end.
+    pub(super) fn next_batch(&mut self, at: &mut Position) -> Result<Option<B>> {
+        let batch = self.feed.next_batch().and_then(|batch| {
+            let batch = batch.map(|batch| batch.to_device(self.device));
+            batch.transpose()
+        });
+        let Some(batch) = batch.map_err(|error| data_error(at.epoch, at.batch, error))? else {
+            self.check_length(at)?;
+            return Ok(None);
+        };
+        if self.expected == Some(at.batch) {
+            return Err(wrong_length(at, at.batch, "more"));
+        }
+        at.batch += 1;
+        Ok(Some(batch))
+    }
+
+    /// The number of the batch that was given last, where the loader knows one.
+    pub(super) fn batch_id(&self) -> Option<u64> {
+        self.feed.batch_id()
+    }
+
+    /// The state of the random generators, for a checkpoint.
+    pub(super) fn random_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.random.state()
+    }
+
+    fn check_length(&self, at: &Position) -> Result<()> {
+        match self.expected {
+            _ if at.batch == 0 => Err(no_batch(at.epoch)),
+            Some(expected) if at.batch < expected => {
+                let gave = format!("only {}", at.batch);
+                Err(wrong_length(at, expected, &gave))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An error of the loader, after `batches` batches of an epoch that is counted from 1.
+fn data_error(epoch: u64, batches: u64, error: Error) -> Error {
+    Error::Data {
+        epoch,
+        batch: batches + 1,
+        source: Box::new(error),
+    }
+}
+
+/// The loader had nothing to give.
+pub(super) fn no_batch(epoch: u64) -> Error {
+    let reason =
+        "the loader has no batch; is the data set empty, or smaller than a batch with `drop_last`?";
+    data_error(epoch, 0, Error::other(reason))
+}
+
+fn wrong_length(at: &Position, announced: u64, gave: &str) -> Error {
+    let reason = format!("the loader announced {announced} batches and gave {gave}");
+    data_error(at.epoch, at.batch, Error::other(reason))
+}

@@ -1,0 +1,85 @@
+//! The description of a run, by which a resumed run is compared with the one before.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::checkpoint::{Description, GroupDescription, TensorDescription};
+use crate::config::TrainingConfig;
+use crate::distiller::Distiller;
+use crate::error::{Error, Result};
+use crate::optim::Optimizer;
+use crate::schedule::LrSchedule;
+use crate::weights;
+
+/// The steps at which the factors of two schedules are compared.
+const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
+
+/// The parts of a run's description that are not the distiller's.
+#[derive(Debug)]
+pub(super) struct RunDescription {
+    pub(super) in_epochs: bool,
+    pub(super) max_grad_norm: Option<f64>,
+    /// How the loss is scaled, if it is. The scale itself is part of the progress.
+    pub(super) loss_scaling: Option<Value>,
+    pub(super) seed: u64,
+    pub(super) postprocesses: bool,
+    pub(super) batches: Option<u64>,
+}
+
+impl RunDescription {
+    /// What the run is made of.
+    pub(super) fn describe<D: Distiller + ?Sized>(
+        &self,
+        distiller: &D,
+        optimizer: &dyn Optimizer,
+        schedule: Option<&(dyn LrSchedule + '_)>,
+    ) -> Result<Description> {
+        let length = if self.in_epochs { "epochs" } else { "steps" };
+        let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| schedule.factor(step)));
+        let run = BTreeMap::from([
+            ("length".to_owned(), json!(length)),
+            ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),
+            ("loss_scaling".to_owned(), json!(self.loss_scaling)),
+            ("seed".to_owned(), json!(self.seed)),
+            ("batch_postprocessor".to_owned(), json!(self.postprocesses)),
+            ("schedule".to_owned(), json!(factors)),
+        ]);
+        let mut variables = BTreeMap::new();
+        for (name, tensor) in weights::state_dict(distiller.variables()) {
+            variables.insert(name, TensorDescription::new(&tensor)?);
+        }
+        let mut state = BTreeMap::new();
+        for group in distiller.extra_groups() {
+            for (name, tensor) in &group.parameters {
+                state.insert(name.clone(), TensorDescription::new(tensor)?);
+            }
+        }
+        let groups = optimizer.groups().iter().map(|group| GroupDescription {
+            name: group.name.clone(),
+            options: group.options.clone(),
+            parameters: group
+                .parameters
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
+        });
+        Ok(Description {
+            config: config_of(distiller.config())?,
+            distiller: distiller.description(),
+            run,
+            variables,
+            state,
+            groups: groups.collect(),
+            batches: self.batches,
+        })
+    }
+}
+
+fn config_of(config: &TrainingConfig) -> Result<Value> {
+    serde_json::to_value(config).map_err(|source| Error::Json {
+        place: "the training configuration".to_owned(),
+        reason: source.to_string(),
+        source,
+    })
+}

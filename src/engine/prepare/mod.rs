@@ -1,0 +1,162 @@
+//! All that precedes the loop: checks, optimizer, resuming, data, logs.
+
+mod description;
+pub(super) mod existing;
+mod feed;
+mod optimizer;
+mod resume;
+
+use super::TrainSummary;
+use super::epochs::{Epochs, no_batch};
+use super::interrupt::Stop;
+use super::plan::{Length, Plan};
+use super::position::Position;
+use super::random::Random;
+use super::ranks::Ranks;
+use super::record::Record;
+use super::run::{RequestedLength, Run};
+use super::saving::Saving;
+use super::training::Training;
+use super::update::Update;
+use crate::checkpoint::{CheckpointFolder, Newest};
+use crate::data::DataLoader;
+use crate::distiller::{Distiller, check_training};
+use crate::error::{Error, Result};
+use crate::logging::{Progress, TensorBoardSink};
+use crate::optim::LossScaling;
+use description::RunDescription;
+
+/// Checks that a run can work and makes everything ready for its loop. If the run resumes, the
+/// checkpoint is loaded and returned too.
+pub(super) fn prepare<'a, D: Distiller + ?Sized>(
+    run: Run<'a, D>,
+) -> Result<(Training<'a, D>, Option<Newest>)> {
+    let Run {
+        distiller,
+        loader,
+        length,
+        postprocessor,
+        seed,
+        optimization,
+        mut observers,
+        options,
+    } = run;
+    let ranks = Ranks;
+    check_training(distiller.config(), distiller.variables())?;
+    let max_grad_norm = optimization.max_grad_norm;
+    if max_grad_norm.is_some_and(f64::is_nan) {
+        return Err(Error::config("max_grad_norm", "must be a number, is NaN"));
+    }
+    let length = length
+        .ok_or_else(|| Error::config("epochs", "say how long to train: `epochs` or `steps`"))?;
+    let plan = plan(length, loader, distiller)?;
+
+    let folder = &distiller.config().output_dir;
+    let mut checkpoints = CheckpointFolder::new(folder);
+    checkpoints.prepare()?;
+    let is_new_here = !options.begin.goes_on_in(folder);
+    if is_new_here && !options.overwrites {
+        let (steps, anywhere) = (1..=plan.total_steps(), options.may_save_anywhere());
+        let saves = |step| plan.saves_at(step) || (anywhere && steps.contains(&step));
+        existing::check(folder, saves, &checkpoints)?;
+    }
+
+    let mut optimizer = optimization.optimizer.ok_or_else(|| {
+        let reason = "none was given; for example `AdamW::new(1e-4)`";
+        Error::config("optimizer", reason)
+    })?;
+    optimizer::add_groups(&mut optimizer, &optimization.no_decay, distiller)?;
+    let scaling = optimizer::loss_scaling(
+        optimization.loss_scaling,
+        max_grad_norm.is_some(),
+        &optimizer,
+        distiller,
+    )?;
+    let about = RunDescription {
+        in_epochs: matches!(length, RequestedLength::Epochs(_)),
+        max_grad_norm,
+        loss_scaling: scaling.as_ref().map(LossScaling::rule),
+        seed,
+        postprocesses: postprocessor.is_some(),
+        batches: loader.num_batches().map(|batches| batches as u64),
+    };
+    let schedule = optimization.schedule;
+    let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
+    let newest = resume::find(&options.begin, distiller.config())?;
+    if let Some(newest) = &newest {
+        resume::load(newest, &description, &plan, distiller, &mut optimizer)?;
+    }
+
+    let device = distiller.config().device;
+    let random = Random::new(device)?;
+    let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
+    let cache = distiller.teacher_cache().cloned();
+    let feed = feed::feed(loader, postprocessor, cache.as_ref(), seed)?;
+    let mut summary = TrainSummary::default();
+    if ranks.is_first()
+        && let Some(folder) = &distiller.config().log_dir
+    {
+        let sink = TensorBoardSink::create(folder)?;
+        summary.log_dir = Some(sink.path().to_path_buf());
+        observers.sinks.push(Box::new(sink));
+    }
+    let mut bar = Progress::new(Some(plan.total_steps()));
+    if !(observers.progress && ranks.is_first()) {
+        bar = bar.hidden();
+    }
+    if is_new_here && options.overwrites {
+        // Only now that nothing is wrong with the run.
+        checkpoints.clear()?;
+    }
+    log::info!("training for {} optimizer steps", plan.total_steps());
+    let training = Training {
+        at: Position::default(),
+        epochs: Epochs::new(feed, device, plan.batches_per_epoch(), random),
+        update: Update {
+            optimizer,
+            schedule,
+            max_grad_norm,
+            scaling,
+            on_non_finite: options.on_non_finite,
+            has_gradients: false,
+        },
+        record: Record::new(
+            observers.sinks,
+            bar,
+            observers.callbacks,
+            distiller.config().log_interval,
+            options.on_non_finite,
+            Saving::new(checkpoints, &options, description),
+            summary,
+        ),
+        stop,
+        ranks,
+        plan,
+        distiller,
+    };
+    Ok((training, newest))
+}
+
+fn plan<D: Distiller + ?Sized>(
+    length: RequestedLength,
+    loader: &dyn DataLoader<Batch = D::Batch>,
+    distiller: &D,
+) -> Result<Plan> {
+    let length = match length {
+        RequestedLength::Epochs(0) => return Err(Error::config("epochs", "must be at least 1")),
+        RequestedLength::Steps(0) => return Err(Error::config("steps", "must be at least 1")),
+        RequestedLength::Steps(steps) => Length::Steps(steps),
+        RequestedLength::Epochs(epochs) => {
+            let batches = match loader.num_batches() {
+                Some(0) => return Err(no_batch(1)),
+                Some(batches) => batches as u64,
+                None => {
+                    let reason = "the loader does not know its number of batches; use `steps`";
+                    return Err(Error::config("epochs", reason));
+                }
+            };
+            Length::Epochs { epochs, batches }
+        }
+    };
+    Plan::new(distiller.config(), length)
+}

@@ -1,0 +1,108 @@
+//! The optimizer with its groups, and the scaling of the loss.
+
+use std::collections::HashSet;
+
+use tch::Tensor;
+use tch::nn::VarStore;
+
+use crate::config::Precision;
+use crate::distiller::Distiller;
+use crate::error::{Error, Result, Side};
+use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups};
+
+/// Gives the optimizer the parameters that it has not got yet.
+pub(super) fn add_groups<D: Distiller + ?Sized>(
+    optimizer: &mut dyn Optimizer,
+    no_decay: &[String],
+    distiller: &D,
+) -> Result<()> {
+    let groups_given = !optimizer.groups().is_empty();
+    if groups_given && !no_decay.is_empty() {
+        let reason = "the optimizer has its groups already; make them with `param_groups`, \
+                      or leave this out";
+        return Err(Error::config("no_decay", reason));
+    }
+    if !groups_given {
+        for group in student_groups(distiller.variables(), no_decay)? {
+            optimizer.add_group(group)?;
+        }
+    }
+    // In a second run with the same optimizer the projections are there already. Those
+    // of another distiller have the same names: the optimizer refuses them then.
+    for group in distiller.extra_groups() {
+        let mut known = optimizer.groups().iter();
+        if !known.any(|known| is_same(known, &group)) {
+            optimizer.add_group(group)?;
+        }
+    }
+    if groups_given && !optimizes_student(optimizer, distiller.variables()) {
+        let reason = "its groups hold none of the student's variables; \
+                      make a new optimizer for this student";
+        return Err(Error::config("optimizer", reason));
+    }
+    Ok(())
+}
+
+fn student_groups(variables: &VarStore, no_decay: &[String]) -> Result<Vec<ParamGroup>> {
+    let no_decay: Vec<&str> = no_decay.iter().map(String::as_str).collect();
+    let groups = param_groups(variables, &no_decay);
+    for part in &no_decay {
+        let mut parameters = groups.iter().flat_map(|group| &group.parameters);
+        if !parameters.any(|(name, _)| name.contains(part)) {
+            log::warn!("no_decay: no variable of the student has `{part}` in its name");
+        }
+    }
+    if groups.is_empty() {
+        return Err(Error::config("student", "it has no trainable variable"));
+    }
+    Ok(groups)
+}
+
+/// The loss scaling that was asked for, or the default one where the student computes in fp16.
+pub(super) fn loss_scaling<D: Distiller + ?Sized>(
+    requested: Option<LossScaling>,
+    clips: bool,
+    optimizer: &dyn Optimizer,
+    distiller: &D,
+) -> Result<Option<LossScaling>> {
+    let is_needed = distiller.config().precision_of(Side::Student) == Precision::Fp16;
+    let scaling = requested.or_else(|| is_needed.then(LossScaling::new));
+    if scaling.is_some() && clips && !optimizes_all(optimizer, distiller.variables()) {
+        // Only the optimizer's gradients are scaled back, so others would dominate the norm.
+        let reason = "with loss scaling, every variable of the student that gets gradients \
+                      must be in a group of the optimizer; add the others, or freeze them \
+                      with `set_requires_grad(false)`";
+        return Err(Error::config("max_grad_norm", reason));
+    }
+    Ok(scaling)
+}
+
+fn optimizes_all(optimizer: &dyn Optimizer, variables: &VarStore) -> bool {
+    let optimized = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+    let addresses: HashSet<_> = optimized.filter_map(address).collect();
+    let variables = variables.trainable_variables();
+    let mut with_gradients = variables.iter().filter(|tensor| tensor.requires_grad());
+    with_gradients.all(|tensor| address(tensor).is_none_or(|a| addresses.contains(&a)))
+}
+
+fn optimizes_student(optimizer: &dyn Optimizer, variables: &VarStore) -> bool {
+    let variables = variables.trainable_variables();
+    let addresses: HashSet<_> = variables.iter().filter_map(address).collect();
+    let mut optimized = optimizer.groups().iter().flat_map(ParamGroup::tensors);
+    optimized.any(|tensor| address(tensor).is_some_and(|address| addresses.contains(&address)))
+}
+
+fn is_same(known: &ParamGroup, group: &ParamGroup) -> bool {
+    known.name == group.name
+        && known.parameters.len() == group.parameters.len()
+        && known
+            .tensors()
+            .map(address)
+            .eq(group.tensors().map(address))
+}
+
+/// Where a tensor's elements are; a tensor without any has no address.
+fn address(tensor: &Tensor) -> Option<usize> {
+    let has_elements = tensor.defined() && !tensor.is_sparse() && tensor.numel() > 0;
+    has_elements.then(|| tensor.data_ptr() as usize)
+}

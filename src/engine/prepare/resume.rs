@@ -1,0 +1,98 @@
+//! Resuming from a checkpoint.
+
+use crate::checkpoint::{CheckpointFolder, Description, Newest};
+use crate::config::TrainingConfig;
+use crate::distiller::Distiller;
+use crate::engine::plan::Plan;
+use crate::engine::position::Position;
+use crate::engine::run::Begin;
+use crate::error::{Error, Result};
+use crate::optim::Optimizer;
+use crate::weights::{self, LoadOptions};
+
+/// The checkpoint that the run is to go on from, if it is to.
+pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newest>> {
+    let (folder, must) = match begin {
+        Begin::New => return Ok(None),
+        Begin::Resume(folder) => (folder.as_path(), true),
+        Begin::ResumeIfAny => (config.output_dir.as_path(), false),
+    };
+    let newest = CheckpointFolder::new(folder).newest()?;
+    let Some(newest) = newest else {
+        if must {
+            let reason = format!(
+                "there is no checkpoint in {}; give the `output_dir` of the run, or use \
+                 `resume_or_start`",
+                folder.display()
+            );
+            return Err(Error::config("resume", reason));
+        }
+        return Ok(None);
+    };
+    for error in &newest.damaged {
+        log::warn!(
+            "a newer checkpoint is damaged, that of step {} is used: {error}",
+            newest.loaded.position.global_step
+        );
+    }
+    Ok(Some(newest))
+}
+
+/// That the run can be where the checkpoint says that it was. The description, which is compared
+/// before, says whether the loss is scaled; a saved that says otherwise was changed.
+fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
+    let saved = &newest.loaded.position;
+    let reason = if !plan.has_position(&Position::of(saved)) {
+        format!(
+            "`progress.json` has a position that such a run is never at: batch {} of epoch {}, \
+             {} batches and {} steps in all; resume from another folder",
+            saved.batch, saved.epoch, saved.forward_step, saved.global_step
+        )
+    } else if saved.scaling.is_some() != is_scaled {
+        let state = if is_scaled { "no" } else { "a" };
+        format!(
+            "is damaged: it has {state} state of loss scaling, and its description says otherwise"
+        )
+    } else {
+        return Ok(());
+    };
+    let path = newest.loaded.path.clone();
+    Err(Error::Checkpoint { path, reason })
+}
+
+/// Puts the tensors of a checkpoint where they were, once the run was found to be the same.
+pub(super) fn load<D: Distiller + ?Sized>(
+    newest: &Newest,
+    now: &Description,
+    plan: &Plan,
+    distiller: &mut D,
+    optimizer: &mut dyn Optimizer,
+) -> Result<()> {
+    let loaded = &newest.loaded;
+    let differences = loaded.manifest.description.differences(now)?;
+    if !differences.is_empty() {
+        return Err(Error::ResumeMismatch {
+            path: loaded.path.clone(),
+            differences,
+        });
+    }
+    let is_scaled = now
+        .run
+        .get("loss_scaling")
+        .is_some_and(|rule| !rule.is_null());
+    check_position(newest, plan, is_scaled)?;
+    let origin = loaded.path.display().to_string();
+    // First what can be refused: a distiller of the user's own, or files that do not fit though
+    // their checksums are right. The student, found to fit, is changed last.
+    weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    distiller.load_state(&loaded.tensors.distiller)?;
+    optimizer.load_state(&loaded.tensors.optimizer)?;
+    weights::load_into(
+        distiller.variables(),
+        &loaded.student,
+        &origin,
+        &LoadOptions::new(),
+    )?;
+    log::info!("resumed from {origin}");
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! What a run leaves behind: logs, the progress bar, checkpoints, and its summary.
+
+use tch::Tensor;
+
+use super::callback::{Callback, CheckpointInfo, Flow, Verdict};
+use super::finite::check_finite;
+use super::losses::{PendingLosses, log_to};
+use super::position::Position;
+use super::prepare::existing;
+use super::saving::Saving;
+use super::{OnNonFinite, TrainSummary};
+use crate::checkpoint::{Newest, SavedPosition, SavedStudent, StateTensors, Stopped};
+use crate::distiller::{Distiller, LossReport, TOTAL_LOSS, TeacherCache};
+use crate::error::{Error, Result};
+use crate::logging::{LogSink, Progress};
+use crate::optim::LossScalingState;
+use crate::weights;
+
+/// Logs losses, saves checkpoints, calls back, and sums the run up.
+pub(super) struct Record<'a, S: ?Sized> {
+    sinks: Vec<Box<dyn LogSink + 'a>>,
+    bar: Progress,
+    callbacks: Vec<Callback<'a, S>>,
+    /// The number of batches between two readings of the losses.
+    log_interval: Option<u64>,
+    on_non_finite: OnNonFinite,
+    losses: PendingLosses,
+    saving: Saving,
+    summary: TrainSummary,
+}
+
+impl<'a, S: ?Sized> Record<'a, S> {
+    pub(super) fn new(
+        sinks: Vec<Box<dyn LogSink + 'a>>,
+        bar: Progress,
+        callbacks: Vec<Callback<'a, S>>,
+        log_interval: Option<u64>,
+        on_non_finite: OnNonFinite,
+        saving: Saving,
+        summary: TrainSummary,
+    ) -> Self {
+        Record {
+            sinks,
+            bar,
+            callbacks,
+            log_interval,
+            on_non_finite,
+            losses: PendingLosses::new(on_non_finite),
+            saving,
+            summary,
+        }
+    }
+
+    /// Goes on with what a checkpoint has recorded.
+    pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
+        let saved = &newest.loaded.position;
+        self.saving.resume(newest)?;
+        self.losses.resume(saved);
+        let summary = &mut self.summary;
+        summary.resumed_from = Some(saved.global_step);
+        summary.damaged = newest.damaged.iter().map(Error::to_string).collect();
+        summary.stopped_by_callback = saved.stopped == Some(Stopped::Callback);
+        summary.stopped_early =
+            saved.stopped == Some(Stopped::EarlyStopping) && self.saving.gives_up();
+        Ok(())
+    }
+
+    /// Whether a callback or early stopping has ended the run.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.summary.stopped_by_callback || self.summary.stopped_early
+    }
+
+    /// Keeps the losses of a batch, on the device.
+    pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
+        self.losses.push(step, total, report)
+    }
+
+    /// Counts an optimizer step that the device left out, or did not: 1 or 0.
+    pub(super) fn count_left_out(&mut self, left_out: &Tensor) -> Result<()> {
+        self.losses.count_left_out(left_out)
+    }
+
+    /// Whether it is time to read the losses.
+    pub(super) fn is_reading_due(&self) -> bool {
+        let interval = self.log_interval;
+        interval.is_some_and(|interval| self.losses.len() >= interval)
+    }
+
+    /// Whether there are losses that were not read.
+    pub(super) fn has_unread(&self) -> bool {
+        self.losses.len() > 0
+    }
+
+    /// Reads and logs the losses since the last reading.
+    pub(super) fn read(&mut self) -> Result<()> {
+        self.losses.flush(&mut self.sinks)?;
+        if let Some(total) = self.losses.latest().get(TOTAL_LOSS) {
+            self.bar.loss(*total);
+        }
+        Ok(())
+    }
+
+    /// Logs the loss scale at a forward step, counted from 0.
+    pub(super) fn loss_scale(&mut self, state: LossScalingState, step: u64) -> Result<()> {
+        log_to(&mut self.sinks, "loss_scale", state.scale, step);
+        // Below this its inverse is infinite, and every step is skipped from then on.
+        if state.scale < f64::from(f32::MIN_POSITIVE) {
+            return Err(Error::config("loss scaling", VANISHED));
+        }
+        Ok(())
+    }
+
+    /// Moves the progress bar.
+    pub(super) fn step(&self, at: &Position) {
+        self.bar.step(at.epoch, at.global_step);
+    }
+
+    /// Whether a loss or a gradient that is not finite is to end the run.
+    pub(super) fn gives_up(&self) -> bool {
+        self.on_non_finite == OnNonFinite::StopAndSave
+            && (self.losses.noted().is_some() || self.losses.skipped_steps() > 0)
+    }
+
+    /// Notes that the run ends before its time; by a wish, if it was not for a bad value.
+    pub(super) fn ends_early(&mut self, is_interrupted: bool) {
+        self.summary.interrupted = is_interrupted;
+    }
+
+    /// Writes the student, if its variables are finite.
+    pub(super) fn save_student<D: Distiller + ?Sized>(
+        &mut self,
+        distiller: &D,
+        step: u64,
+    ) -> Result<SavedStudent> {
+        let state = weights::state_dict(distiller.variables());
+        let groups = distiller.extra_groups().into_iter();
+        let extra: Vec<_> = groups.flat_map(|group| group.parameters).collect();
+        check_finite(state.iter().chain(&extra), step)?;
+        let saved = self.saving.student(step, &state)?;
+        existing::note(&saved.path);
+        Ok(saved)
+    }
+
+    /// Calls the callbacks for a student that was just saved.
+    pub(super) fn call_back(
+        &mut self,
+        student: &S,
+        saved: &SavedStudent,
+        at: &Position,
+    ) -> Result<Flow> {
+        let step = at.global_step;
+        let info = CheckpointInfo {
+            global_step: step,
+            epoch: at.epoch,
+            path: saved.path.clone(),
+            losses: self.losses.latest().clone(),
+            mean_losses: self.losses.take_means(),
+        };
+        let callbacks = &mut self.callbacks;
+        let verdict = self.bar.suspend(|| {
+            let _guard = tch::no_grad_guard();
+            let mut all = Verdict::default();
+            for callback in callbacks {
+                // The others still run: each may have something of its own to record.
+                let verdict = callback(student, &info)?;
+                all.metric = verdict.metric.or(all.metric);
+                if verdict.flow == Flow::Stop {
+                    all.flow = Flow::Stop;
+                }
+            }
+            Ok(all)
+        });
+        let verdict = verdict.map_err(|error: Error| Error::Callback {
+            step,
+            source: Box::new(error),
+        })?;
+        self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
+        self.summary.stopped_early = self.saving.record(step, verdict.metric);
+        Ok(match self.summary.stopped_early {
+            true => Flow::Stop,
+            false => verdict.flow,
+        })
+    }
+
+    /// Whether checkpoints have a state to resume from.
+    pub(super) fn saves_state(&self) -> bool {
+        self.saving.saves_state
+    }
+
+    /// Writes the state that belongs to a student.
+    pub(super) fn save_state(
+        &mut self,
+        student: &SavedStudent,
+        mut position: SavedPosition,
+        tensors: &StateTensors,
+    ) -> Result<()> {
+        position.stopped = match (self.summary.stopped_by_callback, self.summary.stopped_early) {
+            (true, _) => Some(Stopped::Callback),
+            (false, true) => Some(Stopped::EarlyStopping),
+            (false, false) => None,
+        };
+        self.losses.add_to(&mut position);
+        self.saving.add_to(&mut position);
+        let path = self.saving.state(student, &position, tensors)?;
+        existing::note(&path);
+        Ok(())
+    }
+
+    /// Removes students that need not stay, and gives the best its name.
+    pub(super) fn tidy(&mut self) -> Result<()> {
+        self.saving.tidy()?;
+        if let (_, Some(best)) = self.saving.best() {
+            existing::note(&best);
+        }
+        Ok(())
+    }
+
+    /// Closes logs and progress bar, whatever became of the run, and sums it up.
+    pub(super) fn finish(
+        mut self,
+        result: Result<()>,
+        at: &Position,
+        cache: Option<&TeacherCache>,
+    ) -> Result<TrainSummary> {
+        // The values before an error are what explains it. The error itself matters more
+        // than a second one from reading them.
+        let read = self.losses.flush(&mut self.sinks);
+        self.bar.finish();
+        result.and(read)?;
+        let mut summary = self.summary;
+        summary.global_steps = at.global_step;
+        summary.forward_steps = at.forward_step;
+        summary.epochs = at.epoch;
+        summary.losses = self.losses.latest().clone();
+        summary.non_finite = self.losses.noted().cloned();
+        summary.skipped_steps = self.losses.skipped_steps();
+        summary.cache_bytes = cache.map(TeacherCache::bytes);
+        summary.checkpoints = self.saving.files();
+        (summary.best, summary.best_path) = self.saving.best();
+        Ok(summary)
+    }
+}
+
+const VANISHED: &str = "the scale has fallen to almost 0, as every step had an infinite or NaN \
+                        gradient and was skipped; look for what has no gradient there, such as \
+                        `sqrt` or `norm` at 0, or train in `bf16` or `float32`";

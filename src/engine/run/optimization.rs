@@ -1,0 +1,90 @@
+//! How parameters are changed: optimizer, schedule, clipping, scaling of the loss.
+
+use super::Run;
+use crate::distiller::Distiller;
+use crate::optim::{LossScaling, Optimizer};
+use crate::schedule::LrSchedule;
+
+/// How parameters are changed, as the user describes it.
+#[derive(Default)]
+pub(in crate::engine) struct Optimization<'a> {
+    pub(in crate::engine) optimizer: Option<Box<dyn Optimizer + 'a>>,
+    pub(in crate::engine) no_decay: Vec<String>,
+    pub(in crate::engine) schedule: Option<Box<dyn LrSchedule + 'a>>,
+    pub(in crate::engine) max_grad_norm: Option<f64>,
+    pub(in crate::engine) loss_scaling: Option<LossScaling>,
+}
+
+impl<'a, D: Distiller + ?Sized> Run<'a, D> {
+    /// What changes the parameters. An optimizer without groups gets the student's trainable
+    /// variables; one with groups keeps them, and they must hold some of the student's
+    /// variables. Pass `&mut optimizer` to go on using it.
+    pub fn optimizer(mut self, optimizer: impl Optimizer + 'a) -> Self {
+        self.optimization.optimizer = Some(Box::new(optimizer));
+        self
+    }
+
+    /// No weight decay for variables whose name contains one of these, such as
+    /// `["bias", "LayerNorm.weight"]`. It is for an optimizer that has no groups yet.
+    pub fn no_decay<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.optimization.no_decay = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// A factor on every group's learning rate, by the optimizer steps done.
+    pub fn schedule(mut self, schedule: impl LrSchedule + 'a) -> Self {
+        self.optimization.schedule = Some(Box::new(schedule));
+        self
+    }
+
+    /// Scales the student's gradients down to this norm; 0 or less does not clip.
+    pub fn max_grad_norm(mut self, norm: f64) -> Self {
+        self.optimization.max_grad_norm = (norm > 0.0 || norm.is_nan()).then_some(norm);
+        self
+    }
+
+    /// Scales the loss, so that small gradients do not vanish where the student computes in
+    /// `fp16`. Without this call [`LossScaling::new`] is used when the configuration's
+    /// precision of the student is `fp16`, and nothing otherwise.
+    ///
+    /// A step whose gradients are infinite or NaN changes neither parameters nor the
+    /// optimizer, and counts all the same: schedules go on, and checkpoints come as planned.
+    /// Logged losses are not scaled; the scale is logged as `scalar/loss_scale` when they are
+    /// read. A *loss* that is infinite or NaN ends the run with or without scaling: it comes
+    /// from the forward pass, which no scale changes.
+    ///
+    /// ```
+    /// use textbrewer::optim::LossScaling;
+    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use textbrewer::{
+    /// #     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, MemorySink, TrainingConfig,
+    /// #     VecLoader,
+    /// # };
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .build()?;
+    /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
+    /// # let mut loader = VecLoader::new(vec![batch(), batch()])?;
+    /// # let log = MemorySink::new();
+    ///
+    /// trainer // or any other distiller
+    ///     .train(&mut loader)
+    ///     .epochs(1)
+    ///     .optimizer(AdamW::new(1e-3))
+    ///     .loss_scaling(LossScaling::new().initial_scale(1024.0))
+    ///     .log_sink(log.clone())
+    ///     .run()?;
+    /// assert_eq!(log.curve("scalar/loss_scale"), [(1, 1024.0)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loss_scaling(mut self, scaling: LossScaling) -> Self {
+        self.optimization.loss_scaling = Some(scaling);
+        self
+    }
+}

@@ -1,0 +1,150 @@
+//! From a loss to changed parameters.
+
+use tch::{Device, Kind, Tensor};
+
+use super::OnNonFinite;
+use super::ranks::Ranks;
+use crate::distiller::Distiller;
+use crate::error::{Context, Error, Result};
+use crate::native;
+use crate::optim::{LossScaling, LossScalingState, Optimizer, ParamGroup, clip_grad_norm};
+use crate::scalar::ScalarOps;
+use crate::schedule::LrSchedule;
+
+/// Accumulates gradients and steps the optimizer.
+pub(super) struct Update<'a> {
+    pub(super) optimizer: Box<dyn Optimizer + 'a>,
+    pub(super) schedule: Option<Box<dyn LrSchedule + 'a>>,
+    pub(super) max_grad_norm: Option<f64>,
+    pub(super) scaling: Option<LossScaling>,
+    pub(super) on_non_finite: OnNonFinite,
+    /// Whether a backward pass was seen to reach the student.
+    pub(super) has_gradients: bool,
+}
+
+impl Update<'_> {
+    /// Drops the gradients accumulated so far.
+    pub(super) fn drop_gradients(&mut self) -> Result<()> {
+        self.optimizer.zero_grad()
+    }
+
+    /// Takes up the loss scale of a checkpoint.
+    pub(super) fn resume(&mut self, scaling: Option<LossScalingState>) -> Result<()> {
+        self.has_gradients = true;
+        match (&mut self.scaling, scaling) {
+            (Some(scaling), Some(state)) => scaling.load_state(state),
+            _ => Ok(()),
+        }
+    }
+
+    /// The loss scale, for a checkpoint or the log; this reads it from the device.
+    pub(super) fn scaling_state(&self) -> Result<Option<LossScalingState>> {
+        self.scaling.as_ref().map(LossScaling::state).transpose()
+    }
+
+    /// Adds the gradients of a batch's total loss, divided by `divisor`.
+    pub(super) fn backward(
+        &mut self,
+        total: Tensor,
+        divisor: u64,
+        forward_step: u64,
+    ) -> Result<()> {
+        if !total.requires_grad() {
+            let reason = "the loss does not depend on any trainable variable of the student; \
+                          were its outputs detached, or made without gradients?";
+            return Err(Error::config("student", reason));
+        }
+        let mean = match divisor {
+            1 => total,
+            _ => total.over(divisor as f64)?,
+        };
+        let scaled = match &mut self.scaling {
+            Some(scaling) => scaling.scale(&mean)?,
+            None => mean,
+        };
+        let context = || format!("backward pass of training step {forward_step}");
+        scaled.f_backward().context(context)
+    }
+
+    /// One optimizer step, which counts even where the device leaves it out for a gradient that
+    /// is not finite. Whether it did is returned as 1 or 0 on the device, unless nobody asks or
+    /// it is normal, as under loss scaling.
+    pub(super) fn step<D: Distiller + ?Sized>(
+        &mut self,
+        distiller: &D,
+        steps_done: u64,
+        ranks: Ranks,
+    ) -> Result<Option<Tensor>> {
+        if !self.has_gradients {
+            check_gradients(distiller)?;
+            self.has_gradients = true;
+        }
+        ranks.average(self.parameters())?;
+        let found = self.found_non_finite(distiller.config().device)?;
+        self.clip(distiller)?;
+        let schedule = self.schedule.as_ref();
+        let factor = schedule.map_or(1.0, |schedule| schedule.factor(steps_done));
+        match &found {
+            Some(found) => self.optimizer.step_unless(factor, found)?,
+            None => self.optimizer.step(factor)?,
+        }
+        let left_out = match (&mut self.scaling, found) {
+            (Some(scaling), Some(found)) => {
+                scaling.update(&found)?;
+                None
+            }
+            (_, found) => found,
+        };
+        self.optimizer.zero_grad()?;
+        Ok(left_out)
+    }
+
+    fn parameters(&self) -> impl Iterator<Item = &Tensor> {
+        self.optimizer.groups().iter().flat_map(ParamGroup::tensors)
+    }
+
+    /// Whether a gradient is not finite, as 1 or 0 on the device, where that matters. Gradients
+    /// of a scaled loss are divided by the scale.
+    fn found_non_finite(&self, device: Device) -> Result<Option<Tensor>> {
+        match (&self.scaling, self.on_non_finite) {
+            (Some(scaling), _) => scaling.unscale(self.parameters()).map(Some),
+            (None, OnNonFinite::Error) => Ok(None),
+            (None, _) => {
+                // Dividing by 1 changes no gradient.
+                let one = Tensor::f_ones([0i64; 0], (Kind::Float, device))?;
+                native::optim::unscale(self.parameters(), &one).map(Some)
+            }
+        }
+    }
+
+    fn clip<D: Distiller + ?Sized>(&self, distiller: &D) -> Result<()> {
+        let Some(max_norm) = self.max_grad_norm else {
+            return Ok(());
+        };
+        let mut clipped = distiller.variables().trainable_variables();
+        if distiller.config().clip_projections {
+            let groups = distiller.extra_groups();
+            let extra = groups.into_iter().flat_map(|group| group.parameters);
+            clipped.extend(extra.map(|(_, tensor)| tensor));
+        }
+        let _norm = clip_grad_norm(&clipped, max_norm)?;
+        Ok(())
+    }
+}
+
+/// Fails if no variable of the student got a gradient: with the variables of another model,
+/// training would change nothing.
+fn check_gradients<D: Distiller + ?Sized>(distiller: &D) -> Result<()> {
+    let variables = distiller.variables().trainable_variables();
+    for variable in &variables {
+        if variable.f_grad()?.defined() {
+            return Ok(());
+        }
+    }
+    let reason = format!(
+        "the loss reaches none of the {} variables that were given with the student; is \
+         this the student's own VarStore?",
+        variables.len()
+    );
+    Err(Error::config("student", reason))
+}
