@@ -13,6 +13,7 @@ mod display;
 pub mod distiller;
 mod engine;
 mod error;
+mod files;
 pub mod logging;
 mod logits;
 pub mod losses;
