@@ -313,7 +313,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             summary.log_dir = Some(sink.path().to_path_buf());
             self.sinks.push(Box::new(sink));
         }
-        let mut progress = Progress::new(Some(plan.total_steps()));
+        let mut progress = Progress::new(plan.total_steps());
         if !self.progress {
             progress = progress.hidden();
         }
