@@ -98,7 +98,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.forward_step = progress.forward_step;
         self.has_gradients = true;
         if let (Some(scaling), Some(state)) = (&mut self.scaling, progress.scaling) {
-            scaling.load_state(state)?;
+            scaling.set_numbers(state)?;
         }
         let summary = &mut self.summary;
         summary.global_steps = progress.global_step;
@@ -375,7 +375,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.pending.len() == 0 {
             return Ok(());
         }
-        let scale = scaling.state()?.scale;
+        let scale = scaling.numbers()?.scale;
         let last = self.forward_step.saturating_sub(1);
         log_to(&mut self.sinks, "loss_scale", scale, last);
         // Below this its inverse is infinite, and no step can be done again.
@@ -474,7 +474,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
                 (false, true) => Some(Stopped::EarlyStopping),
                 (false, false) => None,
             },
-            scaling: self.scaling.as_ref().map(LossScaling::state).transpose()?,
+            scaling: self
+                .scaling
+                .as_ref()
+                .map(LossScaling::numbers)
+                .transpose()?,
             ..CheckpointProgress::default()
         };
         self.pending.add_to(&mut progress);

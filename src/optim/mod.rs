@@ -6,12 +6,14 @@ mod group;
 mod grouped;
 mod hyper;
 mod loss_scaling;
+mod scaling_state;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
 pub use group::{GroupOptions, ParamGroup, param_groups};
-pub use loss_scaling::{LossScaling, LossScalingState};
+pub use loss_scaling::LossScaling;
+pub(crate) use scaling_state::LossScalingState;
 pub use sgd::Sgd;
 
 use std::collections::BTreeMap;
