@@ -17,6 +17,7 @@ pub mod distiller;
 mod engine;
 mod error;
 mod feature;
+mod files;
 pub mod logging;
 mod logits;
 pub mod losses;

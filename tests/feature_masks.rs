@@ -163,7 +163,7 @@ fn a_projection_leaves_the_mask_of_a_feature_alone() {
         .unwrap();
     let batch = states(0.3);
     // What stands at positions that do not count changes nothing.
-    let mut changed = batch.copy();
+    let changed = batch.copy();
     let _ = changed.get(0).narrow(0, 1, 2).fill_(7.0);
     let before = losses_of(&mut distiller, &batch)[&name];
     assert!(close(losses_of(&mut distiller, &changed)[&name], before));

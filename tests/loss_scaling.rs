@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 use textbrewer::Result;
-use textbrewer::optim::{Adam, AdamW, LossScaling, LossScalingState, Optimizer, ParamGroup, Sgd};
+use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
 
 type Row = (f64, i64, f64, f64, f64);
 
@@ -76,7 +76,10 @@ fn step(step: usize, weight: &Tensor, optimizer: &mut dyn Optimizer, scaling: &m
 fn check(name: &str, row: &Row, weight: &Tensor, scaling: &LossScaling) {
     let state = scaling.state().unwrap();
     assert_eq!(
-        (state.scale, state.growth_tracker),
+        (
+            state["scale"].double_value(&[]),
+            state["growth_tracker"].int64_value(&[])
+        ),
         (row.0, row.1),
         "{name}"
     );
@@ -126,11 +129,8 @@ fn restored_in_the_middle_it_goes_on_as_before() {
             tch::no_grad(|| second.shallow_clone().copy_(&first));
             let state = optimizers[0].state().unwrap();
             optimizers[1].load_state(&state).unwrap();
-            let text = serde_json::to_string(&scaling.state().unwrap()).unwrap();
             let mut restored = LossScaling::new().growth_interval(2);
-            restored
-                .load_state(serde_json::from_str(&text).unwrap())
-                .unwrap();
+            restored.load_state(&scaling.state().unwrap()).unwrap();
             for (number, row) in rows.iter().enumerate().skip(stop) {
                 step(number, &second, &mut optimizers[1], &mut restored);
                 check(&format!("{name}, step {number}"), row, &second, &restored);
@@ -241,12 +241,31 @@ fn what_cannot_work_is_an_error() {
     );
 
     let before = scaling.state().unwrap();
-    let wrong: LossScalingState =
-        serde_json::from_str(r#"{"scale": 2.0, "growth_tracker": -1}"#).unwrap();
-    let error = scaling.load_state(wrong).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "loss scaling: growth_tracker: must be at least 0 and less than 2³¹, is -1"
-    );
+    let wrong = |name: &str, value: Option<Tensor>| {
+        let others = before.iter().filter(|(key, _)| *key != name);
+        let mut state: BTreeMap<String, Tensor> = others
+            .map(|(key, tensor)| (key.clone(), tensor.shallow_clone()))
+            .collect();
+        state.extend(value.map(|value| (name.to_owned(), value)));
+        state
+    };
+    for (state, message) in [
+        (
+            wrong("growth_tracker", Some(Tensor::from(-1))),
+            "growth_tracker: must be at least 0 and less than 2³¹, is -1",
+        ),
+        (
+            wrong("scale", None),
+            "the state has no `scale`; give what `state` returned",
+        ),
+        (
+            wrong("scale", Some(Tensor::from_slice(&[1f32, 2.0]))),
+            "reading the state",
+        ),
+    ] {
+        let error = scaling.load_state(&state).unwrap_err().to_string();
+        let start = format!("loss scaling: {message}");
+        assert!(error.starts_with(&start), "{error}");
+    }
     assert_eq!(scaling.state().unwrap(), before);
 }

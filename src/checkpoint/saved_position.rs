@@ -71,7 +71,7 @@ impl From<Point> for Saved {
 impl SavedPosition {
     /// What cannot be, whoever wrote it.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
-        let cannot_scale = |state: LossScalingState| LossScaling::new().load_state(state).is_err();
+        let cannot_scale = |state: LossScalingState| LossScaling::new().set_numbers(state).is_err();
         let rules = [
             (self.epoch == 0, "`epoch` is 0, it counts from 1"),
             (

@@ -69,7 +69,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// That the machine has the device.
-pub(super) fn check(device: Device) -> error::Result<()> {
+pub(super) fn check(device: Device) -> crate::error::Result<()> {
     match absent(device) {
         None => Ok(()),
         Some(reason) => Err(Error::config(

@@ -109,7 +109,7 @@ impl DistillationConfig {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, or
     /// a key is unknown, missing or of the wrong type.
-    pub fn from_json_file(path: impl AsRef<Path>) -> crate::Result<Self> {
+    pub fn from_json_file(path: impl AsRef<Path>) -> crate::error::Result<Self> {
         json::from_file(path.as_ref())
     }
 
@@ -117,7 +117,7 @@ impl DistillationConfig {
     ///
     /// # Errors
     /// [`Error::Json`], as for [`from_json_file`](Self::from_json_file).
-    pub fn from_json_str(text: &str) -> crate::Result<Self> {
+    pub fn from_json_str(text: &str) -> crate::error::Result<Self> {
         json::from_str(text)
     }
 
@@ -125,7 +125,7 @@ impl DistillationConfig {
     ///
     /// # Errors
     /// [`Error::Json`] when a value cannot be written.
-    pub fn to_json_string(&self) -> crate::Result<String> {
+    pub fn to_json_string(&self) -> crate::error::Result<String> {
         json::to_string(self)
     }
 
@@ -313,7 +313,7 @@ impl DistillationConfig {
     ///
     /// # Errors
     /// [`Error::Config`] with the path of the first value that cannot work.
-    pub fn validate(&self) -> crate::Result<()> {
+    pub fn validate(&self) -> crate::error::Result<()> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::config(
                 "temperature",
@@ -349,7 +349,7 @@ impl DistillationConfig {
     }
 
     /// Each match is within its limits; all of them together may still be too much.
-    fn check_amount(&self) -> crate::Result<()> {
+    fn check_amount(&self) -> crate::error::Result<()> {
         let matches = &self.intermediate_matches;
         if matches.len() > match_list::MOST_MATCHES {
             return Err(Error::config(

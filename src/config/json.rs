@@ -1,8 +1,6 @@
 //! Reading and writing JSON with errors that say where.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
 use std::marker::PhantomData;
 use std::path::Path;
 
@@ -13,48 +11,20 @@ use serde_json::error::Category;
 use serde_path_to_error::Track;
 
 use crate::error::{Error, shown};
+use crate::files;
 
 /// Where the error is, in a text that is from no file.
 pub(super) const TEXT: &str = "JSON text";
 
-/// No configuration is larger, and a stranger's file may be endless.
-const LARGEST: u64 = 16 << 20;
-
-pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::Result<T> {
-    from_text(&text_of(path)?, &path.display().to_string())
+pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::error::Result<T> {
+    from_text(&files::read_text(path)?, &path.display().to_string())
 }
 
-/// The text of a configuration's file.
-pub(super) fn text_of(path: &Path) -> crate::Result<String> {
-    let failed = |source| Error::io(path, source);
-    let mut text = String::new();
-    let file = open_regular(path).map_err(failed)?;
-    let read = file.take(LARGEST + 1).read_to_string(&mut text);
-    if read.map_err(failed)? as u64 > LARGEST {
-        let reason = format!("is larger than {LARGEST} bytes, so it is no configuration");
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidData, reason)));
-    }
-    Ok(text)
-}
-
-/// Opens an ordinary file. A pipe would wait for a writer for ever, and a device never ends.
-pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
-    let about = std::fs::metadata(path)?;
-    if about.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !about.is_file() {
-        let reason = "is a pipe or a device; give an ordinary file";
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    }
-    File::open(path)
-}
-
-pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::Result<T> {
+pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::error::Result<T> {
     from_text(text, TEXT)
 }
 
-pub(super) fn to_string<T: Serialize>(value: &T) -> crate::Result<String> {
+pub(super) fn to_string<T: Serialize>(value: &T) -> crate::error::Result<String> {
     serde_json::to_string_pretty(value).map_err(|source| Error::Json {
         place: "writing JSON".to_owned(),
         reason: source.to_string(),
@@ -91,7 +61,7 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-pub(super) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::Result<T> {
+pub(super) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::error::Result<T> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = Track::new();
     let read = object(serde_path_to_error::Deserializer::new(

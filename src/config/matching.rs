@@ -124,7 +124,7 @@ impl IntermediateMatch {
         }
     }
 
-    pub(super) fn check(&self, path: &str) -> crate::Result<()> {
+    pub(super) fn check(&self, path: &str) -> crate::error::Result<()> {
         for (key, layers) in [
             ("layer_T", &self.layer_teacher),
             ("layer_S", &self.layer_student),

@@ -102,7 +102,7 @@ impl ProjectionSpec {
         self
     }
 
-    pub(crate) fn check(&self, path: &str) -> crate::Result<()> {
+    pub(crate) fn check(&self, path: &str) -> crate::error::Result<()> {
         check_name(format!("{path}[0]"), &self.name, "the name of a projection")?;
         for (i, dim) in [(1, self.dim_in), (2, self.dim_out)] {
             if dim < 1 {

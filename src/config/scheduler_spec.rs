@@ -98,7 +98,7 @@ impl SchedulerSpec {
         self.name == "none" && self.arguments == Arguments::Positional(Vec::new())
     }
 
-    pub(super) fn check(&self, key: &str) -> crate::Result<()> {
+    pub(super) fn check(&self, key: &str) -> crate::error::Result<()> {
         check_name(key, &self.name, "the name of a schedule, or \"none\"")?;
         if self.is_none() {
             return Err(Error::config(

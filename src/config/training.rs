@@ -9,6 +9,7 @@ use tch::Device;
 
 use super::{Precision, device, is_false, json, or_null, write_aligned};
 use crate::error::{Error, Result, Side};
+use crate::files;
 
 /// How to train: steps, checkpoints, folders, device.
 ///
@@ -133,7 +134,7 @@ impl TrainingConfig {
     /// is unknown or of the wrong type, or `fp16` contradicts a `precision` beside it.
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_text(&json::text_of(path)?, &path.display().to_string())
+        Self::from_text(&files::read_text(path)?, &path.display().to_string())
     }
 
     /// Reads TextBrewer's JSON.

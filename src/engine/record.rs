@@ -12,14 +12,14 @@ use super::{OnNonFinite, TrainSummary};
 use crate::checkpoint::{Newest, SavedPosition, SavedStudent, StateTensors, Stopped};
 use crate::distiller::{Distiller, LossReport, TOTAL_LOSS, TeacherCache};
 use crate::error::{Error, Result};
-use crate::logging::{LogSink, Progress};
+use crate::logging::{LogSink, ProgressBar};
 use crate::optim::LossScalingState;
 use crate::weights;
 
 /// Logs losses, saves checkpoints, calls back, and sums the run up.
 pub(super) struct Record<'a, S: ?Sized> {
     sinks: Vec<Box<dyn LogSink + 'a>>,
-    bar: Progress,
+    bar: ProgressBar,
     callbacks: Vec<Callback<'a, S>>,
     /// The number of batches between two readings of the losses.
     log_interval: Option<u64>,
@@ -32,7 +32,7 @@ pub(super) struct Record<'a, S: ?Sized> {
 impl<'a, S: ?Sized> Record<'a, S> {
     pub(super) fn new(
         sinks: Vec<Box<dyn LogSink + 'a>>,
-        bar: Progress,
+        bar: ProgressBar,
         callbacks: Vec<Callback<'a, S>>,
         log_interval: Option<u64>,
         on_non_finite: OnNonFinite,

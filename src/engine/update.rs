@@ -32,14 +32,14 @@ impl Update<'_> {
     pub(super) fn resume(&mut self, scaling: Option<LossScalingState>) -> Result<()> {
         self.has_gradients = true;
         match (&mut self.scaling, scaling) {
-            (Some(scaling), Some(state)) => scaling.load_state(state),
+            (Some(scaling), Some(state)) => scaling.set_numbers(state),
             _ => Ok(()),
         }
     }
 
     /// The loss scale, for a checkpoint or the log; this reads it from the device.
     pub(super) fn scaling_state(&self) -> Result<Option<LossScalingState>> {
-        self.scaling.as_ref().map(LossScaling::state).transpose()
+        self.scaling.as_ref().map(LossScaling::numbers).transpose()
     }
 
     /// Adds the gradients of a batch's total loss, divided by `divisor`.

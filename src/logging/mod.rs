@@ -5,7 +5,7 @@ mod progress;
 mod tensorboard;
 
 pub use memory::MemorySink;
-pub use progress::Progress;
+pub(crate) use progress::ProgressBar;
 pub use tensorboard::TensorBoardSink;
 
 use crate::error::Result;

@@ -1,86 +1,66 @@
-//! A progress bar.
+//! The progress bar of a run.
 
 use std::fmt::Write;
 
-use indicatif::{
-    HumanDuration, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle,
-};
+use indicatif::{HumanDuration, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle};
 
 /// A line on the terminal with epoch, step, loss, steps per second and the time left.
 ///
-/// It is drawn on standard error, and only when that is a terminal. Without a total
-/// number of steps there is no bar and no time left. The line stays after the end.
-///
-/// ```
-/// use textbrewer::logging::Progress;
-///
-/// let progress = Progress::new(Some(100));
-/// for step in 1..=100 {
-///     progress.step(1, step);
-///     progress.loss(1.0 / step as f64);
-///     if step == 50 {
-///         progress.suspend(|| println!("half of it is done"));
-///     }
-/// }
-/// progress.finish();
-/// ```
-#[derive(Debug, Clone)]
-pub struct Progress {
-    bar: ProgressBar,
+/// It is drawn on standard error, and only when that is a terminal. The line stays after
+/// the end.
+#[derive(Debug)]
+pub(crate) struct ProgressBar {
+    bar: indicatif::ProgressBar,
 }
 
-impl Progress {
-    /// A line for a run of `total_steps`, or of a number nobody knows.
-    pub fn new(total_steps: Option<u64>) -> Self {
-        Progress::on(ProgressDrawTarget::stderr(), total_steps)
+impl ProgressBar {
+    /// A line for a run of `total_steps`.
+    pub(crate) fn new(total_steps: u64) -> Self {
+        ProgressBar::on(ProgressDrawTarget::stderr(), total_steps)
     }
 
-    fn on(target: ProgressDrawTarget, total_steps: Option<u64>) -> Self {
-        let bar = ProgressBar::with_draw_target(total_steps, target)
-            .with_style(style(total_steps.is_some()))
+    fn on(target: ProgressDrawTarget, total_steps: u64) -> Self {
+        let bar = indicatif::ProgressBar::with_draw_target(Some(total_steps), target)
+            .with_style(style())
             .with_finish(ProgressFinish::Abandon);
-        Progress { bar }
+        ProgressBar { bar }
     }
 
     /// Draws nothing from now on.
     #[must_use]
-    pub fn hidden(self) -> Self {
+    pub(crate) fn hidden(self) -> Self {
         self.bar.set_draw_target(ProgressDrawTarget::hidden());
         self
     }
 
-    /// Says that `global_step` optimizer steps are done; epochs count from 1.
-    pub fn step(&self, epoch: u64, global_step: u64) {
+    /// Shows that `global_step` optimizer steps are done; epochs count from 1.
+    pub(crate) fn step(&self, epoch: u64, global_step: u64) {
         self.bar.set_prefix(format!("epoch {epoch}"));
         self.bar.set_position(global_step);
     }
 
     /// Shows the last loss that was read.
-    pub fn loss(&self, loss: f64) {
+    pub(crate) fn loss(&self, loss: f64) {
         self.bar.set_message(format!("loss {}", number(loss)));
     }
 
     /// Takes the line away while `action` runs, so that it can print.
     ///
-    /// `action` must not use this progress bar or a clone of it.
-    pub fn suspend<R>(&self, action: impl FnOnce() -> R) -> R {
+    /// `action` must not use this progress bar.
+    pub(crate) fn suspend<R>(&self, action: impl FnOnce() -> R) -> R {
         self.bar.suspend(action)
     }
 
     /// Draws the line for the last time.
-    pub fn finish(&self) {
+    pub(crate) fn finish(&self) {
         self.bar.abandon();
     }
 }
 
-fn style(total_known: bool) -> ProgressStyle {
-    let template = if total_known {
-        "{prefix}  {bar:24} {pos}/{len}  {msg}  {rate} steps/s  {eta}"
-    } else {
-        "{prefix}  {spinner} step {pos}  {msg}  {rate} steps/s"
-    };
+fn style() -> ProgressStyle {
+    let template = "{prefix}  {bar:24} {pos}/{len}  {msg}  {rate} steps/s  {eta}";
     let rate = |state: &ProgressState, out: &mut dyn Write| {
-        // Nobody can be told when the terminal does not take it.
+        // An error of the terminal costs the line and not the training.
         let _ = write!(out, "{:.2}", state.per_sec());
     };
     let eta = |state: &ProgressState, out: &mut dyn Write| {
@@ -97,7 +77,7 @@ fn style(total_known: bool) -> ProgressStyle {
         .with_key("eta", eta)
 }
 
-/// Four digits after the point, unless that shows nothing or too much.
+/// Four digits after the point; exponents where that would show only zeros or too many digits.
 fn number(value: f64) -> String {
     let size = value.abs();
     if size == 0.0 || (1e-3..1e6).contains(&size) || !value.is_finite() {
@@ -160,8 +140,8 @@ mod tests {
     }
 
     impl Terminal {
-        fn progress(&self, total: Option<u64>) -> Progress {
-            Progress::on(ProgressDrawTarget::term_like(Box::new(self.clone())), total)
+        fn progress(&self, total: u64) -> ProgressBar {
+            ProgressBar::on(ProgressDrawTarget::term_like(Box::new(self.clone())), total)
         }
 
         fn line(&self) -> String {
@@ -172,7 +152,7 @@ mod tests {
     #[test]
     fn the_line_shows_epoch_step_loss_speed_and_time_left() {
         let terminal = Terminal::default();
-        let progress = terminal.progress(Some(10));
+        let progress = terminal.progress(10);
         progress.step(2, 5);
         progress.loss(0.25);
         progress.bar.tick();
@@ -186,22 +166,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_total_there_is_no_time_left() {
-        let terminal = Terminal::default();
-        let progress = terminal.progress(None);
-        progress.step(1, 7);
-        progress.finish();
-        let line = terminal.line();
-        assert!(line.starts_with("epoch 1  "), "{line}");
-        assert!(line.contains(" step 7  "), "{line}");
-        assert!(line.ends_with(" steps/s"), "{line}");
-        assert!(!line.contains("ETA"), "{line}");
-    }
-
-    #[test]
     fn the_line_is_away_while_a_callback_prints() {
         let terminal = Terminal::default();
-        let progress = terminal.progress(Some(10));
+        let progress = terminal.progress(10);
         progress.step(1, 1);
         let during = progress.suspend(|| terminal.line());
         assert_eq!(during, "");
@@ -215,7 +182,7 @@ mod tests {
     #[test]
     fn a_run_that_fails_leaves_its_line() {
         let terminal = Terminal::default();
-        let progress = terminal.progress(Some(10));
+        let progress = terminal.progress(10);
         progress.step(3, 4);
         drop(progress);
         assert!(terminal.line().contains(" 4/10 "), "{}", terminal.line());
@@ -224,7 +191,7 @@ mod tests {
     #[test]
     fn a_hidden_bar_draws_nothing() {
         let terminal = Terminal::default();
-        let progress = terminal.progress(Some(10)).hidden();
+        let progress = terminal.progress(10).hidden();
         terminal.0.lock().unwrap().shown.clear();
         progress.step(1, 1);
         progress.loss(1.0);

@@ -6,7 +6,7 @@ use std::ptr;
 use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
 
 use super::{checked, owned};
 
@@ -209,7 +209,7 @@ pub(crate) fn unscale<'a>(
         .context(|| "loss scaling".into())?;
         owned(found)
     };
-    found.ok_or_else(|| crate::Error::other("loss scaling: no result"))
+    found.ok_or_else(|| Error::other("loss scaling: no result"))
 }
 
 /// Changes the scale by whether the step was taken.

@@ -1,9 +1,11 @@
 //! Dynamic scaling of the loss.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use tch::{Kind, Tensor};
 
+use super::scaling_state::{LossScalingState, refuse_unless};
 use crate::error::{Error, Result};
 use crate::native::optim as native;
 
@@ -41,7 +43,7 @@ use crate::native::optim as native;
 /// // Gradients are clipped here.
 /// optimizer.step_unless(1.0, &found_infinity)?;
 /// scaling.update(&found_infinity)?;
-/// assert_eq!(scaling.state()?.growth_tracker, 1);
+/// assert_eq!(scaling.state()?["growth_tracker"].int64_value(&[]), 1);
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]
@@ -53,28 +55,6 @@ pub struct LossScaling {
     /// What the tensors begin with.
     begin: LossScalingState,
     tensors: Option<Tensors>,
-}
-
-/// The numbers that change during training, to be saved with a checkpoint.
-///
-/// ```
-/// use textbrewer::optim::{LossScaling, LossScalingState};
-///
-/// let state = LossScaling::new().state()?;
-/// assert_eq!((state.scale, state.growth_tracker), (65536.0, 0));
-/// let text = serde_json::to_string(&state)?;
-/// let mut scaling = LossScaling::new().initial_scale(8.0);
-/// scaling.load_state(serde_json::from_str(&text)?)?;
-/// assert_eq!(scaling.state()?, state);
-/// # Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct LossScalingState {
-    /// What the loss is multiplied by.
-    pub scale: f64,
-    /// Steps since the last that was skipped or after which the scale grew.
-    pub growth_tracker: i64,
 }
 
 #[derive(Debug)]
@@ -207,11 +187,36 @@ impl LossScaling {
         )
     }
 
-    /// The scale and how long it has been kept, read from the device.
+    /// The numbers that change during training, read from the device, to be saved with a
+    /// checkpoint: `scale`, and in `growth_tracker` the steps since the last that was
+    /// skipped or after which the scale grew.
+    ///
+    /// ```
+    /// use textbrewer::optim::LossScaling;
+    ///
+    /// let state = LossScaling::new().initial_scale(8.0).state()?;
+    /// let mut scaling = LossScaling::new();
+    /// scaling.load_state(&state)?;
+    /// assert_eq!(scaling.state()?["scale"].double_value(&[]), 8.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
     ///
     /// # Errors
     /// When libtorch refuses.
-    pub fn state(&self) -> Result<LossScalingState> {
+    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(self.numbers()?.to_tensors())
+    }
+
+    /// Continues from what [`state`](Self::state) returned; growth, backoff and interval stay.
+    ///
+    /// # Errors
+    /// When one of the two numbers is missing or invalid; then nothing is changed.
+    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.set_numbers(LossScalingState::from_tensors(state)?)
+    }
+
+    /// [`state`](Self::state) as numbers.
+    pub(crate) fn numbers(&self) -> Result<LossScalingState> {
         match &self.tensors {
             None => Ok(self.begin),
             Some(tensors) => Ok(LossScalingState {
@@ -221,11 +226,8 @@ impl LossScaling {
         }
     }
 
-    /// Goes on from what [`state`](Self::state) returned; growth, backoff and interval stay.
-    ///
-    /// # Errors
-    /// When a number cannot work; then nothing is changed.
-    pub fn load_state(&mut self, state: LossScalingState) -> Result<()> {
+    /// [`load_state`](Self::load_state) of numbers.
+    pub(crate) fn set_numbers(&mut self, state: LossScalingState) -> Result<()> {
         state.check()?;
         self.begin = state;
         self.tensors = None;
@@ -257,33 +259,6 @@ impl LossScaling {
             self.growth_interval as f64,
         )
     }
-}
-
-impl LossScalingState {
-    fn check(&self) -> Result<()> {
-        refuse_unless(
-            self.scale > 0.0 && (self.scale as f32).is_finite() && self.scale as f32 > 0.0,
-            "scale",
-            "positive and finite in float32",
-            self.scale,
-        )?;
-        refuse_unless(
-            i32::try_from(self.growth_tracker).is_ok_and(|tracker| tracker >= 0),
-            "growth_tracker",
-            "at least 0 and less than 2³¹",
-            self.growth_tracker as f64,
-        )
-    }
-}
-
-fn refuse_unless(fits: bool, key: &str, wanted: &str, value: f64) -> Result<()> {
-    if fits {
-        return Ok(());
-    }
-    Err(Error::config(
-        format!("loss scaling: {key}"),
-        format!("must be {wanted}, is {value}"),
-    ))
 }
 
 fn unstarted() -> Error {

@@ -6,12 +6,14 @@ mod group;
 mod grouped;
 mod hyper;
 mod loss_scaling;
+mod scaling_state;
 mod sgd;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
 pub use group::{GroupOptions, ParamGroup, param_groups, param_groups_by};
-pub use loss_scaling::{LossScaling, LossScalingState};
+pub use loss_scaling::LossScaling;
+pub(crate) use scaling_state::LossScalingState;
 pub use sgd::Sgd;
 
 use std::collections::BTreeMap;
@@ -154,7 +156,7 @@ pub trait Optimizer {
 /// Writes the methods of [`Optimizer`] as calls to the one inside.
 macro_rules! forward_optimizer {
     ($this:ident => $inner:expr) => {
-        fn add_group(&mut self, group: $crate::optim::ParamGroup) -> $crate::Result<()> {
+        fn add_group(&mut self, group: $crate::optim::ParamGroup) -> $crate::error::Result<()> {
             let $this = self;
             $inner.add_group(group)
         }
@@ -164,12 +166,12 @@ macro_rules! forward_optimizer {
             $inner.groups()
         }
 
-        fn zero_grad(&mut self) -> $crate::Result<()> {
+        fn zero_grad(&mut self) -> $crate::error::Result<()> {
             let $this = self;
             $inner.zero_grad()
         }
 
-        fn step(&mut self, learning_rate_factor: f64) -> $crate::Result<()> {
+        fn step(&mut self, learning_rate_factor: f64) -> $crate::error::Result<()> {
             let $this = self;
             $inner.step(learning_rate_factor)
         }
@@ -178,12 +180,12 @@ macro_rules! forward_optimizer {
             &mut self,
             learning_rate_factor: f64,
             found_infinity: &tch::Tensor,
-        ) -> $crate::Result<()> {
+        ) -> $crate::error::Result<()> {
             let $this = self;
             $inner.step_unless(learning_rate_factor, found_infinity)
         }
 
-        fn state(&self) -> $crate::Result<std::collections::BTreeMap<String, tch::Tensor>> {
+        fn state(&self) -> $crate::error::Result<std::collections::BTreeMap<String, tch::Tensor>> {
             let $this = self;
             $inner.state()
         }
@@ -191,7 +193,7 @@ macro_rules! forward_optimizer {
         fn load_state(
             &mut self,
             state: &std::collections::BTreeMap<String, tch::Tensor>,
-        ) -> $crate::Result<()> {
+        ) -> $crate::error::Result<()> {
             let $this = self;
             $inner.load_state(state)
         }

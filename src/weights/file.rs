@@ -10,8 +10,8 @@ use tch::{Kind, Tensor};
 
 use super::dtype::to_kind;
 use super::header;
-use crate::config::json::open_regular;
 use crate::error::{Context, Error, Result, shown};
+use crate::files::open_regular;
 use crate::scalar::ScalarOps;
 
 /// The format's own limit.

@@ -4,7 +4,6 @@
 //! `safetensors` and `transformers` read and write; Python's pickles are not read.
 //! Nothing is loaded until every name, shape and dtype was found to fit.
 
-mod atomic;
 mod dtype;
 mod file;
 mod header;
@@ -17,7 +16,6 @@ mod transfer_report;
 mod transfer_source;
 mod write;
 
-pub(crate) use atomic::write_atomically;
 pub(crate) use file::WeightsFile;
 pub use load::{LoadOptions, LoadReport, load_file, load_into};
 pub(crate) use load::{check_fit, load_opened};

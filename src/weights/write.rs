@@ -8,10 +8,10 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use tch::{Device, Tensor};
 
-use super::atomic::write_atomically;
 use super::dtype::to_dtype;
 use super::header::METADATA;
 use crate::error::{Context, Error, Result};
+use crate::files::write_atomically;
 
 /// Writes tensors to a safetensors file, whole or not at all.
 ///

@@ -22,7 +22,7 @@ use crate::checkpoint::{CheckpointFolder, Newest};
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
-use crate::logging::{Progress, TensorBoardSink};
+use crate::logging::{ProgressBar, TensorBoardSink};
 use crate::optim::LossScaling;
 use description::RunDescription;
 
@@ -100,7 +100,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         summary.log_dir = Some(sink.path().to_path_buf());
         observers.sinks.push(Box::new(sink));
     }
-    let mut bar = Progress::new(Some(plan.total_steps()));
+    let mut bar = ProgressBar::new(plan.total_steps());
     if !(observers.progress && ranks.is_first()) {
         bar = bar.hidden();
     }

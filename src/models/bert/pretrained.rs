@@ -8,6 +8,7 @@ use tch::nn::VarStore;
 
 use super::{Bert, BertConfig, Head};
 use crate::error::{Error, Result};
+use crate::files::write_atomically;
 use crate::weights::{self, LoadOptions, LoadReport, Names, WeightsFile};
 
 const CONFIG: &str = "config.json";
@@ -159,7 +160,7 @@ impl<H: Head> Bert<H> {
                 reason: source.to_string(),
                 source,
             })?;
-        weights::write_atomically(&path, |file| {
+        write_atomically(&path, |file| {
             writeln!(file, "{text}").map_err(|source| Error::io(&path, source))
         })
     }
