@@ -165,6 +165,13 @@ impl ParamGroup {
         }
     }
 
+    /// All trainable variables of a `VarStore`, under their names.
+    pub fn of(name: impl Into<String>, variables: &VarStore) -> Self {
+        let trainable = state_dict(variables).into_iter();
+        let trainable = trainable.filter(|(_, tensor)| tensor.requires_grad());
+        ParamGroup::new(name, trainable.collect())
+    }
+
     /// Replaces the options.
     #[must_use]
     pub fn options(mut self, options: GroupOptions) -> Self {
