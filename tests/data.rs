@@ -218,6 +218,7 @@ fn a_new_epoch_forgets_the_one_under_way() {
 fn a_batch_needs_an_epoch() {
     fn check<L: DataLoader>(mut loader: L) {
         let error = loader.next_batch().err().unwrap();
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
             "data loader: `next_batch` was called before an epoch was begun; call `start_epoch` \

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::Result;
 use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
+use textbrewer::{Error, Result};
 
 type Row = (f64, i64, f64, f64, f64);
 
@@ -227,6 +227,7 @@ fn what_cannot_work_is_an_error() {
         scaling.unscale([&weight]).unwrap_err(),
         scaling.update(&loss).unwrap_err(),
     ] {
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
             "loss scaling: no loss was scaled yet; call `scale` before the backward pass"

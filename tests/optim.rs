@@ -476,6 +476,7 @@ fn a_state_that_does_not_fit_changes_nothing() {
 fn a_factor_that_is_no_number_is_refused() {
     let mut optimizer = Sgd::new(0.1);
     let error = optimizer.step(f64::NAN).unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
     assert_eq!(
         error.to_string(),
         "learning rate: the schedule's factor is NaN, not a finite number"

@@ -274,6 +274,27 @@ fn errors_name_the_task() {
 }
 
 #[test]
+fn a_loader_that_gives_nothing_of_what_it_announced_breaks_its_promise() {
+    let loaders = || {
+        let nothing = FnLoader::new(|_| Ok(std::iter::empty())).with_num_batches(3);
+        let mut tasks = TaskLoader::<u64>::new().task("qa", nothing);
+        tasks.start_epoch(1).unwrap();
+        tasks
+    };
+    for error in [
+        loaders().next_batch().unwrap_err(),
+        loaders().skip(1).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
+        assert_eq!(
+            error.to_string(),
+            "task `qa`: its loader announced 3 batches and gave none; `num_batches` has to say \
+             how many an epoch has"
+        );
+    }
+}
+
+#[test]
 fn after_an_error_the_other_tasks_go_on() {
     let fragile = FnLoader::new(|_| Ok([Err(Error::other("broken")), Ok(7)].into_iter()));
     let mut loader = TaskLoader::new()

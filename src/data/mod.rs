@@ -103,7 +103,8 @@ pub trait DataLoader {
     /// # Errors
     /// When the batch cannot be made. The loaders of this crate then go on with the batch
     /// after it; others may end the epoch, so a loop should not wait for `None` after an
-    /// error. The loaders of this crate also return an error when no epoch was begun.
+    /// error. The loaders of this crate also return an error ([`Error::Protocol`]) when no epoch
+    /// was begun.
     fn next_batch(&mut self) -> Result<Option<Self::Batch>>;
 
     /// Passes over the next `batches` batches of the epoch, and says how many there were:
@@ -311,7 +312,7 @@ fn advance(rest: &mut impl Iterator, batches: u64) -> u64 {
 
 /// What the loaders say that are asked for a batch outside of an epoch.
 fn not_started() -> Error {
-    Error::config(
+    Error::protocol(
         "data loader",
         "`next_batch` was called before an epoch was begun; call `start_epoch` first",
     )

@@ -203,7 +203,7 @@ impl<B> Task<'_, B> {
             batch = self.loader.next_batch();
         }
         let batch = batch.map_err(|error| self.error(error))?;
-        batch.ok_or_else(|| self.is_empty())
+        batch.ok_or_else(|| self.gave_nothing())
     }
 
     fn skip(&mut self) -> Result<()> {
@@ -213,7 +213,7 @@ impl<B> Task<'_, B> {
             skipped = self.loader.skip(1);
         }
         match skipped.map_err(|error| self.error(error))? {
-            0 => Err(self.is_empty()),
+            0 => Err(self.gave_nothing()),
             _ => Ok(()),
         }
     }
@@ -222,6 +222,20 @@ impl<B> Task<'_, B> {
         Error::Task {
             task: self.name.clone(),
             source: Box::new(error),
+        }
+    }
+
+    /// Of a loader that has just been begun.
+    fn gave_nothing(&self) -> Error {
+        match self.loader.num_batches() {
+            None | Some(0) => self.is_empty(),
+            Some(announced) => {
+                let reason = format!(
+                    "its loader announced {announced} batches and gave none; `num_batches` has \
+                     to say how many an epoch has"
+                );
+                Error::protocol(format!("task `{}`", self.name), reason)
+            }
         }
     }
 

@@ -31,6 +31,20 @@ impl Error {
         }
     }
 
+    /// A method was called before another that it needs, or an implementation of a trait does
+    /// not do what the trait asks of it.
+    ///
+    /// ```
+    /// let error = textbrewer::Error::protocol("my cache", "`get` was called before `open`");
+    /// assert_eq!(error.to_string(), "my cache: `get` was called before `open`");
+    /// ```
+    pub fn protocol(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Error::Protocol {
+            what: what.into(),
+            reason: reason.into(),
+        }
+    }
+
     /// Tensors do not fit together.
     ///
     /// ```

@@ -93,6 +93,18 @@ pub enum Error {
         reason: String,
     },
 
+    /// A method was called before another that it needs, or an implementation of one of the
+    /// crate's traits does not do what the trait asks of it. The program has to change, not its
+    /// configuration.
+    #[error("{}: {}", shown(what), paragraph(reason, 2000))]
+    #[non_exhaustive]
+    Protocol {
+        /// What was called, or who did not keep to the rules, such as `data loader`.
+        what: String,
+        /// Which rule was broken, and what would be right.
+        reason: String,
+    },
+
     /// A loss, projection or schedule was asked for under a name nobody registered.
     #[error("{}: unknown {kind} `{}`; known: {}", shown(field), shown(name), known.join(", "))]
     #[non_exhaustive]

@@ -66,7 +66,7 @@ impl Grouped {
 
     fn take_step(&mut self, factor: f64, found_infinity: Option<&Tensor>) -> Result<()> {
         if !factor.is_finite() {
-            return Err(Error::config(
+            return Err(Error::protocol(
                 "learning rate",
                 format!("the schedule's factor is {factor}, not a finite number"),
             ));

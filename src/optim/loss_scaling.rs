@@ -148,8 +148,9 @@ impl LossScaling {
     /// [`Optimizer::step_unless`](super::Optimizer::step_unless); clipping comes after it.
     ///
     /// # Errors
-    /// When no loss was scaled, a parameter is of kind Half (train it in Float; under mixed
-    /// precision only the computations are in Half), or libtorch refuses.
+    /// [`Error::Protocol`] when no loss was scaled; [`Error::Config`] when a parameter is of kind
+    /// Half (train it in Float; under mixed precision only the computations are in Half); when
+    /// libtorch refuses.
     pub fn unscale<'a>(&self, parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<Tensor> {
         let parameters: Vec<_> = parameters.into_iter().collect();
         for parameter in &parameters {
@@ -170,7 +171,7 @@ impl LossScaling {
     /// Changes the scale by what [`unscale`](Self::unscale) returned, after the step.
     ///
     /// # Errors
-    /// When no loss was scaled, or libtorch refuses.
+    /// [`Error::Protocol`] when no loss was scaled; when libtorch refuses.
     pub fn update(&mut self, found_infinity: &Tensor) -> Result<()> {
         let (growth, backoff) = (self.growth_factor, self.backoff_factor);
         let interval = self.growth_interval;
@@ -262,7 +263,7 @@ impl LossScaling {
 }
 
 fn unstarted() -> Error {
-    Error::config(
+    Error::protocol(
         "loss scaling",
         "no loss was scaled yet; call `scale` before the backward pass",
     )
