@@ -13,8 +13,9 @@ mod display;
 pub mod distiller;
 mod engine;
 mod error;
+mod kind;
 pub mod logging;
-mod logits;
+pub mod logits;
 pub mod losses;
 mod model;
 pub mod models;
@@ -45,10 +46,8 @@ pub use distiller::{
 pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
-pub use logits::{probability_shift, select_logits_with_mask};
+pub use logits::{Logits, probability_shift, select_logits_with_mask};
 pub use model::{FromFn, Model, from_fn};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
-pub use presets::{
-    KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureSchedule, WeightFunction,
-};
+pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};

@@ -34,12 +34,13 @@ impl<B: Batch, S: ?Sized> Distiller for Keeping<'_, B, S> {
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
         self.soft_labels
-            .add_to(&mut report, &teacher, &student, step)?;
+            .add_to(&mut report, &teacher, &student, batch, step)?;
         self.matches
             .add_to(&mut report, std::slice::from_ref(&teacher), &student)?;
         self.hard_labels.add_to(&mut report, &student, step)?;
         for logits in &student.logits {
-            report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 0.5);
+            let size = logits.whole()?.f_square()?.f_mean(Kind::Float)?;
+            report.add("size", size, 0.5);
         }
         Ok(report)
     }

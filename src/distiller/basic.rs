@@ -92,7 +92,7 @@ impl<B: Batch, S: ?Sized> Distiller for BasicDistiller<'_, B, S> {
         let student = self.pair.run_student(batch)?;
         let mut report = LossReport::new();
         self.soft_labels
-            .add_to(&mut report, &teacher, &student, step)?;
+            .add_to(&mut report, &teacher, &student, batch, step)?;
         self.hard_labels.add_to(&mut report, &student, step)?;
         Ok(report)
     }

@@ -12,6 +12,8 @@ use crate::adaptor::AdaptorOutput;
 use crate::batch::Batch;
 use crate::config::{DistillationConfig, LayerSelection};
 use crate::error::{Error, Result};
+use crate::kind::is_floating;
+use crate::logits::Logits;
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///
@@ -38,7 +40,7 @@ use crate::error::{Error, Result};
 ///         computed += 1;
 ///         Ok(AdaptorOutput::new().logits(&Tensor::from_slice(&[1f32, 2.0])))
 ///     })?;
-///     assert_eq!(output.logits[0].double_value(&[1]), 2.0);
+///     assert_eq!(output.logits[0].whole()?.double_value(&[1]), 2.0);
 /// }
 /// assert_eq!((computed, cache.len(), cache.bytes()), (1, 1, 8));
 /// cache.clear();
@@ -89,10 +91,17 @@ struct Store {
 
 /// One output in main memory.
 struct KeptOutput {
-    logits: Vec<Kept>,
+    logits: Vec<KeptLogits>,
     logits_mask: Vec<Kept>,
     /// How many layers the feature has, and those that were kept.
     features: BTreeMap<String, (usize, BTreeMap<usize, Kept>)>,
+}
+
+/// Logits of any kind, whose tensors are those that are kept. An output matrix, which the logits
+/// of all batches share, stays where it is.
+struct KeptLogits {
+    form: Logits,
+    tensors: Vec<Kept>,
 }
 
 /// A tensor in main memory, and where and what it was.
@@ -251,8 +260,10 @@ impl KeptOutput {
             }
             features.insert(name.clone(), (len, kept));
         }
+        let logits = output.logits.iter();
+        let logits = logits.map(|logits| KeptLogits::new(logits, kind));
         Ok(KeptOutput {
-            logits: keep(&output.logits)?,
+            logits: logits.collect::<Result<_>>()?,
             logits_mask: keep(&output.logits_mask)?,
             features,
         })
@@ -277,8 +288,30 @@ impl KeptOutput {
 
     fn bytes(&self) -> u64 {
         let features = self.features.values().flat_map(|(_, kept)| kept.values());
-        let tensors = self.logits.iter().chain(&self.logits_mask).chain(features);
+        let logits = self.logits.iter().flat_map(|logits| &logits.tensors);
+        let tensors = logits.chain(&self.logits_mask).chain(features);
         tensors.map(|kept| kept.bytes).sum()
+    }
+}
+
+impl KeptLogits {
+    fn new(logits: &Logits, kind: Option<Kind>) -> Result<Self> {
+        let mut tensors = Vec::new();
+        let form = logits.detached()?.try_map_positions(|tensor| {
+            let kept = Kept::new(tensor, kind)?;
+            let shared = kept.tensor.shallow_clone();
+            tensors.push(kept);
+            Ok(shared)
+        })?;
+        Ok(KeptLogits { form, tensors })
+    }
+
+    fn restore(&self) -> Result<Logits> {
+        let mut kept = self.tensors.iter();
+        self.form.try_map_positions(|tensor| match kept.next() {
+            Some(kept) => kept.restore(),
+            None => Ok(tensor.shallow_clone()), // cannot be: they come in the order above
+        })
     }
 }
 
@@ -286,11 +319,7 @@ impl Kept {
     /// Only floating point is stored in another type: masks are exact.
     fn new(tensor: &Tensor, kind: Option<Kind>) -> Result<Self> {
         let original = tensor.f_kind()?;
-        let is_float = matches!(
-            original,
-            Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-        );
-        let stored = kind.filter(|_| is_float).unwrap_or(original);
+        let stored = kind.filter(|_| is_floating(original)).unwrap_or(original);
         let moved = tensor.f_detach()?.f_to_device(Device::Cpu)?;
         // A copy even on the CPU: the model may write into that memory in the next step.
         let copies = tensor.device() == Device::Cpu;

@@ -28,7 +28,7 @@ use crate::distiller::{
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::optim::ParamGroup;
-use crate::presets::{MatchLoss, Presets};
+use crate::presets::Presets;
 use crate::projection::Projection;
 use crate::transport::{self, TransportPlan};
 use crate::weights::state_dict;
@@ -190,8 +190,8 @@ impl<B, S: ?Sized> EmdDistiller<'_, B, S> {
     /// A value that cannot work, an unknown name, a loss that takes lists of layers.
     pub fn emd_config(mut self, config: EmdConfig) -> Result<Self> {
         config.validate()?;
-        let find = |field: &str, name: &str| match self.presets.match_loss_named(field, name)? {
-            loss @ MatchLoss::Single(_) => Ok(loss),
+        let find = |field: &str, name: &str| match self.presets.find_match_loss(field, name)? {
+            loss if !loss.takes_lists() => Ok(loss),
             _ => Err(Error::config(
                 field,
                 format!("`{name}` takes lists of layers, needed is a loss on one layer"),
@@ -339,7 +339,7 @@ impl<B: Batch, S: ?Sized> Distiller for EmdDistiller<'_, B, S> {
         let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
         let each = slice::from_ref(&teacher);
-        let mut report = self.shared.report(&teacher, each, &student, step)?;
+        let mut report = self.shared.report(&teacher, each, &student, batch, step)?;
         self.add_distances(&mut report, &teacher, &student, step)?;
         Ok(report)
     }

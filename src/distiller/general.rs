@@ -99,7 +99,7 @@ impl<B: Batch, S: ?Sized> Distiller for GeneralDistiller<'_, B, S> {
         let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
         let each = slice::from_ref(&teacher);
-        self.losses.report(&teacher, each, &student, step)
+        self.losses.report(&teacher, each, &student, batch, step)
     }
 
     fn config(&self) -> &TrainingConfig {

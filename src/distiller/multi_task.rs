@@ -44,10 +44,10 @@ use crate::optim::ParamGroup;
 /// let mut distiller = MultiTaskDistiller::builder(&student, &variables)
 ///     .task("sums", Task::new()
 ///         .teacher(&sums, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
-///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(&both.narrow(-1, 0, 2)))))
+///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(both.narrow(-1, 0, 2)))))
 ///     .task("signs", Task::new()
 ///         .teacher(&signs, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
-///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(&both.narrow(-1, 2, 2)))))
+///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(both.narrow(-1, 2, 2)))))
 ///     .train_config(config)
 ///     .build()?;
 ///
@@ -109,7 +109,13 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTaskDistiller<'_, B, S> {
         let teachers = task.teachers.run(&batch.batch, step).map_err(at_task)?;
         let student = task.student.run(&batch.batch).map_err(at_task)?;
         self.losses
-            .report(&teachers.together, &teachers.each, &student, step)
+            .report(
+                &teachers.together,
+                &teachers.each,
+                &student,
+                &batch.batch,
+                step,
+            )
             .map_err(at_task)
     }
 

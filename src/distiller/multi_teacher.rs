@@ -89,7 +89,7 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTeacherDistiller<'_, B, S> {
         let teachers = self.teachers.run(batch, step)?;
         let student = self.student.run(batch)?;
         self.losses
-            .report(&teachers.together, &teachers.each, &student, step)
+            .report(&teachers.together, &teachers.each, &student, batch, step)
     }
 
     fn config(&self) -> &TrainingConfig {

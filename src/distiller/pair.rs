@@ -9,6 +9,7 @@ use super::{CachePlace, StepInfo, Teacher, TeacherCache};
 use crate::adaptor::AdaptorOutput;
 use crate::config::TrainingConfig;
 use crate::error::{Error, Result, Side};
+use crate::logits::Logits;
 use crate::model::Model;
 
 /// A model and its adaptor in one. Only the model computes in another precision: what an
@@ -33,7 +34,7 @@ pub(super) type Adapted<'a, B> = Box<dyn Fn(&B, MixedPrecision) -> Result<Adapto
 /// let adaptor = |_: &Tensor, logits: &Tensor| Ok(AdaptorOutput::new().logits(logits));
 /// let student = Student::new(&model, adaptor, &variables);
 /// let output = student.run(&Tensor::ones([4, 3], (Kind::Float, Device::Cpu)))?;
-/// assert!(output.logits[0].requires_grad());
+/// assert!(output.logits[0].whole()?.requires_grad());
 /// assert_eq!(student.variables().len(), 2);
 /// assert!(std::ptr::eq(student.model(), &model));
 /// # textbrewer::Result::Ok(())
@@ -116,8 +117,8 @@ impl<B, S: ?Sized> fmt::Debug for Student<'_, B, S> {
 /// );
 /// let batch = Tensor::ones([1, 2], (Kind::Float, Device::Cpu));
 /// let said = pair.run_teacher(&batch, &StepInfo::new(0, 0, 1, 1))?;
-/// assert_eq!(said.logits[0].double_value(&[0, 0]), 10.0);
-/// assert_eq!(pair.run_student(&batch)?.logits[0].size(), [1, 2]);
+/// assert_eq!(said.logits[0].whole()?.double_value(&[0, 0]), 10.0);
+/// assert_eq!(pair.run_student(&batch)?.logits[0].whole()?.size(), [1, 2]);
 /// assert!(std::ptr::eq(pair.student(), &student));
 /// assert_eq!(pair.variables().len(), 2);
 /// assert!(pair.teacher_cache().is_none());
@@ -180,9 +181,11 @@ impl<'a, B, S: ?Sized> Pair<'a, B, S> {
 /// where one is asked for. In features they are layers that were not kept, for the matches
 /// to tell of.
 pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
+    let logits = output.logits.iter().flat_map(Logits::tensors);
+    let logits = logits.map(|tensor| ("logits", tensor));
     let lists = [
-        ("logits", &output.logits),
         ("logits_mask", &output.logits_mask),
+        ("logits_weights", &output.logits_weights),
         ("labels", &output.labels),
         ("losses", &output.losses),
     ];
@@ -190,7 +193,7 @@ pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput
         .into_iter()
         .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
     let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
-    for (key, tensor) in of_lists.chain(mask) {
+    for (key, tensor) in logits.chain(of_lists).chain(mask) {
         if !tensor.defined() {
             let what = format!("`{key}` of the {side} adaptor");
             return Err(Error::shape(what, "a tensor", "an undefined one"));

@@ -1,5 +1,6 @@
 //! The losses that distillers have in common.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
 use tch::Device;
@@ -34,7 +35,7 @@ use crate::presets::Presets;
 /// };
 /// let (teacher, student) = (output(3.0), output(1.0));
 /// let each = std::slice::from_ref(&teacher);
-/// let report = losses.report(&teacher, each, &student, &StepInfo::new(0, 0, 10, 1))?;
+/// let report = losses.report(&teacher, each, &student, &(), &StepInfo::new(0, 0, 10, 1))?;
 /// let names: Vec<&str> = report.terms().iter().map(|term| term.name.as_str()).collect();
 /// assert_eq!(names, ["unweighted_kd_loss", "unweighted_hidden_hidden_mse_0_0"]);
 /// assert_eq!(report.total()?.double_value(&[]), 4.0 + 0.5 * 4.0);
@@ -74,7 +75,7 @@ impl SharedLosses {
     }
 
     /// All terms. `together` has the logits of all teachers in one, `each` what each
-    /// returned, for the matches.
+    /// returned, for the matches; `batch` is for losses on logits that ask for it.
     ///
     /// Logits are matched when both sides have them; a model without logits is trained on
     /// its features alone.
@@ -86,12 +87,13 @@ impl SharedLosses {
         together: &AdaptorOutput,
         each: &[AdaptorOutput],
         student: &AdaptorOutput,
+        batch: &dyn Any,
         step: &StepInfo,
     ) -> Result<LossReport> {
         let mut report = LossReport::new();
         if self.both_have_logits(together, student) {
             self.soft_labels
-                .add_to(&mut report, together, student, step)?;
+                .add_to(&mut report, together, student, batch, step)?;
         }
         self.matches.add_to(&mut report, each, student)?;
         self.hard_labels.add_to(&mut report, student, step)?;

@@ -28,8 +28,8 @@ use crate::native::NoHistory;
 /// });
 /// let teacher = Teacher::new(model, |_batch, logits| Ok(AdaptorOutput::new().logits(logits)));
 /// let output = teacher.run(&Tensor::from_slice2(&[[1.0, 3.0]]), &StepInfo::new(0, 0, 1, 1))?;
-/// assert_eq!(output.logits[0].double_value(&[0, 1]), 6.0);
-/// assert!(!output.logits[0].requires_grad());
+/// assert_eq!(output.logits[0].whole()?.double_value(&[0, 1]), 6.0);
+/// assert!(!output.logits[0].whole()?.requires_grad());
 /// # textbrewer::Result::Ok(())
 /// ```
 pub struct Teacher<'a, B> {
@@ -109,7 +109,7 @@ impl<B> fmt::Debug for Teacher<'_, B> {
 /// let teachers = Teachers::new(vec![teacher(1.0), teacher(3.0)], Ensemble::MeanLogits, None, 0)?;
 /// assert_eq!(teachers.len(), 2);
 /// let output = teachers.run(&Tensor::from_slice2(&[[1.0]]), &StepInfo::new(0, 0, 1, 1))?;
-/// assert_eq!(output.together.logits[0].double_value(&[0, 0]), 2.0);
+/// assert_eq!(output.together.logits[0].whole()?.double_value(&[0, 0]), 2.0);
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]
