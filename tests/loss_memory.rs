@@ -23,11 +23,6 @@ fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
     let presets = Presets::default();
     let function = presets.find_kd_loss("kd_loss_type", loss).unwrap();
     let forward = || {
-        let temperature = match temperature {
-            Temperature::Each(values) => Temperature::Each(values.shallow_clone()),
-            Temperature::Constant(value) => Temperature::Constant(*value),
-            other => panic!("{other:?}"),
-        };
         let input = KdInput::new(&student, &teacher, temperature);
         function.apply(&input).unwrap()
     };

@@ -56,24 +56,52 @@ fn a_name_that_is_there_is_replaced_and_only_in_this_value() {
 }
 
 #[test]
-fn textbrewers_second_names_are_there() {
+fn names_stand_for_the_functions_of_the_crate() {
     let presets = Presets::default();
-    let states = |seed| [waves(&[2, 3, 4], seed), waves(&[2, 3, 4], seed + 0.2)];
-    for (one, other) in [("fsp", "gram"), ("mmd", "nst")] {
-        let value = |name| {
-            let loss = presets.find_match_loss("loss", name).unwrap();
-            assert_eq!((loss.takes_lists(), loss.layers()), (true, Some(2)));
-            number(&loss.apply(&states(0.1), &states(0.6), None).unwrap())
-        };
-        assert_eq!(value(one), value(other));
+    for name in ["fsp", "gram", "mmd", "nst"] {
+        let loss = presets.find_match_loss("loss", name).unwrap();
+        assert_eq!((loss.takes_lists(), loss.layers()), (true, Some(2)));
     }
     let kl = presets.find_kd_loss("kd_loss_type", "kl").unwrap();
-    let [student, teacher] = states(0.1);
-    let temperature = Temperature::Constant(2.0);
+    let (student, teacher) = (waves(&[2, 3, 4], 0.1), waves(&[2, 3, 4], 0.3));
     assert_eq!(
         number(&kl.apply(&KdInput::new(&student, &teacher, 2.0)).unwrap()),
-        number(&losses::kd_kl(&student, &teacher, &temperature).unwrap()),
+        number(&losses::kd_kl(&student, &teacher, &Temperature::Constant(2.0)).unwrap()),
     );
+}
+
+/// The tables of names, in the documentation of [`Presets`] and in the README.
+#[test]
+fn the_documents_list_every_name() {
+    let presets = Presets::default();
+    let kinds: [(&str, Vec<&str>); 5] = [
+        ("KD losses", presets.kd_losses().collect()),
+        ("match losses", presets.match_losses().collect()),
+        ("projections", presets.projections().collect()),
+        ("weight schedulers", presets.weight_schedulers().collect()),
+        (
+            "temperature schedulers",
+            presets.temperature_schedulers().collect(),
+        ),
+    ];
+    for (document, text) in [
+        ("src/presets/mod.rs", include_str!("../src/presets/mod.rs")),
+        ("README.md", include_str!("../README.md")),
+    ] {
+        for (kind, names) in &kinds {
+            let row = text
+                .lines()
+                .map(|line| line.trim_start_matches("/// "))
+                .find(|line| line.starts_with(&format!("| {kind}")))
+                .unwrap_or_else(|| panic!("{document} has no row of {kind}"));
+            for name in names {
+                // In code, alone or with arguments: `constant`, `["flsw", beta, gamma]`.
+                let listed =
+                    row.contains(&format!("`{name}`")) || row.contains(&format!("`[\"{name}\""));
+                assert!(listed, "{document}: `{name}` is not among the {kind}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -35,6 +35,15 @@ impl From<f64> for Temperature {
     }
 }
 
+impl From<&Temperature> for Temperature {
+    fn from(value: &Temperature) -> Self {
+        match value {
+            Temperature::Constant(value) => Temperature::Constant(*value),
+            Temperature::Each(values) => Temperature::Each(values.shallow_clone()),
+        }
+    }
+}
+
 impl From<Tensor> for Temperature {
     fn from(value: Tensor) -> Self {
         Temperature::Each(value)
