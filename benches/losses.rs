@@ -6,8 +6,7 @@ mod common;
 
 use criterion::Criterion;
 use tch::{Device, Kind, Tensor};
-use textbrewer::losses::Temperature;
-use textbrewer::{Presets, Result};
+use textbrewer::{KdInput, Presets, Result};
 
 /// Masked language modelling: the chosen positions of a batch over BERT's vocabulary.
 const LOGITS: [i64; 2] = [256, 30_522];
@@ -28,23 +27,20 @@ fn kd_losses(criterion: &mut Criterion) -> Result<()> {
     let mut group = common::group(criterion, "kd");
     let presets = Presets::default();
     let (student, teacher) = (random(&LOGITS)?.set_requires_grad(true), random(&LOGITS)?);
-    let constant = Temperature::Constant(8.0);
-    for name in ["ce", "mse", "kl", "bce", "regression_mse", "smooth_l1"] {
-        let loss = presets.kd_loss_named("kd_loss_type", name)?;
+    let constant = KdInput::new(&student, &teacher, 8.0);
+    for name in presets.kd_losses() {
+        let loss = presets.find_kd_loss("kd_loss_type", name)?;
         group.bench_function(name, |bencher| {
-            bencher.iter(|| backward(&loss(&student, &teacher, &constant)?, &[&student]).map(drop))
+            bencher.iter(|| backward(&loss.apply(&constant)?, &[&student]).map(drop))
         });
     }
     // As the `flsw` and `cwsm` schedules make them.
-    let each = Temperature::Each(Tensor::f_full(
-        [LOGITS[0]],
-        8.0,
-        (Kind::Float, Device::Cpu),
-    )?);
+    let each = Tensor::f_full([LOGITS[0]], 8.0, (Kind::Float, Device::Cpu))?;
+    let each = KdInput::new(&student, &teacher, each);
     for name in ["ce", "mse"] {
-        let loss = presets.kd_loss_named("kd_loss_type", name)?;
+        let loss = presets.find_kd_loss("kd_loss_type", name)?;
         group.bench_function(format!("{name}, a temperature of each"), |bencher| {
-            bencher.iter(|| backward(&loss(&student, &teacher, &each)?, &[&student]).map(drop))
+            bencher.iter(|| backward(&loss.apply(&each)?, &[&student]).map(drop))
         });
     }
     Ok(())
@@ -79,7 +75,7 @@ fn match_losses(criterion: &mut Criterion) -> Result<()> {
         let inputs: Vec<_> = student.iter().collect();
         let teacher = states()?;
         for name in names {
-            let loss = presets.match_loss_named("loss", name)?;
+            let loss = presets.find_match_loss("loss", name)?;
             group.bench_function(*name, |bencher| {
                 bencher.iter(|| {
                     backward(&loss.apply(&student, &teacher, Some(&mask))?, &inputs).map(drop)

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use crate::feature::Feature;
+use crate::logits::Logits;
 
 /// Says what in a model's output is logits, hidden states, attentions and so on.
 ///
@@ -15,6 +16,7 @@ use crate::feature::Feature;
 /// |---|---|---|
 /// | `logits` | [`logits`](Self::logits), once per tensor | `[batch, labels]` or `[batch, length, labels]` |
 /// | `logits_mask` | [`logits_mask`](Self::logits_mask), once for all or once per logits | `[batch, length]`, 0 where logits do not count |
+/// | | [`logits_weights`](Self::logits_weights), once for all or once per logits | `[batch]` or `[batch, length]` |
 /// | `labels` | [`labels`](Self::labels), once per logits | `[batch]` or `[batch, length]` |
 /// | `losses` | [`losses`](Self::losses), once per loss | any; the mean is taken |
 /// | `inputs_mask` | [`inputs_mask`](Self::inputs_mask) | `[batch, length]`, 0 at padding |
@@ -37,11 +39,13 @@ use crate::feature::Feature;
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct AdaptorOutput {
-    /// Scores before softmax, one tensor per head of the model.
-    pub logits: Vec<Tensor>,
+    /// Scores before softmax, one of each head of the model.
+    pub logits: Vec<Logits>,
     /// Which positions of the logits count.
     pub logits_mask: Vec<Tensor>,
-    /// The ground truth, for `probability_shift`.
+    /// How much each of these positions counts.
+    pub logits_weights: Vec<Tensor>,
+    /// The ground truth, for `probability_shift` and for losses on logits that ask for it.
     pub labels: Vec<Tensor>,
     /// Losses on the ground truth, and any others of the user's own.
     pub losses: Vec<Tensor>,
@@ -57,10 +61,11 @@ impl AdaptorOutput {
         Self::default()
     }
 
-    /// Adds logits; call it again for a model that has several.
+    /// Adds logits: a tensor, or another kind of [`Logits`]. Call it again for a model that has
+    /// several.
     #[must_use]
-    pub fn logits(mut self, logits: &Tensor) -> Self {
-        self.logits.push(logits.shallow_clone());
+    pub fn logits(mut self, logits: impl Into<Logits>) -> Self {
+        self.logits.push(logits.into());
         self
     }
 
@@ -68,6 +73,18 @@ impl AdaptorOutput {
     #[must_use]
     pub fn logits_mask(mut self, mask: &Tensor) -> Self {
         self.logits_mask.push(mask.shallow_clone());
+        self
+    }
+
+    /// Adds weights of the positions of logits, or of the examples; one serves all logits, or
+    /// give one for each. The distillation loss is then `Σ w · l / Σ w` over the positions that
+    /// the mask keeps. Those of the student count, the teacher's are not looked at.
+    ///
+    /// Weights are 0 or more. A weight of 0 leaves a position out unless its loss is infinite;
+    /// where all are 0 the loss is 0, and so is its gradient.
+    #[must_use]
+    pub fn logits_weights(mut self, weights: &Tensor) -> Self {
+        self.logits_weights.push(weights.shallow_clone());
         self
     }
 

@@ -92,7 +92,7 @@ pub use textbrewer_derive::Batch;
     note = "a struct of batches gets it by `#[derive(textbrewer::Batch)]`; other types implement \
             `to_device` by hand"
 )]
-pub trait Batch: Sized {
+pub trait Batch: Sized + 'static {
     /// The same batch on `device`. Tensors that are there already are shared, not copied.
     ///
     /// # Errors
@@ -134,14 +134,14 @@ impl<B: Batch> Batch for Option<B> {
     }
 }
 
-impl<K: Clone + Eq + Hash, B: Batch> Batch for HashMap<K, B> {
+impl<K: Clone + Eq + Hash + 'static, B: Batch> Batch for HashMap<K, B> {
     fn to_device(&self, device: Device) -> Result<Self> {
         let moved = |(key, item): (&K, &B)| Ok((key.clone(), item.to_device(device)?));
         self.iter().map(moved).collect()
     }
 }
 
-impl<K: Clone + Ord, B: Batch> Batch for BTreeMap<K, B> {
+impl<K: Clone + Ord + 'static, B: Batch> Batch for BTreeMap<K, B> {
     fn to_device(&self, device: Device) -> Result<Self> {
         let moved = |(key, item): (&K, &B)| Ok((key.clone(), item.to_device(device)?));
         self.iter().map(moved).collect()

@@ -18,8 +18,9 @@ mod engine;
 mod error;
 mod feature;
 mod files;
+mod kind;
 pub mod logging;
-mod logits;
+pub mod logits;
 pub mod losses;
 mod model;
 pub mod models;
@@ -51,12 +52,10 @@ pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary
 pub use error::{BoxError, Error, Result, Side};
 pub use feature::Feature;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
-pub use logits::{probability_shift, select_logits_with_mask};
+pub use logits::{Logits, probability_shift, select_logits_with_mask};
 pub use model::{FromFn, Model, from_fn};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
-pub use presets::{
-    KdLoss, MatchLoss, MatchOnSeveral, MatchOnSingle, Presets, TemperatureSchedule, WeightFunction,
-};
+pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
 
 /// What the code of `#[derive(Batch)]` names besides, so that it needs no other dependency.

@@ -26,7 +26,7 @@ pub type ProjectionForward = Box<dyn Fn(&Tensor) -> Result<Tensor>>;
 /// use tch::{nn::VarStore, Device};
 /// use textbrewer::{Presets, ProjectionBuilder};
 ///
-/// let build: ProjectionBuilder = Presets::default().projection_named("proj", "linear")?;
+/// let build: ProjectionBuilder = Presets::default().find_projection("proj", "linear")?;
 /// let variables = VarStore::new(Device::Cpu);
 /// let _forward = build(&variables.root().sub("projection"), 4, 6)?;
 /// assert_eq!(variables.variables()["projection.weight"].size(), [6, 4]);

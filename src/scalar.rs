@@ -9,8 +9,14 @@ use tch::{Kind, TchError, Tensor};
 
 type Result<T> = std::result::Result<T, TchError>;
 
-/// What stands beside a tensor in [`ScalarOps`].
-pub(crate) trait Number: Copy {
+/// What may stand beside a tensor in [`ScalarOps`]: `f64` and `i64`.
+pub trait Number: Beside {}
+
+impl Number for f64 {}
+impl Number for i64 {}
+
+/// How a number becomes a tensor.
+pub trait Beside: Copy {
     /// A tensor without dimensions, to stand beside tensors of `kind`.
     ///
     /// For `Float` in that kind, to which libtorch would convert it in every operation; beside
@@ -19,7 +25,7 @@ pub(crate) trait Number: Copy {
     fn beside(self, kind: Kind) -> Result<Tensor>;
 }
 
-impl Number for f64 {
+impl Beside for f64 {
     fn beside(self, kind: Kind) -> Result<Tensor> {
         match kind {
             Kind::Float => made_of(&(self as f32).to_ne_bytes(), kind),
@@ -28,7 +34,7 @@ impl Number for f64 {
     }
 }
 
-impl Number for i64 {
+impl Beside for i64 {
     fn beside(self, kind: Kind) -> Result<Tensor> {
         match kind {
             Kind::Float => made_of(&(self as f32).to_ne_bytes(), kind),
@@ -44,9 +50,24 @@ fn made_of(bytes: &[u8], kind: Kind) -> Result<Tensor> {
 /// Operations with a number, which never panic and whose results have the tensor's kind (an
 /// `i64` leaves integers what they are, an `f64` makes them floating point).
 ///
+/// tch's own operations with a number panic when they fail, those whose names begin with `f_` as
+/// well. These return the error.
+///
 /// The number is a tensor without dimensions on the CPU, which libtorch takes beside a
 /// tensor on any device.
-pub(crate) trait ScalarOps {
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::support::ScalarOps;
+///
+/// let errors = Tensor::from_slice(&[-3f32, 0.5]);
+/// let hinge = errors.plus(1.0)?.at_least(0.0)?.over(2.0)?;
+/// assert_eq!(hinge, Tensor::from_slice(&[0f32, 0.75]));
+/// // A mask that does not fit is an error.
+/// assert!(errors.filled(&Tensor::from_slice(&[true, false, true]), 0.0).is_err());
+/// # textbrewer::Result::Ok(())
+/// ```
+pub trait ScalarOps {
     /// `self + number`
     fn plus<N: Number>(&self, number: N) -> Result<Tensor>;
     /// `self − number`

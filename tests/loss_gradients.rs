@@ -4,11 +4,8 @@ mod common;
 
 use common::{elements, waves};
 use tch::Tensor;
-use textbrewer::Result;
-use textbrewer::losses::{
-    Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp,
-    hidden_mse, kd_bce, kd_ce, kd_kl, kd_mse, mmd, pkd, regression_mse, smooth_l1,
-};
+use textbrewer::losses::{Temperature, pkd};
+use textbrewer::{KdInput, MatchLoss, Presets, Result};
 
 const STEP: f64 = 1e-5;
 
@@ -49,23 +46,42 @@ fn mask() -> Tensor {
     Tensor::from_slice2(&[[1i64, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
 }
 
-type LossOnNumbers = fn(&Tensor, &Tensor) -> Result<Tensor>;
-type KdLoss = fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>;
-type MatchLoss = fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
-type MatchOnSeveral = fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>;
+/// Losses between numbers. All others that are registered as losses on logits are taken for such.
+const NUMBERS: [&str; 2] = ["regression_mse", "smooth_l1"];
+/// Losses between features, by what they are between.
+const ATTENTIONS: [&str; 4] = [
+    "attention_ce",
+    "attention_ce_mean",
+    "attention_mse",
+    "attention_mse_sum",
+];
+const HIDDEN_STATES: [&str; 3] = ["cos", "hidden_mse", "pkd"];
+const TWO_LAYERS: [&str; 4] = ["fsp", "gram", "mmd", "nst"];
+
+#[test]
+fn no_registered_loss_is_left_out() {
+    let presets = Presets::default();
+    let mut checked = [&ATTENTIONS[..], &HIDDEN_STATES, &TWO_LAYERS].concat();
+    checked.sort_unstable();
+    let known: Vec<&str> = presets.match_losses().collect();
+    assert_eq!(checked, known, "put a new one into one of the lists above");
+    let known: Vec<&str> = presets.kd_losses().collect();
+    assert!(NUMBERS.iter().all(|name| known.contains(name)), "{known:?}");
+}
+
+fn match_loss(name: &str) -> MatchLoss {
+    Presets::default().find_match_loss("loss", name).unwrap()
+}
 
 #[test]
 fn losses_on_logits() {
-    let losses: [(&str, KdLoss); 4] = [
-        ("kd_ce", kd_ce),
-        ("kd_mse", kd_mse),
-        ("kd_kl", kd_kl),
-        ("kd_bce", kd_bce),
-    ];
-    for (name, loss) in losses {
+    let presets = Presets::default();
+    for name in presets.kd_losses().filter(|name| !NUMBERS.contains(name)) {
+        let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
         for shape in [&[3, 5][..], &[3, 4, 5]] {
             let positions = &shape[..shape.len() - 1];
             let teacher = waves(shape, 0.4) * 3.0;
+            let labels = teacher.argmin(-1, false);
             for temperature in [
                 Temperature::Constant(1.0),
                 Temperature::Constant(2.5),
@@ -74,7 +90,8 @@ fn losses_on_logits() {
             ] {
                 let name = format!("{name} {shape:?} {temperature:?}");
                 check(&name, &[waves(shape, 0.1) * 2.0], |student| {
-                    loss(&student[0], &teacher, &temperature)
+                    let input = KdInput::new(&student[0], &teacher, &temperature);
+                    loss.apply(&input.with_labels(&labels))
                 });
             }
         }
@@ -83,9 +100,10 @@ fn losses_on_logits() {
 
 #[test]
 fn losses_on_numbers() {
-    let losses: [(&str, LossOnNumbers); 2] =
-        [("regression_mse", regression_mse), ("smooth_l1", smooth_l1)];
-    for (name, loss) in losses {
+    for name in NUMBERS {
+        let loss = Presets::default()
+            .find_kd_loss("kd_loss_type", name)
+            .unwrap();
         for shape in [&[7][..], &[7, 1], &[3, 5]] {
             let (student, teacher) = (waves(shape, 0.1), waves(shape, 0.4) * 2.0);
             let distance = (&student - &teacher).abs();
@@ -93,7 +111,7 @@ fn losses_on_numbers() {
                 distance.max().double_value(&[]) > 1.0 && distance.min().double_value(&[]) < 1.0
             );
             check(&format!("{name} {shape:?}"), &[student], |student| {
-                loss(&student[0], &teacher)
+                loss.apply(&KdInput::new(&student[0], &teacher, 1.0))
             });
         }
     }
@@ -101,22 +119,13 @@ fn losses_on_numbers() {
 
 #[test]
 fn losses_on_attentions() {
-    let losses: [(&str, MatchLoss, &[&[i64]]); 4] = [
-        ("attention_mse", attention_mse, &[&[3, 2, 4, 4]]),
-        ("attention_ce", attention_ce, &[&[3, 2, 4, 4]]),
-        (
-            "attention_mse_sum",
-            attention_mse_sum,
-            &[&[3, 2, 4, 4], &[3, 4, 4]],
-        ),
-        (
-            "attention_ce_mean",
-            attention_ce_mean,
-            &[&[3, 2, 4, 4], &[3, 4, 4]],
-        ),
-    ];
     let mask = mask();
-    for (name, loss, shapes) in losses {
+    for name in ATTENTIONS {
+        let loss = match_loss(name);
+        let shapes: &[&[i64]] = match name {
+            "attention_mse" | "attention_ce" => &[&[3, 2, 4, 4]],
+            _ => &[&[3, 2, 4, 4], &[3, 4, 4]],
+        };
         for shape in shapes {
             let (student, teacher) = (waves(shape, 0.1), waves(shape, 0.4));
             // Differences across the jump at −1e-3 would mean nothing.
@@ -131,7 +140,7 @@ fn losses_on_attentions() {
             for mask in [None, Some(&mask)] {
                 let name = format!("{name} {shape:?} {}", kind(mask));
                 check(&name, &[student.copy()], |student| {
-                    loss(&student[0], &teacher, mask)
+                    loss.apply(student, &[teacher.shallow_clone()], mask)
                 });
             }
         }
@@ -140,14 +149,14 @@ fn losses_on_attentions() {
 
 #[test]
 fn losses_on_hidden_states() {
-    let losses: [(&str, MatchLoss); 3] = [("hidden_mse", hidden_mse), ("cos", cos), ("pkd", pkd)];
     let mask = mask();
-    let teacher = waves(&[3, 4, 6], 0.4);
-    for (name, loss) in losses {
+    let teacher = [waves(&[3, 4, 6], 0.4)];
+    for name in HIDDEN_STATES {
+        let loss = match_loss(name);
         for mask in [None, Some(&mask)] {
             let name = format!("{name} {}", kind(mask));
             check(&name, &[waves(&[3, 4, 6], 0.1)], |student| {
-                loss(&student[0], &teacher, mask)
+                loss.apply(student, &teacher, mask)
             });
         }
     }
@@ -159,14 +168,17 @@ fn losses_on_hidden_states() {
 
 #[test]
 fn losses_on_two_layers() {
-    let losses: [(&str, MatchOnSeveral, i64); 2] = [("fsp", fsp, 6), ("mmd", mmd, 9)];
     let mask = mask();
-    for (name, loss, teacher_hidden) in losses {
+    for name in TWO_LAYERS {
+        let loss = match_loss(name);
+        let teacher_hidden = if matches!(name, "mmd" | "nst") { 9 } else { 6 };
         let teacher = [0.4, 0.7].map(|seed| waves(&[3, 4, teacher_hidden], seed));
         for mask in [None, Some(&mask)] {
             let name = format!("{name} {}", kind(mask));
             let student = [0.1, 0.2].map(|seed| waves(&[3, 4, 6], seed));
-            check(&name, &student, |student| loss(student, &teacher, mask));
+            check(&name, &student, |student| {
+                loss.apply(student, &teacher, mask)
+            });
         }
     }
 }

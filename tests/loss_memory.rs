@@ -5,8 +5,8 @@
 //! change needs less, lower the number here.
 
 use tch::{Device, Kind, Tensor};
-use textbrewer::Presets;
 use textbrewer::losses::Temperature;
+use textbrewer::{KdInput, Presets};
 use torch_meter::measure;
 
 /// Positions by vocabulary: BERT's, and that of a large language model.
@@ -21,8 +21,11 @@ fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
     let logits = || Tensor::randn(size, (Kind::Float, Device::Cpu));
     let (student, teacher) = (logits().set_requires_grad(true), logits());
     let presets = Presets::default();
-    let function = presets.kd_loss_named("kd_loss_type", loss).unwrap();
-    let forward = || function(&student, &teacher, temperature).unwrap();
+    let function = presets.find_kd_loss("kd_loss_type", loss).unwrap();
+    let forward = || {
+        let input = KdInput::new(&student, &teacher, temperature);
+        function.apply(&input).unwrap()
+    };
     let (_value, only_forward) = measure(forward);
     let (gradients, both) =
         measure(|| Tensor::run_backward(&[forward()], &[&student], false, false));
@@ -108,7 +111,7 @@ fn the_value_of_a_match_loss_is_small() {
         ("fsp", 2, &hidden, 4),
         ("nst", 2, &hidden, 4),
     ] {
-        let loss = presets.match_loss_named("loss", name).unwrap();
+        let loss = presets.find_match_loss("loss", name).unwrap();
         let side = || (0..layers).map(|_| make()).collect::<Vec<_>>();
         let (student, teacher) = (side(), side());
         for (mask, most) in [(None, without_mask), (Some(&mask), 4)] {

@@ -2,13 +2,15 @@
 
 mod common;
 
-use common::{assert_close, close, elements, waves};
+use std::path::Path;
+
+use common::{assert_close, close, elements, read_json, waves};
 use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::losses::{
     Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp,
     hidden_mse, kd_ce, kd_kl, kd_mse, mmd, pkd,
 };
-use textbrewer::{Error, Result};
+use textbrewer::{Error, Presets, Result};
 
 fn number(loss: Result<Tensor>) -> f64 {
     loss.unwrap_or_else(|error| panic!("{error}"))
@@ -23,6 +25,51 @@ fn gradient(tensor: &Tensor, loss: impl Fn(&Tensor) -> Tensor) -> Tensor {
 
 fn mask() -> Tensor {
     Tensor::from_slice2(&[[1i64, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
+}
+
+/// Losses that no golden case looks at, and the test that computes them in another way.
+const IN_ANOTHER_WAY: [(&str, fn()); 3] = [
+    (
+        "kl",
+        kl_is_the_cross_entropy_without_the_teachers_entropy_times_the_temperature_squared,
+    ),
+    ("gram", second_names_are_the_same_losses),
+    ("nst", second_names_are_the_same_losses),
+];
+
+#[test]
+fn every_registered_loss_is_compared_with_something() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let golden = read_json(&folder.join("golden/losses.json"));
+    let pytorchs = read_json(&folder.join("reference/kd_losses.json"));
+    let cases = [&golden, &pytorchs["cases"]].map(|cases| cases.as_array().unwrap());
+    let compared: Vec<&str> = cases
+        .into_iter()
+        .flatten()
+        .map(|case| case["loss"].as_str().unwrap())
+        .map(|name| name.strip_prefix("kd_").unwrap_or(name))
+        .chain(IN_ANOTHER_WAY.map(|(name, _)| name))
+        .collect();
+    let presets = Presets::default();
+    for name in presets.kd_losses().chain(presets.match_losses()) {
+        assert!(
+            compared.contains(&name),
+            "`{name}` has no golden case; add a test that computes it in another way to \
+             IN_ANOTHER_WAY"
+        );
+    }
+}
+
+#[test]
+fn second_names_are_the_same_losses() {
+    let presets = Presets::default();
+    for (one, other) in [("fsp", "gram"), ("mmd", "nst")] {
+        let value = |name| {
+            let loss = presets.find_match_loss("loss", name).unwrap();
+            number(loss.apply(&two(&[2, 3, 4], 0.1), &two(&[2, 3, 4], 0.6), None))
+        };
+        assert_eq!(value(one), value(other));
+    }
 }
 
 type MatchLoss = fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>;

@@ -55,7 +55,7 @@ fn every_set_is_valid_and_its_losses_are_known() {
         let matches = match_set(name).unwrap();
         for item in &matches {
             Presets::default()
-                .match_loss_named(name, &item.loss)
+                .find_match_loss(name, &item.loss)
                 .unwrap();
         }
         let config = DistillationConfig::default().intermediate_matches(matches);

@@ -30,7 +30,7 @@ fn four_classes(_: &Tensor, output: &Output) -> Result<AdaptorOutput> {
     let first = &output.hidden[0];
     let mean = first.mean_dim([1i64].as_slice(), false, Kind::Float);
     Ok(AdaptorOutput::new()
-        .logits(&mean.narrow(-1, 0, 4))
+        .logits(mean.narrow(-1, 0, 4))
         .hidden(&output.hidden))
 }
 

@@ -145,7 +145,8 @@ fn several_logits_are_put_together_one_by_one() {
     let nets = Nets::new();
     let heads = |net: &Net| {
         let output = net.forward(&batch(0), false).unwrap();
-        two_heads(&batch(0), &output).unwrap().logits
+        let heads = two_heads(&batch(0), &output).unwrap().logits;
+        [0, 1].map(|head: usize| heads[head].whole().unwrap())
     };
     let (first, second) = (heads(&nets.first), heads(&nets.second));
     let student = heads(&nets.student);

@@ -9,7 +9,9 @@ use common::{close, elements, read_json, waves};
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::{Temperature, kd_bce, kd_mse, regression_mse, smooth_l1};
-use textbrewer::{AdamW, DistillationConfig, Distiller, Error, MemorySink, Model, Presets, Result};
+use textbrewer::{
+    AdamW, DistillationConfig, Distiller, Error, KdInput, MemorySink, Model, Presets, Result,
+};
 
 fn numbers(list: &Value) -> Vec<f64> {
     let list = list.as_array().expect("a list");
@@ -45,10 +47,11 @@ fn values_and_gradients_are_pytorchs() {
         };
         let name = case["loss"].as_str().unwrap();
         let loss = Presets::default()
-            .kd_loss_named("kd_loss_type", name)
+            .find_kd_loss("kd_loss_type", name)
             .unwrap();
         let student = rows(&reference["student"]).set_requires_grad(true);
-        let loss = loss(&student, &rows(&reference["teacher"]), &temperature).unwrap();
+        let input = KdInput::new(&student, rows(&reference["teacher"]), temperature);
+        let loss = loss.apply(&input).unwrap();
         loss.backward();
         let label = format!("{name}, temperature {}", case["temperature"]);
         let (got, expected) = (loss.double_value(&[]), case["expected"].as_f64().unwrap());
@@ -131,12 +134,8 @@ fn regression_knows_no_temperature() {
     let (student, teacher) = (waves(&[6, 2], 0.1), waves(&[6, 2], 0.4) * 2.0);
     let presets = Presets::default();
     let run = |name: &str, temperature: f64| {
-        let loss = presets.kd_loss_named("kd_loss_type", name).unwrap();
-        number(loss(
-            &student,
-            &teacher,
-            &Temperature::Constant(temperature),
-        ))
+        let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
+        number(loss.apply(&KdInput::new(&student, &teacher, temperature)))
     };
     for name in ["regression_mse", "smooth_l1"] {
         assert_eq!(run(name, 1.0), run(name, 8.0), "{name}");

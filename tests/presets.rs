@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::config::SchedulerSpec;
 use textbrewer::losses::{self, Temperature};
-use textbrewer::{MatchLoss, Presets};
+use textbrewer::{KdInput, Presets};
 
 fn number(tensor: &Tensor) -> f64 {
     tensor.double_value(&[])
@@ -29,14 +29,15 @@ fn a_users_own_losses_are_found_by_their_names() {
         Tensor::from_slice(&[1.0, 2.0]),
         Tensor::from_slice(&[2.0, 5.0]),
     );
-    let loss = presets.kd_loss_named("kd_loss_type", "l1").unwrap();
-    assert_eq!(number(&loss(&student, &teacher, &1.0.into()).unwrap()), 2.0);
+    let loss = presets.find_kd_loss("kd_loss_type", "l1").unwrap();
+    let input = KdInput::new(&student, &teacher, 1.0);
+    assert_eq!(number(&loss.apply(&input).unwrap()), 2.0);
 
-    let loss = presets.match_loss_named("loss", "l1").unwrap();
+    let loss = presets.find_match_loss("loss", "l1").unwrap();
     let (student, teacher) = ([student], [teacher]);
     assert_eq!(number(&loss.apply(&student, &teacher, None).unwrap()), 4.0);
-    let loss = presets.match_loss_named("loss", "first").unwrap();
-    assert!(matches!(loss, MatchLoss::Several { layers: None, .. }));
+    let loss = presets.find_match_loss("loss", "first").unwrap();
+    assert_eq!((loss.takes_lists(), loss.layers()), (true, None));
     assert_eq!(number(&loss.apply(&student, &teacher, None).unwrap()), 2.0);
 }
 
@@ -48,37 +49,59 @@ fn a_name_that_is_there_is_replaced_and_only_in_this_value() {
         .weight_scheduler("linear_decay", |x| (1.0 - x).powi(2));
     let at_half = |presets: &Presets| {
         let found =
-            presets.weight_schedule("kd_loss_weight_scheduler", Some(&"linear_decay".into()));
+            presets.find_weight_scheduler("kd_loss_weight_scheduler", Some(&"linear_decay".into()));
         found.unwrap().unwrap()(0.5)
     };
     assert_eq!((at_half(&before), at_half(&after)), (0.5, 0.25));
 }
 
 #[test]
-fn textbrewers_second_names_are_there() {
+fn names_stand_for_the_functions_of_the_crate() {
     let presets = Presets::default();
-    let states = |seed| [waves(&[2, 3, 4], seed), waves(&[2, 3, 4], seed + 0.2)];
-    for (one, other) in [("fsp", "gram"), ("mmd", "nst")] {
-        let value = |name| {
-            let loss = presets.match_loss_named("loss", name).unwrap();
-            assert!(matches!(
-                loss,
-                MatchLoss::Several {
-                    layers: Some(2),
-                    ..
-                }
-            ));
-            number(&loss.apply(&states(0.1), &states(0.6), None).unwrap())
-        };
-        assert_eq!(value(one), value(other));
+    for name in ["fsp", "gram", "mmd", "nst"] {
+        let loss = presets.find_match_loss("loss", name).unwrap();
+        assert_eq!((loss.takes_lists(), loss.layers()), (true, Some(2)));
     }
-    let kl = presets.kd_loss_named("kd_loss_type", "kl").unwrap();
-    let [student, teacher] = states(0.1);
-    let temperature = Temperature::Constant(2.0);
+    let kl = presets.find_kd_loss("kd_loss_type", "kl").unwrap();
+    let (student, teacher) = (waves(&[2, 3, 4], 0.1), waves(&[2, 3, 4], 0.3));
     assert_eq!(
-        number(&kl(&student, &teacher, &temperature).unwrap()),
-        number(&losses::kd_kl(&student, &teacher, &temperature).unwrap()),
+        number(&kl.apply(&KdInput::new(&student, &teacher, 2.0)).unwrap()),
+        number(&losses::kd_kl(&student, &teacher, &Temperature::Constant(2.0)).unwrap()),
     );
+}
+
+/// The tables of names, in the documentation of [`Presets`] and in the README.
+#[test]
+fn the_documents_list_every_name() {
+    let presets = Presets::default();
+    let kinds: [(&str, Vec<&str>); 5] = [
+        ("KD losses", presets.kd_losses().collect()),
+        ("match losses", presets.match_losses().collect()),
+        ("projections", presets.projections().collect()),
+        ("weight schedulers", presets.weight_schedulers().collect()),
+        (
+            "temperature schedulers",
+            presets.temperature_schedulers().collect(),
+        ),
+    ];
+    for (document, text) in [
+        ("src/presets/mod.rs", include_str!("../src/presets/mod.rs")),
+        ("README.md", include_str!("../README.md")),
+    ] {
+        for (kind, names) in &kinds {
+            let row = text
+                .lines()
+                .map(|line| line.trim_start_matches("/// "))
+                .find(|line| line.starts_with(&format!("| {kind}")))
+                .unwrap_or_else(|| panic!("{document} has no row of {kind}"));
+            for name in names {
+                // In code, alone or with arguments: `constant`, `["flsw", beta, gamma]`.
+                let listed =
+                    row.contains(&format!("`{name}`")) || row.contains(&format!("`[\"{name}\""));
+                assert!(listed, "{document}: `{name}` is not among the {kind}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -86,7 +109,7 @@ fn a_loss_says_how_many_states_it_takes() {
     let presets = Presets::default();
     let states = [waves(&[2, 3, 4], 0.1), waves(&[2, 3, 4], 0.2)];
     let apply = |name: &str, count: usize| {
-        let loss = presets.match_loss_named("loss", name).unwrap();
+        let loss = presets.find_match_loss("loss", name).unwrap();
         let error = loss.apply(&states[..count], &states, None).unwrap_err();
         error.to_string()
     };
@@ -108,12 +131,12 @@ fn unknown_names_are_refused_with_those_that_are_known() {
     let spec = SchedulerSpec::new("flws");
     let cases = [
         (
-            presets.kd_loss_named("kd_loss_type", "kd").err(),
+            presets.find_kd_loss("kd_loss_type", "kd").err(),
             "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mine, mse, regression_mse, smooth_l1",
         ),
         (
             presets
-                .match_loss_named("intermediate_matches[1].loss", "cosine")
+                .find_match_loss("intermediate_matches[1].loss", "cosine")
                 .err(),
             "intermediate_matches[1].loss: unknown match loss `cosine`; known: attention_ce, \
              attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, gram, hidden_mse, \
@@ -127,14 +150,14 @@ fn unknown_names_are_refused_with_those_that_are_known() {
         ),
         (
             presets
-                .weight_schedule("hard_label_weight_scheduler", Some(&"linear".into()))
+                .find_weight_scheduler("hard_label_weight_scheduler", Some(&"linear".into()))
                 .err(),
             "hard_label_weight_scheduler: unknown weight scheduler `linear`; known: \
              linear_decay, linear_growth",
         ),
         (
             presets
-                .temperature_schedule("temperature_scheduler", Some(&spec))
+                .find_temperature_scheduler("temperature_scheduler", Some(&spec))
                 .err(),
             "temperature_scheduler: unknown temperature scheduler `flws`; known: constant, \
              cwsm, flsw",
@@ -148,8 +171,13 @@ fn unknown_names_are_refused_with_those_that_are_known() {
 #[test]
 fn no_name_is_no_schedule() {
     let presets = Presets::default();
-    assert!(presets.weight_schedule("field", None).unwrap().is_none());
-    let found = presets.temperature_schedule("field", None).unwrap();
+    assert!(
+        presets
+            .find_weight_scheduler("field", None)
+            .unwrap()
+            .is_none()
+    );
+    let found = presets.find_temperature_scheduler("field", None).unwrap();
     assert!(found.is_none());
 }
 
@@ -167,7 +195,7 @@ fn arguments_go_by_position_or_by_name() {
     );
     let logits = waves(&[2, 3], 0.1);
     let arguments = |spec: SchedulerSpec| {
-        let found = presets.temperature_schedule("temperature_scheduler", Some(&spec));
+        let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&logits, &logits, 1.0).unwrap() {
             Temperature::Each(values) => elements(&values),
             other => panic!("{other:?}"),
@@ -187,7 +215,7 @@ fn arguments_go_by_position_or_by_name() {
 fn arguments_that_do_not_fit_are_refused() {
     let presets = Presets::default();
     let refused = |spec: SchedulerSpec| {
-        let found = presets.temperature_schedule("temperature_scheduler", Some(&spec));
+        let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         found.err().unwrap().to_string()
     };
     let flsw = || SchedulerSpec::new("flsw");
@@ -208,7 +236,7 @@ fn arguments_that_do_not_fit_are_refused() {
         "temperature_scheduler: `flsw` needs `beta`; it takes (beta, gamma, eps = 0.0001)"
     );
     let weight = SchedulerSpec::new("linear_decay").positional([2.0]);
-    let found = presets.weight_schedule("kd_loss_weight_scheduler", Some(&weight));
+    let found = presets.find_weight_scheduler("kd_loss_weight_scheduler", Some(&weight));
     assert_eq!(
         found.err().unwrap().to_string(),
         "kd_loss_weight_scheduler: `linear_decay` takes no arguments"
@@ -224,7 +252,7 @@ fn a_left_out_eps_is_textbrewers() {
     let presets = Presets::default();
     let (student, teacher) = (waves(&[3, 5], 0.1) * 1e-3, waves(&[3, 5], 0.5) * 1e-3);
     let values = |spec: SchedulerSpec| {
-        let found = presets.temperature_schedule("temperature_scheduler", Some(&spec));
+        let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap() {
             Temperature::Each(values) => values,
             other => panic!("{other:?}"),
@@ -245,7 +273,7 @@ fn temperatures_are_computed_without_gradient() {
         SchedulerSpec::new("flsw").positional([1.0, 2.0]),
         SchedulerSpec::new("cwsm").positional([1.0]),
     ] {
-        let found = presets.temperature_schedule("temperature_scheduler", Some(&spec));
+        let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap() {
             Temperature::Each(values) => {
                 assert!(!values.requires_grad());
@@ -257,7 +285,7 @@ fn temperatures_are_computed_without_gradient() {
         }
     }
     let spec = SchedulerSpec::new("constant");
-    let found = presets.temperature_schedule("temperature_scheduler", Some(&spec));
+    let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
     let temperature = found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap();
     assert!(matches!(temperature, Temperature::Constant(4.0)));
 }

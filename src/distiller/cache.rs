@@ -14,6 +14,8 @@ use crate::batch::Batch;
 use crate::config::{DistillationConfig, LayerSelection};
 use crate::error::{Error, Result};
 use crate::feature::{Feature, FeatureMask};
+use crate::kind::is_floating;
+use crate::logits::Logits;
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///
@@ -46,7 +48,7 @@ struct Store {
 
 /// One output in main memory.
 struct KeptOutput {
-    logits: Vec<Kept>,
+    logits: Vec<KeptLogits>,
     logits_mask: Vec<Kept>,
     features: BTreeMap<String, KeptFeature>,
 }
@@ -63,6 +65,13 @@ enum KeptMask {
     Inputs,
     Unmasked,
     Own(Kept),
+}
+
+/// Logits of any kind, whose tensors are those that are kept. An output matrix, which the logits
+/// of all batches share, stays where it is.
+struct KeptLogits {
+    form: Logits,
+    tensors: Vec<Kept>,
 }
 
 /// A tensor in main memory, and where and what it was.
@@ -188,8 +197,10 @@ impl KeptOutput {
                 features.insert(name.clone(), KeptFeature::new(feature, wanted, kind)?);
             }
         }
+        let logits = output.logits.iter().filter(|_| needs.logits);
+        let logits = logits.map(|logits| KeptLogits::new(logits, kind));
         Ok(KeptOutput {
-            logits: keep(&output.logits)?,
+            logits: logits.collect::<Result<_>>()?,
             logits_mask: keep(&output.logits_mask)?,
             features,
         })
@@ -211,7 +222,8 @@ impl KeptOutput {
 
     fn bytes(&self) -> u64 {
         let features = self.features.values().flat_map(KeptFeature::tensors);
-        let tensors = self.logits.iter().chain(&self.logits_mask).chain(features);
+        let logits = self.logits.iter().flat_map(|logits| &logits.tensors);
+        let tensors = logits.chain(&self.logits_mask).chain(features);
         tensors.map(|kept| kept.bytes).sum()
     }
 }
@@ -257,15 +269,32 @@ impl KeptFeature {
     }
 }
 
+impl KeptLogits {
+    fn new(logits: &Logits, kind: Option<Kind>) -> Result<Self> {
+        let mut tensors = Vec::new();
+        let form = logits.detached()?.try_map_positions(|tensor| {
+            let kept = Kept::new(tensor, kind)?;
+            let shared = kept.tensor.shallow_clone();
+            tensors.push(kept);
+            Ok(shared)
+        })?;
+        Ok(KeptLogits { form, tensors })
+    }
+
+    fn restore(&self) -> Result<Logits> {
+        let mut kept = self.tensors.iter();
+        self.form.try_map_positions(|tensor| match kept.next() {
+            Some(kept) => kept.restore(),
+            None => Ok(tensor.shallow_clone()), // cannot be: they come in the order above
+        })
+    }
+}
+
 impl Kept {
     /// Only floating point is stored in another type: masks are exact.
     fn new(tensor: &Tensor, kind: Option<Kind>) -> Result<Self> {
         let original = tensor.f_kind()?;
-        let is_float = matches!(
-            original,
-            Kind::Float | Kind::Double | Kind::Half | Kind::BFloat16
-        );
-        let stored = kind.filter(|_| is_float).unwrap_or(original);
+        let stored = kind.filter(|_| is_floating(original)).unwrap_or(original);
         let moved = tensor.f_detach()?.f_to_device(Device::Cpu)?;
         // A copy even on the CPU: the model may write into that memory in the next step.
         let copies = tensor.device() == Device::Cpu;

@@ -5,12 +5,13 @@ use tch::{Kind, Tensor};
 
 use crate::adaptor::AdaptorOutput;
 use crate::error::{Error, Result};
-use crate::losses::at_least_float32;
+use crate::logits::Logits;
 use crate::scalar::ScalarOps;
 
 /// How the logits of several teachers become one.
 ///
-/// Below, `zᵢ` are the logits of teacher `i` of `n`.
+/// Below, `zᵢ` are the logits of teacher `i` of `n`, which have to be whole. Those of a single
+/// teacher are handed on as they are, of whatever kind.
 ///
 /// ```
 /// use tch::Tensor;
@@ -24,7 +25,7 @@ use crate::scalar::ScalarOps;
 /// let mean = |ensemble| -> textbrewer::Result<f64> {
 ///     let teachers = Teachers::new(vec![teacher(1.0), teacher(5.0)], ensemble, None, 0)?;
 ///     let output = teachers.run(&Tensor::from_slice2(&[[1.0, 0.0]]), &StepInfo::new(0, 0, 1, 1))?;
-///     Ok(output.together.logits[0].double_value(&[0, 0]))
+///     Ok(output.together.logits[0].whole()?.double_value(&[0, 0]))
 /// };
 /// assert_eq!(mean(Ensemble::MeanLogits)?, 3.0);
 /// assert_eq!(mean(Ensemble::Weighted(vec![3.0, 1.0]))?, 2.0);
@@ -102,32 +103,38 @@ impl Ensemble {
         }
         let masks = first.logits_mask.iter();
         together.logits_mask = masks.map(Tensor::shallow_clone).collect();
-        for (index, reference) in first.logits.iter().enumerate() {
-            let mut of_each = Vec::with_capacity(each.len());
+        if let [only] = each {
+            let logits = only.logits.iter().map(Logits::at_least_float32);
+            together.logits = logits.collect::<Result<_>>()?;
+            return Ok(together);
+        }
+        for index in 0..first.logits.len() {
+            let mut of_each: Vec<Tensor> = Vec::with_capacity(each.len());
             for (teacher, output) in each.iter().enumerate() {
                 let Some(logits) = output.logits.get(index) else {
                     continue;
                 };
-                let logits = at_least_float32(logits)?;
-                if logits.size() != reference.size() {
+                let place = || format!("the mean of several teachers, teacher {teacher}");
+                let logits = logits.at_least_float32()?.whole();
+                let logits = logits.map_err(|error| error.at(place()))?;
+                if let Some(first) = of_each.first()
+                    && logits.size() != first.size()
+                {
                     return Err(Error::shape(
                         format!("logits of teacher {teacher}"),
-                        format!("{:?}, as of teacher 0", reference.size()),
+                        format!("{:?}, as of teacher 0", first.size()),
                         format!("{:?}", logits.size()),
                     ));
                 }
                 of_each.push(logits);
             }
-            together.logits.push(self.mean(&of_each)?);
+            together.logits.push(self.mean(&of_each)?.into());
         }
         Ok(together)
     }
 
     fn mean(&self, logits: &[Tensor]) -> Result<Tensor> {
         let count = logits.len() as f64;
-        if let [only] = logits {
-            return Ok(only.shallow_clone());
-        }
         match self {
             Ensemble::MeanLogits => {
                 Ok(sum(logits.iter().map(|z| Ok(z.shallow_clone())))?.over(count)?)
@@ -187,7 +194,8 @@ mod tests {
             let logits = Tensor::from_slice(&z).reshape([1, 2]);
             AdaptorOutput::new().logits(&logits)
         });
-        let logits = ensemble.combine(&each).unwrap().logits.remove(0);
+        let combined = ensemble.combine(&each).unwrap();
+        let logits = combined.logits[0].whole().unwrap();
         Vec::try_from(logits.view([-1])).unwrap()
     }
 

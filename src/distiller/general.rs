@@ -49,7 +49,7 @@ use crate::model::Model;
 #[derive(Debug)]
 pub struct GeneralDistiller<'a, B, S: ?Sized>(Core<'a, B, S>);
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> GeneralDistiller<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> GeneralDistiller<'a, B, S> {
     /// Starts with the models and the student's variables.
     pub fn builder<T: Model<B, Output: 'a> + 'a>(
         teacher: T,

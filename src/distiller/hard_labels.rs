@@ -22,7 +22,7 @@ impl HardLabels {
     /// # Errors
     /// When the schedule's name is unknown.
     pub(super) fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
-        let schedule = presets.weight_schedule(
+        let schedule = presets.find_weight_scheduler(
             "hard_label_weight_scheduler",
             config.hard_label_weight_scheduler.as_ref(),
         )?;

@@ -49,7 +49,7 @@ impl Matches {
         let mut matches = Vec::with_capacity(config.intermediate_matches.len());
         for (index, config) in config.intermediate_matches.iter().enumerate() {
             let place = format!("intermediate_matches[{index}]");
-            let loss = presets.match_loss_named(&format!("{place}.loss"), &config.loss)?;
+            let loss = presets.find_match_loss(&format!("{place}.loss"), &config.loss)?;
             check_layers(&place, &loss, config)?;
             if config.teacher >= teachers {
                 return Err(no_teacher(&place, config.teacher, teachers));
@@ -170,18 +170,11 @@ fn check_layers(place: &str, loss: &MatchLoss, config: &IntermediateMatch) -> Re
         ("layer_S", &config.layer_student),
     ];
     for (key, layers) in sides {
-        let wanted = match (loss, layers) {
-            (MatchLoss::Single(_), Layers::Many(_)) => "one layer, not a list".to_owned(),
-            (MatchLoss::Several { layers: None, .. }, Layers::One(_)) => {
-                "a list of layers".to_owned()
-            }
-            (
-                MatchLoss::Several {
-                    layers: Some(count),
-                    ..
-                },
-                layers,
-            ) if matches!(layers, Layers::One(_)) || layers.as_slice().len() != *count => {
+        let is_list = matches!(layers, Layers::Many(_));
+        let wanted = match (loss.takes_lists(), loss.layers()) {
+            (false, _) if is_list => "one layer, not a list".to_owned(),
+            (true, None) if !is_list => "a list of layers".to_owned(),
+            (true, Some(count)) if !is_list || layers.as_slice().len() != count => {
                 format!("a list of {count} layers")
             }
             _ => continue,

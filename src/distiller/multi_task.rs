@@ -49,7 +49,7 @@ use crate::model::Model;
 #[derive(Debug)]
 pub struct MultiTaskDistiller<'a, B, S: ?Sized>(Core<'a, B, S>);
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> MultiTaskDistiller<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> MultiTaskDistiller<'a, B, S> {
     /// Starts with the student and its variables.
     pub fn builder(
         student: &'a S,

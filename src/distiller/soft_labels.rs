@@ -1,5 +1,6 @@
 //! The loss between the logits of both models.
 
+use std::any::Any;
 use std::fmt;
 
 use tch::Tensor;
@@ -10,10 +11,10 @@ use super::{LossReport, Needs, Said, StepInfo, Term};
 use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
-use crate::logits::{probability_shift, select_logits_with_mask};
-use crate::losses::{Temperature, at_least_float32};
+use crate::logits::{Logits, kept_rows, probability_shift};
+use crate::losses::positions::Positions;
 use crate::optim::ParamGroup;
-use crate::presets::{KdLoss, Presets, TemperatureSchedule};
+use crate::presets::{KdInput, KdLoss, Presets, TemperatureSchedule};
 
 /// The loss between the logits of both models, at a temperature.
 ///
@@ -34,16 +35,16 @@ impl SoftLabels {
     /// # Errors
     /// When the name of the loss or of a schedule is unknown.
     pub(super) fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
-        let weight_schedule = presets.weight_schedule(
+        let weight_schedule = presets.find_weight_scheduler(
             "kd_loss_weight_scheduler",
             config.kd_loss_weight_scheduler.as_ref(),
         )?;
-        let temperature_schedule = presets.temperature_schedule(
+        let temperature_schedule = presets.find_temperature_scheduler(
             "temperature_scheduler",
             config.temperature_scheduler.as_ref(),
         )?;
         Ok(SoftLabels {
-            loss: presets.kd_loss_named("kd_loss_type", &config.kd_loss_type)?,
+            loss: presets.find_kd_loss("kd_loss_type", &config.kd_loss_type)?,
             weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
             temperature: config.temperature,
             temperature_schedule,
@@ -52,19 +53,25 @@ impl SoftLabels {
         })
     }
 
-    /// Adds the term `unweighted_kd_loss`.
+    /// Adds the term `unweighted_kd_loss`. `batch` is what a loss finds under
+    /// [`KdInput::batch`].
+    ///
+    /// Labels and weights of positions are the student's. No gradient goes to the teacher.
     ///
     /// # Errors
     /// When an adaptor returned no logits, the two returned different numbers of them,
-    /// labels that `probability_shift` needs are missing, or shapes do not fit.
+    /// labels that `probability_shift` or the loss needs are missing, the loss needs more of the
+    /// teacher's logits than are known or cannot be weighted, or shapes do not fit.
     fn add_loss(
         &self,
         report: &mut LossReport,
         teacher: &AdaptorOutput,
         student: &AdaptorOutput,
+        batch: &dyn Any,
         step: &StepInfo,
     ) -> Result<()> {
-        let student_logits = selected(&logits_of(student, Side::Student)?, student)?;
+        let student_logits = logits_of(student, Side::Student)?;
+        let positions = positions_of(&student_logits, student)?;
         let teacher_logits = self.teacher_logits(teacher, student)?;
         let count = student_logits.len();
         if teacher_logits.len() != count {
@@ -74,26 +81,31 @@ impl SoftLabels {
                 teacher_logits.len().to_string(),
             ));
         }
-        let pairs = student_logits.iter().zip(&teacher_logits);
-        if pairs
-            .clone()
-            .any(|(student, teacher)| student.dim() != teacher.dim())
-        {
-            both_masked(teacher, student)?;
+        let mut inputs = Vec::with_capacity(count);
+        let sides = student_logits.into_iter().zip(teacher_logits);
+        for ((student_logits, teacher_logits), positions) in sides.zip(positions) {
+            let student_logits = positions.select(&student_logits)?;
+            if student_logits.positions().len() != teacher_logits.positions().len() {
+                both_masked(teacher, student)?;
+            }
+            let input = KdInput::new(student_logits, teacher_logits, self.temperature);
+            inputs.push(input.at(positions).of_batch(batch, *step));
         }
-        let losses = pairs.map(|(student, teacher)| self.loss_between(student, teacher));
+        let losses = inputs.into_iter().map(|input| self.loss_of(input));
         if let Some(sum) = sum(losses)? {
             report.add("unweighted_kd_loss", sum, self.weight.at(step));
         }
         Ok(())
     }
 
-    fn loss_between(&self, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-        let temperature = match &self.temperature_schedule {
-            Some(schedule) => schedule(student, teacher, self.temperature)?,
-            None => Temperature::Constant(self.temperature),
-        };
-        (self.loss)(student, teacher, &temperature)
+    fn loss_of(&self, mut input: KdInput<'_>) -> Result<Tensor> {
+        if let Some(schedule) = &self.temperature_schedule {
+            // Made once: the schedule and the loss look at the same logits.
+            let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+            input.temperature = schedule(&student, &teacher, self.temperature)?;
+            (input.student, input.teacher) = (student.into(), teacher.into());
+        }
+        self.loss.apply(&input)
     }
 
     /// The teacher's logits, shifted if the configuration says so. They are shifted before a
@@ -102,10 +114,11 @@ impl SoftLabels {
         &self,
         teacher: &AdaptorOutput,
         student: &AdaptorOutput,
-    ) -> Result<Vec<Tensor>> {
-        let logits = &logits_of(teacher, Side::Teacher)?;
+    ) -> Result<Vec<Logits>> {
+        let logits = logits_of(teacher, Side::Teacher)?;
+        let logits: Vec<Logits> = logits.iter().map(Logits::detached).collect::<Result<_>>()?;
         if !self.probability_shift {
-            return selected(logits, teacher);
+            return selected(&logits, teacher);
         }
         if student.labels.is_empty() {
             return Err(Error::missing(
@@ -122,25 +135,63 @@ impl SoftLabels {
             ));
         }
         let pairs = logits.iter().zip(&student.labels);
-        let shifted = pairs.map(|(logits, labels)| probability_shift(logits, labels));
+        let shifted = pairs.map(|(logits, labels)| {
+            let logits = logits
+                .whole()
+                .map_err(|error| error.at("probability_shift"))?;
+            Ok(probability_shift(&logits, labels)?.into())
+        });
         selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
     }
 }
 
-fn logits_of(output: &AdaptorOutput, side: Side) -> Result<Vec<Tensor>> {
+fn logits_of(output: &AdaptorOutput, side: Side) -> Result<Vec<Logits>> {
     if output.logits.is_empty() {
         let needed_by = "the distillation loss (`kd_loss_type`)";
         return Err(Error::missing(side, "logits", needed_by));
     }
-    output.logits.iter().map(at_least_float32).collect()
+    output.logits.iter().map(Logits::at_least_float32).collect()
 }
 
-/// The positions of `logits` that the mask of `output` selects.
-fn selected(logits: &[Tensor], output: &AdaptorOutput) -> Result<Vec<Tensor>> {
+/// The rows of the flattened positions that the mask of `output` keeps; none where all are kept.
+fn rows_of_mask(logits: &[Logits], output: &AdaptorOutput) -> Result<Vec<Option<Tensor>>> {
     if output.logits_mask.is_empty() {
-        return Ok(logits.iter().map(Tensor::shallow_clone).collect());
+        return Ok(logits.iter().map(|_| None).collect());
     }
-    select_logits_with_mask(logits, &output.logits_mask)
+    let positions: Vec<_> = logits.iter().map(Logits::positions).collect();
+    let places = positions.iter().zip(logits);
+    let places = places.map(|(positions, logits)| (positions.as_slice(), logits.device()));
+    kept_rows(places, &output.logits_mask)
+}
+
+/// The logits at the positions that the mask of `output` selects.
+fn selected(logits: &[Logits], output: &AdaptorOutput) -> Result<Vec<Logits>> {
+    let rows = rows_of_mask(logits, output)?;
+    let pairs = logits.iter().zip(&rows);
+    pairs
+        .map(|(logits, rows)| logits.at_rows(rows.as_ref()))
+        .collect()
+}
+
+/// The positions of the student's logits, with what its adaptor says of them.
+fn positions_of(logits: &[Logits], student: &AdaptorOutput) -> Result<Vec<Positions>> {
+    let (weights, count) = (&student.logits_weights, logits.len());
+    if !weights.is_empty() && weights.len() != 1 && weights.len() != count {
+        return Err(Error::shape(
+            "logits_weights",
+            format!("one tensor of weights, or one for each of the {count} tensors of logits"),
+            format!("{} tensors", weights.len()),
+        ));
+    }
+    let rows = rows_of_mask(logits, student)?;
+    let positions = logits.iter().zip(&rows).enumerate();
+    let positions = positions.map(|(index, (logits, rows))| {
+        let of_this = if weights.len() == 1 { 0 } else { index };
+        Positions::of(logits, rows.as_ref())
+            .with_labels(student.labels.get(index))
+            .with_weights(weights.get(of_this))
+    });
+    Ok(positions.collect())
 }
 
 /// A mask of one side alone leaves that side with fewer dimensions than the other.
@@ -157,7 +208,7 @@ fn both_masked(teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<()> {
     Err(Error::missing(lacks, "logits_mask", needed_by))
 }
 
-impl<B> Term<B> for SoftLabels {
+impl<B: 'static> Term<B> for SoftLabels {
     fn name(&self) -> &str {
         "soft_labels"
     }
@@ -171,7 +222,7 @@ impl<B> Term<B> for SoftLabels {
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
         let (teacher, student) = (&said.ensemble, &said.student);
         match (teacher.logits.is_empty(), student.logits.is_empty()) {
-            (false, false) => self.add_loss(report, teacher, student, said.step),
+            (false, false) => self.add_loss(report, teacher, student, said.batch, said.step),
             (true, true) => Ok(()),
             (teacher_lacks, _) => {
                 self.warn_of_logits(teacher_lacks);

@@ -6,6 +6,7 @@ use super::mixed_precision::MixedPrecision;
 use crate::adaptor::AdaptorOutput;
 use crate::config::TrainingConfig;
 use crate::error::{Error, Result, Side};
+use crate::logits::Logits;
 use crate::model::Model;
 
 /// A model and its adaptor in one. Only the model computes in another precision: what an
@@ -53,9 +54,11 @@ impl<B> fmt::Debug for Student<'_, B> {
 /// where one is asked for. In features they are layers that were not kept, for the matches
 /// to tell of.
 pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
+    let logits = output.logits.iter().flat_map(Logits::tensors);
+    let logits = logits.map(|tensor| ("logits", tensor));
     let lists = [
-        ("logits", &output.logits),
         ("logits_mask", &output.logits_mask),
+        ("logits_weights", &output.logits_weights),
         ("labels", &output.labels),
         ("losses", &output.losses),
     ];
@@ -63,7 +66,7 @@ pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput
         .into_iter()
         .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
     let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
-    for (key, tensor) in of_lists.chain(mask) {
+    for (key, tensor) in logits.chain(of_lists).chain(mask) {
         if !tensor.defined() {
             let what = format!("`{key}` of the {side} adaptor");
             return Err(Error::shape(what, "a tensor", "an undefined one"));

@@ -30,17 +30,7 @@ pub(super) struct Terms<'a, B> {
 
 pub(super) type BoxedTerm<'a, B> = Box<dyn Term<B> + 'a>;
 
-impl<'a, B> Terms<'a, B> {
-    /// The losses that the model computes itself.
-    pub(super) fn supervised() -> Self {
-        Terms {
-            terms: vec![Box::new(Supervised)],
-            configured: 1,
-            projections: VarStore::new(Device::Cpu),
-            emd: None,
-        }
-    }
-
+impl<'a, B: 'static> Terms<'a, B> {
     /// Soft labels, matches and hard labels, and EMD, as the configuration asks for them.
     /// Projections are made on `device`; `teachers` is how many a match may choose from.
     pub(super) fn configured(
@@ -67,6 +57,18 @@ impl<'a, B> Terms<'a, B> {
             projections,
             emd: observed,
         })
+    }
+}
+
+impl<'a, B> Terms<'a, B> {
+    /// The losses that the model computes itself.
+    pub(super) fn supervised() -> Self {
+        Terms {
+            terms: vec![Box::new(Supervised)],
+            configured: 1,
+            projections: VarStore::new(Device::Cpu),
+            emd: None,
+        }
     }
 
     /// Adds the user's own.

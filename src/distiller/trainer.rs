@@ -39,7 +39,7 @@ use crate::model::Model;
 #[derive(Debug)]
 pub struct BasicTrainer<'a, B, S: ?Sized>(Core<'a, B, S>);
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> BasicTrainer<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> BasicTrainer<'a, B, S> {
     /// Starts with the model and its variables.
     pub fn builder(
         model: &'a S,

@@ -71,7 +71,7 @@ impl fmt::Display for Side {
 /// ```
 /// use textbrewer::{Error, Presets};
 ///
-/// match Presets::default().kd_loss_named("kd_loss_type", "cee") {
+/// match Presets::default().find_kd_loss("kd_loss_type", "cee") {
 ///     Err(Error::UnknownPreset { field, name, known, .. }) => {
 ///         assert_eq!((field.as_str(), name.as_str()), ("kd_loss_type", "cee"));
 ///         assert!(known.contains(&"ce".to_owned()));

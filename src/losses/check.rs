@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kind::{in_kind, is_floating};
 
 /// `student` and `teacher` do not fit; `wanted` says what would, and what to do.
 pub(super) fn mismatch(loss: &str, wanted: &str, student: &[i64], teacher: &[i64]) -> Error {
@@ -27,39 +28,48 @@ pub(super) fn same_hidden(loss: &str, student: &[i64], teacher: &[i64]) -> Resul
     Err(mismatch(loss, wanted, student, teacher))
 }
 
+/// The teacher's tensor in the student's kind, if both have one shape: libtorch would stretch
+/// dimensions of size 1 and go on with nonsense.
+///
+/// `loss` is what an error is said to be of, `wanted` says in it what would fit.
+///
+/// # Errors
+/// When the shapes differ, and as for [`in_students_kind`].
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::support::fitting;
+///
+/// let (student, teacher) = (Tensor::from_slice2(&[[1.0]]), Tensor::from_slice2(&[[1.0, 2.0]]));
+/// let wanted = "logits of one shape";
+/// assert_eq!(
+///     fitting("my loss", wanted, &student, &teacher).unwrap_err().to_string(),
+///     "my loss: expected logits of one shape, got student [1, 1] and teacher [1, 2]"
+/// );
+/// assert_eq!(fitting("my loss", wanted, &student, &student)?, student);
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn fitting(loss: &str, wanted: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let (size, teacher_size) = (student.size(), teacher.size());
+    match size == teacher_size {
+        true => in_students_kind(loss, student, teacher),
+        false => Err(mismatch(loss, wanted, &size, &teacher_size)),
+    }
+}
+
 /// The teacher's tensor in the student's kind, which is the one to train in.
-pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+///
+/// # Errors
+/// When one of them holds no floating-point numbers, or they are on two devices.
+pub fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let kinds = (student.f_kind()?, teacher.f_kind()?);
     check_kinds(loss, kinds)?;
     check_devices(loss, (student.device(), teacher.device()))?;
     in_kind(teacher, kinds.0)
 }
 
-/// Numbers of 16 bits as `float32`, others as they are: a model's output may be of 16 bits,
-/// but sums over thousands of elements need more.
-pub(crate) fn at_least_float32(tensor: &Tensor) -> Result<Tensor> {
-    match tensor.f_kind()? {
-        Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
-        _ => Ok(tensor.shallow_clone()),
-    }
-}
-
-/// A conversion to what a tensor is already would still pass through libtorch's dispatcher.
-fn in_kind(tensor: &Tensor, kind: Kind) -> Result<Tensor> {
-    Ok(match tensor.f_kind()? == kind {
-        true => tensor.shallow_clone(),
-        false => tensor.f_to_kind(kind)?,
-    })
-}
-
 fn check_kinds(loss: &str, (student, teacher): (Kind, Kind)) -> Result<()> {
-    let floating = |kind| {
-        matches!(
-            kind,
-            Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double
-        )
-    };
-    if floating(student) && floating(teacher) {
+    if is_floating(student) && is_floating(teacher) {
         return Ok(());
     }
     Err(Error::shape(
@@ -81,12 +91,22 @@ fn check_devices(loss: &str, (student, teacher): (Device, Device)) -> Result<()>
 }
 
 /// A mask of exactly the shape `wanted`, as numbers of the kind of `like`, where `like` is.
-pub(super) fn mask_like(
-    loss: &str,
-    mask: &Tensor,
-    wanted: &[i64],
-    like: &Tensor,
-) -> Result<Tensor> {
+///
+/// # Errors
+/// When the mask has another shape.
+///
+/// ```
+/// use tch::{Kind, Tensor};
+/// use textbrewer::losses::support::mask_like;
+///
+/// let losses = Tensor::from_slice2(&[[0.5f32, 2.0]]);
+/// let mask = Tensor::from_slice2(&[[true, false]]);
+/// assert_eq!(mask_like("my loss", &mask, &[1, 2], &losses)?.f_kind()?, Kind::Float);
+/// let error = mask_like("my loss", &mask, &[2], &losses).unwrap_err();
+/// assert!(error.to_string().starts_with("my loss, mask: expected [batch, length] = [2]"));
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn mask_like(loss: &str, mask: &Tensor, wanted: &[i64], like: &Tensor) -> Result<Tensor> {
     let got = mask.size();
     if got != wanted {
         return Err(Error::shape(

@@ -3,6 +3,7 @@
 use tch::{Reduction, Tensor};
 
 use super::check::{in_students_kind, mask_like, mismatch, same_hidden};
+use super::support::masked_mean;
 use crate::error::Result;
 use crate::scalar::ScalarOps;
 
@@ -75,7 +76,7 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
     let size = student.size();
     same_hidden("cos", &size, &teacher.size())?;
     let teacher = &in_students_kind("cos", student, teacher)?;
-    let (_, positions) = last_and_before("cos", &size)?;
+    last_and_before("cos", &size)?;
     let over_hidden = |left: &Tensor, right: &Tensor| -> Result<Tensor> {
         let products = left.f_mul(right)?;
         Ok(products.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
@@ -89,14 +90,7 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
     let Some(mask) = mask else {
         return Ok(losses.f_mean(None)?);
     };
-    // Weights in place of a selection, whose size the device would have to tell the host.
-    let kept = mask_like("cos", mask, positions, student)?
-        .is_not(0.0)?
-        .f_to_kind(student.f_kind()?)?;
-    Ok(losses
-        .f_mul(&kept)?
-        .f_sum(None)?
-        .f_div(&kept.f_sum(None)?)?)
+    masked_mean("cos", &losses, mask)
 }
 
 /// Squared distance of the normalised states at position 0, where BERT has `[CLS]`

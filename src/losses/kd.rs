@@ -2,9 +2,9 @@
 
 use tch::{Reduction, Tensor};
 
-use super::Temperature;
-use super::check::{in_students_kind, mismatch};
-use crate::error::{Error, Result};
+use super::check::{fitting, mismatch};
+use super::temperature::{Temperature, at_temperature, for_each_class};
+use crate::error::Result;
 use crate::scalar::ScalarOps;
 
 /// Mean squared error of the logits: `mean((s/τ − t/τ)²)`.
@@ -28,18 +28,34 @@ use crate::scalar::ScalarOps;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    let teacher = &fitting("kd_mse", student, teacher)?;
+    let teacher = &fitting_logits("kd_mse", student, teacher)?;
     Ok(match temperature {
         // The same as dividing both sides, without two more tensors of the logits' size.
         Temperature::Constant(value) => student
             .f_mse_loss(teacher, Reduction::Mean)?
             .over(value * value)?,
-        Temperature::Each(values) => student
-            .f_sub(teacher)?
-            .f_div(&for_each_class("kd_mse", values, student)?)?
-            .f_square()?
-            .f_mean(None)?,
+        Temperature::Each(_) => mse_of_each_logit(student, teacher, temperature)?.f_mean(None)?,
     })
+}
+
+/// [`kd_mse`] at each position: the mean over its classes.
+pub(crate) fn mse_at_each(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    let teacher = &fitting_logits("kd_mse", student, teacher)?;
+    let squares = mse_of_each_logit(student, teacher, temperature)?;
+    Ok(squares.f_mean_dim([-1i64].as_slice(), false, None)?)
+}
+
+fn mse_of_each_logit(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    let differences = student.f_sub(teacher)?;
+    Ok(at_temperature("kd_mse", &differences, temperature)?.f_square()?)
 }
 
 /// Cross entropy of the student under the teacher:
@@ -66,14 +82,21 @@ pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    let teacher = &fitting("kd_ce", student, teacher)?;
-    let logs = scaled("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
+    Ok(ce_at_each(student, teacher, temperature)?.f_mean(None)?)
+}
+
+/// [`kd_ce`] at each position.
+pub(crate) fn ce_at_each(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    let teacher = &fitting_logits("kd_ce", student, teacher)?;
+    let logs = at_temperature("kd_ce", student, temperature)?.f_log_softmax(-1, None)?;
     // Otherwise the scaled logits are the model's own.
     let is_copy = !matches!(temperature, Temperature::Constant(value) if *value == 1.0);
-    let probabilities = softmax(scaled("kd_ce", teacher, temperature)?, is_copy)?;
-    Ok(products_by_row(&probabilities, &logs)?
-        .f_mean(None)?
-        .f_neg()?)
+    let probabilities = softmax(at_temperature("kd_ce", teacher, temperature)?, is_copy)?;
+    Ok(products_by_row(&probabilities, &logs)?.f_neg()?)
 }
 
 /// Divergence of the student from the teacher, kept in size by `τ²`:
@@ -108,45 +131,53 @@ pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> R
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    let teacher = &fitting("kd_kl", student, teacher)?;
-    let logs = scaled("kd_kl", student, temperature)?.f_log_softmax(-1, None)?;
-    let mut teacher_logs = scaled("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
+    match temperature {
+        Temperature::Constant(value) => Ok(divergences(student, teacher, temperature)?
+            .f_mean(None)?
+            .times(value * value)?),
+        Temperature::Each(_) => Ok(kl_at_each(student, teacher, temperature)?.f_mean(None)?),
+    }
+}
+
+/// [`kd_kl`] at each position.
+pub(crate) fn kl_at_each(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    let divergences = divergences(student, teacher, temperature)?;
+    let values = match temperature {
+        Temperature::Constant(value) => return Ok(divergences.times(value * value)?),
+        Temperature::Each(values) => for_each_class("kd_kl", values, student)?,
+    };
+    let squares = match values.dim() {
+        0 => values.f_square()?,
+        _ => values.f_squeeze_dim(-1)?.f_square()?,
+    };
+    Ok(divergences.f_mul(&squares)?)
+}
+
+/// `Σ p (log p − log q)` at each position.
+fn divergences(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    let teacher = &fitting_logits("kd_kl", student, teacher)?;
+    let logs = at_temperature("kd_kl", student, temperature)?.f_log_softmax(-1, None)?;
+    let mut teacher_logs =
+        at_temperature("kd_kl", teacher, temperature)?.f_log_softmax(-1, None)?;
     let differences = teacher_logs.f_sub(&logs)?;
     let probabilities = match teacher_logs.requires_grad() {
         true => teacher_logs.f_exp()?,
         false => teacher_logs.f_exp_()?,
     };
-    let divergences = products_by_row(&probabilities, &differences)?;
-    Ok(match temperature {
-        Temperature::Constant(value) => divergences.f_mean(None)?.times(value * value)?,
-        Temperature::Each(values) => {
-            let values = for_each_class("kd_kl", values, student)?;
-            let squares = if values.dim() > 0 {
-                values.f_squeeze_dim(-1)?.f_square()?
-            } else {
-                values.f_square()?
-            };
-            divergences.f_mul(&squares)?.f_mean(None)?
-        }
-    })
+    products_by_row(&probabilities, &differences)
 }
 
 /// The teacher's logits in the student's kind, if they fit.
-pub(super) fn fitting(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let (size, teacher_size) = (student.size(), teacher.size());
-    if size == teacher_size && !size.is_empty() {
-        return in_students_kind(loss, student, teacher);
-    }
+pub(super) fn fitting_logits(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let wanted = "logits of one shape, [batch, classes] or [batch, length, classes]";
-    Err(mismatch(loss, wanted, &size, &teacher_size))
-}
-
-pub(super) fn scaled(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    Ok(match temperature {
-        Temperature::Constant(value) if *value == 1.0 => logits.shallow_clone(),
-        Temperature::Constant(value) => logits.over(*value)?,
-        Temperature::Each(values) => logits.f_div(&for_each_class(loss, values, logits)?)?,
-    })
+    if student.dim() == 0 {
+        return Err(mismatch(loss, wanted, &student.size(), &teacher.size()));
+    }
+    fitting(loss, wanted, student, teacher)
 }
 
 /// The softmax of `scaled` logits, in place where they are a copy without a history. The matrix
@@ -165,23 +196,4 @@ fn softmax(mut scaled: Tensor, is_copy: bool) -> Result<Tensor> {
 fn products_by_row(left: &Tensor, right: &Tensor) -> Result<Tensor> {
     let rows = left.f_unsqueeze(-2)?.f_matmul(&right.f_unsqueeze(-1)?)?;
     Ok(rows.f_squeeze_dim(-1)?.f_squeeze_dim(-1)?)
-}
-
-/// Temperatures in a shape that divides the logits; one single number stays as it is.
-fn for_each_class(loss: &str, values: &Tensor, logits: &Tensor) -> Result<Tensor> {
-    let mut shape = values.size();
-    if shape.is_empty() {
-        return Ok(values.shallow_clone());
-    }
-    let size = logits.size();
-    let positions = size.split_last().map_or(&[][..], |(_, before)| before);
-    if !positions.starts_with(&shape) {
-        return Err(Error::shape(
-            format!("{loss}, temperature"),
-            format!("one for each example or position, {positions:?}, or a single number"),
-            format!("{shape:?}"),
-        ));
-    }
-    shape.resize(size.len(), 1);
-    Ok(values.f_reshape(shape)?)
 }

@@ -9,6 +9,8 @@
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
 //!
+//! What they are written with, for losses of one's own: [`support`].
+//!
 //! # The teacher
 //! The functions do not detach the teacher's tensors. Compute them under
 //! [`tch::no_grad_guard`], as the distillers of this crate do, or detach them; otherwise
@@ -32,48 +34,17 @@ mod gram;
 mod hidden;
 mod kd;
 mod outputs;
+pub(crate) mod positions;
+pub mod support;
+mod temperature;
 
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
-pub(crate) use check::at_least_float32;
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
+pub use temperature::Temperature;
 
-use tch::Tensor;
-
-/// What logits are divided by before the softmax or sigmoid.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::losses::{kd_mse, Temperature};
-///
-/// let student = Tensor::from_slice2(&[[0.0], [0.0]]);
-/// let teacher = Tensor::from_slice2(&[[2.0], [4.0]]);
-/// let loss = kd_mse(&student, &teacher, &Temperature::Constant(2.0))?;
-/// assert_eq!(loss.double_value(&[]), (1.0 + 4.0) / 2.0);
-/// // One for each example: here both come to (2 / 1)² = (4 / 2)².
-/// let each = Temperature::from(Tensor::from_slice(&[1.0, 2.0]));
-/// assert_eq!(kd_mse(&student, &teacher, &each)?.double_value(&[]), 4.0);
-/// # Ok::<(), textbrewer::Error>(())
-/// ```
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Temperature {
-    /// One number for all.
-    Constant(f64),
-    /// One for each example (`[batch]`) or position (`[batch, length]`).
-    Each(Tensor),
-}
-
-impl From<f64> for Temperature {
-    fn from(value: f64) -> Self {
-        Temperature::Constant(value)
-    }
-}
-
-impl From<Tensor> for Temperature {
-    fn from(value: Tensor) -> Self {
-        Temperature::Each(value)
-    }
-}
+pub(crate) use kd::{ce_at_each, kl_at_each, mse_at_each};
+pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};
+pub(crate) use support::at_least_float32;

@@ -2,9 +2,9 @@
 
 use tch::{Reduction, Tensor};
 
-use super::Temperature;
-use super::check::{in_students_kind, mismatch};
-use super::kd::{fitting, scaled};
+use super::check::fitting;
+use super::kd::fitting_logits;
+use super::temperature::{Temperature, at_temperature};
 use crate::error::Result;
 
 /// Binary cross entropy of the student under the teacher, for several labels that each may
@@ -36,14 +36,32 @@ use crate::error::Result;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_bce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    let teacher = &fitting("kd_bce", student, teacher)?;
-    let probabilities = scaled("kd_bce", teacher, temperature)?.f_sigmoid()?;
-    let logits = scaled("kd_bce", student, temperature)?;
+    bce(student, teacher, temperature, Reduction::Mean)
+}
+
+/// [`kd_bce`] at each position: the mean over its labels.
+pub(crate) fn bce_at_each(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    over_last(&bce(student, teacher, temperature, Reduction::None)?)
+}
+
+fn bce(
+    student: &Tensor,
+    teacher: &Tensor,
+    temperature: &Temperature,
+    reduction: Reduction,
+) -> Result<Tensor> {
+    let teacher = &fitting_logits("kd_bce", student, teacher)?;
+    let probabilities = at_temperature("kd_bce", teacher, temperature)?.f_sigmoid()?;
+    let logits = at_temperature("kd_bce", student, temperature)?;
     Ok(logits.f_binary_cross_entropy_with_logits(
         &probabilities,
         None::<&Tensor>,
         None::<&Tensor>,
-        Reduction::Mean,
+        reduction,
     )?)
 }
 
@@ -72,6 +90,12 @@ pub fn regression_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     Ok(student.f_mse_loss(&teacher, Reduction::Mean)?)
 }
 
+/// [`regression_mse`] at each position: the mean over its targets.
+pub(crate) fn regression_mse_at_each(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let teacher = fitting_outputs("regression_mse", student, teacher)?;
+    over_last(&student.f_mse_loss(&teacher, Reduction::None)?)
+}
+
 /// A squared error that grows only linearly for differences above 1, for regression whose
 /// teacher is far off at times: the mean of `d²/2` where `d = |s − t| < 1` and `d − 1/2`
 /// elsewhere ([Huber 1964](https://doi.org/10.1214/aoms/1177703732)). Without temperature.
@@ -96,13 +120,23 @@ pub fn smooth_l1(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     Ok(student.f_smooth_l1_loss(&teacher, Reduction::Mean, 1.0)?)
 }
 
+/// [`smooth_l1`] at each position: the mean over its targets.
+pub(crate) fn smooth_l1_at_each(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    let teacher = fitting_outputs("smooth_l1", student, teacher)?;
+    over_last(&student.f_smooth_l1_loss(&teacher, Reduction::None, 1.0)?)
+}
+
+fn over_last(values: &Tensor) -> Result<Tensor> {
+    Ok(values.f_mean_dim([-1i64].as_slice(), false, None)?)
+}
+
 /// The teacher's outputs in the student's kind, if they fit: libtorch would broadcast
 /// `[batch, 1]` and `[batch]` to all pairs of examples.
 fn fitting_outputs(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let (size, teacher_size) = (student.size(), teacher.size());
-    if size == teacher_size {
-        return in_students_kind(loss, student, teacher);
-    }
-    let wanted = "outputs of one shape, such as [batch, targets]";
-    Err(mismatch(loss, wanted, &size, &teacher_size))
+    fitting(
+        loss,
+        "outputs of one shape, such as [batch, targets]",
+        student,
+        teacher,
+    )
 }

@@ -11,11 +11,43 @@ use crate::error::{Error, Result};
 use crate::projection::{Projection, ProjectionBuilder};
 
 impl Presets {
+    /// The names of the losses on logits, in alphabetical order, as for all names.
+    ///
+    /// ```
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::empty().kd_loss("mine", textbrewer::losses::kd_ce);
+    /// assert_eq!(presets.kd_losses().collect::<Vec<_>>(), ["mine"]);
+    /// ```
+    pub fn kd_losses(&self) -> impl Iterator<Item = &str> {
+        names(&self.kd_losses)
+    }
+
+    /// The names of the losses on features.
+    pub fn match_losses(&self) -> impl Iterator<Item = &str> {
+        names(&self.match_losses)
+    }
+
+    /// The names of the projections.
+    pub fn projections(&self) -> impl Iterator<Item = &str> {
+        names(&self.projections)
+    }
+
+    /// The names of the weight schedulers.
+    pub fn weight_schedulers(&self) -> impl Iterator<Item = &str> {
+        names(&self.weight_schedulers)
+    }
+
+    /// The names of the temperature schedulers.
+    pub fn temperature_schedulers(&self) -> impl Iterator<Item = &str> {
+        names(&self.temperature_schedulers)
+    }
+
     /// The loss on logits of this name; `field` is the key that named it.
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
-    pub fn kd_loss_named(&self, field: &str, name: &str) -> Result<KdLoss> {
+    pub fn find_kd_loss(&self, field: &str, name: &str) -> Result<KdLoss> {
         find(&self.kd_losses, field, "KD loss", name).cloned()
     }
 
@@ -23,7 +55,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn match_loss_named(&self, field: &str, name: &str) -> Result<MatchLoss> {
+    pub fn find_match_loss(&self, field: &str, name: &str) -> Result<MatchLoss> {
         find(&self.match_losses, field, "match loss", name).cloned()
     }
 
@@ -31,7 +63,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn projection_named(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
+    pub fn find_projection(&self, field: &str, name: &str) -> Result<ProjectionBuilder> {
         find(&self.projections, field, "projection", name).cloned()
     }
 
@@ -47,7 +79,7 @@ impl Presets {
         dim_in: i64,
         dim_out: i64,
     ) -> Result<Projection> {
-        let build = self.projection_named(field, name)?;
+        let build = self.find_projection(field, name)?;
         if dim_in <= 0 || dim_out <= 0 {
             return Err(Error::config(
                 field,
@@ -62,7 +94,7 @@ impl Presets {
     ///
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn weight_schedule(
+    pub fn find_weight_scheduler(
         &self,
         field: &str,
         spec: Option<&SchedulerSpec>,
@@ -89,7 +121,7 @@ impl Presets {
     /// # Errors
     /// [`Error::UnknownPreset`] with the names that are known, or [`Error::Config`] when
     /// the arguments are not those that it takes.
-    pub fn temperature_schedule(
+    pub fn find_temperature_scheduler(
         &self,
         field: &str,
         spec: Option<&SchedulerSpec>,
@@ -104,6 +136,10 @@ impl Presets {
             .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
         Ok(Some((preset.build)(&arguments)))
     }
+}
+
+fn names<T>(known: &BTreeMap<String, T>) -> impl Iterator<Item = &str> {
+    known.keys().map(String::as_str)
 }
 
 fn find<'a, T>(

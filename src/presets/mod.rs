@@ -1,10 +1,14 @@
 //! What names in a configuration stand for.
 
 mod arguments;
+mod kd_input;
+mod kd_loss;
 mod lookup;
 mod match_loss;
 
-pub use match_loss::{MatchLoss, MatchOnSeveral, MatchOnSingle};
+pub use kd_input::KdInput;
+pub use kd_loss::KdLoss;
+pub use match_loss::MatchLoss;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,25 +18,11 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use self::arguments::TemperaturePreset;
+use self::kd_loss::on_whole_logits;
 use crate::error::Result;
 use crate::losses::{self, Temperature};
 use crate::projection::{self, ProjectionBuilder, ProjectionForward};
 use crate::schedule::{temperature, weight};
-
-/// A loss between the student's logits and the teacher's.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::losses::Temperature;
-/// use textbrewer::{KdLoss, Presets};
-///
-/// let loss: KdLoss = Presets::default().kd_loss_named("kd_loss_type", "mse")?;
-/// let (student, teacher) = (Tensor::from_slice2(&[[1.0, 3.0]]), Tensor::from_slice2(&[[2.0, 5.0]]));
-/// let value = loss(&student, &teacher, &Temperature::Constant(1.0))?;
-/// assert_eq!(value.double_value(&[]), 2.5);
-/// # Ok::<(), textbrewer::Error>(())
-/// ```
-pub type KdLoss = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
 
 /// A weight as a function of the progress of training, from 0 to 1.
 ///
@@ -54,7 +44,7 @@ pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
 ///
 /// let spec = SchedulerSpec::from(("flsw", [1.0, 2.0]));
 /// let schedule: Option<TemperatureSchedule> =
-///     Presets::default().temperature_schedule("temperature_scheduler", Some(&spec))?;
+///     Presets::default().find_temperature_scheduler("temperature_scheduler", Some(&spec))?;
 /// let logits = Tensor::from_slice2(&[[1.0, 0.0], [0.0, 1.0]]);
 /// let temperature = schedule.map(|schedule| schedule(&logits, &logits, 4.0)).transpose()?;
 /// assert!(matches!(temperature, Some(Temperature::Each(values)) if values.size() == [2]));
@@ -85,7 +75,7 @@ pub type TemperatureSchedule = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temper
 ///         Ok(student.f_l1_loss(teacher, tch::Reduction::Mean)?)
 ///     })
 ///     .weight_scheduler("late", |x| if x < 0.5 { 0.0 } else { 1.0 });
-/// let late = presets.weight_schedule("kd_loss_weight_scheduler", Some(&"late".into()))?;
+/// let late = presets.find_weight_scheduler("kd_loss_weight_scheduler", Some(&"late".into()))?;
 /// assert_eq!(late.map(|weight| weight(0.75)), Some(1.0));
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
@@ -101,16 +91,30 @@ pub struct Presets {
 impl Default for Presets {
     fn default() -> Self {
         Presets::empty()
-            .kd_loss("ce", losses::kd_ce)
-            .kd_loss("mse", losses::kd_mse)
-            .kd_loss("kl", losses::kd_kl)
-            .kd_loss("bce", losses::kd_bce)
-            .kd_loss("regression_mse", |student, teacher, _| {
-                losses::regression_mse(student, teacher)
-            })
-            .kd_loss("smooth_l1", |student, teacher, _| {
-                losses::smooth_l1(student, teacher)
-            })
+            .kd_loss_per_position("ce", on_whole_logits(losses::ce_at_each))
+            .with_kd_loss(
+                "mse",
+                KdLoss::with_mean(losses::mse_at_each, losses::kd_mse),
+            )
+            .with_kd_loss("kl", KdLoss::with_mean(losses::kl_at_each, losses::kd_kl))
+            .with_kd_loss(
+                "bce",
+                KdLoss::with_mean(losses::bce_at_each, losses::kd_bce),
+            )
+            .with_kd_loss(
+                "regression_mse",
+                KdLoss::with_mean(
+                    |student, teacher, _| losses::regression_mse_at_each(student, teacher),
+                    |student, teacher, _| losses::regression_mse(student, teacher),
+                ),
+            )
+            .with_kd_loss(
+                "smooth_l1",
+                KdLoss::with_mean(
+                    |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
+                    |student, teacher, _| losses::smooth_l1(student, teacher),
+                ),
+            )
             .match_loss("attention_mse", losses::attention_mse)
             .match_loss("attention_mse_sum", losses::attention_mse_sum)
             .match_loss("attention_ce", losses::attention_ce)
@@ -148,8 +152,8 @@ impl Presets {
     /// use textbrewer::Presets;
     ///
     /// let presets = Presets::empty().weight_scheduler("square", |x| x * x);
-    /// assert!(presets.weight_schedule("weight", Some(&"square".into())).is_ok());
-    /// assert!(presets.weight_schedule("weight", Some(&"linear_decay".into())).is_err());
+    /// assert!(presets.find_weight_scheduler("weight", Some(&"square".into())).is_ok());
+    /// assert!(presets.find_weight_scheduler("weight", Some(&"linear_decay".into())).is_err());
     /// ```
     pub fn empty() -> Self {
         Presets {
@@ -161,13 +165,46 @@ impl Presets {
         }
     }
 
-    /// Adds a loss on logits, for `kd_loss_type`: student, teacher, temperature.
+    /// Adds a loss on logits, for `kd_loss_type`: a function of student, teacher and temperature
+    /// that gives one number for all positions. Weights of positions are an error with it.
     pub fn kd_loss(
-        mut self,
+        self,
         name: impl Into<String>,
         loss: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
     ) -> Self {
-        self.kd_losses.insert(name.into(), Rc::new(loss));
+        self.with_kd_loss(name, KdLoss::on_all(loss))
+    }
+
+    /// Adds a loss on logits, for `kd_loss_type`: a function of a [`KdInput`] that gives the loss
+    /// at each position, `[batch]` or `[batch, length]`. The mean is taken outside it, weighted
+    /// by [`logits_weights`](crate::AdaptorOutput::logits_weights) if there are any.
+    ///
+    /// ```
+    /// use tch::{Reduction, Tensor};
+    /// use textbrewer::{KdInput, Presets};
+    ///
+    /// let presets = Presets::default().kd_loss_per_position("l1", |input| {
+    ///     let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+    ///     let distances = student.f_l1_loss(&teacher, Reduction::None)?;
+    ///     Ok(distances.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
+    /// });
+    /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).view([2, 1]);
+    /// let weights = Tensor::from_slice(&[3.0, 1.0]);
+    /// let input = KdInput::new(logits([1.0, 2.0]), logits([0.0, 7.0]), 1.0).with_weights(&weights);
+    /// let loss = presets.find_kd_loss("kd_loss_type", "l1")?.apply(&input)?;
+    /// assert_eq!(loss.double_value(&[]), (3.0 * 1.0 + 1.0 * 5.0) / 4.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn kd_loss_per_position(
+        self,
+        name: impl Into<String>,
+        loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
+    ) -> Self {
+        self.with_kd_loss(name, KdLoss::per_position(loss))
+    }
+
+    fn with_kd_loss(mut self, name: impl Into<String>, loss: KdLoss) -> Self {
+        self.kd_losses.insert(name.into(), loss);
         self
     }
 
@@ -179,7 +216,7 @@ impl Presets {
         loss: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'static,
     ) -> Self {
         self.match_losses
-            .insert(name.into(), MatchLoss::Single(Rc::new(loss)));
+            .insert(name.into(), MatchLoss::on_one(loss));
         self
     }
 
@@ -190,9 +227,8 @@ impl Presets {
         layers: Option<usize>,
         loss: impl Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor> + 'static,
     ) -> Self {
-        let function = Rc::new(loss);
         self.match_losses
-            .insert(name.into(), MatchLoss::Several { layers, function });
+            .insert(name.into(), MatchLoss::on_several(layers, loss));
         self
     }
 
@@ -291,17 +327,14 @@ fn argument(given: &[f64], index: usize) -> f64 {
 
 impl fmt::Debug for Presets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn names<T>(known: &BTreeMap<String, T>) -> Vec<&str> {
-            known.keys().map(String::as_str).collect()
-        }
         f.debug_struct("Presets")
-            .field("kd_losses", &names(&self.kd_losses))
-            .field("match_losses", &names(&self.match_losses))
-            .field("projections", &names(&self.projections))
-            .field("weight_schedulers", &names(&self.weight_schedulers))
+            .field("kd_losses", &self.kd_losses.keys())
+            .field("match_losses", &self.match_losses.keys())
+            .field("projections", &self.projections.keys())
+            .field("weight_schedulers", &self.weight_schedulers.keys())
             .field(
                 "temperature_schedulers",
-                &names(&self.temperature_schedulers),
+                &self.temperature_schedulers.keys(),
             )
             .finish()
     }

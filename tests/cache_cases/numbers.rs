@@ -49,7 +49,7 @@ fn train<D: Distiller>(
 fn masked(batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
     let top = output.hidden.last().expect("a layer");
     Ok(AdaptorOutput::new()
-        .logits(&top.narrow(-1, 0, 3))
+        .logits(top.narrow(-1, 0, 3))
         .logits_mask(&batch.select(-1, 0).gt(-0.4)))
 }
 

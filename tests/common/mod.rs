@@ -5,6 +5,7 @@
 
 pub mod example;
 pub mod record;
+pub mod said;
 pub mod tensorboard;
 pub mod tiny;
 

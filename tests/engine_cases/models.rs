@@ -145,7 +145,7 @@ fn features_of_a_name_of_ones_own_are_matched() {
     let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
     let renamed = |batch: &Tensor, output: &crate::common::tiny::Output| {
         let adapted = AdaptorOutput::new().feature("states", &output.hidden);
-        Ok(adapted.losses(&adapt(batch, output)?.logits[0].square()))
+        Ok(adapted.losses(&adapt(batch, output)?.logits[0].whole()?.square()))
     };
     let matched = IntermediateMatch::new("states", -1, -1).loss("hidden_mse");
     let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)

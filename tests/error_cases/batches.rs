@@ -196,7 +196,7 @@ fn logits_that_do_not_fit_are_told_with_their_numbers() {
         first_line(step(DistillationConfig::default(), two, adapt)),
         "logits: expected as many of the teacher as of the student (1), got 2"
     );
-    let wide = |_: &Tensor, _: &Output| Ok(AdaptorOutput::new().logits(&zeros(&[2, 3])));
+    let wide = |_: &Tensor, _: &Output| Ok(AdaptorOutput::new().logits(zeros(&[2, 3])));
     assert_eq!(
         first_line(step(DistillationConfig::default(), wide, adapt)),
         "kd_ce: expected logits of one shape, [batch, classes] or [batch, length, classes], \
@@ -233,7 +233,7 @@ fn logits_that_do_not_fit_are_told_with_their_numbers() {
 #[test]
 fn tensors_that_hold_nothing_are_refused_where_they_come_from() {
     let undefined =
-        |batch: &Tensor, output: &Output| Ok(adapt(batch, output)?.logits(&Tensor::new()));
+        |batch: &Tensor, output: &Output| Ok(adapt(batch, output)?.logits(Tensor::new()));
     assert_eq!(
         first_line(step(DistillationConfig::default(), undefined, adapt)),
         "`logits` of the teacher adaptor: expected a tensor, got an undefined one"

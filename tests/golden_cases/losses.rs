@@ -10,7 +10,7 @@ use tch::Tensor;
 use textbrewer::augment::{deleting, long_disorder, masking, n_gram_sampling, short_disorder};
 use textbrewer::config::SchedulerSpec;
 use textbrewer::losses::Temperature;
-use textbrewer::{Presets, Result, probability_shift, select_logits_with_mask};
+use textbrewer::{KdInput, Presets, Result, probability_shift, select_logits_with_mask};
 
 fn text<'a>(case: &'a Value, key: &str) -> &'a str {
     case[key]
@@ -46,14 +46,14 @@ fn loss_of(
             Value::Number(value) => Temperature::Constant(value.as_f64().expect("a number")),
             other => Temperature::Each(named(tensors, other)),
         };
-        let loss = presets.kd_loss_named("kd_loss_type", name)?;
-        return loss(&student[0], &teacher[0], &temperature);
+        let loss = presets.find_kd_loss("kd_loss_type", name)?;
+        return loss.apply(&KdInput::new(&student[0], &teacher[0], temperature));
     }
     let mask = match &case["mask"] {
         Value::Null => None,
         name => Some(named(tensors, name)),
     };
-    let loss = presets.match_loss_named("loss", name)?;
+    let loss = presets.find_match_loss("loss", name)?;
     loss.apply(student, teacher, mask.as_ref())
 }
 
@@ -119,7 +119,7 @@ fn functions_are_textbrewers() {
             }
         } else if let Some(name) = function.strip_suffix("_weight") {
             let scheduler = presets
-                .weight_schedule("kd_loss_weight_scheduler", Some(&name.into()))
+                .find_weight_scheduler("kd_loss_weight_scheduler", Some(&name.into()))
                 .unwrap_or_else(|error| failed(&error))
                 .expect("a name was given");
             let got = scheduler(case["params"]["x"].as_f64().unwrap());
@@ -204,7 +204,7 @@ fn temperature(
         .map(|(key, value)| (key.as_str(), number(value)));
     let spec = SchedulerSpec::new(name).named(arguments);
     let scheduler = presets
-        .temperature_schedule("temperature_scheduler", Some(&spec))?
+        .find_temperature_scheduler("temperature_scheduler", Some(&spec))?
         .expect("a name was given");
     scheduler(student, teacher, number(&params["base_temperature"]))
 }

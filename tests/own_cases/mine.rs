@@ -39,7 +39,8 @@ impl Distiller for Mine<'_> {
         let said = self.0.run_models(batch, step)?;
         let mut report = self.0.losses(&said)?;
         for logits in &said.student.logits {
-            report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 0.01);
+            let size = logits.whole()?.f_square()?.f_mean(Kind::Float)?;
+            report.add("size", size, 0.01);
         }
         Ok(report)
     }

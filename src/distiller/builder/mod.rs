@@ -90,7 +90,7 @@ impl<B> fmt::Debug for Tasks<'_, B> {
 /// Models with a teacher, so that there is something to configure about it.
 pub trait WithTeacher {}
 
-impl<'a, B: 'a, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
+impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
     fn of(models: M) -> Self {
         DistillerBuilder {
             models,

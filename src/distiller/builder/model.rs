@@ -22,7 +22,7 @@ pub struct OneModel<'a, B, S: Model<B> + ?Sized> {
     adaptor: Option<Adaptor<'a, B, S::Output>>,
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
     DistillerBuilder<'a, B, OneModel<'a, B, S>, D>
 {
     /// Starts with the model and its variables; what it learns, it learns without a teacher.
@@ -45,7 +45,7 @@ impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
     }
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for OneModel<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for OneModel<'a, B, S> {
     type Student = S;
     const HAS_TEACHER: bool = false;
 

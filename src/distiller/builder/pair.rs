@@ -31,7 +31,7 @@ pub struct OnePair<'a, B, T: Model<B>, S: Model<B> + ?Sized> {
 /// own implements `TryFrom<Core>` and gets this builder with it.
 impl<'a, B, T, S, D> DistillerBuilder<'a, B, OnePair<'a, B, T, S>, D>
 where
-    B: 'a,
+    B: 'static,
     T: Model<B, Output: 'a> + 'a,
     S: Model<B, Output: 'a> + ?Sized,
 {
@@ -82,7 +82,7 @@ where
 
 impl<'a, B, T, S> Models<'a, B> for OnePair<'a, B, T, S>
 where
-    B: 'a,
+    B: 'static,
     T: Model<B, Output: 'a> + 'a,
     S: Model<B, Output: 'a> + ?Sized,
 {

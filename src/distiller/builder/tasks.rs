@@ -105,7 +105,7 @@ pub struct ManyTasks<'a, B, S: Model<B> + ?Sized> {
     variables: &'a VarStore,
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
     DistillerBuilder<'a, B, ManyTasks<'a, B, S>, D>
 {
     /// Starts with the student and its variables; tasks are added one by one.
@@ -125,7 +125,7 @@ impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
     }
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTasks<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTasks<'a, B, S> {
     type Student = S;
     const HAS_TEACHER: bool = true;
 
@@ -161,7 +161,7 @@ impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTasks<'a
     }
 }
 
-impl<'a, B: 'a, O: 'a> Task<'a, B, O> {
+impl<'a, B: 'static, O: 'a> Task<'a, B, O> {
     fn ready<S: Model<B, Output = O> + ?Sized>(
         self,
         student: &'a S,

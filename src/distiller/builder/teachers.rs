@@ -25,7 +25,7 @@ pub struct ManyTeachers<'a, B, S: Model<B> + ?Sized> {
     student_adaptor: Option<Adaptor<'a, B, S::Output>>,
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
     DistillerBuilder<'a, B, ManyTeachers<'a, B, S>, D>
 {
     /// Starts with the student and its variables; teachers are added one by one.
@@ -79,7 +79,7 @@ impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized, D>
     }
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTeachers<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTeachers<'a, B, S> {
     type Student = S;
     const HAS_TEACHER: bool = true;
 

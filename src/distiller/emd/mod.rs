@@ -109,7 +109,7 @@ pub struct EmdDistiller<'a, B, S: ?Sized> {
     observed: Observed,
 }
 
-impl<'a, B: 'a, S: Model<B, Output: 'a> + ?Sized> EmdDistiller<'a, B, S> {
+impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> EmdDistiller<'a, B, S> {
     /// Starts with the models and the student's variables. What is matched is the key `emd` of
     /// the configuration; without it, hidden states and attentions of one size.
     pub fn builder<T: Model<B, Output: 'a> + 'a>(

@@ -14,7 +14,7 @@ use crate::distiller::matches::parameters_of;
 use crate::distiller::{LossReport, Needs, Said, Term};
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
-use crate::presets::{MatchLoss, Presets};
+use crate::presets::Presets;
 use crate::projection::Projection;
 use crate::transport::{self, TransportPlan};
 
@@ -71,8 +71,8 @@ impl Emd {
         presets: &Presets,
         projections: &VarStore,
     ) -> Result<Self> {
-        let find = |field: &str, name: &str| match presets.match_loss_named(field, name)? {
-            loss @ MatchLoss::Single(_) => Ok(loss),
+        let find = |field: &str, name: &str| match presets.find_match_loss(field, name)? {
+            loss if !loss.takes_lists() => Ok(loss),
             _ => {
                 let reason =
                     format!("`{name}` takes lists of layers, needed is a loss on one layer");

@@ -82,9 +82,9 @@ impl Distiller for Decayed<'_> {
     fn train_on_batch(&mut self, batch: &Tensor, step: &StepInfo) -> Result<LossReport> {
         let teacher = self.pair.run_teacher(batch, step)?;
         let student = self.pair.run_student(batch)?;
-        let size = student.logits[0].f_square()?.f_mean(Kind::Float)?;
+        let size = student.logits[0].whole()?.f_square()?.f_mean(Kind::Float)?;
         let mut report =
-            self.losses.report(&teacher, std::slice::from_ref(&teacher), &student, step)?;
+            self.losses.report(&teacher, std::slice::from_ref(&teacher), &student, batch, step)?;
         report.add("logits_size", size, 0.01);
         Ok(report)
     }

@@ -1,4 +1,4 @@
-//! What is done to logits before the loss.
+//! The label gets the teacher's largest logit.
 
 use tch::{Kind, Tensor};
 
@@ -73,72 +73,4 @@ pub fn probability_shift(teacher_logits: &Tensor, labels: &Tensor) -> Result<Ten
     Ok(teacher_logits
         .f_scatter(-1, &largest, &at_label)?
         .f_scatter(-1, &labels, &at_largest)?)
-}
-
-/// The logits at the positions that a mask keeps.
-///
-/// There is a mask for each tensor of logits, or one for all. It has no effect on logits
-/// `[batch, classes]`, which have no positions.
-///
-/// # Shape
-/// Logits `[batch, length, classes]` with a mask `[batch, length]` of any kind become
-/// `[kept, classes]`, example by example.
-///
-/// # Errors
-/// When there are neither as many masks as logits nor one, or a mask does not fit.
-///
-/// ```
-/// use tch::{Device, Kind, Tensor};
-/// use textbrewer::select_logits_with_mask;
-///
-/// let logits = Tensor::zeros([2, 3, 5], (Kind::Float, Device::Cpu));
-/// let mask = Tensor::from_slice2(&[[1, 1, 1], [1, 0, 0]]);
-/// let selected = select_logits_with_mask(&[logits.copy(), logits], &[mask])?;
-/// assert_eq!(selected[0].size(), [4, 5]);
-/// assert_eq!(selected[1].size(), [4, 5]);
-/// # Ok::<(), textbrewer::Error>(())
-/// ```
-pub fn select_logits_with_mask(logits: &[Tensor], masks: &[Tensor]) -> Result<Vec<Tensor>> {
-    if masks.len() != logits.len() && masks.len() != 1 {
-        return Err(Error::shape(
-            "logits_mask",
-            format!(
-                "one mask, or one for each of the {} tensors of logits",
-                logits.len()
-            ),
-            format!("{} masks", masks.len()),
-        ));
-    }
-    let mut kept: Vec<Option<Tensor>> = masks.iter().map(|_| None).collect();
-    let mut selected = Vec::with_capacity(logits.len());
-    for (index, logits) in logits.iter().enumerate() {
-        let size = logits.size();
-        let &[batch, length, _] = size.as_slice() else {
-            selected.push(logits.shallow_clone());
-            continue;
-        };
-        let index = if masks.len() == 1 { 0 } else { index };
-        let (Some(mask), Some(kept)) = (masks.get(index), kept.get_mut(index)) else {
-            continue; // cannot be: the counts were compared above
-        };
-        if mask.size() != [batch, length] {
-            return Err(Error::shape(
-                "logits_mask",
-                format!("[batch, length] = {:?} of the logits", [batch, length]),
-                format!("{:?}", mask.size()),
-            ));
-        }
-        // The device has to tell the host how many are kept: once for each mask.
-        let rows = match kept {
-            Some(rows) => rows,
-            None => kept.insert(
-                mask.f_to_device(logits.device())?
-                    .f_reshape([-1i64])?
-                    .f_nonzero()?
-                    .f_squeeze_dim(-1)?,
-            ),
-        };
-        selected.push(logits.f_flatten(0, 1)?.f_index_select(0, rows)?);
-    }
-    Ok(selected)
 }

@@ -1,0 +1,252 @@
+//! Logits: all scores of a model's classes, or as much as is known of them.
+//!
+//! A loss on logits is given [`Logits`] of both models. Most need the scores of all classes,
+//! which [`Logits::whole`] gives where they are known. The other kinds are for large
+//! vocabularies: logits that have not been made yet, and what is kept of a teacher's.
+
+mod check;
+mod from_hidden;
+mod sample;
+mod select;
+mod shift;
+mod top_k;
+
+pub use from_hidden::FromHidden;
+pub use sample::Sample;
+pub use select::select_logits_with_mask;
+pub(crate) use select::{kept_rows, rows_of};
+pub use shift::probability_shift;
+pub use top_k::TopK;
+
+use tch::{Device, Tensor};
+
+use crate::error::{Error, Result};
+use crate::kind::at_least_float32;
+
+/// The scores of a model's classes at each position, or what is known of them.
+///
+/// An adaptor gives a tensor, or one of the other kinds, to
+/// [`AdaptorOutput::logits`](crate::AdaptorOutput::logits). All kinds have positions, `[batch]`
+/// or `[batch, length]`, in their leading dimensions.
+///
+/// ```
+/// use tch::{Device, Kind, Tensor};
+/// use textbrewer::Logits;
+///
+/// let tensor = Tensor::zeros([2, 7, 30], (Kind::Float, Device::Cpu));
+/// let logits = Logits::from(&tensor);
+/// assert_eq!(logits.positions(), [2, 7]);
+/// assert_eq!(logits.whole()?.size(), [2, 7, 30]);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Logits {
+    /// The scores of all classes, `[.., classes]`.
+    Whole(Tensor),
+    /// To be made from hidden states and an output matrix.
+    FromHidden(FromHidden),
+    /// The teacher's most likely classes.
+    TopK(TopK),
+    /// Classes drawn from the teacher's probabilities.
+    Sample(Sample),
+}
+
+impl Logits {
+    /// The scores of all classes, `[.., classes]`.
+    ///
+    /// They are computed, each time anew, if they are to be made from hidden states.
+    ///
+    /// # Errors
+    /// When most classes are not known, or there is no memory for all.
+    pub fn whole(&self) -> Result<Tensor> {
+        let known = match self {
+            Logits::Whole(tensor) => return Ok(tensor.shallow_clone()),
+            Logits::FromHidden(logits) => return logits.whole(),
+            Logits::TopK(top) => format!(
+                "the {} most likely ones alone (use a loss that takes `Logits::TopK`)",
+                top.k()
+            ),
+            Logits::Sample(_) => {
+                "a sample of them (use a loss that takes `Logits::Sample`)".to_owned()
+            }
+        };
+        Err(Error::shape("logits", "scores of all classes", known))
+    }
+
+    /// The sizes of the leading dimensions: `[batch]` or `[batch, length]`, or how many
+    /// positions a mask has left.
+    pub fn positions(&self) -> Vec<i64> {
+        let mut size = self.at_each_position().size();
+        size.pop();
+        size
+    }
+
+    /// Where they are.
+    pub fn device(&self) -> Device {
+        self.at_each_position().device()
+    }
+
+    /// The same logits in a value of their own; no number is copied.
+    pub fn shallow_clone(&self) -> Logits {
+        match self {
+            Logits::Whole(tensor) => Logits::Whole(tensor.shallow_clone()),
+            Logits::FromHidden(logits) => {
+                Logits::FromHidden(logits.with_hidden(logits.hidden().shallow_clone()))
+            }
+            Logits::TopK(top) => Logits::TopK(top.shallow_clone()),
+            Logits::Sample(sample) => Logits::Sample(sample.shallow_clone()),
+        }
+    }
+
+    /// All tensors that they are made of.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let tensors = match self {
+            Logits::Whole(tensor) => [Some(tensor), None, None],
+            Logits::FromHidden(logits) => logits.tensors(),
+            Logits::TopK(top) => [
+                Some(top.indices()),
+                Some(top.log_probabilities()),
+                Some(top.log_tail()),
+            ],
+            Logits::Sample(sample) => [Some(sample.indices()), Some(sample.weights()), None],
+        };
+        tensors.into_iter().flatten()
+    }
+
+    /// The same kind of logits, made of other tensors: of what `f` makes of each, in the order
+    /// of [`tensors`](Self::tensors). `f` has to leave shapes as they are.
+    ///
+    /// ```
+    /// use tch::{Kind, Tensor};
+    /// use textbrewer::Logits;
+    ///
+    /// let logits = Logits::from(Tensor::from_slice2(&[[1.0, 2.0]]));
+    /// let halves = logits.try_map(|tensor| Ok(tensor.f_to_kind(Kind::Half)?))?;
+    /// assert_eq!(halves.whole()?.f_kind()?, Kind::Half);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of `f`.
+    pub fn try_map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Logits> {
+        Ok(match self {
+            Logits::Whole(tensor) => Logits::Whole(f(tensor)?),
+            Logits::FromHidden(logits) => Logits::FromHidden(logits.try_map(f)?),
+            Logits::TopK(top) => Logits::TopK(top.try_map(f)?),
+            Logits::Sample(sample) => Logits::Sample(sample.try_map(f)?),
+        })
+    }
+
+    /// As [`try_map`](Self::try_map), of the tensors that have numbers for each position: an
+    /// output matrix, which all positions share, stays as it is.
+    pub(crate) fn try_map_positions(
+        &self,
+        mut f: impl FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Logits> {
+        match self {
+            Logits::FromHidden(logits) => {
+                let hidden = f(logits.hidden())?;
+                Ok(Logits::FromHidden(logits.with_hidden(hidden)))
+            }
+            other => other.try_map(f),
+        }
+    }
+
+    /// The same with numbers of at least 32 bits, which losses are computed in.
+    ///
+    /// # Errors
+    /// When there is no memory for the copy.
+    pub fn at_least_float32(&self) -> Result<Logits> {
+        self.try_map(at_least_float32)
+    }
+
+    /// The same without a history, so that no gradient comes to what they were made from.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn detached(&self) -> Result<Logits> {
+        self.try_map(|tensor| {
+            Ok(match tensor.requires_grad() {
+                true => tensor.f_detach()?,
+                false => tensor.shallow_clone(),
+            })
+        })
+    }
+
+    /// The positions that a mask `[batch, length]` keeps, as `[kept]`, example by example.
+    /// Logits without a length are left as they are.
+    ///
+    /// # Errors
+    /// When the mask does not fit.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor};
+    /// use textbrewer::Logits;
+    ///
+    /// let logits = Logits::from(Tensor::zeros([2, 3, 5], (Kind::Float, Device::Cpu)));
+    /// let mask = Tensor::from_slice2(&[[1, 1, 1], [1, 0, 0]]);
+    /// assert_eq!(logits.select_with_mask(&mask)?.positions(), [4]);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn select_with_mask(&self, mask: &Tensor) -> Result<Logits> {
+        let (positions, mask) = (self.positions(), mask.shallow_clone());
+        let one = std::iter::once((positions.as_slice(), self.device()));
+        let rows = kept_rows(one, &[mask])?.into_iter().next().flatten();
+        self.at_rows(rows.as_ref())
+    }
+
+    /// These rows of the positions `[batch, length]`; all without any.
+    pub(crate) fn at_rows(&self, rows: Option<&Tensor>) -> Result<Logits> {
+        match rows {
+            Some(rows) => self.try_map_positions(|tensor| rows_of(tensor, rows)),
+            None => Ok(self.shallow_clone()),
+        }
+    }
+
+    /// A tensor with the positions, and one dimension more.
+    fn at_each_position(&self) -> &Tensor {
+        match self {
+            Logits::Whole(tensor) => tensor,
+            Logits::FromHidden(logits) => logits.hidden(),
+            Logits::TopK(top) => top.indices(),
+            Logits::Sample(sample) => sample.indices(),
+        }
+    }
+}
+
+impl From<Tensor> for Logits {
+    fn from(tensor: Tensor) -> Self {
+        Logits::Whole(tensor)
+    }
+}
+
+impl From<&Tensor> for Logits {
+    fn from(tensor: &Tensor) -> Self {
+        Logits::Whole(tensor.shallow_clone())
+    }
+}
+
+impl From<&Logits> for Logits {
+    fn from(logits: &Logits) -> Self {
+        logits.shallow_clone()
+    }
+}
+
+impl From<FromHidden> for Logits {
+    fn from(logits: FromHidden) -> Self {
+        Logits::FromHidden(logits)
+    }
+}
+
+impl From<TopK> for Logits {
+    fn from(top: TopK) -> Self {
+        Logits::TopK(top)
+    }
+}
+
+impl From<Sample> for Logits {
+    fn from(sample: Sample) -> Self {
+        Logits::Sample(sample)
+    }
+}

@@ -1,0 +1,147 @@
+//! What a loss on logits is computed from.
+
+use std::any::{Any, type_name};
+use std::fmt;
+
+use tch::Tensor;
+
+use crate::batch::Batch;
+use crate::distiller::StepInfo;
+use crate::error::{Error, Result, Side};
+use crate::logits::Logits;
+use crate::losses::Temperature;
+use crate::losses::positions::Positions;
+
+/// What a loss on logits is computed from: the logits of both models at the positions that
+/// count, and what is known of these positions.
+///
+/// The distillers make it; for a test of a loss it is made by hand.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::{KdInput, Presets};
+///
+/// // Where the teacher gives the true class less than one half, it is not followed.
+/// let presets = Presets::default().kd_loss_per_position("careful", |input| {
+///     let log = |logits: &Tensor| logits.f_log_softmax(-1, None);
+///     let (q, p) = (log(&input.student.whole()?)?, log(&input.teacher.whole()?)?.f_exp()?);
+///     let labels = input.labels()?.f_unsqueeze(-1)?;
+///     let right = p.f_gather(-1, &labels, false)?.f_squeeze_dim(-1)?.f_round()?;
+///     let cross_entropy = p.f_mul(&q)?.f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+///     Ok(cross_entropy.f_neg()?.f_mul(&right)?)
+/// });
+/// let loss = presets.find_kd_loss("kd_loss_type", "careful")?;
+/// let logits = || Tensor::from_slice2(&[[9.0, 0.0], [9.0, 0.0]]);
+/// let labels = Tensor::from_slice(&[1i64, 1]);
+/// let input = KdInput::new(logits(), logits(), 1.0).with_labels(&labels);
+/// assert_eq!(loss.apply(&input)?.double_value(&[]), 0.0);
+/// # textbrewer::Result::Ok(())
+/// ```
+#[non_exhaustive]
+pub struct KdInput<'a> {
+    /// The student's logits, numbers of at least 32 bits.
+    pub student: Logits,
+    /// The teacher's, without a gradient.
+    pub teacher: Logits,
+    /// What to divide both by.
+    pub temperature: Temperature,
+    /// Where in the training the batch stands.
+    pub step: StepInfo,
+    pub(super) positions: Positions,
+    batch: &'a dyn Any,
+}
+
+impl KdInput<'static> {
+    /// Of all positions of these logits, without labels, weights or a batch, at the beginning of
+    /// a training.
+    pub fn new(
+        student: impl Into<Logits>,
+        teacher: impl Into<Logits>,
+        temperature: impl Into<Temperature>,
+    ) -> Self {
+        let student = student.into();
+        KdInput {
+            positions: Positions::of(&student, None),
+            student,
+            teacher: teacher.into(),
+            temperature: temperature.into(),
+            step: StepInfo::new(0, 0, 1, 1),
+            batch: &(),
+        }
+    }
+}
+
+impl<'a> KdInput<'a> {
+    /// With labels, one for each position.
+    #[must_use]
+    pub fn with_labels(mut self, labels: &Tensor) -> Self {
+        self.positions = self.positions.with_labels(Some(labels));
+        self
+    }
+
+    /// With weights of 0 or more, one for each position or for each example.
+    #[must_use]
+    pub fn with_weights(mut self, weights: &Tensor) -> Self {
+        self.positions = self.positions.with_weights(Some(weights));
+        self
+    }
+
+    /// With the batch that the logits are of.
+    #[must_use]
+    pub fn with_batch<'b, B: Batch>(self, batch: &'b B) -> KdInput<'b> {
+        let step = self.step;
+        self.of_batch(batch, step)
+    }
+
+    /// The labels, one for each position.
+    ///
+    /// # Errors
+    /// When the student's adaptor gave none for these logits, or they do not fit.
+    pub fn labels(&self) -> Result<Tensor> {
+        let needed_by = "the distillation loss (`kd_loss_type`)";
+        let labels = self.positions.labels()?;
+        labels.ok_or_else(|| Error::missing(Side::Student, "labels", needed_by))
+    }
+
+    /// The batch that the logits are of, whole: a mask selects nothing from it.
+    ///
+    /// # Errors
+    /// When it is of another type than `B`.
+    pub fn batch<B: Batch>(&self) -> Result<&'a B> {
+        self.batch.downcast_ref().ok_or_else(|| {
+            Error::shape(
+                "batch of a loss on logits",
+                format!("the loader's batches to be `{}`", type_name::<B>()),
+                "batches of another type",
+            )
+        })
+    }
+
+    /// At these positions, of which the logits are already.
+    pub(crate) fn at(mut self, positions: Positions) -> Self {
+        self.positions = positions;
+        self
+    }
+
+    pub(crate) fn of_batch(self, batch: &dyn Any, step: StepInfo) -> KdInput<'_> {
+        KdInput {
+            student: self.student,
+            teacher: self.teacher,
+            temperature: self.temperature,
+            step,
+            positions: self.positions,
+            batch,
+        }
+    }
+}
+
+impl fmt::Debug for KdInput<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KdInput")
+            .field("student", &self.student)
+            .field("teacher", &self.teacher)
+            .field("temperature", &self.temperature)
+            .field("step", &self.step)
+            .finish_non_exhaustive()
+    }
+}

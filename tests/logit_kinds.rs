@@ -1,0 +1,401 @@
+//! Logits that are not a tensor of all classes: what they are made of, and what carries them.
+
+mod common;
+
+use std::cell::Cell;
+
+use common::said::{Looking, Outputs, kd_loss_of, losses_of_outputs};
+use common::{elements, waves};
+use tch::nn::VarStore;
+use tch::{Device, Kind, Tensor};
+use textbrewer::distiller::Said;
+use textbrewer::logits::{FromHidden, Sample, TopK};
+use textbrewer::{
+    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Logits, Presets, Result,
+    StepInfo, TrainingConfig, from_fn,
+};
+
+fn step() -> StepInfo {
+    StepInfo::new(0, 0, 10, 1)
+}
+
+fn indices(shape: &[i64]) -> Tensor {
+    (waves(shape, 0.3) * 10.0).abs().to_kind(Kind::Int64)
+}
+
+fn from_hidden() -> FromHidden {
+    let logits = FromHidden::new(&waves(&[2, 3, 4], 0.1), &waves(&[5, 4], 0.6));
+    logits.unwrap().bias(&waves(&[5], 0.8)).unwrap()
+}
+
+fn top_k() -> TopK {
+    let (ids, logs) = (indices(&[2, 3, 2]), waves(&[2, 3, 2], 0.4) - 2.0);
+    TopK::new(&ids, &logs, &(waves(&[2, 3], 0.9) - 4.0)).unwrap()
+}
+
+fn sample() -> Sample {
+    Sample::new(&indices(&[2, 3, 7]), &waves(&[2, 3, 7], 0.2).abs()).unwrap()
+}
+
+fn all_kinds() -> [Logits; 4] {
+    [
+        waves(&[2, 3, 5], 0.1).into(),
+        from_hidden().into(),
+        top_k().into(),
+        sample().into(),
+    ]
+}
+
+fn assert_same(got: &Logits, expected: &Logits) {
+    let same_kind = std::mem::discriminant(got) == std::mem::discriminant(expected);
+    assert!(same_kind, "{got:?}, expected {expected:?}");
+    let tensors: Vec<&Tensor> = got.tensors().collect();
+    assert_eq!(tensors, expected.tensors().collect::<Vec<_>>());
+}
+
+#[test]
+fn logits_from_hidden_states_are_those_of_the_formula() {
+    let (hidden, weight, bias) = (
+        waves(&[2, 3, 4], 0.1),
+        waves(&[5, 4], 0.6),
+        waves(&[5], 0.8),
+    );
+    let leaves = [&hidden, &weight, &bias].map(|leaf| leaf.copy().set_requires_grad(true));
+    let made = FromHidden::new(&leaves[0], &leaves[1]).unwrap();
+    let made = made.bias(&leaves[2]).unwrap().scale(0.25).unwrap();
+    let made = Logits::from(made.soft_cap(0.5).unwrap());
+    let z = (hidden.matmul(&weight.tr()) + &bias) * 0.25;
+    let by_hand = (z / 0.5).tanh() * 0.5;
+    common::assert_close("logits", &made.whole().unwrap(), &by_hand);
+    assert!(
+        by_hand.abs().max().double_value(&[]) > 0.2,
+        "the cap does something"
+    );
+    made.whole().unwrap().sum(None).backward();
+    assert!(
+        leaves
+            .iter()
+            .all(|leaf| leaf.grad().abs().sum(None).double_value(&[]) > 0.0)
+    );
+    // Without a bias, scale and cap.
+    let plain = Logits::from(FromHidden::new(&hidden, &weight).unwrap());
+    common::assert_close(
+        "plain",
+        &plain.whole().unwrap(),
+        &hidden.matmul(&weight.tr()),
+    );
+}
+
+#[test]
+fn hidden_states_of_16_bits_meet_a_matrix_of_32() {
+    let (hidden, weight) = (
+        waves(&[2, 4], 0.1),
+        waves(&[5, 4], 0.6).to_kind(Kind::Float),
+    );
+    let hidden = hidden.to_kind(Kind::BFloat16);
+    let logits = Logits::from(FromHidden::new(&hidden, &weight).unwrap());
+    for logits in [&logits, &logits.at_least_float32().unwrap()] {
+        let whole = logits.whole().unwrap();
+        assert_eq!(whole, hidden.to_kind(Kind::Float).matmul(&weight.tr()));
+    }
+}
+
+#[test]
+fn kinds_of_numbers_and_histories_go_for_every_kind_of_logits() {
+    for logits in all_kinds() {
+        let halves = logits.try_map(|tensor| match tensor.is_floating_point() {
+            true => Ok(tensor.to_kind(Kind::Half).set_requires_grad(true)),
+            false => Ok(tensor.shallow_clone()),
+        });
+        let halves = halves.unwrap();
+        let wide = halves.at_least_float32().unwrap();
+        for tensor in wide.tensors() {
+            assert!(
+                matches!(tensor.kind(), Kind::Float | Kind::Int64),
+                "{wide:?}"
+            );
+            assert_eq!(tensor.requires_grad(), tensor.is_floating_point());
+        }
+        let detached = wide.detached().unwrap();
+        assert!(detached.tensors().all(|tensor| !tensor.requires_grad()));
+        assert_same(&logits.shallow_clone(), &logits);
+        assert_same(&Logits::from(&logits), &logits);
+    }
+}
+
+#[test]
+fn a_mask_selects_positions_of_every_kind() {
+    let mask = Tensor::from_slice2(&[[1i64, 0, 1], [0, 1, 0]]);
+    for logits in all_kinds() {
+        assert_eq!(logits.positions(), [2, 3]);
+        let selected = logits.select_with_mask(&mask).unwrap();
+        assert_eq!(selected.positions(), [3], "{selected:?}");
+        for (got, from) in selected.tensors().zip(logits.tensors()) {
+            let expected = match from.size().starts_with(&[2, 3]) {
+                true => Tensor::stack(
+                    &[from.get(0).get(0), from.get(0).get(2), from.get(1).get(1)],
+                    0,
+                ),
+                // The output matrix and its bias.
+                false => from.shallow_clone(),
+            };
+            assert_eq!(got, &expected);
+        }
+        let error = logits
+            .select_with_mask(&Tensor::from_slice(&[1i64]))
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("logits_mask: expected [batch, length] = [2, 3]")
+        );
+    }
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_errors() {
+    let (ids, logs, tail) = (indices(&[2, 3]), waves(&[2, 3], 0.1), waves(&[2], 0.1));
+    let cases = [
+        (
+            FromHidden::new(&waves(&[2, 4], 0.1), &waves(&[4, 5], 0.1)).err(),
+            "logits from hidden states: expected hidden states [.., size] and an output matrix \
+             [classes, size], got [2, 4] and [4, 5]",
+        ),
+        (
+            from_hidden().bias(&waves(&[4], 0.1)).err(),
+            "bias of logits: expected [classes] = [5], got [4]",
+        ),
+        (
+            from_hidden().soft_cap(0.0).err(),
+            "soft cap of logits: must be a positive number, got 0",
+        ),
+        (
+            from_hidden().scale(f64::NAN).err(),
+            "scale of logits: must be finite, got NaN",
+        ),
+        (
+            FromHidden::new(&Tensor::new(), &waves(&[5, 4], 0.1)).err(),
+            "hidden states of logits: expected a tensor, got an undefined one",
+        ),
+        (
+            TopK::new(&logs, &logs, &tail).err(),
+            "indices of the top k: expected [.., k] of whole numbers, at least one for each \
+             position, got [2, 3] of Double",
+        ),
+        (
+            TopK::new(&ids, &waves(&[2, 2], 0.1), &tail).err(),
+            "log-probabilities of the top k: expected [.., k], as the indices, = [2, 3], got [2, 2]",
+        ),
+        (
+            TopK::new(&ids, &logs, &logs).err(),
+            "tail of the top k: expected [..] = [2], got [2, 3]",
+        ),
+        (
+            Sample::new(&ids, &ids).err(),
+            "weights of a sample: expected floating-point numbers, got Int64",
+        ),
+        (
+            Sample::new(&indices(&[2, 0]), &logs).err(),
+            "indices of a sample: expected [.., n] of whole numbers, at least one for each \
+             position, got [2, 0] of Int64",
+        ),
+        (
+            Logits::from(top_k()).whole().err(),
+            "logits: expected scores of all classes, got the 2 most likely ones alone (use a \
+             loss that takes `Logits::TopK`)",
+        ),
+        (
+            Logits::from(sample()).whole().err(),
+            "logits: expected scores of all classes, got a sample of them (use a loss that \
+             takes `Logits::Sample`)",
+        ),
+    ];
+    for (error, expected) in cases {
+        assert_eq!(error.unwrap().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_cache_keeps_any_kind() {
+    for dtype in [None, Some("fp16")] {
+        let mut config = DistillationConfig::default().is_caching_logits(true);
+        if let Some(dtype) = dtype {
+            let json = format!(r#"{{"is_caching_logits": true, "cache_dtype": "{dtype}"}}"#);
+            config = DistillationConfig::from_json_str(&json).unwrap();
+        }
+        let variables = VarStore::new(Device::Cpu);
+        let model = from_fn(|_: &Tensor, _| Ok(()));
+        let asked = Cell::new(0);
+        let says_all_kinds = |_: &Tensor, (): &()| {
+            asked.set(asked.get() + 1);
+            let kinds = all_kinds().into_iter();
+            Ok(kinds.fold(AdaptorOutput::new(), AdaptorOutput::logits))
+        };
+        let (looking, seen) = Looking::new(|said: &Said<'_, Tensor>| {
+            let logits = said.teachers[0].logits.iter();
+            logits.map(Logits::shallow_clone).collect::<Vec<_>>()
+        });
+        let mut distiller = GeneralDistiller::builder(&model, &model, &variables)
+            .train_config(TrainingConfig::default().device(Device::Cpu))
+            .distill_config(config)
+            .teacher_adaptor(says_all_kinds)
+            .student_adaptor(|_, ()| Ok(AdaptorOutput::new()))
+            .term(looking)
+            .build()
+            .unwrap();
+        let step = step().with_batch_id(Some(4));
+        for _ in 0..2 {
+            distiller.train_on_batch(&Tensor::from(0.0), &step).unwrap();
+        }
+        assert_eq!(asked.get(), 1);
+        let (kept, first) = (seen.borrow_mut().remove(1), seen.borrow_mut().remove(0));
+        let cache = distiller.core().teacher_cache().unwrap();
+        for ((first, kept), expected) in first.iter().zip(&kept).zip(all_kinds()) {
+            assert_same(first, kept);
+            for (kept, expected) in kept.tensors().zip(expected.tensors()) {
+                assert_eq!(kept.kind(), expected.kind());
+                let largest = (kept - expected).abs().max().double_value(&[]);
+                assert!(
+                    largest <= if dtype.is_some() { 1e-2 } else { 0.0 },
+                    "{largest}"
+                );
+            }
+        }
+        // Whole 2·3·5, hidden 2·3·4, top 2·3·(2 + 1), sample 2·3·7, and indices 2·3·(2 + 7); the
+        // output matrix is the model's own.
+        let bytes = if dtype.is_some() { 2 } else { 8 };
+        let numbers = 30 + 24 + 18 + 42;
+        assert_eq!(cache.bytes(), numbers * bytes + 54 * 8);
+    }
+}
+
+/// What the teachers who say this say together.
+fn together(logits: Vec<Logits>) -> Result<Logits> {
+    let logits = logits.into_iter();
+    let outputs = Outputs {
+        teachers: logits
+            .map(|logits| AdaptorOutput::new().logits(logits))
+            .collect(),
+        student: AdaptorOutput::new(),
+    };
+    let (config, presets) = (DistillationConfig::default(), Presets::default());
+    let look = |said: &Said<'_, ()>| said.ensemble.logits[0].shallow_clone();
+    Ok(losses_of_outputs(outputs, config, presets, (&(), &step()), look)?.1)
+}
+
+#[test]
+fn one_teacher_hands_any_kind_on_and_several_need_all_classes() {
+    for logits in all_kinds() {
+        assert_same(&together(vec![logits.shallow_clone()]).unwrap(), &logits);
+    }
+    let whole = || Logits::from(waves(&[2, 3, 5], 0.1));
+    let together_said = together(vec![whole(), from_hidden().into()]).unwrap();
+    let mean = (whole().whole().unwrap() + Logits::from(from_hidden()).whole().unwrap()) / 2.0;
+    common::assert_close("mean", &together_said.whole().unwrap(), &mean);
+    let error = together(vec![whole(), top_k().into()]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the mean of several teachers, teacher 1: logits: expected scores of all classes, got \
+         the 2 most likely ones alone (use a loss that takes `Logits::TopK`)"
+    );
+}
+
+fn kd(
+    config: DistillationConfig,
+    student: AdaptorOutput,
+    teacher: AdaptorOutput,
+) -> Result<Tensor> {
+    let presets = Presets::default().kd_loss_per_position("top", |input| match &input.teacher {
+        Logits::TopK(top) => {
+            // −Σ over the k of p log q.
+            let logs = input.student.whole()?.f_log_softmax(-1, None)?;
+            let logs = logs.f_gather(-1, top.indices(), false)?;
+            let products = top.log_probabilities().f_exp()?.f_mul(&logs)?.f_neg()?;
+            Ok(products.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
+        }
+        other => Err(textbrewer::Error::other(format!("top: {other:?}"))),
+    });
+    kd_loss_of((&student, &teacher), config, presets, (&(), &step()))
+}
+
+fn output(logits: impl Into<Logits>) -> AdaptorOutput {
+    AdaptorOutput::new().logits(logits)
+}
+
+#[test]
+fn a_loss_takes_the_kind_that_it_is_made_for() {
+    let config = || DistillationConfig::default().kd_loss_type("top");
+    let mask = Tensor::from_slice2(&[[1i64, 0, 1], [0, 1, 0]]);
+    let (logs, ids) = waves(&[2, 3, 5], 0.7)
+        .log_softmax(-1, None)
+        .topk(2, -1, true, true);
+    let top = || TopK::new(&ids, &logs, &waves(&[2, 3], 0.1)).unwrap();
+    let student_logs = Logits::from(from_hidden())
+        .whole()
+        .unwrap()
+        .log_softmax(-1, None);
+    let products = logs.exp() * student_logs.gather(-1, &ids, false);
+    let each = elements(&products.sum_dim_intlist([-1i64].as_slice(), false, None));
+    let loss = |mask: Option<&Tensor>| {
+        let (mut student, mut teacher) = (output(from_hidden()), output(top()));
+        if let Some(mask) = mask {
+            (student, teacher) = (student.logits_mask(mask), teacher.logits_mask(mask));
+        }
+        kd(config(), student, teacher).unwrap().double_value(&[])
+    };
+    assert!((loss(None) + each.iter().sum::<f64>() / 6.0).abs() < 1e-12);
+    assert!((loss(Some(&mask)) + (each[0] + each[2] + each[4]) / 3.0).abs() < 1e-12);
+}
+
+#[test]
+fn a_loss_on_all_classes_takes_logits_from_hidden_states_and_refuses_the_rest() {
+    let config = || DistillationConfig::default().temperature(2.0);
+    let student = || output(waves(&[2, 3, 5], 0.1));
+    let whole = Logits::from(from_hidden()).whole().unwrap();
+    let value = |loss: Result<Tensor>| loss.unwrap().double_value(&[]);
+    for config in [
+        config(),
+        config().temperature_scheduler(("flsw", [1.0, 2.0])),
+    ] {
+        let made = kd(config.clone(), student(), output(from_hidden()));
+        let given = kd(config.clone(), student(), output(&whole));
+        assert_eq!(value(made), value(given));
+        let made = kd(config.clone(), output(from_hidden()), student());
+        assert_eq!(value(made), value(kd(config, output(&whole), student())));
+    }
+    let labels = Tensor::zeros([2, 3], (Kind::Int64, tch::Device::Cpu));
+    let shift = config().probability_shift(true);
+    let made = kd(
+        shift.clone(),
+        student().labels(&labels),
+        output(from_hidden()),
+    );
+    let given = kd(shift.clone(), student().labels(&labels), output(&whole));
+    assert_eq!(value(made), value(given));
+
+    let refused = "logits: expected scores of all classes, got the 2 most likely ones alone";
+    let message = kd(config(), student(), output(top_k()))
+        .unwrap_err()
+        .to_string();
+    assert!(message.starts_with(refused), "{message}");
+    let error = kd(shift, student().labels(&labels), output(top_k())).unwrap_err();
+    let message = error.to_string();
+    assert!(
+        message.starts_with(&format!("probability_shift: {refused}")),
+        "{message}"
+    );
+}
+
+/// A model in training may have its output matrix in both adaptors: as teacher it gets nothing.
+#[test]
+fn a_teachers_output_matrix_gets_no_gradient() {
+    let weight = || waves(&[5, 4], 0.6).set_requires_grad(true);
+    let (of_student, of_teacher) = (weight(), weight());
+    let logits = |weight: &Tensor| output(FromHidden::new(&waves(&[2, 4], 0.1), weight).unwrap());
+    let teacher = logits(&of_teacher);
+    let student = output(FromHidden::new(&waves(&[2, 4], 0.5), &of_student).unwrap());
+    kd(DistillationConfig::default(), student, teacher)
+        .unwrap()
+        .backward();
+    assert!(of_student.grad().defined() && !of_teacher.grad().defined());
+}
