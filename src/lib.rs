@@ -42,7 +42,7 @@ pub use distiller::{
     BasicDistiller, BasicTrainer, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
     LayerWeights, LossReport, MultiTaskDistiller, MultiTeacherDistiller, StepInfo,
 };
-pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
+pub use engine::{CheckpointInfo, Flow, Hook, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{probability_shift, select_logits_with_mask};

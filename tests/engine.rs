@@ -1,5 +1,7 @@
 //! What a training run does, step by step.
 
+#[path = "engine_cases/after_step.rs"]
+mod after_step;
 #[path = "engine_cases/clipping.rs"]
 mod clipping;
 mod common;

@@ -53,6 +53,10 @@ impl<D: Distiller> Distiller for Timed<D> {
         self.distiller.train_on_batch(batch, step)
     }
 
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        self.distiller.after_step(step)
+    }
+
     fn config(&self) -> &TrainingConfig {
         self.distiller.config()
     }

@@ -127,6 +127,15 @@ pub trait Distiller {
         Vec::new()
     }
 
+    /// Called after every optimizer step, without gradients, before hooks and checkpoint. The
+    /// `global_step` and `forward_step` of `step` are the steps and batches done.
+    ///
+    /// # Errors
+    /// Whatever goes wrong; the run ends with it.
+    fn after_step(&mut self, _step: &StepInfo) -> Result<()> {
+        Ok(())
+    }
+
     /// The tensors that a run needs to go on, besides the student's variables and what the
     /// optimizer remembers: those of [`extra_groups`](Self::extra_groups) by themselves. A
     /// distiller that learns something else adds it, under names of its own.

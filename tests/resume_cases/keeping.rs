@@ -60,7 +60,7 @@ fn policies_keep_what_they_say() {
     ] {
         let folder = crate::common::tiny::folder();
         let summary = train(folder.path(), |run| {
-            run.keep(keep)
+            run.keep(keep.clone())
                 .metric_mode(mode)
                 .callback(|_, info| Ok(metric(info.global_step)))
         })

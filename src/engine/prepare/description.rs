@@ -24,6 +24,8 @@ pub(super) struct RunDescription {
     pub(super) loss_scaling: Option<Value>,
     pub(super) seed: u64,
     pub(super) postprocesses: bool,
+    /// The names of the hooks, in their order.
+    pub(super) hooks: Vec<String>,
     pub(super) batches: Option<u64>,
 }
 
@@ -72,6 +74,7 @@ impl RunDescription {
             state,
             groups: groups.collect(),
             batches: self.batches,
+            hooks: self.hooks.clone(),
         })
     }
 }
