@@ -13,5 +13,7 @@ mod logs;
 mod models;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
+#[path = "engine_cases/schedules.rs"]
+mod schedules;
 #[path = "engine_cases/steps.rs"]
 mod steps;

@@ -123,8 +123,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     }
 
     fn optimizer_step(&mut self) -> Result<()> {
-        let steps_done = self.at.global_step;
-        let left_out = self.update.step(self.distiller, steps_done, self.ranks)?;
+        let steps = (self.at.global_step, self.plan.total_steps());
+        let left_out = self.update.step(self.distiller, steps, self.ranks)?;
         if let Some(left_out) = left_out {
             self.record.count_left_out(&left_out)?;
         }

@@ -76,6 +76,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     )?;
     let about = RunDescription {
         in_epochs: matches!(length, RequestedLength::Epochs(_)),
+        total_steps: plan.total_steps(),
         max_grad_norm,
         loss_scaling: scaling.as_ref().map(LossScaling::rule),
         seed,
@@ -87,7 +88,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
     let newest = resume::find(&options.begin, distiller.config())?;
     if let Some(newest) = &newest {
-        resume::check(newest, &description, &plan)?;
+        resume::check(newest, &description, &plan, options.extends)?;
         resume::load(newest, distiller, &mut optimizer, &mut hooks)?;
     }
 

@@ -1,5 +1,6 @@
 //! Resuming from a checkpoint.
 
+use super::description::SCHEDULE;
 use crate::checkpoint::{CheckpointFolder, Description, Newest};
 use crate::config::TrainingConfig;
 use crate::distiller::Distiller;
@@ -61,10 +62,22 @@ fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
     Err(Error::Checkpoint { path, reason })
 }
 
-/// Fails if the checkpoint belongs to another run than the one described.
-pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan) -> Result<()> {
+/// Fails if the checkpoint belongs to another run than the one described. Only the schedule may
+/// be another, in a run that `extends` it.
+pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bool) -> Result<()> {
     let loaded = &newest.loaded;
-    let differences = loaded.manifest.description.differences(now)?;
+    let (mut before, mut now) = (loaded.manifest.description.clone(), now.clone());
+    if extends {
+        before.run.remove(SCHEDULE);
+        now.run.remove(SCHEDULE);
+    }
+    let mut differences = before.differences(&now)?;
+    let of_schedule = format!("run.{SCHEDULE}: ");
+    for difference in &mut differences {
+        if difference.starts_with(&of_schedule) {
+            difference.push_str("; `extend(true)` allows another schedule");
+        }
+    }
     if !differences.is_empty() {
         return Err(Error::ResumeMismatch {
             path: loaded.path.clone(),
