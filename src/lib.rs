@@ -48,7 +48,7 @@ pub use distiller::{
     BasicDistiller, BasicTrainer, Core, Distiller, EmdDistiller, GeneralDistiller, LossReport,
     MultiTaskDistiller, MultiTeacherDistiller, StepInfo, Term,
 };
-pub use engine::{CheckpointInfo, Flow, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
+pub use engine::{CheckpointInfo, Flow, Hook, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use feature::Feature;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};

@@ -1,5 +1,7 @@
 //! What a training run does, step by step.
 
+#[path = "engine_cases/after_step.rs"]
+mod after_step;
 #[path = "engine_cases/clipping.rs"]
 mod clipping;
 mod common;
@@ -11,5 +13,7 @@ mod logs;
 mod models;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
+#[path = "engine_cases/schedules.rs"]
+mod schedules;
 #[path = "engine_cases/steps.rs"]
 mod steps;

@@ -6,6 +6,10 @@ mod common;
 mod differences;
 #[path = "resume_cases/exact.rs"]
 mod exact;
+#[path = "resume_cases/extended.rs"]
+mod extended;
+#[path = "resume_cases/hooks.rs"]
+mod hooks;
 #[path = "resume_cases/keeping.rs"]
 mod keeping;
 #[path = "resume_cases/non_finite.rs"]

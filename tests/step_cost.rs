@@ -59,7 +59,7 @@ fn engine_steps() -> (Usage, AllocationInfo) {
         let mut batches = loader(5);
         let run = || {
             let run = distiller.train(&mut batches).steps(steps);
-            let run = run.schedule(|_| 0.5).optimizer(AdamW::new(1e-3));
+            let run = run.schedule(|_, _| 0.5).optimizer(AdamW::new(1e-3));
             run.progress(false).run().unwrap();
         };
         let mut usage = Usage::default();

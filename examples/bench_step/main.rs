@@ -135,7 +135,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let before = options.steps_before(batches_per_epoch);
-    let schedule: Box<dyn Fn(u64) -> f64> = match options.shape {
+    let schedule: Box<dyn Fn(u64, u64) -> f64> = match options.shape {
         Shape::RandomTokens => Box::new(linear_with_warmup(options.steps / 10, options.steps)),
         Shape::Tiny => Box::new(constant()),
     };

@@ -28,6 +28,9 @@ pub(crate) struct Description {
     pub(crate) groups: Vec<GroupDescription>,
     /// The number of batches in an epoch of the loader.
     pub(crate) batches: Option<u64>,
+    /// The names of the hooks, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hooks: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,6 +73,11 @@ impl TensorDescription {
 }
 
 impl Description {
+    /// Whether a state has a file of its hooks.
+    pub(super) fn has_hooks(&self) -> bool {
+        !self.hooks.is_empty()
+    }
+
     /// Everything in which this, of a checkpoint, differs from a run that is to go on from it.
     pub(crate) fn differences(&self, now: &Description) -> Result<Vec<String>> {
         let mut found = Vec::new();

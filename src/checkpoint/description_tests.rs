@@ -24,6 +24,7 @@ fn description() -> Description {
             parameters: vec!["layer.0.weight".to_owned()],
         }],
         batches: Some(3),
+        hooks: Vec::new(),
     }
 }
 
@@ -37,6 +38,7 @@ fn every_difference_is_named_with_both_values() {
     now.variables.get_mut("layer.0.weight").unwrap().shape = vec![5];
     now.groups[0].options.learning_rate = Some(0.1);
     now.batches = None;
+    now.hooks = vec!["ema".to_owned()];
     assert_eq!(
         before.differences(&now).unwrap(),
         [
@@ -48,6 +50,7 @@ fn every_difference_is_named_with_both_values() {
             "variables `layer.0.weight`.shape: [3] in the checkpoint, [5] now",
             "groups[0].options.lr: 0.001 in the checkpoint, 0.1 now",
             "batches: 3 in the checkpoint, null now",
+            "hooks: not in the checkpoint, [\"ema\"] now",
         ]
     );
 }

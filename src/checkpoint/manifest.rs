@@ -9,8 +9,8 @@ use super::description::Description;
 use super::disk::Written;
 use crate::error::{Error, Result};
 
-/// The version of the format that this crate writes, and the newest that it reads.
-pub(super) const FORMAT: u64 = 1;
+/// The newest version of the format that this crate reads and writes.
+pub(super) const FORMAT: u64 = 2;
 
 pub(super) const MANIFEST: &str = "manifest.json";
 pub(super) const PROGRESS: &str = "progress.json";
@@ -19,8 +19,19 @@ pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 pub(super) const DISTILLER: &str = "distiller.safetensors";
 pub(super) const RANDOM: &str = "random.safetensors";
 
-/// The files beside the manifest: these, all of them, and no other.
-pub(super) const FILES: [&str; 5] = [PROGRESS, STUDENT, OPTIMIZER, DISTILLER, RANDOM];
+pub(super) const HOOKS: &str = "hooks.safetensors";
+
+/// The files beside the manifest of every run; one with hooks has theirs too, and no run has
+/// any other.
+const FILES: [&str; 5] = [PROGRESS, STUDENT, OPTIMIZER, DISTILLER, RANDOM];
+
+/// The format of a state. Version 2 has hooks, which earlier programs would lose.
+pub(super) fn format_of(description: &Description) -> u64 {
+    match description.has_hooks() {
+        true => 2,
+        false => 1,
+    }
+}
 
 /// What a state folder says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,21 +72,29 @@ impl Manifest {
         }
         let manifest: Manifest =
             serde_json::from_str(text).map_err(|error| damaged(format!("is damaged: {error}")))?;
-        if manifest.format != FORMAT {
-            return Err(damaged(format!("has format {}", manifest.format)));
+        if manifest.format != format_of(&manifest.description) {
+            let reason = format!("has format {}, which it does not follow", manifest.format);
+            return Err(damaged(reason));
         }
         // Names are compared and never followed.
-        for name in FILES {
+        for name in manifest.names() {
             if !manifest.files.contains_key(name) {
                 return Err(damaged(format!("does not list `{name}`")));
             }
         }
-        if let Some(name) = manifest.files.keys().find(|n| !FILES.contains(&n.as_str())) {
+        let mut listed = manifest.files.keys();
+        if let Some(name) = listed.find(|listed| !manifest.names().any(|name| name == *listed)) {
             return Err(damaged(format!(
                 "lists `{name}`, which belongs to no checkpoint"
             )));
         }
         Ok(manifest)
+    }
+
+    /// The files beside the manifest.
+    pub(super) fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let of_hooks = self.description.has_hooks().then_some(HOOKS);
+        FILES.into_iter().chain(of_hooks)
     }
 }
 

@@ -13,6 +13,7 @@
 //!     optimizer.safetensors   what the optimizer remembers
 //!     distiller.safetensors   projections, and whatever else the distiller keeps
 //!     random.safetensors      libtorch's random generators
+//!     hooks.safetensors       the states of the run's hooks, if it has hooks
 //! ```
 //!
 //! A state folder is written under another name, every file flushed to the disk, and renamed

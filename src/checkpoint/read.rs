@@ -8,7 +8,7 @@ use tch::Tensor;
 
 use super::disk::{Written, examine};
 use super::manifest::{
-    DISTILLER, FILES, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
+    DISTILLER, HOOKS, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
 };
 use super::saved_position::SavedPosition;
 use super::states::StateTensors;
@@ -47,7 +47,7 @@ pub(super) fn manifest(folder: &Path, step: u64) -> Result<Manifest> {
 /// All of a state folder, once every size and checksum was found right.
 pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
     let manifest = manifest(folder, step)?;
-    for name in FILES {
+    for name in manifest.names() {
         let path = folder.join(name);
         let length = regular_file(&path)?;
         let expected = manifest.files.get(name).copied();
@@ -76,6 +76,10 @@ pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
         return Err(damaged(&path, reason));
     }
     let tensors = |name: &str| weights::read(folder.join(name));
+    let hooks = match manifest.description.has_hooks() {
+        true => tensors(HOOKS)?,
+        false => BTreeMap::new(),
+    };
     Ok(Loaded {
         path: folder.to_path_buf(),
         manifest,
@@ -84,6 +88,7 @@ pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
         tensors: StateTensors {
             optimizer: tensors(OPTIMIZER)?,
             distiller: tensors(DISTILLER)?,
+            hooks,
             random: tensors(RANDOM)?,
         },
     })

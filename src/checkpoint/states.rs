@@ -11,7 +11,7 @@ use super::description::Description;
 use super::disk::{Written, temporary};
 use super::folder::{CheckpointFolder, SavedStudent};
 use super::manifest::{
-    DISTILLER, FORMAT, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged,
+    DISTILLER, HOOKS, MANIFEST, Manifest, OPTIMIZER, PROGRESS, RANDOM, STUDENT, damaged, format_of,
 };
 use super::read::{self, TEXT_LIMIT};
 use super::saved_position::SavedPosition;
@@ -34,6 +34,7 @@ pub(crate) struct Content<'a> {
 pub(crate) struct StateTensors {
     pub(crate) optimizer: BTreeMap<String, Tensor>,
     pub(crate) distiller: BTreeMap<String, Tensor>,
+    pub(crate) hooks: BTreeMap<String, Tensor>,
     pub(crate) random: BTreeMap<String, Tensor>,
 }
 
@@ -90,11 +91,19 @@ impl CheckpointFolder {
         let path = folder.join(STUDENT);
         self.disk.link(&student.path, &path)?;
         files.insert(STUDENT.to_owned(), student.written);
+        let all = content.tensors;
+        let of_hooks = content
+            .description
+            .has_hooks()
+            .then_some((HOOKS, &all.hooks));
         for (name, tensors) in [
-            (OPTIMIZER, &content.tensors.optimizer),
-            (DISTILLER, &content.tensors.distiller),
-            (RANDOM, &content.tensors.random),
-        ] {
+            (OPTIMIZER, &all.optimizer),
+            (DISTILLER, &all.distiller),
+            (RANDOM, &all.random),
+        ]
+        .into_iter()
+        .chain(of_hooks)
+        {
             let path = folder.join(name);
             let tensors: Vec<_> = tensors.iter().collect();
             let written = self.disk.write(&path, |file| {
@@ -105,7 +114,7 @@ impl CheckpointFolder {
         let written = self.write_json(&folder.join(PROGRESS), content.position)?;
         files.insert(PROGRESS.to_owned(), written);
         let manifest = Manifest {
-            format: FORMAT,
+            format: format_of(content.description),
             crate_version: env!("CARGO_PKG_VERSION").to_owned(),
             run: self.run.clone(),
             sequence: self.sequence,

@@ -3,6 +3,8 @@
 mod callback;
 mod epochs;
 mod finite;
+mod hook;
+mod hooks;
 mod interrupt;
 mod losses;
 mod non_finite;
@@ -19,6 +21,7 @@ mod training;
 mod update;
 
 pub use callback::{CheckpointInfo, Flow, Verdict};
+pub use hook::Hook;
 pub use non_finite::{NonFinite, OnNonFinite};
 pub use run::Run;
 pub use summary::TrainSummary;

@@ -3,6 +3,7 @@
 use super::TrainSummary;
 use super::callback::Flow;
 use super::epochs::Epochs;
+use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::plan::Plan;
 use super::position::Position;
@@ -20,6 +21,7 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) at: Position,
     pub(super) epochs: Epochs<'a, D::Batch>,
     pub(super) update: Update<'a>,
+    pub(super) hooks: Hooks<'a, D::Student>,
     pub(super) record: Record<'a, D::Student>,
     pub(super) stop: Stop,
     pub(super) ranks: Ranks,
@@ -104,8 +106,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             return Ok(Flow::Continue);
         }
         self.optimizer_step()?;
+        self.after_step()?;
         self.record.step(&self.at);
-        self.after_step()
+        self.end_step()
     }
 
     /// Where the run is now, as distillers are told.
@@ -120,8 +123,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     }
 
     fn optimizer_step(&mut self) -> Result<()> {
-        let steps_done = self.at.global_step;
-        let left_out = self.update.step(self.distiller, steps_done, self.ranks)?;
+        let steps = (self.at.global_step, self.plan.total_steps());
+        let left_out = self.update.step(self.distiller, steps, self.ranks)?;
         if let Some(left_out) = left_out {
             self.record.count_left_out(&left_out)?;
         }
@@ -129,8 +132,16 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(())
     }
 
+    /// What distiller and user do after every step, before a checkpoint of it is saved.
+    fn after_step(&mut self) -> Result<()> {
+        let step = self.step_info();
+        let _guard = tch::no_grad_guard();
+        self.distiller.after_step(&step)?;
+        self.hooks.after_step(self.distiller.student(), &step)
+    }
+
     /// Saves a checkpoint if one is due or the run is to end here.
-    fn after_step(&mut self) -> Result<Flow> {
+    fn end_step(&mut self) -> Result<Flow> {
         let epoch = self.at.epoch.saturating_sub(1);
         let is_planned = self.plan.saves_after(self.at.global_step, epoch);
         let flow = match is_planned {
@@ -173,6 +184,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             let tensors = StateTensors {
                 optimizer: self.update.optimizer.state()?,
                 distiller: self.distiller.state()?,
+                hooks: self.hooks.state(self.at.global_step)?,
                 random: self.epochs.random_state()?,
             };
             self.record.save_state(&student, position, &tensors)?;

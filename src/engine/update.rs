@@ -72,7 +72,7 @@ impl Update<'_> {
     pub(super) fn step<D: Distiller + ?Sized>(
         &mut self,
         distiller: &D,
-        steps_done: u64,
+        (steps_done, total_steps): (u64, u64),
         ranks: Ranks,
     ) -> Result<Option<Tensor>> {
         if !self.has_gradients {
@@ -83,7 +83,7 @@ impl Update<'_> {
         let found = self.found_non_finite(distiller.config().device)?;
         self.clip(distiller)?;
         let schedule = self.schedule.as_ref();
-        let factor = schedule.map_or(1.0, |schedule| schedule.factor(steps_done));
+        let factor = schedule.map_or(1.0, |schedule| schedule.factor(steps_done, total_steps));
         match &found {
             Some(found) => self.optimizer.step_unless(factor, found)?,
             None => self.optimizer.step(factor)?,

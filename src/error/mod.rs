@@ -344,6 +344,18 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// A hook failed, or did not restore its state when the run was resumed.
+    #[error("hook `{}` at global step {step}: {source}", shown(hook))]
+    #[non_exhaustive]
+    Hook {
+        /// The hook's name.
+        hook: String,
+        /// The optimizer step after which it ran, or whose checkpoint was resumed.
+        step: u64,
+        /// Its error.
+        source: BoxError,
+    },
+
     /// A log sink could not be opened or written.
     #[error("log {sink}: {reason}")]
     #[non_exhaustive]

@@ -5,5 +5,6 @@ pub mod temperature;
 pub mod weight;
 
 pub use learning_rate::{
-    LrSchedule, constant, constant_with_warmup, cosine_with_warmup, linear_with_warmup,
+    LrSchedule, constant, constant_with_warmup, cosine_with_warmup, cosine_with_warmup_fraction,
+    linear_with_warmup, linear_with_warmup_fraction,
 };

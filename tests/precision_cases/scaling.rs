@@ -168,7 +168,7 @@ fn a_step_with_an_infinite_gradient_changes_nothing_but_the_scale() {
                 .steps(steps)
                 .optimizer(optimizer)
                 .max_grad_norm(10.0)
-                .schedule(|step: u64| {
+                .schedule(|step: u64, _| {
                     factors.borrow_mut().push(step);
                     1.0
                 })

@@ -121,7 +121,7 @@ fn a_distillation_that_is_configured_otherwise_is_another() {
             .train(&mut loader)
             .steps(2)
             .optimizer(AdamW::new(0.1))
-            .schedule(move |step| {
+            .schedule(move |step, _| {
                 if resumes {
                     1.0
                 } else {

@@ -24,7 +24,7 @@ use crate::common::tiny::{INPUT, Net, Output, batches, config, fill};
 
 /// How a run is interrupted, at the given forward pass of the student.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum End {
+pub(super) enum End {
     Never,
     /// An error, as sudden as a kill: nothing is saved.
     Crash(u64),
@@ -33,18 +33,18 @@ enum End {
 }
 
 /// Two layers with dropout between them and running statistics, and a way to end.
-struct Student {
-    variables: VarStore,
+pub(super) struct Student {
+    pub(super) variables: VarStore,
     below: nn::Linear,
     norm: nn::BatchNorm,
     above: nn::Linear,
     calls: Cell<u64>,
     end: End,
-    flag: Arc<AtomicBool>,
+    pub(super) flag: Arc<AtomicBool>,
 }
 
 impl Student {
-    fn new(end: End) -> Self {
+    pub(super) fn new(end: End) -> Self {
         let variables = VarStore::new(Device::Cpu);
         let root = variables.root();
         let student = Student {
@@ -88,7 +88,7 @@ impl Model<Tensor> for Student {
     }
 }
 
-fn adapt(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
+pub(super) fn adapt(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
     Ok(AdaptorOutput::new()
         .logits(&output.logits)
         .hidden(&output.hidden)
@@ -99,9 +99,9 @@ fn adapt(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
 type Logged = BTreeMap<(String, u64), u64>;
 
 /// One process's part of a run.
-type Part = fn(&Path, End, bool, &MemorySink) -> Result<TrainSummary>;
+pub(super) type Part = fn(&Path, End, bool, &MemorySink) -> Result<TrainSummary>;
 
-fn finish<D: Distiller>(
+pub(super) fn finish<D: Distiller>(
     run: Run<'_, D>,
     flag: &Arc<AtomicBool>,
     resumes: bool,
@@ -260,7 +260,7 @@ fn weights_of(folder: &Path, step: u64) -> Vec<u8> {
 }
 
 /// Interrupts the run at every forward pass, both ways, and lets it go on.
-fn survives(part: Part, forwards: u64, steps: u64) {
+pub(super) fn survives(part: Part, forwards: u64, steps: u64) {
     let _alone = alone();
     let whole = crate::common::tiny::folder();
     let sink = MemorySink::new();

@@ -148,3 +148,51 @@ fn names_of_checkpoints() {
         assert_eq!(step_of(other), None, "{other}");
     }
 }
+
+#[test]
+fn hooks_have_a_file_and_a_format_of_their_own() {
+    let (folder, mut checkpoints) = saved(&[1]);
+    let student = checkpoints.save_student(2, &weights_of(2)).unwrap();
+    let description = Description {
+        hooks: vec!["ema".to_owned()],
+        ..Description::default()
+    };
+    let tensors = StateTensors {
+        hooks: BTreeMap::from([("ema/weight".to_owned(), Tensor::from(0.5))]),
+        ..StateTensors::default()
+    };
+    let content = Content {
+        description: &description,
+        position: &position_of(2),
+        tensors: &tensors,
+    };
+    let path = checkpoints.save_state(&student, &content).unwrap();
+    let loaded = checkpoints.load(2).unwrap();
+    assert_eq!(loaded.tensors.hooks["ema/weight"], Tensor::from(0.5));
+    assert_eq!(
+        (loaded.manifest.format, loaded.manifest.files.len()),
+        (2, 6)
+    );
+    // Without hooks all is as before there were any.
+    let other = folder.path().join("state/gs1");
+    assert_eq!(checkpoints.load(1).unwrap().manifest.format, 1);
+    assert!(!other.join("hooks.safetensors").exists());
+    let manifest = std::fs::read_to_string(other.join("manifest.json")).unwrap();
+    assert!(!manifest.contains("hooks"), "{manifest}");
+
+    let file = path.join("hooks.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let text = error_of(checkpoints.load(2));
+    assert!(
+        text.contains("hooks.safetensors: has the checksum"),
+        "{text}"
+    );
+    // A manifest that hides the file.
+    let path = path.join("manifest.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("hooks.safetensors", "other")).unwrap();
+    let text = error_of(checkpoints.load(2));
+    assert!(text.contains("does not list `hooks.safetensors`"), "{text}");
+}

@@ -44,12 +44,13 @@ fn with_manifest(change: impl Fn(String) -> String) -> String {
 
 #[test]
 fn strange_manifests_are_refused() {
-    let cases: [(&str, &str, &str); 8] = [
+    let cases: [(&str, &str, &str); 9] = [
         (
             "\"format\": 1",
-            "\"format\": 2",
-            "has format 2, written by version",
+            "\"format\": 3",
+            "has format 3, written by version",
         ),
+        ("\"format\": 1", "\"format\": 2", "has format 2, which it"),
         ("\"format\": 1", "\"format\": 0", "has format 0"),
         (
             "\"global_step\": 2",
@@ -95,7 +96,7 @@ fn a_later_version_is_not_passed_over() {
         checkpoints.newest().unwrap_err(),
         Error::CheckpointVersion {
             found: 7,
-            known: 1,
+            known: 2,
             ..
         }
     ));

@@ -12,6 +12,9 @@ use crate::optim::Optimizer;
 use crate::schedule::LrSchedule;
 use crate::weights;
 
+/// The key of the schedule's factors.
+pub(super) const SCHEDULE: &str = "schedule";
+
 /// The steps at which the factors of two schedules are compared.
 const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 
@@ -19,11 +22,14 @@ const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 #[derive(Debug)]
 pub(super) struct RunDescription {
     pub(super) in_epochs: bool,
+    pub(super) total_steps: u64,
     pub(super) max_grad_norm: Option<f64>,
     /// How the loss is scaled, if it is. The scale itself is part of the progress.
     pub(super) loss_scaling: Option<Value>,
     pub(super) seed: u64,
     pub(super) postprocesses: bool,
+    /// The names of the hooks, in their order.
+    pub(super) hooks: Vec<String>,
     pub(super) batches: Option<u64>,
 }
 
@@ -36,14 +42,15 @@ impl RunDescription {
         schedule: Option<&(dyn LrSchedule + '_)>,
     ) -> Result<Description> {
         let length = if self.in_epochs { "epochs" } else { "steps" };
-        let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| schedule.factor(step)));
+        let factor = |schedule: &dyn LrSchedule, step| schedule.factor(step, self.total_steps);
+        let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| factor(schedule, step)));
         let run = BTreeMap::from([
             ("length".to_owned(), json!(length)),
             ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),
             ("loss_scaling".to_owned(), json!(self.loss_scaling)),
             ("seed".to_owned(), json!(self.seed)),
             ("batch_postprocessor".to_owned(), json!(self.postprocesses)),
-            ("schedule".to_owned(), json!(factors)),
+            (SCHEDULE.to_owned(), json!(factors)),
         ]);
         let mut variables = BTreeMap::new();
         for (name, tensor) in weights::state_dict(distiller.variables()) {
@@ -72,6 +79,7 @@ impl RunDescription {
             state,
             groups: groups.collect(),
             batches: self.batches,
+            hooks: self.hooks.clone(),
         })
     }
 }

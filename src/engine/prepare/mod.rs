@@ -8,6 +8,7 @@ mod resume;
 
 use super::TrainSummary;
 use super::epochs::{Epochs, no_batch};
+use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::plan::{Length, Plan};
 use super::position::Position;
@@ -50,6 +51,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let length = length
         .ok_or_else(|| Error::config("epochs", "say how long to train: `epochs` or `steps`"))?;
     let plan = plan(length, loader, distiller)?;
+    let mut hooks = Hooks::new(observers.hooks)?;
 
     let folder = &distiller.config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
@@ -74,17 +76,20 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     )?;
     let about = RunDescription {
         in_epochs: matches!(length, RequestedLength::Epochs(_)),
+        total_steps: plan.total_steps(),
         max_grad_norm,
         loss_scaling: scaling.as_ref().map(LossScaling::rule),
         seed,
         postprocesses: postprocessor.is_some(),
+        hooks: hooks.names(),
         batches: loader.num_batches().map(|batches| batches as u64),
     };
     let schedule = optimization.schedule;
     let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
     let newest = resume::find(&options.begin, distiller.config())?;
     if let Some(newest) = &newest {
-        resume::load(newest, &description, &plan, distiller, &mut optimizer)?;
+        resume::check(newest, &description, &plan, options.extends)?;
+        resume::load(newest, distiller, &mut optimizer, &mut hooks)?;
     }
 
     let device = distiller.config().device;
@@ -120,6 +125,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             on_non_finite: options.on_non_finite,
             has_gradients: false,
         },
+        hooks,
         record: Record::new(
             observers.sinks,
             bar,

@@ -1,8 +1,10 @@
 //! Resuming from a checkpoint.
 
+use super::description::SCHEDULE;
 use crate::checkpoint::{CheckpointFolder, Description, Newest};
 use crate::config::TrainingConfig;
 use crate::distiller::Distiller;
+use crate::engine::hooks::Hooks;
 use crate::engine::plan::Plan;
 use crate::engine::position::Position;
 use crate::engine::run::Begin;
@@ -60,16 +62,22 @@ fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
     Err(Error::Checkpoint { path, reason })
 }
 
-/// Puts the tensors of a checkpoint where they were, once the run was found to be the same.
-pub(super) fn load<D: Distiller + ?Sized>(
-    newest: &Newest,
-    now: &Description,
-    plan: &Plan,
-    distiller: &mut D,
-    optimizer: &mut dyn Optimizer,
-) -> Result<()> {
+/// Fails if the checkpoint belongs to another run than the one described. Only the schedule may
+/// be another, in a run that `extends` it.
+pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bool) -> Result<()> {
     let loaded = &newest.loaded;
-    let differences = loaded.manifest.description.differences(now)?;
+    let (mut before, mut now) = (loaded.manifest.description.clone(), now.clone());
+    if extends {
+        before.run.remove(SCHEDULE);
+        now.run.remove(SCHEDULE);
+    }
+    let mut differences = before.differences(&now)?;
+    let of_schedule = format!("run.{SCHEDULE}: ");
+    for difference in &mut differences {
+        if difference.starts_with(&of_schedule) {
+            difference.push_str("; `extend(true)` allows another schedule");
+        }
+    }
     if !differences.is_empty() {
         return Err(Error::ResumeMismatch {
             path: loaded.path.clone(),
@@ -80,11 +88,22 @@ pub(super) fn load<D: Distiller + ?Sized>(
         .run
         .get("loss_scaling")
         .is_some_and(|rule| !rule.is_null());
-    check_position(newest, plan, is_scaled)?;
+    check_position(newest, plan, is_scaled)
+}
+
+/// Restores what a checkpoint holds, once the run was found to be the same.
+pub(super) fn load<D: Distiller + ?Sized>(
+    newest: &Newest,
+    distiller: &mut D,
+    optimizer: &mut dyn Optimizer,
+    hooks: &mut Hooks<'_, D::Student>,
+) -> Result<()> {
+    let loaded = &newest.loaded;
     let origin = loaded.path.display().to_string();
-    // First what can be refused: a distiller of the user's own, or files that do not fit though
-    // their checksums are right. The student, found to fit, is changed last.
+    // First what may be refused: by hooks and distillers of the user's own, or because files do
+    // not fit though their checksums are right. The student, found to fit, is changed last.
     weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
     distiller.load_state(&loaded.tensors.distiller)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
     weights::load_into(

@@ -1,13 +1,17 @@
-//! Who is told of a run: callbacks, logs, the progress bar.
+//! What runs beside the training: hooks, callbacks, logs, the progress bar.
 
 use super::Run;
 use crate::distiller::Distiller;
+use crate::distiller::StepInfo;
+use crate::engine::Hook;
 use crate::engine::callback::{Callback, CheckpointInfo, Verdict};
+use crate::engine::hook::Closure;
 use crate::error::Result;
 use crate::logging::LogSink;
 
-/// Who is told of a run, as the user describes it.
+/// What runs beside the training, as the user describes it.
 pub(in crate::engine) struct Observers<'a, S: ?Sized> {
+    pub(in crate::engine) hooks: Vec<Box<dyn Hook<S> + 'a>>,
     pub(in crate::engine) callbacks: Vec<Callback<'a, S>>,
     pub(in crate::engine) sinks: Vec<Box<dyn LogSink + 'a>>,
     pub(in crate::engine) progress: bool,
@@ -16,6 +20,7 @@ pub(in crate::engine) struct Observers<'a, S: ?Sized> {
 impl<S: ?Sized> Default for Observers<'_, S> {
     fn default() -> Self {
         Observers {
+            hooks: Vec::new(),
             callbacks: Vec::new(),
             sinks: Vec::new(),
             progress: true,
@@ -24,6 +29,58 @@ impl<S: ?Sized> Default for Observers<'_, S> {
 }
 
 impl<'a, D: Distiller + ?Sized> Run<'a, D> {
+    /// Called after every optimizer step, without gradients; the `global_step` that it gets is
+    /// the number of steps done. It runs before the checkpoint of the step. For something that
+    /// remembers, use a [`hook`](Self::hook).
+    ///
+    /// ```
+    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use textbrewer::{
+    /// #     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader,
+    /// # };
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .build()?;
+    /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
+    /// # let mut loader = VecLoader::new(vec![batch(), batch()])?;
+    /// let mut steps = Vec::new();
+    /// trainer // or any other distiller
+    ///     .train(&mut loader)
+    ///     .epochs(2)
+    ///     .optimizer(AdamW::new(1e-3))
+    ///     .after_step(|_student, step| {
+    ///         steps.push((step.epoch, step.global_step));
+    ///         Ok(())
+    ///     })
+    ///     .run()?;
+    /// assert_eq!(steps, [(1, 1), (1, 2), (2, 3), (2, 4)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn after_step<F>(mut self, after_step: F) -> Self
+    where
+        F: FnMut(&D::Student, &StepInfo) -> Result<()> + 'a,
+    {
+        let name = format!("after_step {}", self.observers.hooks.len() + 1);
+        let closure = Closure { name, after_step };
+        self.observers.hooks.push(Box::new(closure));
+        self
+    }
+
+    /// Runs after every optimizer step and before the checkpoint of that step, with a state that
+    /// is saved and restored with the run: see [`Hook`]. Call this and
+    /// [`after_step`](Self::after_step) again for several, which run in their order. A resumed
+    /// run must have the same hooks, by their names.
+    pub fn hook(mut self, hook: impl Hook<D::Student> + 'a) -> Self {
+        self.observers.hooks.push(Box::new(hook));
+        self
+    }
+
     /// Called after each checkpoint, without gradients; evaluate there. It returns `Ok(())`
     /// to go on, a [`Flow`](crate::Flow), a metric (`Ok(0.87)`), or both as a pair: whatever
     /// becomes a [`Verdict`]. Call this again for several, which run in their order; the

@@ -31,7 +31,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// A factor on every group's learning rate, by the optimizer steps done.
+    /// A factor on every group's learning rate: one of [`schedule`](crate::schedule), or a closure
+    /// of the optimizer steps done and those of the whole run.
     pub fn schedule(mut self, schedule: impl LrSchedule + 'a) -> Self {
         self.optimization.schedule = Some(Box::new(schedule));
         self

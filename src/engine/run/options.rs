@@ -38,6 +38,7 @@ impl Begin {
 #[derive(Debug)]
 pub(in crate::engine) struct Options {
     pub(in crate::engine) begin: Begin,
+    pub(in crate::engine) extends: bool,
     pub(in crate::engine) overwrites: bool,
     pub(in crate::engine) keep: Keep,
     pub(in crate::engine) mode: Mode,
@@ -52,6 +53,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             begin: Begin::New,
+            extends: false,
             overwrites: false,
             keep: Keep::all(),
             mode: Mode::default(),
@@ -130,6 +132,48 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// steps; [`overwrite`](Self::overwrite) need not be set.
     pub fn resume_or_start(mut self) -> Self {
         self.options.begin = Begin::ResumeIfAny;
+        self
+    }
+
+    /// Whether a resumed run may have another [`schedule`](Self::schedule) of learning rates than
+    /// before, so that a run whose rates decay can be made longer; it may not by default. All
+    /// else must still be the same. Another length alone needs no permission, but changes a
+    /// schedule that goes by it, such as
+    /// [`linear_with_warmup_fraction`](crate::schedule::linear_with_warmup_fraction).
+    ///
+    /// The steps already done keep the rates that they had. Schedules of loss weights and
+    /// temperatures that go by the run's progress follow the new length too.
+    ///
+    /// ```
+    /// use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// use textbrewer::schedule::linear_with_warmup_fraction;
+    /// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, Error};
+    /// use textbrewer::{TrainingConfig, VecLoader};
+    ///
+    /// # let folder = tempfile::tempdir()?;
+    /// # let folder = folder.path();
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder);
+    /// let train = |steps, extend| {
+    ///     let variables = nn::VarStore::new(Device::Cpu);
+    ///     let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    ///     let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    ///     let mut trainer = BasicTrainer::builder(&model, &variables)
+    ///         .train_config(config.clone())
+    ///         .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    ///         .build()?;
+    ///     let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
+    ///     let run = trainer.train(&mut loader).steps(steps).optimizer(AdamW::new(0.1));
+    ///     let run = run.schedule(linear_with_warmup_fraction(0.25));
+    ///     run.resume_or_start().extend(extend).run()
+    /// };
+    /// train(4, false)?;
+    /// // The rate had fallen to 0 at step 4, and would be higher again in a run of 8 steps.
+    /// assert!(matches!(train(8, false), Err(Error::ResumeMismatch { .. })));
+    /// assert_eq!(train(8, true)?.global_steps, 8);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn extend(mut self, extend: bool) -> Self {
+        self.options.extends = extend;
         self
     }
 
