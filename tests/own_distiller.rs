@@ -218,8 +218,6 @@ fn the_builder_checks_for_it_what_it_checks_for_the_crates_own() {
     let (teacher, student) = (Net::new(4, 5, 0.1), Net::new(2, 4, 0.2));
     let wrong = distill_config().kd_loss_type("kd");
     let error = built(&teacher, &student, config(folder.path()), wrong).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mse, regression_mse, smooth_l1"
-    );
+    let expected = "kd_loss_type: unknown KD loss `kd`; known: ";
+    assert!(error.to_string().starts_with(expected), "{error}");
 }
