@@ -49,8 +49,8 @@ pub struct DistillationConfig {
     /// Changes that weight during the run. Default none.
     #[serde(with = "optional")]
     pub hard_label_weight_scheduler: Option<SchedulerSpec>,
-    /// Registered name of the loss between logits: `ce`, `mse`, `kl`, `bce`,
-    /// `regression_mse`, `smooth_l1` or a user's own. Default `ce`.
+    /// Registered name of the loss between logits, one of those in the table of
+    /// [`Presets`](crate::Presets) or a user's own. Default `ce`.
     pub kd_loss_type: String,
     /// Weight of the loss between logits. Default 1.
     pub kd_loss_weight: f64,

@@ -5,10 +5,12 @@ mod kd_input;
 mod kd_loss;
 mod lookup;
 mod match_loss;
+mod schedule;
 
 pub use kd_input::KdInput;
 pub use kd_loss::KdLoss;
 pub use match_loss::MatchLoss;
+pub use schedule::{TemperatureSchedule, WeightFunction};
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,34 +25,6 @@ use crate::error::Result;
 use crate::losses::{self, Temperature};
 use crate::projection::{self, ProjectionBuilder, ProjectionForward};
 use crate::schedule::{temperature, weight};
-
-/// A weight as a function of the progress of training, from 0 to 1.
-///
-/// ```
-/// use std::rc::Rc;
-/// use textbrewer::WeightFunction;
-///
-/// let late: WeightFunction = Rc::new(|progress| if progress < 0.5 { 0.0 } else { 1.0 });
-/// assert_eq!((late(0.25), late(0.75)), (0.0, 1.0));
-/// ```
-pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
-
-/// A temperature from the student's logits, the teacher's, and the base temperature.
-///
-/// ```
-/// use tch::Tensor;
-/// use textbrewer::losses::Temperature;
-/// use textbrewer::{Presets, SchedulerSpec, TemperatureSchedule};
-///
-/// let spec = SchedulerSpec::from(("flsw", [1.0, 2.0]));
-/// let schedule: Option<TemperatureSchedule> =
-///     Presets::default().find_temperature_scheduler("temperature_scheduler", Some(&spec))?;
-/// let logits = Tensor::from_slice2(&[[1.0, 0.0], [0.0, 1.0]]);
-/// let temperature = schedule.map(|schedule| schedule(&logits, &logits, 4.0)).transpose()?;
-/// assert!(matches!(temperature, Some(Temperature::Each(values)) if values.size() == [2]));
-/// # Ok::<(), textbrewer::Error>(())
-/// ```
-pub type TemperatureSchedule = Rc<dyn Fn(&Tensor, &Tensor, f64) -> Result<Temperature>>;
 
 /// What the names in a configuration stand for: losses, projections and schedulers.
 ///
@@ -92,28 +66,18 @@ impl Default for Presets {
     fn default() -> Self {
         Presets::empty()
             .kd_loss_per_position("ce", on_whole_logits(losses::ce_at_each))
-            .with_kd_loss(
-                "mse",
-                KdLoss::with_mean(losses::mse_at_each, losses::kd_mse),
-            )
-            .with_kd_loss("kl", KdLoss::with_mean(losses::kl_at_each, losses::kd_kl))
-            .with_kd_loss(
-                "bce",
-                KdLoss::with_mean(losses::bce_at_each, losses::kd_bce),
-            )
-            .with_kd_loss(
+            .kd_loss_with_mean("mse", losses::mse_at_each, losses::kd_mse)
+            .kd_loss_with_mean("kl", losses::kl_at_each, losses::kd_kl)
+            .kd_loss_with_mean("bce", losses::bce_at_each, losses::kd_bce)
+            .kd_loss_with_mean(
                 "regression_mse",
-                KdLoss::with_mean(
-                    |student, teacher, _| losses::regression_mse_at_each(student, teacher),
-                    |student, teacher, _| losses::regression_mse(student, teacher),
-                ),
+                |student, teacher, _| losses::regression_mse_at_each(student, teacher),
+                |student, teacher, _| losses::regression_mse(student, teacher),
             )
-            .with_kd_loss(
+            .kd_loss_with_mean(
                 "smooth_l1",
-                KdLoss::with_mean(
-                    |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
-                    |student, teacher, _| losses::smooth_l1(student, teacher),
-                ),
+                |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
+                |student, teacher, _| losses::smooth_l1(student, teacher),
             )
             .match_loss("attention_mse", losses::attention_mse)
             .match_loss("attention_mse_sum", losses::attention_mse_sum)
@@ -201,6 +165,16 @@ impl Presets {
         loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
     ) -> Self {
         self.with_kd_loss(name, KdLoss::per_position(loss))
+    }
+
+    /// A loss per position that has its mean from one operator where nothing is weighted.
+    fn kd_loss_with_mean(
+        self,
+        name: &str,
+        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+        mean: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+    ) -> Self {
+        self.with_kd_loss(name, KdLoss::with_mean(at_each, mean))
     }
 
     fn with_kd_loss(mut self, name: impl Into<String>, loss: KdLoss) -> Self {

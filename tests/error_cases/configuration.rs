@@ -29,36 +29,33 @@ fn unknown_names_are_answered_with_those_that_are_known() {
     let table = [
         (
             base().kd_loss_type("cross_entropy"),
-            "kd_loss_type: unknown KD loss `cross_entropy`; known: bce, ce, kl, mse, regression_mse, smooth_l1",
+            "kd_loss_type: unknown KD loss `cross_entropy`",
         ),
         (
             with_match(IntermediateMatch::hidden(0, 0).loss("l2")),
-            "intermediate_matches[0].loss: unknown match loss `l2`; known: attention_ce, \
-             attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp, gram, hidden_mse, \
-             mmd, nst, pkd",
+            "intermediate_matches[0].loss: unknown match loss `l2`",
         ),
         (
             with_match(IntermediateMatch::hidden(0, 0).proj(ProjectionSpec::new("conv", 4, 4))),
-            "intermediate_matches[0].proj: unknown projection `conv`; known: linear, relu, tanh",
+            "intermediate_matches[0].proj: unknown projection `conv`",
         ),
         (
             base().kd_loss_weight_scheduler("exponential"),
-            "kd_loss_weight_scheduler: unknown weight scheduler `exponential`; \
-             known: linear_decay, linear_growth",
+            "kd_loss_weight_scheduler: unknown weight scheduler `exponential`",
         ),
         (
             base().hard_label_weight_scheduler("exponential"),
-            "hard_label_weight_scheduler: unknown weight scheduler `exponential`; \
-             known: linear_decay, linear_growth",
+            "hard_label_weight_scheduler: unknown weight scheduler `exponential`",
         ),
         (
             base().temperature_scheduler("fslw"),
-            "temperature_scheduler: unknown temperature scheduler `fslw`; \
-             known: constant, cwsm, flsw",
+            "temperature_scheduler: unknown temperature scheduler `fslw`",
         ),
     ];
     for (distill_config, message) in table {
-        assert_eq!(build(distill_config), message);
+        // Which names these are is tested in `tests/presets.rs`.
+        let got = build(distill_config);
+        assert!(got.starts_with(&format!("{message}; known: ")), "{got}");
     }
 }
 
