@@ -31,6 +31,7 @@ mod presets;
 mod projection;
 mod scalar;
 pub mod schedule;
+mod step;
 pub mod transport;
 pub mod weights;
 
@@ -46,7 +47,7 @@ pub use data::{
 pub use display::{NamedTensors, ParameterNode, ParameterReport, display_parameters};
 pub use distiller::{
     BasicDistiller, BasicTrainer, Core, Distiller, EmdDistiller, GeneralDistiller, LossReport,
-    MultiTaskDistiller, MultiTeacherDistiller, StepInfo, Term,
+    MultiTaskDistiller, MultiTeacherDistiller, Term,
 };
 pub use engine::{CheckpointInfo, Flow, Hook, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
@@ -57,6 +58,7 @@ pub use model::{FromFn, Model, from_fn};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
+pub use step::StepInfo;
 
 /// What the code of `#[derive(Batch)]` names besides, so that it needs no other dependency.
 #[doc(hidden)]

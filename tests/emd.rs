@@ -304,7 +304,7 @@ fn different_widths_are_projected_and_the_projection_learns() {
         .build()
         .unwrap();
 
-    let groups = distiller.extra_groups();
+    let groups = distiller.core().param_groups();
     let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
     assert_eq!(names, ["emd_projection"]);
     assert_eq!(groups[0].options.learning_rate, Some(0.05));
@@ -736,7 +736,7 @@ fn kept_teacher_outputs_change_no_loss() {
             .epochs(3)
             .optimizer(AdamW::new(0.01));
         run.log_sink(log.clone()).run().unwrap();
-        assert_eq!(distiller.teacher_cache().is_some(), caching);
+        assert_eq!(distiller.core().teacher_cache().is_some(), caching);
         let losses: Vec<_> = log.curve("scalar/unweighted_emd_hidden");
         assert_eq!(losses.len(), 6);
         (losses, calls.get())

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
+use super::Needs;
 use super::needs::Layers;
-use super::{Needs, StepInfo};
 use crate::adaptor::AdaptorOutput;
 use crate::batch::Batch;
 use crate::config::{DistillationConfig, LayerSelection};
@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::feature::{Feature, FeatureMask};
 use crate::kind::is_floating;
 use crate::logits::Logits;
+use crate::step::StepInfo;
 
 /// Teacher outputs, computed once per batch and kept in main memory.
 ///

@@ -9,10 +9,11 @@ use tch::nn::VarStore;
 use super::emd::Observed;
 use super::task_models::TaskModels;
 use super::terms::Terms;
-use super::{LossReport, Needs, Said, StepInfo, TeacherCache};
+use super::{LossReport, Needs, Said, TeacherCache};
 use crate::config::{DistillationConfig, TrainingConfig};
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
+use crate::step::StepInfo;
 
 /// What every distiller holds: student and variables, teachers, configurations, terms, and the
 /// teacher outputs that are kept.

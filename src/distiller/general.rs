@@ -3,10 +3,11 @@
 use tch::nn::VarStore;
 
 use super::builder::{DistillerBuilder, OnePair};
-use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
+use super::{AnyCore, Core, Distiller, LossReport};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::step::StepInfo;
 
 /// One teacher, one student, logits and intermediate features. The usual choice.
 ///

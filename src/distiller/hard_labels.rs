@@ -1,7 +1,7 @@
 //! The loss on the ground truth.
 
 use super::report::sum_of_means;
-use super::step::WeightSchedule;
+use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term};
 use crate::config::DistillationConfig;
 use crate::error::Result;

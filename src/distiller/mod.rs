@@ -21,7 +21,6 @@ mod report;
 mod said;
 mod soft_labels;
 mod state;
-mod step;
 mod student;
 mod supervised;
 mod task_models;
@@ -29,6 +28,7 @@ mod teacher;
 mod term;
 mod terms;
 mod trainer;
+mod weight_schedule;
 
 pub use basic::BasicDistiller;
 pub(crate) use builder::check_training;
@@ -46,13 +46,9 @@ pub use needs::Needs;
 pub use report::{LossReport, LossTerm};
 pub(crate) use report::{TOTAL_LOSS, without_dimensions};
 pub use said::Said;
-pub use step::StepInfo;
 pub use term::Term;
 pub use trainer::BasicTrainer;
 
-use std::collections::BTreeMap;
-
-use tch::Tensor;
 use tch::nn::VarStore;
 
 use crate::batch::Batch;
@@ -60,7 +56,7 @@ use crate::config::TrainingConfig;
 use crate::data::DataLoader;
 use crate::engine::Run;
 use crate::error::Result;
-use crate::optim::ParamGroup;
+use crate::step::StepInfo;
 
 /// Turns a batch into losses; the engine does the rest.
 ///
@@ -111,36 +107,5 @@ pub trait Distiller {
         Self: Sized,
     {
         Run::new(self, loader)
-    }
-
-    /// Until the engine asks the core itself.
-    #[doc(hidden)]
-    fn extra_groups(&self) -> Vec<ParamGroup> {
-        self.core().param_groups()
-    }
-
-    #[doc(hidden)]
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.core().state()
-    }
-
-    #[doc(hidden)]
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.core_mut().load_state(state)
-    }
-
-    #[doc(hidden)]
-    fn description(&self) -> BTreeMap<String, String> {
-        self.core().description()
-    }
-
-    #[doc(hidden)]
-    fn teacher_cache(&self) -> Option<&TeacherCache> {
-        self.core().teacher_cache()
-    }
-
-    #[doc(hidden)]
-    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
-        self.core_mut().after_step(step)
     }
 }

@@ -3,11 +3,12 @@
 use tch::nn::VarStore;
 
 use super::builder::{DistillerBuilder, ManyTasks};
-use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
+use super::{AnyCore, Core, Distiller, LossReport};
 use crate::batch::Batch;
 use crate::data::TaskBatch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::step::StepInfo;
 
 /// Several tasks, each with one teacher or more, and one student of all.
 ///

@@ -2,11 +2,11 @@
 
 use tch::Tensor;
 
-use super::StepInfo;
 use crate::adaptor::AdaptorOutput;
 use crate::error::{Error, Result, Side};
 use crate::feature::FeatureMask;
 use crate::losses::at_least_float32;
+use crate::step::StepInfo;
 
 /// What the models said of a batch: what a [`Term`](super::Term) makes losses of.
 ///

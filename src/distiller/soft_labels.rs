@@ -6,8 +6,8 @@ use std::fmt;
 use tch::Tensor;
 
 use super::report::sum;
-use super::step::WeightSchedule;
-use super::{LossReport, Needs, Said, StepInfo, Term};
+use super::weight_schedule::WeightSchedule;
+use super::{LossReport, Needs, Said, Term};
 use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
@@ -15,6 +15,7 @@ use crate::logits::{Logits, kept_rows, probability_shift};
 use crate::losses::positions::Positions;
 use crate::optim::ParamGroup;
 use crate::presets::{KdInput, KdLoss, Presets, TemperatureSchedule};
+use crate::step::StepInfo;
 
 /// The loss between the logits of both models, at a temperature.
 ///

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use super::Said;
 use super::student::Student;
 use super::teacher::Teachers;
-use super::{Said, StepInfo};
 use crate::error::Result;
+use crate::step::StepInfo;
 
 /// The teachers of one task, and the student with its adaptor for it.
 pub(super) struct TaskModels<'a, B> {

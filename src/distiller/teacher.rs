@@ -5,12 +5,13 @@ use std::fmt;
 use super::cache::Place;
 use super::mixed_precision::MixedPrecision;
 use super::student::{Adapted, defined};
-use super::{Ensemble, StepInfo, TeacherCache};
+use super::{Ensemble, TeacherCache};
 use crate::adaptor::AdaptorOutput;
 use crate::config::TrainingConfig;
 use crate::error::{Result, Side};
 use crate::model::Model;
 use crate::native::NoHistory;
+use crate::step::StepInfo;
 
 /// A teacher with its adaptor.
 ///

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::{LossReport, Needs, Said, StepInfo};
+use super::{LossReport, Needs, Said};
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
+use crate::step::StepInfo;
 
 /// A part of the loss: what the student learns from.
 ///
@@ -108,7 +109,7 @@ pub trait Term<B> {
     ///
     /// # Errors
     /// When a tensor is missing or does not fit; then nothing must have changed.
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
         if state.is_empty() {
             return Ok(());
         }

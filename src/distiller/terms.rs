@@ -12,11 +12,12 @@ use super::matches::Matches;
 use super::soft_labels::SoftLabels;
 use super::state::{check_group_state, group_state, load_group_state};
 use super::supervised::Supervised;
-use super::{Needs, StepInfo, Term};
+use super::{Needs, Term};
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
+use crate::step::StepInfo;
 use crate::weights::state_dict;
 
 /// Terms in the order of their losses: those of the configuration, then the user's own.
@@ -202,12 +203,12 @@ impl<'a, B> Terms<'a, B> {
             .iter()
             .map(|term| term.state())
             .collect::<Result<_>>()?;
-        for (index, state) in of_terms.iter().enumerate() {
+        for (index, state) in of_terms.into_iter().enumerate() {
             let Some(term) = self.terms.get_mut(index) else {
                 continue; // cannot be: there is a state for each
             };
             if let Err(error) = term.load_state(state) {
-                for (term, state) in self.terms.iter_mut().zip(&before).take(index) {
+                for (term, state) in self.terms.iter_mut().zip(before).take(index) {
                     term.load_state(state)?;
                 }
                 return Err(error);

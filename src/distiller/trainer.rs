@@ -3,10 +3,11 @@
 use tch::nn::VarStore;
 
 use super::builder::{DistillerBuilder, OneModel};
-use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
+use super::{AnyCore, Core, Distiller, LossReport};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::step::StepInfo;
 
 /// Supervised training, for making a teacher or a student to compare with.
 ///

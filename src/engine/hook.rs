@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use crate::distiller::StepInfo;
 use crate::error::Result;
+use crate::step::StepInfo;
 
 /// Runs after every optimizer step and has a state that is saved and restored with the run: a
 /// moving average of the student's weights, a curriculum. For a closure without a state there is

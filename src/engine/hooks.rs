@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
 use super::Hook;
-use crate::distiller::StepInfo;
 use crate::error::{Error, Result, shown};
+use crate::step::StepInfo;
 use crate::weights::kind_and_shape;
 
 /// Stands between a hook's name and a tensor's in a checkpoint.

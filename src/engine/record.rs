@@ -133,7 +133,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         step: u64,
     ) -> Result<SavedStudent> {
         let state = weights::state_dict(distiller.variables());
-        let groups = distiller.extra_groups().into_iter();
+        let groups = distiller.core().param_groups().into_iter();
         let extra: Vec<_> = groups.flat_map(|group| group.parameters).collect();
         check_finite(state.iter().chain(&extra), step)?;
         let saved = self.saving.student(step, &state)?;

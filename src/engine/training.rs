@@ -11,8 +11,9 @@ use super::ranks::Ranks;
 use super::record::Record;
 use super::update::Update;
 use crate::checkpoint::{Newest, StateTensors};
-use crate::distiller::{Distiller, StepInfo};
+use crate::distiller::Distiller;
 use crate::error::Result;
+use crate::step::StepInfo;
 
 /// A run under way.
 pub(super) struct Training<'a, D: Distiller + ?Sized> {
@@ -31,7 +32,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     /// Trains to the end, from a checkpoint if there is one.
     pub(super) fn run(mut self, newest: Option<Newest>) -> Result<TrainSummary> {
         let result = self.run_from(newest);
-        let cache = self.distiller.teacher_cache();
+        let cache = self.distiller.core().teacher_cache();
         self.record.finish(result, &self.at, cache)
     }
 
@@ -136,7 +137,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn after_step(&mut self) -> Result<()> {
         let step = self.step_info();
         let _guard = tch::no_grad_guard();
-        self.distiller.after_step(&step)?;
+        self.distiller.core_mut().after_step(&step)?;
         self.hooks.after_step(self.distiller.student(), &step)
     }
 
@@ -183,7 +184,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             position.scaling = self.update.scaling_state()?;
             let tensors = StateTensors {
                 optimizer: self.update.optimizer.state()?,
-                distiller: self.distiller.state()?,
+                distiller: self.distiller.core().state()?,
                 hooks: self.hooks.state(self.at.global_step)?,
                 random: self.epochs.random_state()?,
             };

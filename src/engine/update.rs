@@ -123,7 +123,7 @@ impl Update<'_> {
         };
         let mut clipped = distiller.variables().trainable_variables();
         if distiller.config().clip_projections {
-            let groups = distiller.extra_groups();
+            let groups = distiller.core().param_groups();
             let extra = groups.into_iter().flat_map(|group| group.parameters);
             clipped.extend(extra.map(|(_, tensor)| tensor));
         }

@@ -6,11 +6,11 @@ use std::fmt;
 use tch::Tensor;
 
 use crate::batch::Batch;
-use crate::distiller::StepInfo;
 use crate::error::{Error, Result, Side};
 use crate::logits::Logits;
 use crate::losses::Temperature;
 use crate::losses::positions::Positions;
+use crate::step::StepInfo;
 
 /// What a loss on logits is computed from: the logits of both models at the positions that
 /// count, and what is known of these positions.

@@ -209,7 +209,7 @@ impl Model<Tensor> for Counted {
 /// Gives the projections of a distiller values that depend on their place alone.
 pub fn fill_projections<D: Distiller>(distiller: &D) {
     let _guard = tch::no_grad_guard();
-    for group in distiller.extra_groups() {
+    for group in distiller.core().param_groups() {
         for (index, (_, mut tensor)) in group.parameters.into_iter().enumerate() {
             let values = waves(&tensor.size(), 0.5 + index as f64) * 0.5;
             tensor.copy_(&values);
@@ -219,7 +219,7 @@ pub fn fill_projections<D: Distiller>(distiller: &D) {
 
 /// All numbers of all projections.
 pub fn projected_numbers<D: Distiller>(distiller: &D) -> Vec<f64> {
-    let groups = distiller.extra_groups().into_iter();
+    let groups = distiller.core().param_groups().into_iter();
     let tensors = groups.flat_map(|group| group.parameters);
     tensors.flat_map(|(_, tensor)| elements(&tensor)).collect()
 }

@@ -3,67 +3,64 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+use tch::Tensor;
+use textbrewer::distiller::{Needs, Said};
+use textbrewer::optim::ParamGroup;
 use textbrewer::{
-    BasicTrainer, Distiller, Error, Hook, LossReport, Model, OnNonFinite, Result, Sgd, StepInfo,
-    TrainingConfig, VecLoader,
+    BasicTrainer, Distiller, Error, Hook, LossReport, OnNonFinite, Result, Sgd, StepInfo, Term,
+    VecLoader,
 };
 
 use crate::common::tiny::{Net, batch, config, files, first_line, loader, numbers, square};
 
-/// A distiller that says when it is told of a step.
+/// A term that says when it is told of a step.
 struct Telling<'a> {
-    student: &'a Net,
-    config: TrainingConfig,
+    variable: Tensor,
     events: &'a RefCell<Vec<String>>,
 }
 
-impl Distiller for Telling<'_> {
-    type Batch = Tensor;
-    type Student = Net;
-
-    fn train_on_batch(&mut self, batch: &Tensor, _: &StepInfo) -> Result<LossReport> {
-        let logits = self.student.forward(batch, true)?.logits;
-        let mut report = LossReport::new();
-        report.add("size", logits.square().mean(Kind::Float), 1.0);
-        Ok(report)
+impl<B> Term<B> for Telling<'_> {
+    fn name(&self) -> &str {
+        "telling"
     }
-    fn config(&self) -> &TrainingConfig {
-        &self.config
+    fn needs(&self) -> Needs {
+        Needs::new()
     }
-    fn student(&self) -> &Net {
-        self.student
+    fn add_to(&mut self, _: &mut LossReport, _: &Said<'_, B>) -> Result<()> {
+        Ok(())
     }
-    fn variables(&self) -> &VarStore {
-        &self.student.variables
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        Vec::new()
+    }
+    fn description(&self) -> String {
+        String::new()
     }
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
-        assert!(
-            !self.student.variables.trainable_variables()[0]
-                .square()
-                .requires_grad()
-        );
-        let event = format!("distiller {}", step.global_step);
+        assert!(!self.variable.square().requires_grad());
+        let event = format!("term {}", step.global_step);
         self.events.borrow_mut().push(event);
         Ok(())
     }
 }
 
 #[test]
-fn distiller_hooks_checkpoint_and_callback_in_this_order() {
+fn terms_hooks_checkpoint_and_callback_in_this_order() {
     let folder = tempfile::tempdir().unwrap();
     let student = Net::new(2, 4, 0.2);
     let events = RefCell::new(Vec::new());
     let note = |event: String| events.borrow_mut().push(event);
-    let mut distiller = Telling {
-        student: &student,
-        config: config(folder.path())
-            .gradient_accumulation_steps(2)
-            .ckpt_steps(2),
-        events: &events,
-    };
-    distiller
+    let config = config(folder.path())
+        .gradient_accumulation_steps(2)
+        .ckpt_steps(2);
+    BasicTrainer::builder(&student, &student.variables)
+        .train_config(config)
+        .adaptor(square)
+        .term(Telling {
+            variable: student.variables.trainable_variables().remove(0),
+            events: &events,
+        })
+        .build()
+        .unwrap()
         .train(&mut loader(3))
         .steps(4)
         .optimizer(Sgd::new(0.1))
@@ -95,17 +92,17 @@ fn distiller_hooks_checkpoint_and_callback_in_this_order() {
     assert_eq!(
         *events.borrow(),
         [
-            "distiller 1",
+            "term 1",
             "first 1 of batch 2 in epoch 1, 0 saved",
             "second 1",
-            "distiller 2",
+            "term 2",
             "first 2 of batch 4 in epoch 2, 0 saved",
             "second 2",
             "callback 2, 1 saved",
-            "distiller 3",
+            "term 3",
             "first 3 of batch 6 in epoch 2, 1 saved",
             "second 3",
-            "distiller 4",
+            "term 4",
             "first 4 of batch 8 in epoch 3, 1 saved",
             "second 4",
             "callback 4, 2 saved",

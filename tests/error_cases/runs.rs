@@ -129,7 +129,8 @@ fn a_projection_ruined_under_a_finite_loss_is_not_saved() {
         panic!("{result:?}");
     };
     let names: Vec<String> = distiller
-        .extra_groups()
+        .core()
+        .param_groups()
         .into_iter()
         .flat_map(|group| group.parameters)
         .map(|(name, _)| name)

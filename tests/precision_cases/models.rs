@@ -141,7 +141,7 @@ fn projections_are_in_float32_with_all_their_gradients() {
     let step = StepInfo::new(0, 0, 1, 1);
     let report = distiller.train_on_batch(&batch(0), &step).unwrap();
     report.total().unwrap().backward();
-    let groups = distiller.extra_groups();
+    let groups = distiller.core().param_groups();
     let projections = groups.iter().flat_map(|group| &group.parameters);
     let student = student.variables.variables();
     for (name, tensor) in projections.map(|(n, t)| (n, t)).chain(student.iter()) {

@@ -220,7 +220,7 @@ impl<B> Term<B> for Forgetful {
     fn description(&self) -> String {
         String::new()
     }
-    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, _: BTreeMap<String, Tensor>) -> Result<()> {
         match self.fails {
             true => Err(Error::other("no room for what it knew")),
             false => Ok(()),

@@ -107,8 +107,8 @@ fn hooked(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<T
         )
         .adaptor(move |batch: &Tensor, output| {
             let level = Tensor::from(1.0 + harder.get() as f32);
-            let logits = adapt(batch, output)?.logits;
-            Ok(AdaptorOutput::new().losses(&(&logits[0] * level).square()))
+            let logits = adapt(batch, output)?.logits[0].whole()?;
+            Ok(AdaptorOutput::new().losses(&(logits * level).square()))
         })
         .build()?;
     let mut loader = VecLoader::new(batches(5))?.shuffle(6);

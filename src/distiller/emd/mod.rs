@@ -9,10 +9,11 @@ pub(super) use term::{Emd, Observed};
 use tch::nn::VarStore;
 
 use super::builder::{DistillerBuilder, OnePair};
-use super::{AnyCore, Core, Distiller, LossReport, StepInfo};
+use super::{AnyCore, Core, Distiller, LossReport};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::step::StepInfo;
 use crate::transport::TransportPlan;
 
 /// Every student layer learns from every teacher layer, as much as is cheap:

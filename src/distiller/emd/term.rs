@@ -215,7 +215,7 @@ impl<B> Term<B> for Emd {
         Ok(state)
     }
 
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
         let unknown = |name: &&String| ![TEACHER_WEIGHTS, STUDENT_WEIGHTS].contains(&name.as_str());
         if let Some(name) = state.keys().find(unknown) {
             return Err(Error::WeightsMismatch {

@@ -57,7 +57,7 @@ impl RunDescription {
             variables.insert(name, TensorDescription::new(&tensor)?);
         }
         let mut state = BTreeMap::new();
-        for group in distiller.extra_groups() {
+        for group in distiller.core().param_groups() {
             for (name, tensor) in &group.parameters {
                 state.insert(name.clone(), TensorDescription::new(tensor)?);
             }
@@ -73,7 +73,7 @@ impl RunDescription {
         });
         Ok(Description {
             config: config_of(distiller.config())?,
-            distiller: distiller.description(),
+            distiller: distiller.core().description(),
             run,
             variables,
             state,

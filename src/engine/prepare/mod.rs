@@ -95,7 +95,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let device = distiller.config().device;
     let random = Random::new(device)?;
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
-    let cache = distiller.teacher_cache().cloned();
+    let cache = distiller.core().teacher_cache().cloned();
     let feed = feed::feed(loader, postprocessor, cache.as_ref(), seed)?;
     let mut summary = TrainSummary::default();
     if ranks.is_first()

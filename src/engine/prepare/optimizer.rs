@@ -29,7 +29,7 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
     }
     // In a second run with the same optimizer the projections are there already. Those
     // of another distiller have the same names: the optimizer refuses them then.
-    for group in distiller.extra_groups() {
+    for group in distiller.core().param_groups() {
         let mut known = optimizer.groups().iter();
         if !known.any(|known| is_same(known, &group)) {
             optimizer.add_group(group)?;

@@ -104,7 +104,7 @@ pub(super) fn load<D: Distiller + ?Sized>(
     // not fit though their checksums are right. The student, found to fit, is changed last.
     weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
-    distiller.load_state(&loaded.tensors.distiller)?;
+    distiller.core_mut().load_state(&loaded.tensors.distiller)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
     weights::load_into(
         distiller.variables(),

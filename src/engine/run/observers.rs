@@ -2,12 +2,12 @@
 
 use super::Run;
 use crate::distiller::Distiller;
-use crate::distiller::StepInfo;
 use crate::engine::Hook;
 use crate::engine::callback::{Callback, CheckpointInfo, Verdict};
 use crate::engine::hook::Closure;
 use crate::error::Result;
 use crate::logging::LogSink;
+use crate::step::StepInfo;
 
 /// What runs beside the training, as the user describes it.
 pub(in crate::engine) struct Observers<'a, S: ?Sized> {
