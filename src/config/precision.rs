@@ -1,4 +1,4 @@
-//! Floating-point types by their names in configurations.
+//! Floating-point types of a configuration.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As libtorch calls it.
+    /// The corresponding type of libtorch.
     pub fn kind(self) -> Kind {
         match self {
             Precision::Float32 => Kind::Float,
@@ -50,8 +50,8 @@ impl fmt::Display for Precision {
     }
 }
 
-/// serde_json takes a number in place of a derived enum's name for broken JSON; here it is told
-/// which names there are.
+/// With a derived implementation serde_json would report a number here as broken JSON; this one
+/// lists the valid names.
 impl<'de> Deserialize<'de> for Precision {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Name;
