@@ -1,4 +1,4 @@
-//! CMRC 2018: answers to questions about Chinese texts; DRCD may augment it.
+//! CMRC 2018: answers to questions about Chinese texts, optionally augmented by DRCD.
 //!
 //! `cargo run --release --example cmrc2018 -- --help` explains the commands.
 
@@ -10,7 +10,7 @@ use tasks::reading::Reading;
 fn main() -> ExitCode {
     let example = Example {
         name: "cmrc2018",
-        about: "CMRC 2018: answers to questions about Chinese texts; DRCD may augment it.",
+        about: "CMRC 2018: answers to questions about Chinese texts, optionally augmented by DRCD.",
         task: Reading::cmrc2018(),
         recipes: &[
             ("teacher", include_str!("recipes/cmrc2018/teacher.json")),

@@ -1,7 +1,7 @@
-//! BERT-EMD: three student layers learn from six teacher layers, and nobody says which from
-//! which. Optimal transport between the layers does, anew for every batch.
+//! BERT-EMD: three student layers learn from six teacher layers without a fixed assignment.
+//! Optimal transport between the layers assigns them anew for every batch.
 //!
-//! The task is made up, so no files are needed: does a sentence of random tokens have more
+//! The task is synthetic, so no files are needed: does a sentence of random tokens have more
 //! tokens from the first half of the vocabulary than from the second? A teacher is trained on
 //! it first; the student, half as deep and half as wide, then learns from the teacher alone.
 //!
@@ -28,14 +28,14 @@ const BATCH_SIZE: usize = 32;
 /// Distils a 6-layer BERT into 3 layers by optimal transport between the layers.
 #[derive(Parser)]
 struct Options {
-    /// Passes over the examples, for the teacher and for the student.
+    /// Epochs of training, for the teacher and for the student.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Sentences to learn from; as many again are kept for evaluation.
     #[arg(long, default_value_t = 512, value_parser = clap::value_parser!(i64).range(1..))]
     examples: i64,
-    /// Re-estimate the weights of the layers after each batch, with this temperature: cheap
-    /// layers get more. Try 3. Without it all layers weigh the same.
+    /// Re-estimate the weights of the layers after each batch with this temperature (try 3):
+    /// layers with lower costs get more weight. Without it all layers have the same weight.
     #[arg(long)]
     reestimate: Option<f64>,
     /// Learning rate after the warm-up.
@@ -54,10 +54,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
-    // Models this small are faster without threads that wait for each other.
+    // Models this small are faster with a single thread.
     tch::set_num_threads(1);
     let emd_config = emd_config(&options);
-    // Mistakes are told of now and not after the teacher's training.
+    // Reports mistakes now, and not after the teacher's training.
     emd_config.validate()?;
     let unkept = tempfile::tempdir()?;
     let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .train_config(train_config("student"))
         .distill_config(DistillationConfig::default().emd(emd_config))
         .adaptor(|_batch, output: &LogitsOutput| {
-            // The paper matches what the layers return, not what the embeddings do.
+            // The paper matches the outputs of the layers, without that of the embeddings.
             let layers = output.hidden_states.get(1..).unwrap_or_default();
             Ok(AdaptorOutput::new()
                 .logits(&output.logits)
@@ -137,7 +137,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 fn emd_config(options: &Options) -> EmdConfig {
     EmdConfig::default()
         .hidden_projection(ProjectionSpec::linear(32, 64))
-        // Probabilities differ by far less than hidden states do.
+        // Differences between probabilities are far smaller than between hidden states.
         .attention_weight(100.0)
         .layer_weights(match options.reestimate {
             Some(temperature) => LayerWeights::Reestimated { temperature },
@@ -161,7 +161,7 @@ fn bert(
     Ok(model.output_hidden_states(true).output_attentions(true))
 }
 
-/// Random sentences with their labels; others in each call.
+/// Random sentences with their labels, different ones in each call.
 fn sentences(options: &Options) -> textbrewer::Result<Box<dyn DataLoader<Batch = BertInputs>>> {
     let size = [options.examples, LENGTH];
     let tokens = Tensor::f_randint(VOCABULARY, size, (Kind::Int64, Device::Cpu))?;
@@ -193,7 +193,7 @@ fn distance(
         .collect()
 }
 
-/// Which part of everything that is moved goes from which teacher layer to which student layer.
+/// Prints the share of the flow from each teacher layer to each student layer.
 fn print_flow<S>(distiller: &EmdDistiller<'_, BertInputs, S>, when: &str) {
     let plans = [
         ("hidden states", distiller.hidden_plan()),

@@ -1,4 +1,4 @@
-//! MNLI: whether one sentence means another.
+//! MNLI: whether one sentence entails another.
 //!
 //! `cargo run --release --example mnli -- --help` explains the commands.
 
@@ -10,7 +10,7 @@ use tasks::commands::Example;
 fn main() -> ExitCode {
     let example = Example {
         name: "mnli",
-        about: "MNLI: whether one sentence means another.",
+        about: "MNLI: whether one sentence entails another.",
         task: Classification::mnli(),
         recipes: &[
             ("teacher", include_str!("recipes/mnli/teacher.json")),

@@ -1,9 +1,9 @@
-//! Two tasks, one student: a body that both share and a head for each, taught by one teacher
-//! a task. A `TaskLoader` mixes the tasks' batches.
+//! Two tasks, one student: a shared body with a head for each task, and a teacher for each. A
+//! `TaskLoader` mixes the batches of the tasks.
 //!
-//! The tasks are made up, so no files are needed. `majority`: are more than half of a
+//! The tasks are synthetic, so no files are needed. `majority`: are more than half of a
 //! sentence's tokens from the first half of the vocabulary? `marker`: which of three marker
-//! tokens stands in the sentence, whose length varies? There is much less data for it.
+//! tokens is in the sentence, whose length varies? There is much less data for it.
 //!
 //! `cargo run --release --example multi_task -- --help` explains the options.
 
@@ -30,16 +30,16 @@ const LEARNING_RATE: f64 = 3e-3;
 /// Distils the teachers of two tasks into one student.
 #[derive(Parser)]
 struct Options {
-    /// Passes of each teacher over the sentences of its task.
+    /// Epochs of training for each teacher.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     teacher_epochs: u64,
-    /// Batches that the student sees, of both tasks together.
+    /// Batches for the student, of both tasks together.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Sentences of `marker`; of `majority` there are four times as many.
     #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(i64).range(1..))]
     examples: i64,
-    /// How much the size of a task counts: 1 draws `majority` four times as often, 0 as often.
+    /// Exponent of the task size: with 1 `majority` is drawn four times as often, with 0 as often.
     #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     tau: f64,
     /// Seed of weights, data, dropout and draws.
@@ -55,7 +55,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
-    // For models this small several threads would only wait for each other.
+    // Models this small are faster with a single thread.
     tch::set_num_threads(1);
     let unkept = tempfile::tempdir()?;
     let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
@@ -86,7 +86,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let body = BertModel::new(&root, &bert(2, 24, 2))?;
     let majority_head = nn::linear(&root / "majority", 24, 2, Default::default());
     let marker_head = nn::linear(&root / "marker", 24, MARKERS, Default::default());
-    // It answers for both tasks; the adaptor of each takes its own.
+    // It has outputs for both tasks; the adaptor of each task takes its own.
     let student = from_fn(|batch: &BertInputs, train| {
         let pooled = body.forward(batch, train)?.pooler_output;
         let pooled = pooled.ok_or_else(|| Error::other("the body has no pooler"))?;
@@ -200,7 +200,7 @@ fn inputs(tensors: Vec<Tensor>) -> Result<BertInputs> {
     Ok(BertInputs::new(tokens).labels(labels))
 }
 
-/// What batches of `marker` need in addition: padding is not looked at.
+/// Adds the attention mask that batches of `marker` need for their padding.
 fn add_mask(batch: BertInputs) -> Result<BertInputs> {
     let mask = batch.input_ids.f_ne(0)?;
     Ok(batch.attention_mask(mask))

@@ -1,8 +1,8 @@
 //! Three teachers, one student: each teacher knows one of three dialects, and the student
-//! learns all three from them, without a label. How much it learns depends on how the
-//! teachers' logits become one.
+//! learns all three from them, without labels. How much it learns depends on how the teachers'
+//! logits are combined.
 //!
-//! The task is made up, so no files are needed: a dialect is a third of the vocabulary, and a
+//! The task is synthetic, so no files are needed: a dialect is a third of the vocabulary, and a
 //! sentence of random tokens of one dialect is positive when more than half of them are from
 //! the dialect's first half.
 //!
@@ -31,7 +31,7 @@ const LEARNING_RATE: f64 = 3e-3;
 /// Distils three teachers of different kinds and widths into one student.
 #[derive(Parser)]
 struct Options {
-    /// Passes over the sentences, for each teacher and each student.
+    /// Epochs of training, for each teacher and each student.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Sentences of each dialect to learn from; as many are kept for evaluation.
@@ -46,14 +46,14 @@ struct Options {
     output_dir: Option<PathBuf>,
 }
 
-/// Any model of this example, as far as its answer goes.
+/// Any model of this example, returning logits.
 type Judge<'a> = &'a dyn Model<BertInputs, Output = Tensor>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
-    // For models this small several threads would only wait for each other.
+    // Models this small are faster with a single thread.
     tch::set_num_threads(1);
     let unkept = tempfile::tempdir()?;
     let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
@@ -103,7 +103,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         ("confidence", Ensemble::Confidence),
     ] {
         println!("Distilling by {name} …");
-        // All students begin alike and see the same sentences.
+        // All students start with the same weights and see the same sentences.
         tch::manual_seed(options.seed + 1);
         let variables = VarStore::new(Device::Cpu);
         let layers = distill_config().layers(Side::Student, "hidden");
@@ -137,7 +137,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Logits of all teachers, and the hidden states of the wide one, kept after the first epoch.
+/// Learns from the logits of all teachers and the hidden states of the wide one, which are cached
+/// in the first epoch.
 fn distill_config() -> DistillationConfig {
     let hidden = IntermediateMatch::hidden(2, 2)
         .teacher(1)
@@ -161,7 +162,7 @@ fn bert(variables: &VarStore, layers: i64, width: i64) -> Result<BertForSequence
     BertForSequenceClassification::new(&variables.root(), &config)
 }
 
-/// A teacher that is no transformer: the mean of the tokens' embeddings, and two layers.
+/// A teacher that is not a transformer: the mean of the tokens' embeddings, and two layers.
 fn bag_of_tokens(variables: &VarStore, width: i64) -> nn::Sequential {
     let root = variables.root();
     let vocabulary = DIALECTS * DIALECT_SIZE;
@@ -189,7 +190,7 @@ fn sentences(dialect: i64, often: i64, count: i64) -> Result<Vec<Tensor>> {
     Ok(vec![tokens, labels])
 }
 
-/// Batches that are the same in each epoch, so that the teachers' outputs can be kept.
+/// Batches that are the same in each epoch, so that the teachers' outputs can be cached.
 fn batches(sentences: Vec<Tensor>) -> Result<impl DataLoader<Batch = BertInputs>> {
     Ok(TensorLoader::new(sentences, BATCH_SIZE)?
         .map(inputs)
@@ -223,7 +224,7 @@ fn labels(batch: &BertInputs) -> Result<&Tensor> {
     labels.ok_or_else(|| Error::other("the batch has no labels"))
 }
 
-/// The percentage of each dialect's sentences that a model judges rightly.
+/// The accuracy of a model on each dialect, in percent.
 fn accuracies(model: Judge<'_>, options: &Options) -> Result<[f64; 3]> {
     let _guard = tch::no_grad_guard();
     // The same sentences for every model.

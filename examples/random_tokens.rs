@@ -1,5 +1,5 @@
 //! TextBrewer's first example: a 12-layer BERT teacher and a 3-layer student on random token
-//! sequences. It needs no files and shows every part of a distillation.
+//! sequences. It needs no files and shows all parts of a distillation.
 //!
 //! `cargo run --release --example random_tokens -- --help` explains the options.
 
@@ -26,11 +26,11 @@ const LABELS: i64 = 2;
 /// Distils a 12-layer BERT into 3 layers on random tokens.
 #[derive(Parser)]
 struct Options {
-    /// Use the widths of BERT-base (768) in place of a narrow model (128); minutes per epoch
+    /// Use the widths of BERT-base (768) instead of a narrow model (128); takes minutes per epoch
     /// on a CPU.
     #[arg(long)]
     bert_base: bool,
-    /// Passes over the 100 examples.
+    /// Number of epochs over the 100 examples.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Examples per batch.
@@ -42,20 +42,20 @@ struct Options {
     /// Seed of weights, data and dropout.
     #[arg(long, default_value_t = 0)]
     seed: i64,
-    /// In what the models compute: `float32`, `bf16` or `fp16`; losses and weights stay in
+    /// Precision of forward passes: `float32`, `bf16` or `fp16`; losses and weights stay in
     /// `float32`.
     #[arg(long, default_value = "float32")]
     precision: Precision,
-    /// The same for the teacher alone; as `--precision` by default.
+    /// Precision of the teacher's forward passes; by default that of `--precision`.
     #[arg(long)]
     teacher_precision: Option<Precision>,
-    /// `cpu`, `cuda` or `cuda:1`; a GPU if there is one by default.
+    /// `cpu`, `cuda` or `cuda:1`; by default a GPU if there is one.
     #[arg(long, value_parser = parse_device)]
     device: Option<Device>,
-    /// Where the student is saved after each epoch.
+    /// The folder in which the student is saved after each epoch.
     #[arg(long, default_value = "saved_models/random_tokens")]
     output_dir: PathBuf,
-    /// Where to write TensorBoard event files; none by default.
+    /// The folder for TensorBoard event files; by default none are written.
     #[arg(long)]
     log_dir: Option<PathBuf>,
 }
@@ -106,7 +106,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .epochs(options.epochs)
         .optimizer(AdamW::new(options.learning_rate))
         .schedule(linear_with_warmup(steps / 10, steps))
-        // The folder is this example's; running it again writes the same files.
+        // The folder belongs to this example; running it again writes the same files.
         .overwrite(true)
         .callback(|student, info| {
             if first_losses.is_empty() {
@@ -192,7 +192,7 @@ fn random_examples(
     Ok(Box::new(loader))
 }
 
-/// The part of the examples whose label is the one with the largest logit.
+/// The fraction of the examples whose label has the largest logit.
 fn accuracy(
     model: &BertForSequenceClassification,
     loader: &mut dyn DataLoader<Batch = BertInputs>,
@@ -211,7 +211,7 @@ fn accuracy(
     Ok(right as f64 / all as f64)
 }
 
-/// What the student is worth: how much smaller, how much faster, and where it is.
+/// Prints how much smaller and faster the student is, its losses, and where it is saved.
 fn print_gains(
     (teacher, teacher_vars): (&BertForSequenceClassification, &VarStore),
     (student, student_vars): (&BertForSequenceClassification, &VarStore),

@@ -1,12 +1,12 @@
-//! A distillation that may be ended at any moment and goes on when it is started again.
+//! A distillation that can be interrupted at any moment and continues when it is started again.
 //!
 //! ```sh
 //! cargo run --release --example resume -- --output-dir resumed
 //! ```
 //!
-//! Ctrl-C ends it after the current step, a second one at once; `kill -9` is survived as well.
-//! Started again with the same options it ends with the same weights, to the last bit, as if
-//! it had never stopped.
+//! Ctrl-C stops it after the current step, and a second Ctrl-C at once; it also survives
+//! `kill -9`. Started again with the same options it ends with the same weights, to the last bit,
+//! as without an interruption.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -23,14 +23,14 @@ use textbrewer::{
 
 #[derive(Debug, Parser)]
 struct Options {
-    /// Where the checkpoints are.
+    /// The folder for checkpoints.
     #[arg(long, default_value = "resume_output")]
     output_dir: PathBuf,
-    /// Passes over the data.
+    /// Number of epochs.
     #[arg(long, default_value_t = 4)]
     epochs: u64,
-    /// Tells each loss and each file operation in a line, and waits for a line of input
-    /// before going on: so that a test can end the process at a moment of its choice.
+    /// Print each loss and each file operation, and wait for a line of input before continuing, so
+    /// that a test can kill the process at a moment of its choice.
     #[arg(long)]
     announce: bool,
 }
@@ -77,7 +77,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         log::set_logger(&FileOperations)?;
         log::set_max_level(log::LevelFilter::Trace);
     }
-    // The same teacher, data and first student each time.
+    // The same teacher, data and initial student each time.
     tch::manual_seed(7);
     let (teacher_vars, student_vars) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
     let teacher = Network::new(&teacher_vars, 24);
@@ -127,7 +127,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A line out, and one in.
+/// Prints a line and waits for one.
 fn announce(line: &str) {
     println!("{line}");
     let _ = std::io::stdout().flush();

@@ -1,10 +1,10 @@
-//! A batch with two sides: what the teacher gets and what the student gets.
+//! A batch with two sides: different inputs for teacher and student.
 //!
 //! First the sides are two tokenisations: the teacher reads words, the student characters.
-//! Then the teacher's side is its logits, computed beforehand, and the teacher is a closure
-//! that hands them on; the losses are the same.
+//! Then the teacher's side is its logits, computed in advance, and the teacher is a closure that
+//! returns them; the losses are the same.
 //!
-//! The task is made up, so no files are needed: has a sentence more words that begin with
+//! The task is synthetic, so no files are needed: does a sentence have more words that begin with
 //! `un` than words that do not?
 //!
 //! `cargo run --release --example split_batches -- --help` explains the options.
@@ -37,7 +37,7 @@ const LEARNING_RATE: f64 = 3e-3;
 /// Distils a teacher of words into a student of characters.
 #[derive(Parser)]
 struct Options {
-    /// Passes over the sentences, for the teacher and each student.
+    /// Epochs of training, for the teacher and each student.
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     epochs: u64,
     /// Sentences to learn from; as many are kept for evaluation.
@@ -59,7 +59,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     let options = Options::parse();
     tch::manual_seed(options.seed);
-    // For models this small several threads would only wait for each other.
+    // Models this small are faster with a single thread.
     tch::set_num_threads(1);
     let unkept = tempfile::tempdir()?;
     let folder = options.output_dir.as_deref().unwrap_or(unkept.path());
@@ -125,15 +125,15 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What a distillation came to.
+/// The outcome of a distillation.
 struct Outcome {
-    /// Of the student, before and after.
+    /// Accuracy of the student, before and after.
     accuracy: [f64; 2],
-    /// One for each step.
+    /// The loss of each step.
     losses: Vec<f64>,
 }
 
-/// Distils into a fresh student, which begins alike each time, whatever the teacher's side is.
+/// Distils into a new student, which starts with the same weights each time.
 fn distil<T: Batch>(
     teacher: &dyn Model<Split<T, BertInputs>, Output = Tensor>,
     loader: &mut dyn DataLoader<Batch = Split<T, BertInputs>>,

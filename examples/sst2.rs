@@ -1,4 +1,4 @@
-//! SST-2: whether a sentence of a film review is good or bad.
+//! SST-2: whether a sentence of a film review is positive or negative.
 //!
 //! `cargo run --release --example sst2 -- --help` explains the commands.
 
@@ -10,7 +10,7 @@ use tasks::commands::Example;
 fn main() -> ExitCode {
     let example = Example {
         name: "sst2",
-        about: "SST-2: whether a sentence of a film review is good or bad.",
+        about: "SST-2: whether a sentence of a film review is positive or negative.",
         task: Classification::sst2(),
         recipes: &[
             ("teacher", include_str!("recipes/sst2/teacher.json")),

@@ -1,5 +1,5 @@
-//! Settings and state of libtorch that hold for the whole process: how precise float32
-//! products are, where random numbers come from, and how much memory a GPU has given out.
+//! Process-wide settings and state of libtorch: the precision of float32 matrix products, random
+//! number generators, and memory statistics.
 
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -15,21 +15,20 @@ use crate::native::backend as native;
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum MatmulPrecision {
-    /// In float32, which is what libtorch begins with.
+    /// In float32, libtorch's default.
     #[default]
     Highest,
-    /// In TensorFloat32 (10 bits of mantissa) where the device has it.
+    /// In TensorFloat32 (10 bits of mantissa) where the device supports it.
     High,
-    /// In bfloat16 (8 bits) where the device is faster in it, else as `High`.
+    /// In bfloat16 (8 bits) where that is faster, else as `High`.
     Medium,
 }
 
 /// Sets how float32 matrix products are computed from now on, as
 /// `torch.set_float32_matmul_precision` does.
 ///
-/// The inputs and results stay float32. Convolutions have their own switch:
-/// [`allow_tf32`]. Losses compute some of their sums as matrix products, so they are rounded
-/// too.
+/// Inputs and results stay float32. Convolutions have their own switch: [`allow_tf32`]. Some
+/// losses compute sums as matrix products, so they are affected too.
 ///
 /// ```
 /// use textbrewer::backend::{matmul_precision, set_matmul_precision, MatmulPrecision};
@@ -64,8 +63,8 @@ pub fn matmul_precision() -> Result<MatmulPrecision> {
 /// Whether cuBLAS and cuDNN may use TensorFloat32 for float32: both of PyTorch's
 /// `torch.backends.cuda.matmul.allow_tf32` and `torch.backends.cudnn.allow_tf32`.
 ///
-/// The first is the same setting as [`set_matmul_precision`] with `High` or `Highest`. On a
-/// machine without CUDA this has no other effect.
+/// The first is the same as [`set_matmul_precision`] with `High` or `Highest`, and the only
+/// effect on a machine without CUDA.
 ///
 /// ```
 /// use textbrewer::backend::{allow_tf32, matmul_precision, MatmulPrecision};
@@ -81,7 +80,7 @@ pub fn allow_tf32(allow: bool) -> Result<()> {
     native::allow_tf32(allow)
 }
 
-/// The state of the random numbers of a device, as bytes: `torch.get_rng_state`.
+/// The state of a device's random number generator, as bytes, like `torch.get_rng_state`.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};
@@ -101,11 +100,11 @@ pub fn random_state(device: Device) -> Result<Tensor> {
     native::random_state(device)
 }
 
-/// Puts back what [`random_state`] returned for the same kind of device. A copy of it on
-/// another device will do.
+/// Restores what [`random_state`] returned for the same kind of device. The tensor itself may be
+/// on any device.
 ///
 /// # Errors
-/// When the device is not there, or `state` is none of it; then nothing is changed.
+/// When the device is not there, or `state` does not fit it; then nothing is changed.
 pub fn set_random_state(device: Device, state: &Tensor) -> Result<()> {
     check(device)?;
     let bytes = state.defined() && state.f_kind()? == Kind::Uint8 && state.dim() == 1;
@@ -115,33 +114,33 @@ pub fn set_random_state(device: Device, state: &Tensor) -> Result<()> {
         } else {
             "an undefined tensor".to_owned()
         };
-        let expected = "a row of bytes, as `random_state` gives";
+        let expected = "a row of bytes, as `random_state` returns";
         return Err(Error::shape("random state", expected, got));
     }
     native::set_random_state(device, state)
 }
 
-/// What a GPU's allocator has given out, in bytes.
+/// Memory of a GPU allocated by this process, in bytes.
 ///
-/// libtorch keeps what is freed for later tensors, so `reserved` is what other programs
-/// see as used.
+/// libtorch keeps freed memory for later tensors, so `reserved` is what other programs see as
+/// used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct MemoryStatistics {
-    /// In tensors now.
+    /// Currently used by tensors.
     pub allocated: u64,
-    /// Most in tensors since the start, or [`reset_peak_memory`].
+    /// Peak of `allocated` since the start, or [`reset_peak_memory`].
     pub peak_allocated: u64,
-    /// Taken from the device now.
+    /// Currently reserved on the device.
     pub reserved: u64,
-    /// Most taken from the device since the start, or [`reset_peak_memory`].
+    /// Peak of `reserved` since the start, or [`reset_peak_memory`].
     pub peak_reserved: u64,
-    /// How often memory ran out and what was kept for later had to be given back first.
+    /// How often memory ran out and freed memory had to be returned to the device first.
     pub allocation_retries: u64,
 }
 
-/// How much memory of a CUDA device is in use by this process: the figures of
-/// `torch.cuda.memory_allocated` and its like.
+/// The memory of a CUDA device used by this process, as `torch.cuda.memory_allocated` and its
+/// relatives report it.
 ///
 /// ```
 /// use tch::Device;
@@ -174,7 +173,7 @@ pub fn memory(device: Device) -> Result<MemoryStatistics> {
     })
 }
 
-/// Makes the peaks in [`memory`] what is in use now.
+/// Resets the peaks in [`memory`] to what is in use now.
 ///
 /// # Errors
 /// When the device is not there, or is no CUDA device.
@@ -183,8 +182,7 @@ pub fn reset_peak_memory(device: Device) -> Result<()> {
     native::reset_peak_memory(device)
 }
 
-/// Waits until a device has done all that it was given. On the CPU everything is done
-/// already.
+/// Waits until a device has finished all operations. On the CPU they are always finished.
 ///
 /// ```
 /// textbrewer::backend::synchronize(tch::Device::cuda_if_available())?;
@@ -192,20 +190,20 @@ pub fn reset_peak_memory(device: Device) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// When the device is not there, or something that it was given has failed.
+/// When the device is not there, or one of its operations has failed.
 pub fn synchronize(device: Device) -> Result<()> {
     check(device)?;
     native::synchronize(device)
 }
 
-/// Lets the C library keep memory that was freed, for the next step to use again, instead of
-/// returning it to the system and having it zeroed page by page when it is asked for anew.
-/// Returns whether it could be told: glibc can.
+/// Lets the C library keep freed memory for later use, instead of returning it to the system,
+/// which zeroes it page by page when it is allocated again. Returns whether the C library
+/// supports this; glibc does.
 ///
-/// A training step on the CPU allocates and frees the same large tensors over and over; this
-/// makes one of BERT-base about a tenth faster (see `docs/performance.md`), for some more
-/// memory. It is for the whole process, so a program chooses, at its start; the library does
-/// not. Memory of a GPU is kept by libtorch itself.
+/// A training step on the CPU allocates and frees the same large tensors over and over. This
+/// makes a step of BERT-base about a tenth faster (see `docs/performance.md`) and uses somewhat
+/// more memory. It affects the whole process, so the library never does it by itself: call it at
+/// the start of a program. GPU memory is kept by libtorch in any case.
 ///
 /// ```
 /// if !textbrewer::backend::keep_freed_memory()? {
@@ -215,7 +213,7 @@ pub fn synchronize(device: Device) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// None is known; the C++ side could report one.
+/// None is known; an exception in C++ would be returned.
 pub fn keep_freed_memory() -> Result<bool> {
     native::keep_freed_memory()
 }

@@ -1,4 +1,4 @@
-//! How many parameters a model has, and where.
+//! Counting the parameters of a model.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -9,8 +9,8 @@ use tch::nn::VarStore;
 
 use crate::weights::state_dict;
 
-/// Tensors and their names, as [`display_parameters`] takes them: made from a
-/// `&VarStore` or a list of `(String, Tensor)`.
+/// Named tensors for [`display_parameters`], converted from a `&VarStore` or a list of
+/// `(String, Tensor)`.
 ///
 /// ```
 /// use tch::Tensor;
@@ -23,7 +23,7 @@ use crate::weights::state_dict;
 #[derive(Debug)]
 pub struct NamedTensors(Vec<(String, Tensor)>);
 
-/// Sorted by name, numbers by value: `layer.2` before `layer.10`. A store has no order.
+/// Sorted by name, with numbers by value: `layer.2` before `layer.10`.
 impl From<&VarStore> for NamedTensors {
     fn from(store: &VarStore) -> Self {
         let mut tensors = state_dict(store);
@@ -72,13 +72,13 @@ pub struct ParameterNode {
     pub name: String,
     /// The whole name; `model` at the root.
     pub full_name: String,
-    /// Numbers in the tensors here and below; a shared tensor counts where it comes first.
+    /// Elements of the tensors here and below. A shared tensor is counted where it comes first.
     pub count: u64,
-    /// Their size in memory, in units of 1024² bytes.
+    /// Size of the tensors in memory, in units of 1024² bytes.
     pub megabytes: f64,
     /// The level below, in order.
     pub children: Vec<ParameterNode>,
-    /// Whether this is a tensor that came before under another name.
+    /// Whether this tensor was counted before, under another name.
     pub shared: bool,
 }
 
@@ -141,7 +141,7 @@ impl ParameterNode {
 
     fn rows(&self, level: usize, max_level: Option<usize>, rows: &mut Vec<Row>) {
         let open = max_level.is_none_or(|max| level < max);
-        // A level with one thing in it would only repeat that thing's numbers.
+        // A level with a single child would only repeat its numbers.
         let repeated =
             open && matches!(self.children.as_slice(), [only] if only.count == self.count);
         let mark = if self.shared { " (shared)" } else { "" };
@@ -157,7 +157,7 @@ impl ParameterNode {
     }
 }
 
-/// What [`display_parameters`] found; shown as a table.
+/// The result of [`display_parameters`]. `Display` shows a table.
 ///
 /// ```
 /// use tch::{nn, Device};
@@ -174,17 +174,17 @@ impl ParameterNode {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ParameterReport {
-    /// Everything, by levels of the names; its count is the model's.
+    /// The root of the tree; its count is the model's.
     pub root: ParameterNode,
-    /// How many levels below the root the table shows; all without it.
+    /// How many levels below the root the table shows; `None` for all.
     pub max_level: Option<usize>,
 }
 
 /// Counts a model's parameters by the levels of their names.
 ///
 /// The table shows `max_level` levels below the root, or all; the tree always has all.
-/// Tensors that share their memory are counted where they come first and marked
-/// `(shared)` after that.
+/// Tensors that share memory are counted where they come first, and marked `(shared)` after
+/// that.
 ///
 /// ```
 /// use tch::{nn, Device};
@@ -232,20 +232,20 @@ struct Measured {
 
 impl Measured {
     fn of(tensor: &Tensor) -> Self {
-        // libtorch has no size, kind or address for a tensor that was never given a value.
+        // An undefined tensor has no size, kind or address.
         if !tensor.defined() {
             return Measured::default();
         }
         let count = tensor.numel();
         let bytes = tensor.f_kind().map_or(0, |kind| kind.elt_size_in_bytes());
-        // Sparse and other special tensors have no one address, and asking for it panics.
+        // Sparse and other special tensors have no single address, and asking for it panics.
         // `is_set_to` compares addresses, so it fails, harmlessly, where there is none.
         let dense = count > 0 && matches!(tensor.f_is_set_to(tensor), Ok(true));
         let address = dense.then(|| tensor.data_ptr() as usize);
         Measured {
             count: count as u64,
             megabytes: (count * bytes) as f64 / (1024.0 * 1024.0),
-            // Tensors without memory, such as those on the device `meta`, share nothing.
+            // Tensors without memory, such as those on the device `meta`, are not shared.
             address: address.filter(|&address| address != 0),
         }
     }

@@ -1,11 +1,11 @@
 //! The transportation problem, solved exactly.
 //!
-//! Rows have something to give, columns something to take, and moving one unit from row `i`
-//! to column `j` costs `cᵢⱼ`. [`solve`] finds the cheapest plan. With layers for rows and
-//! columns and the distance of their features for costs this is the earth mover's distance
-//! that [`EmdDistiller`](crate::distiller::EmdDistiller) trains on.
+//! Rows have a supply, columns have a demand, and moving one unit from row `i` to column `j`
+//! costs `cᵢⱼ`. [`solve`] finds the cheapest plan. When rows and columns are layers, and costs
+//! are the distances of their features, this is the earth mover's distance that
+//! [`EmdDistiller`](crate::distiller::EmdDistiller) trains on.
 //!
-//! Matrices are those of the `ndarray` crate, version 0.16.
+//! Matrices are of the `ndarray` crate, version 0.16.
 
 use std::cmp::Ordering;
 
@@ -13,7 +13,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result};
 
-/// The cheapest way to move everything.
+/// A cheapest plan.
 ///
 /// ```
 /// use ndarray::{array, Axis};
@@ -30,10 +30,10 @@ use crate::error::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TransportPlan {
-    /// How much goes from each row to each column. All entries are at least 0 and sum to 1;
-    /// at most `rows + columns − 1` of them are above 0.
+    /// How much is moved from each row to each column. Entries are at least 0 and sum to 1; at
+    /// most `rows + columns − 1` of them are above 0.
     pub flow: Array2<f64>,
-    /// What it costs: `Σ flowᵢⱼ · costᵢⱼ`.
+    /// The cost of the plan: `Σ flowᵢⱼ · costᵢⱼ`.
     pub cost: f64,
 }
 
@@ -42,28 +42,28 @@ pub struct TransportPlan {
 /// > minimise Σ fᵢⱼ cᵢⱼ with fᵢⱼ ≥ 0, Σⱼ fᵢⱼ = supplyᵢ / Σ supply, Σᵢ fᵢⱼ = demandⱼ / Σ demand
 ///
 /// Both sides are divided by their sums, so any two lists of weights can be matched; a weight
-/// of 0 moves nothing. Costs may be negative. The same input always gives the same plan; where
-/// several plans are cheapest, which of them is given is not specified.
+/// of 0 moves nothing. Costs may be negative. The same input always gives the same plan; which
+/// of several cheapest plans that is, is not specified.
 ///
 /// # Method
 /// The simplex method on the transportation tableau (the MODI method) from a least-cost
 /// start. Weights and costs are first turned into integers, counted in units of less than 2⁻⁸⁰
 /// of the whole weight and of the largest cost even for a million rows and columns; nothing is
-/// rounded from there on. (Dividing by the sums rounds once, as always; weights that are small
-/// multiples of one number, uniform ones for example, are not even divided.) Supplies and demands are then moved by less than one unit, in such a
-/// way that no part of the rows ever balances a part of the columns exactly. Every pivot thus
-/// moves something and lowers the whole cost, an integer: no basis comes twice, and as there
-/// are finitely many, the method ends, at an optimum of the problem in those units. The
-/// number of pivots is in practice a small multiple of `rows + columns`; each looks at every
-/// cell once.
+/// rounded from there on. (Dividing by the sums rounds once; weights that are small multiples of
+/// one number, such as uniform ones, are not even divided.) Supplies and demands are then
+/// perturbed by less than one unit, so that no proper subset of the rows ever balances a subset
+/// of the columns exactly. Every pivot therefore moves something and lowers the total cost,
+/// which is an integer. So no basis is visited twice, and the method ends at an optimum of the
+/// problem in those units. In practice the number of pivots is a small multiple of
+/// `rows + columns`; each pivot looks at every cell once.
 ///
 /// # Shape
 /// `cost`: `[supply.len(), demand.len()]`.
 ///
 /// # Errors
 /// [`Error::Config`] for a weight that is negative or not finite, weights that are all 0, and a
-/// cost that is not finite; [`Error::Shape`] when the sizes do not fit. Where a move is
-/// forbidden give it a large cost instead of infinity.
+/// cost that is not finite; [`Error::Shape`] when the sizes do not fit. To forbid a move, give
+/// it a large cost instead of infinity.
 ///
 /// ```
 /// use ndarray::array;
@@ -127,27 +127,27 @@ fn check_weights(name: &str, weights: &[f64]) -> Result<()> {
     Ok(())
 }
 
-/// The problem in integers, with supplies and demands moved off every tie.
+/// The problem in integers, with supplies and demands perturbed so that there are no ties.
 struct Integers {
     supply: Vec<i128>,
     demand: Vec<i128>,
     cost: Array2<i128>,
-    /// What a unit of weight is multiplied by, more than twice what any flow is moved by.
+    /// The factor of a unit of weight: more than twice the perturbation of any flow.
     unit: i128,
     /// Units in the whole weight.
     whole: i128,
 }
 
-/// Sums stay below 2 to this power, and what is computed of a few of them in an `i128`.
+/// Sums stay below 2 to this power, so that results of a few of them fit an `i128`.
 const BITS: i32 = 124;
 
 impl Integers {
     fn new(supply: &[f64], demand: &[f64], cost: ArrayView2<'_, f64>) -> Self {
         let (rows, columns) = cost.dim();
-        // Each row gives `columns` more, each column but the last takes 1 more, and the last
-        // one takes what is left. A flow is what some rows give minus what some columns other
-        // than the last take; it is moved by `columns · #rows − #columns`, which is 0 only when
-        // there are none of either.
+        // The supply of each row grows by `columns`, the demand of each column but the last by
+        // 1, and that of the last by the rest. A flow is the supply of some rows minus the
+        // demand of some columns other than the last, so it is perturbed by
+        // `columns · #rows − #columns`, which is 0 only when both numbers are 0.
         let moves = (rows * columns) as i128;
         let unit = 2 * moves + 1;
         let spare = |factor: i128| BITS - (128 - factor.leading_zeros() as i32);
@@ -180,15 +180,15 @@ impl Integers {
         }
     }
 
-    /// A flow of the moved problem as a part of the whole, moved back.
+    /// A flow of the perturbed problem as a fraction of the whole, without the perturbation.
     fn amount(&self, flow: i128) -> f64 {
         let units = (flow + self.unit / 2).div_euclid(self.unit);
         units as f64 / self.whole as f64
     }
 }
 
-/// Both sides as parts of the product of their sums, without any rounding, if that fits: it
-/// does for uniform weights and others that are small multiples of one number.
+/// Both sides as fractions of the product of their sums, without rounding, if the numbers fit.
+/// They do for uniform weights and others that are small multiples of one number.
 fn exact(supply: &[f64], demand: &[f64], unit: i128) -> Option<(Vec<i128>, Vec<i128>, i128)> {
     let (supply, demand) = (multiples(supply)?, multiples(demand)?);
     let (given, taken): (i128, i128) = (supply.iter().sum(), demand.iter().sum());
@@ -201,11 +201,11 @@ fn exact(supply: &[f64], demand: &[f64], unit: i128) -> Option<(Vec<i128>, Vec<i
     Some((supply, demand, whole))
 }
 
-/// The weights as multiples of the largest number of which they all are multiples; none when
-/// they are too far apart.
+/// The weights as multiples of their greatest common divisor; `None` when they are too far
+/// apart.
 fn multiples(weights: &[f64]) -> Option<Vec<i128>> {
     let largest = weights.iter().fold(0.0, |largest: f64, &w| largest.max(w));
-    // A power of two loses no digit.
+    // Scaling by a power of two is exact.
     let factor = 2f64.powi(90 - largest.log2() as i32);
     let whole = |&weight: &f64| {
         let scaled = weight * factor;
@@ -224,11 +224,11 @@ fn common_divisor(mut a: i128, mut b: i128) -> i128 {
     a
 }
 
-/// The weights as parts of `2^bits`, to which they sum exactly. What the division rounds goes
-/// to the largest weight.
+/// The weights as integers that sum to exactly `2^bits`. The rounding error of the division is
+/// added to the largest weight.
 fn share(weights: &[f64], bits: i32) -> Vec<i128> {
     let largest = weights.iter().fold(0.0, |largest: f64, &w| largest.max(w));
-    // Divided by the largest first: the sum of the weights themselves may be infinite.
+    // Divided by the largest first: the sum of the weights may overflow to infinity.
     let sum: f64 = weights.iter().map(|weight| weight / largest).sum();
     let part = |weight: &f64| (weight / largest / sum * 2f64.powi(bits)).round() as i128;
     let mut parts: Vec<i128> = weights.iter().map(part).collect();
@@ -239,7 +239,7 @@ fn share(weights: &[f64], bits: i32) -> Vec<i128> {
     parts
 }
 
-/// A cell of the tableau that is in the basis: an edge of a tree that spans rows and columns.
+/// A cell of the tableau that is in the basis: an edge of a spanning tree of rows and columns.
 #[derive(Clone, Copy)]
 struct Cell {
     row: usize,
@@ -251,7 +251,7 @@ struct Cell {
 struct Tableau<'a> {
     problem: &'a Integers,
     basis: Vec<Cell>,
-    /// For each node the edge to its parent and the parent; none for the root, row 0.
+    /// For each node the edge to its parent, and the parent; `None` for the root, row 0.
     parents: Vec<Option<(usize, usize)>>,
     depths: Vec<usize>,
     potentials: Vec<i128>,
@@ -286,7 +286,7 @@ impl<'a> Tableau<'a> {
         tableau
     }
 
-    /// Hangs the tree up at row 0 and sets potentials so that `u + v = cost` in its cells.
+    /// Roots the tree at row 0 and sets potentials so that `u + v = cost` in its cells.
     fn grow(&mut self) {
         let rows = self.problem.supply.len();
         let mut neighbours = vec![Vec::new(); self.parents.len()];
@@ -313,7 +313,7 @@ impl<'a> Tableau<'a> {
         }
     }
 
-    /// The cell that saves most per unit, the first of several; none when no cell saves.
+    /// The cell that saves most per unit, the first of several; `None` when no cell saves.
     fn price(&self) -> Option<(usize, usize)> {
         let rows = self.problem.supply.len();
         let saving = |(row, column): (usize, usize), cost: &i128| {
@@ -330,11 +330,11 @@ impl<'a> Tableau<'a> {
         best.1
     }
 
-    /// Moves as much as possible through the cell `(row, column)`, which takes the place of the
-    /// cell that this empties.
+    /// Moves as much as possible through the cell `(row, column)`, which replaces the cell that
+    /// becomes empty.
     fn pivot(&mut self, (row, column): (usize, usize)) {
-        // Up from both ends to where they meet. Every second edge loses what the new cell gets,
-        // starting with the first one on each side.
+        // Walk up from both ends to where they meet. Every second edge loses what the new cell
+        // gets, starting with the first one on each side.
         let rows = self.problem.supply.len();
         let mut ends = [row, rows + column];
         let (mut losing, mut gaining) = (Vec::new(), Vec::new());

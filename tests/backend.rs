@@ -85,15 +85,15 @@ fn a_state_that_is_none_changes_nothing() -> Result<()> {
     for (wrong, message) in [
         (
             Tensor::new(),
-            "random state: expected a row of bytes, as `random_state` gives, got an undefined tensor",
+            "random state: expected a row of bytes, as `random_state` returns, got an undefined tensor",
         ),
         (
             state.to_kind(Kind::Int64),
-            "random state: expected a row of bytes, as `random_state` gives, got Int64 [",
+            "random state: expected a row of bytes, as `random_state` returns, got Int64 [",
         ),
         (
             state.view([1, -1]),
-            "random state: expected a row of bytes, as `random_state` gives, got Uint8 [1, ",
+            "random state: expected a row of bytes, as `random_state` returns, got Uint8 [1, ",
         ),
         (state.slice(0, 0, 100, 1), "random state of Cpu: "),
         (broken, "random state of Cpu: "),

@@ -221,7 +221,7 @@ fn a_batch_needs_an_epoch() {
         assert!(matches!(error, Error::Protocol { .. }), "{error:?}");
         assert_eq!(
             error.to_string(),
-            "data loader: `next_batch` was called before an epoch was begun; call `start_epoch` \
+            "data loader: `next_batch` was called before an epoch was started; call `start_epoch` \
              first"
         );
     }

@@ -352,7 +352,7 @@ fn students_without_layers_and_narrow_ones() {
     assert!(out.contains("a BiGRU has no layers"), "{out}");
     bench.fails_with(
         &format!("{narrow} --layers 0,1,2,3 --output-dir @x"),
-        &["layers: a T4-tiny has not the shape of this teacher's layers"],
+        &["layers: those of a T4-tiny have another shape than this teacher's"],
     );
 }
 

@@ -1,7 +1,8 @@
-//! What a training step costs, on two shapes: `random_tokens` is BERT-base into three layers, where
-//! the models' work counts, and `tiny` is models so small that the framework's own cost counts.
+//! Measures the time of a training step on two shapes: `random_tokens` distils BERT-base into three
+//! layers, where the models dominate, and `tiny` has models so small that the overhead of the
+//! framework dominates.
 //!
-//! The last line is JSON with the times; `docs/performance.md` says what it is compared with.
+//! The last line is JSON with the times; `docs/performance.md` compares them.
 //!
 //! `cargo run --release --example bench_step -- --shape tiny --steps 500`
 
@@ -33,7 +34,7 @@ struct Options {
     /// Which student.
     #[arg(long, value_enum, default_value_t = Student::Wide)]
     student: Student,
-    /// How many steps are measured.
+    /// Number of measured steps.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
     /// Examples per batch; 32, or 8 for `tiny`, by default.
@@ -42,24 +43,24 @@ struct Options {
     /// Tokens per example; 128, or 16 for `tiny`, by default.
     #[arg(long, value_parser = clap::value_parser!(i64).range(1..=512))]
     length: Option<i64>,
-    /// Keep the teacher's outputs. The first epoch, in which it still runs, is then run before
-    /// the measured steps.
+    /// Cache the teacher's outputs. The first epoch, which fills the cache, is then run before the
+    /// measured steps.
     #[arg(long)]
     cache: bool,
-    /// What the models compute in: `float32`, `bf16` or `fp16`.
+    /// Precision of forward passes: `float32`, `bf16` or `fp16`.
     #[arg(long, default_value = "float32")]
     precision: Precision,
-    /// The same for the teacher alone; as `--precision` by default.
+    /// Precision of the teacher's forward passes; by default that of `--precision`.
     #[arg(long)]
     teacher_precision: Option<Precision>,
     /// `cpu`, `cuda` or `cuda:1`.
     #[arg(long, default_value = "cpu", value_parser = parse_device)]
     device: Device,
-    /// Threads within an operation; libtorch's choice, or 1 for `tiny`, by default.
+    /// Threads within an operation; by default libtorch's choice, or 1 for `tiny`.
     #[arg(long, value_parser = clap::value_parser!(i32).range(1..))]
     threads: Option<i32>,
-    /// Return freed memory to the system in every step, as the C library does by itself, in
-    /// place of `backend::keep_freed_memory`.
+    /// Let the C library return freed memory to the system in every step, its default, instead of
+    /// calling `backend::keep_freed_memory`.
     #[arg(long)]
     return_memory: bool,
 }
@@ -139,7 +140,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Shape::RandomTokens => Box::new(linear_with_warmup(options.steps / 10, options.steps)),
         Shape::Tiny => Box::new(constant()),
     };
-    // A run ends with a checkpoint, which is not to be measured: the last measured step
+    // A run ends with a checkpoint, which must not be measured: the last measured step
     // ends where one step more begins.
     distiller.measure_until(before + options.steps);
     let run_started = Instant::now();
@@ -164,7 +165,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Waits until the device has done all it was given; the CPU always has.
+/// Waits until the device has finished all operations; the CPU always has.
 fn synchronize(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);

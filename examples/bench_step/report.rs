@@ -10,7 +10,7 @@ use crate::Options;
 use crate::shape::Shape;
 use crate::timed::Timed;
 
-/// The first keys are those of the Python scripts that this is compared with.
+/// The first keys are those of the Python scripts that the times are compared with.
 pub fn line<D: Distiller>(
     options: &Options,
     timed: &Timed<D>,
@@ -76,7 +76,7 @@ pub fn line<D: Distiller>(
     Ok(line)
 }
 
-/// The most that was allocated on a GPU so far.
+/// Peak memory allocated on a GPU so far.
 fn peak_gpu_mb(device: Device) -> Result<Option<f64>> {
     if !device.is_cuda() {
         return Ok(None);
@@ -85,7 +85,7 @@ fn peak_gpu_mb(device: Device) -> Result<Option<f64>> {
     Ok(Some(memory.peak_allocated as f64 / 1048576.0))
 }
 
-/// The largest resident size of this process so far, where the system tells.
+/// Peak resident size of this process so far, if the system reports it.
 pub fn peak_rss_mb() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;

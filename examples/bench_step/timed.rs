@@ -1,4 +1,4 @@
-//! A distiller that notes when each of its steps begins.
+//! A distiller that records the start of each step.
 
 use std::time::Instant;
 
@@ -7,12 +7,12 @@ use textbrewer::{Distiller, LossReport, Result, StepInfo};
 
 use crate::{report, synchronize};
 
-/// Another distiller, and when each call of its `train_on_batch` began.
+/// Wraps a distiller and records when each call of `train_on_batch` starts.
 #[derive(Debug)]
 pub struct Timed<D> {
     distiller: D,
     last: Option<u64>,
-    /// When the steps of the measured run began, and the step after them.
+    /// The start times of the measured steps and of the step after them.
     pub starts: Vec<Instant>,
     /// The largest resident size up to the end of the last measured step.
     pub peak_rss_mb: Option<f64>,
@@ -28,7 +28,7 @@ impl<D> Timed<D> {
         }
     }
 
-    /// Begins to note times, up to the begin of step `last`, counted from 0.
+    /// Records times from now on, up to the start of step `last`, counted from 0.
     pub fn measure_until(&mut self, last: u64) {
         self.starts.reserve(last as usize + 1);
         self.last = Some(last);

@@ -1,10 +1,10 @@
-//! Probabilities, checked and drawn from.
+//! Checking probabilities, and drawing from them.
 
 use rand::Rng;
 
 use crate::error::{Error, Result};
 
-/// By how much probabilities may miss a sum of 1.
+/// How far the sum of probabilities may be from 1.
 const SUM_TOLERANCE: f64 = 1e-6;
 
 /// True with probability `p`: never for 0, always for 1.
@@ -19,7 +19,7 @@ pub(super) fn choose(probabilities: &[f64], rng: &mut (impl Rng + ?Sized)) -> us
     let mut chosen = 0;
     for (i, &p) in probabilities.iter().enumerate() {
         if p > 0.0 {
-            // The last one that is possible also takes what the sum misses of 1.
+            // The last possible index also gets what is missing to a sum of 1.
             chosen = i;
             sum += p;
             if drawn < sum {
@@ -42,7 +42,7 @@ pub(super) fn check_distribution(field: &str, probabilities: &[f64]) -> Result<(
     for (i, &p) in probabilities.iter().enumerate() {
         check_probability(format!("{field}[{i}]"), p)?;
     }
-    // Not `sum`, which is −0 for nothing.
+    // `sum` of an empty list is −0.
     let sum = probabilities.iter().fold(0.0, |sum, p| sum + p);
     if (sum - 1.0).abs() <= SUM_TOLERANCE {
         return Ok(());

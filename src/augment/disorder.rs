@@ -1,16 +1,16 @@
-//! Tokens in another order.
+//! Changing the order of tokens.
 
 use rand::Rng;
 
 use super::chance::{check_distribution, check_probability, choose, happens};
 use crate::error::{Error, Result};
 
-/// Changes the order of tokens that stand next to each other.
+/// Reorders neighbouring tokens.
 ///
-/// From left to right, at each position one of five things happens to the three tokens
-/// `abc` that begin there, with probabilities `p` (TextBrewer's default: 0.9, 0.1, 0, 0, 0):
+/// From left to right, one of five reorderings is applied to the three tokens `abc` at each
+/// position, with probabilities `p` (TextBrewer's default: 0.9, 0.1, 0, 0, 0):
 ///
-/// | | becomes | goes on after |
+/// | | becomes | continues after |
 /// |---|---|---|
 /// | `p[0]` | `abc` | `a` |
 /// | `p[1]` | `bac` | `ba` |
@@ -18,10 +18,11 @@ use crate::error::{Error, Result};
 /// | `p[3]` | `cab` | `cab` |
 /// | `p[4]` | `bca` | `bca` |
 ///
-/// The last two tokens are exchanged by each but the first. No token moves by more than two.
+/// When only two tokens are left, every reordering but the first swaps them. No token moves by
+/// more than two places.
 ///
 /// # Errors
-/// When the numbers in `p` are not between 0 and 1 with the sum 1.
+/// When the numbers in `p` are not probabilities that sum to 1.
 ///
 /// ```
 /// use textbrewer::augment::rand::{rngs::StdRng, SeedableRng};
@@ -65,7 +66,7 @@ pub fn short_disorder<T: Clone>(
 
 /// How many tokens [`long_disorder`] moves at once.
 ///
-/// Odd lengths are rounded up to even ones, since the halves of a span change places.
+/// Odd lengths are rounded up to even ones, since the halves of a span are swapped.
 ///
 /// ```
 /// use textbrewer::augment::SpanLength;
@@ -78,12 +79,12 @@ pub fn short_disorder<T: Clone>(
 pub enum SpanLength {
     /// This many tokens.
     Tokens(usize),
-    /// This part of all tokens, rounded down before it is made even: 0.4 of 11 is 4.
+    /// This fraction of all tokens, rounded down before it is made even: 0.4 of 11 is 4.
     Fraction(f64),
 }
 
-/// As TextBrewer reads its `length`: numbers below 2 are a [fraction](SpanLength::Fraction),
-/// 1 and 1.5 included, other numbers are rounded down to [tokens](SpanLength::Tokens).
+/// As TextBrewer reads its `length`: numbers below 2, including 1 and 1.5, are a
+/// [fraction](SpanLength::Fraction); others are rounded down to [tokens](SpanLength::Tokens).
 impl From<f64> for SpanLength {
     fn from(length: f64) -> Self {
         if length >= 2.0 {
@@ -94,12 +95,12 @@ impl From<f64> for SpanLength {
     }
 }
 
-/// Exchanges the two halves of spans.
+/// Swaps the two halves of spans.
 ///
 /// From left to right, at each position where a whole span of `length` tokens begins, its
-/// halves change places with probability `p` (TextBrewer's default: 0.1, of 20 tokens), and
-/// what follows begins after it; otherwise one token later. Tokens that are fewer than a
-/// span stay as they are, and so do all when a fraction of them is less than one token.
+/// halves are swapped with probability `p` (TextBrewer's default: 0.1, with 20 tokens). The next
+/// position is after the span if it was changed, else one token later. A sequence shorter than
+/// a span is returned unchanged, and so is one of which the fraction is less than one token.
 ///
 /// # Errors
 /// When `p` is not a probability, the span has 0 tokens, or the fraction is negative or not

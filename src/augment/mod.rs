@@ -1,14 +1,14 @@
-//! Random changes to token sequences, for more and other training data.
+//! Data augmentation: random changes to token sequences.
 //!
-//! TextBrewer's five: [`masking`] and [`deleting`] lose tokens, [`n_gram_sampling`] cuts a
-//! span out, [`short_disorder`] and [`long_disorder`] change the order. They take tokens of
-//! any type that can be cloned (words, ids, structs), leave them as they are and return new
-//! ones. Where the original crashes or never ends, these return an [`Error`]
-//! or, where a sentence is merely too short to be changed, the same tokens.
+//! These are TextBrewer's five: [`masking`] and [`deleting`] lose tokens, [`n_gram_sampling`]
+//! selects a span, [`short_disorder`] and [`long_disorder`] change the order. They take tokens
+//! of any type that can be cloned (words, ids, structs) and return new ones. Where the original
+//! crashes or never ends, these return an [`Error`] or, when a sentence is merely too short to
+//! be changed, the same tokens.
 //!
-//! Chance comes from the caller's generator, any [`Rng`] of rand 0.9, which is handed on as
-//! [`augment::rand`](rand). With a seeded generator the results can be repeated; they are
-//! not the numbers that NumPy draws from the same seed.
+//! Random numbers come from the caller's generator: any [`Rng`] of rand 0.9, which is re-exported
+//! as [`augment::rand`](rand). With a seeded generator the results are reproducible; they differ
+//! from what NumPy draws with the same seed.
 //!
 //! ```
 //! use textbrewer::augment::rand::{rngs::StdRng, SeedableRng};
@@ -33,7 +33,7 @@ use rand::Rng;
 use self::chance::{check_distribution, check_probability, choose, happens};
 use crate::error::{Error, Result};
 
-/// Each token becomes `mask` with probability `p` (TextBrewer's default: 0.1).
+/// Replaces each token by `mask` with probability `p` (TextBrewer's default: 0.1).
 ///
 /// # Errors
 /// When `p` is not a probability.
@@ -60,8 +60,8 @@ pub fn masking<T: Clone>(
     Ok(masked.collect())
 }
 
-/// Each token is left out with probability `p` (TextBrewer's default: 0.1); the others keep
-/// their order. Nothing may be left.
+/// Deletes each token with probability `p` (TextBrewer's default: 0.1). The others keep their
+/// order. The result can be empty.
 ///
 /// # Errors
 /// When `p` is not a probability.
@@ -80,14 +80,14 @@ pub fn deleting<T: Clone>(tokens: &[T], p: f64, rng: &mut (impl Rng + ?Sized)) -
     Ok(kept.cloned().collect())
 }
 
-/// A random span of the tokens. Its length is `lengths[i]` with probability
+/// Selects a random span of the tokens. Its length is `lengths[i]` with probability
 /// `probabilities[i]` (TextBrewer's default: 1 to 5, with 0.2 each), and every place where
 /// a span of that length fits is equally likely.
 ///
 /// # Errors
-/// When there are not as many probabilities as lengths, when the probabilities are not
-/// between 0 and 1 with the sum 1, or when a length that has a probability above 0 is
-/// longer than the tokens: whether a sentence is long enough does not depend on chance.
+/// When there are not as many probabilities as lengths, the probabilities do not sum to 1, or
+/// the sentence is shorter than a length with a probability above 0, even if another length
+/// would have been drawn.
 ///
 /// ```
 /// use textbrewer::augment::n_gram_sampling;

@@ -1,4 +1,4 @@
-//! PyTorch's names of devices.
+//! PyTorch's names for devices.
 
 use serde::{Deserialize, Deserializer, Serializer, de};
 use tch::{Cuda, Device};
@@ -50,7 +50,7 @@ fn parse(name: &str) -> Option<Device> {
         "vulkan" => Device::Vulkan,
         _ => {
             let index = name.strip_prefix("cuda:")?;
-            // `parse` alone would take "+1".
+            // `parse` alone would accept "+1".
             if !index.bytes().all(|byte| byte.is_ascii_digit()) {
                 return None;
             }
@@ -68,7 +68,7 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     parse(&given).ok_or_else(|| de::Error::custom(unknown(&given)))
 }
 
-/// That the machine has the device.
+/// Checks that the machine has the device.
 pub(super) fn check(device: Device) -> crate::error::Result<()> {
     match absent(device) {
         None => Ok(()),
@@ -82,7 +82,7 @@ pub(super) fn check(device: Device) -> crate::error::Result<()> {
     }
 }
 
-/// Why the device cannot be used, if it cannot.
+/// Why the device cannot be used; `None` if it can.
 pub(crate) fn absent(device: Device) -> Option<String> {
     let reason = match device {
         Device::Cpu => return None,
@@ -95,7 +95,7 @@ pub(crate) fn absent(device: Device) -> Option<String> {
         }
         Device::Mps if tch::utils::has_mps() => return None,
         Device::Vulkan if tch::utils::has_vulkan() => return None,
-        Device::Mps | Device::Vulkan => "this libtorch does not find it here".to_owned(),
+        Device::Mps | Device::Vulkan => "this build of libtorch does not find it here".to_owned(),
     };
     Some(format!("`{}` is not there: {reason}", name(device)))
 }

@@ -1,4 +1,4 @@
-//! What the student learns from.
+//! The distillation objective: losses, weights, temperature.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::error::{Error, Side};
 
-/// What the student learns from, and how much each part counts.
+/// What the student learns from: the losses, their weights and the temperature.
 ///
 /// The total is `kd_loss_weight · L_kd + hard_label_weight · L_labels + Σ weight · L_match`.
 /// Defaults are TextBrewer's: temperature 4, `ce` on the logits with weight 1, nothing else.
@@ -60,7 +60,7 @@ pub struct DistillationConfig {
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
-    /// Losses between inner layers. Default none. In JSON the name of a
+    /// Losses between intermediate layers. Default none. In JSON the name of a
     /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "match_list::matches")]
     pub intermediate_matches: Vec<IntermediateMatch>,
@@ -68,16 +68,16 @@ pub struct DistillationConfig {
     /// none; [`EmdDistiller`](crate::EmdDistiller) has it always.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub emd: Option<EmdConfig>,
-    /// Keeps the teacher's logits of every batch in main memory instead of computing them
-    /// again each epoch. Default false.
+    /// Keeps the teacher's logits for every batch in main memory instead of recomputing them
+    /// in each epoch. Default false.
     pub is_caching_logits: bool,
-    /// With `is_caching_logits`: keeps the features that matches need, too. Default false.
+    /// With `is_caching_logits`: also keeps the features that matches need. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cache_features: bool,
-    /// In which type the cache stores numbers. Default that of the teacher's output.
+    /// The element type of the cache. Default that of the teacher's output.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_dtype: Option<Precision>,
-    /// How large the cache may become, in megabytes. Default no limit.
+    /// The maximum size of the cache in megabytes. Default no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_limit_mb: Option<u64>,
 }
@@ -129,7 +129,7 @@ impl DistillationConfig {
         json::to_string(self)
     }
 
-    /// The keys that are not written when they have their defaults, with those.
+    /// The defaults of the keys that are left out of JSON when they have them.
     pub(crate) fn left_out() -> serde_json::Value {
         let config = Self::default();
         serde_json::json!({
@@ -242,11 +242,11 @@ impl DistillationConfig {
         self
     }
 
-    /// Which layers of `feature` the matches and `emd` need of one side; of all teachers
-    /// together, where there are several.
+    /// Which layers of `feature` the matches and `emd` need from one side. With several
+    /// teachers, those that any of them needs.
     ///
-    /// For models that can leave the others out, whose adaptors hand on the whole list: the
-    /// positions are those of the matches.
+    /// For models that can leave the other layers out. Their adaptors still return the whole
+    /// list, so that the positions in it are those of the matches.
     ///
     /// ```
     /// use tch::{nn::VarStore, Device};
@@ -272,7 +272,7 @@ impl DistillationConfig {
         layers.union(self.layers_of_emd(feature))
     }
 
-    /// Which layers of `feature` the matches and `emd` need of one of several teachers.
+    /// Which layers of `feature` the matches and `emd` need from one of several teachers.
     ///
     /// ```
     /// use textbrewer::config::LayerSelection;
@@ -312,7 +312,7 @@ impl DistillationConfig {
     /// later, when a distiller is built.
     ///
     /// # Errors
-    /// [`Error::Config`] with the path of the first value that cannot work.
+    /// [`Error::Config`] with the path of the first invalid value.
     pub fn validate(&self) -> crate::error::Result<()> {
         if !(self.temperature.is_finite() && self.temperature > 0.0) {
             return Err(Error::config(
@@ -348,7 +348,7 @@ impl DistillationConfig {
         Ok(())
     }
 
-    /// Each match is within its limits; all of them together may still be too much.
+    /// Checks limits on all matches together; each was checked by itself.
     fn check_amount(&self) -> crate::error::Result<()> {
         let matches = &self.intermediate_matches;
         if matches.len() > match_list::MOST_MATCHES {
@@ -361,7 +361,7 @@ impl DistillationConfig {
         let elements = sizes.fold(0u64, |sum, proj| sum.saturating_add(proj.elements()));
         if elements > MOST_ELEMENTS {
             let reason = format!(
-                "the projections have {elements} numbers together, more than the \
+                "the projections have {elements} weights together, more than the \
                  {MOST_ELEMENTS} allowed; are their sizes those of hidden states?"
             );
             return Err(Error::config("intermediate_matches", reason));

@@ -1,4 +1,4 @@
-//! Reading and writing JSON with errors that say where.
+//! Reading and writing JSON, with errors that name the place.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -13,7 +13,7 @@ use serde_path_to_error::Track;
 use crate::error::{Error, shown};
 use crate::files;
 
-/// Where the error is, in a text that is from no file.
+/// The place in an error about text that did not come from a file.
 pub(super) const TEXT: &str = "JSON text";
 
 pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::error::Result<T> {
@@ -37,7 +37,7 @@ pub(super) fn write_compact<T: Serialize>(f: &mut fmt::Formatter<'_>, value: &T)
     f.write_str(&serde_json::to_string(value).map_err(|_| fmt::Error)?)
 }
 
-/// Reads a struct from an object only. serde's derived structs also take a list of the
+/// Reads a struct from an object only. serde's derived structs also accept a list of the
 /// fields' values, which in a configuration can only be a mistake.
 pub(super) fn object<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
@@ -77,7 +77,7 @@ pub(super) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::
 }
 
 fn explain(path: &serde_path_to_error::Path, error: &serde_json::Error, text: &str) -> String {
-    // Where the text ends inside a key, that last part of the path is unknown.
+    // When the text ends inside a key, serde shows that last part of the path as `?`.
     let path = path.to_string();
     let path = shown(path.trim_end_matches(['.', '?']));
     let known = !path.is_empty();

@@ -1,4 +1,4 @@
-//! Choosing layers by a rule.
+//! Pairing layers by a rule.
 
 use super::{IntermediateMatch, Layers, ProjectionSpec};
 use crate::error::{Error, Result};
@@ -6,11 +6,10 @@ use crate::error::{Error, Result};
 /// Which layer of the teacher each layer of the student imitates.
 ///
 /// Layers are counted from 1; a model of twelve has the layers 1 to 12. The embeddings are
-/// no layer. They are matched only after [`with_embeddings`](Self::with_embeddings), and
-/// only as hidden states, for they have no attention.
+/// not a layer. They are matched only after [`with_embeddings`](Self::with_embeddings), and
+/// only as hidden states, since they have no attention.
 ///
-/// Made by a rule, a map expands into matches for a
-/// [`DistillationConfig`](crate::DistillationConfig):
+/// A map expands into matches for a [`DistillationConfig`](crate::DistillationConfig):
 ///
 /// | | a match for each pair of layers | the adaptor's list |
 /// |---|---|---|
@@ -55,10 +54,10 @@ pub struct LayerMap {
 
 impl LayerMap {
     /// Every layer of the student, spread evenly over the teacher: layer `i` of `S`
-    /// imitates layer `⌈i·T/S⌉` of `T`, so the last imitates the last.
+    /// imitates layer `⌈i·T/S⌉` of `T`, so the last layer imitates the last.
     ///
-    /// Twelve to four gives 3, 6, 9, 12. A student that is deeper than its teacher has
-    /// several layers that imitate the same one.
+    /// For twelve layers and four these are 3, 6, 9, 12. When the student is deeper than its
+    /// teacher, several of its layers imitate the same one.
     ///
     /// # Errors
     /// When a model has no layers.
@@ -100,8 +99,8 @@ impl LayerMap {
         Ok(Self::of((0..count).rev().map(pair)))
     }
 
-    /// Every layer of the student imitates every `step`th of the teacher, from the first
-    /// on: layer `i` imitates layer `i·step`.
+    /// The layers of the student imitate every `step`th layer of the teacher: layer `i`
+    /// imitates layer `i·step`.
     ///
     /// This is "PKD-Skip" of [Sun et al. 2019](https://arxiv.org/abs/1908.09355). The last
     /// layers of the teacher may be left out.
@@ -133,8 +132,8 @@ impl LayerMap {
         Ok(Self::of((1..=student).map(|i| (i * step, i))))
     }
 
-    /// These pairs, teacher's layer first, counted from 1. Whether the models have them is
-    /// seen only in training.
+    /// These pairs, teacher's layer first, counted from 1. Whether the models have these
+    /// layers is checked only in training.
     ///
     /// # Errors
     /// When there is no pair, or a layer is 0.
@@ -158,7 +157,7 @@ impl LayerMap {
             if teacher == 0 || student == 0 {
                 let reason = format!(
                     "({teacher}, {student}) is no pair of layers: they are counted from 1; \
-                     for the embeddings there is `with_embeddings`"
+                     to match the embeddings use `with_embeddings`"
                 );
                 return Err(Error::config(format!("LayerMap::from_pairs[{i}]"), reason));
             }
@@ -175,7 +174,7 @@ impl LayerMap {
         }
     }
 
-    /// Matches the embeddings, too, where hidden states are matched.
+    /// Also matches the embeddings, where hidden states are matched.
     #[must_use]
     pub fn with_embeddings(mut self) -> Self {
         self.embeddings = true;
@@ -201,7 +200,7 @@ impl LayerMap {
         &self.pairs
     }
 
-    /// A match of hidden states for each pair, by a loss on one layer a side:
+    /// A match of hidden states for each pair, by a loss on one layer of each model:
     /// `hidden_mse`, `cos`, `pkd`.
     #[must_use]
     pub fn hidden(&self, loss: &str) -> Vec<IntermediateMatch> {
@@ -217,15 +216,16 @@ impl LayerMap {
     #[must_use]
     pub fn attention(&self, loss: &str) -> Vec<IntermediateMatch> {
         let matches = self.positions().map(|(t, s)| {
-            // No embeddings come first here.
+            // The list of attentions has no embeddings in front.
             let layers = (Layers::One(t - 1), Layers::One(s - 1));
             self.matching("attention", layers, loss)
         });
         matches.collect()
     }
 
-    /// A match of hidden states for each pair, by a loss on two layers a side that gets the
-    /// same layer twice: `nst` = `mmd`, or `gram` = `fsp` for the layer's own Gram matrix.
+    /// A match of hidden states for each pair, by a loss on two layers of each model that gets
+    /// the same layer twice: `nst` (= `mmd`), or `gram` (= `fsp`) for the Gram matrix of the
+    /// layer.
     ///
     /// ```
     /// use textbrewer::{IntermediateMatch, LayerMap};
@@ -245,8 +245,9 @@ impl LayerMap {
         matches.collect()
     }
 
-    /// A match of hidden states for each pair and the next, by a loss on two layers a side,
-    /// such as `fsp` for the flow from one to the other; one match fewer than pairs.
+    /// A match of hidden states for each pair and the next, by a loss on two layers of each
+    /// model, such as `fsp` for the flow from one to the other. There is one match fewer than
+    /// there are pairs.
     #[must_use]
     pub fn neighbours_of(&self, loss: &str) -> Vec<IntermediateMatch> {
         let states = self.states();
@@ -267,8 +268,8 @@ impl LayerMap {
         embeddings.into_iter().chain(self.positions()).collect()
     }
 
-    /// The pairs as the signed numbers that matches are written in. No model has so many
-    /// layers that they would not fit.
+    /// The pairs as the signed numbers of matches. No model has so many layers that the
+    /// conversion would overflow.
     fn positions(&self) -> impl Iterator<Item = (i64, i64)> + '_ {
         let signed = |layer: usize| i64::try_from(layer).unwrap_or(i64::MAX);
         let pairs = self.pairs.iter();

@@ -4,9 +4,11 @@ use std::collections::BTreeSet;
 
 /// Which layers' states a model is to return.
 ///
-/// Made of `true` (all) and `false` (none), or of positions in the list of the states, where
-/// negative ones count from the end. What the configured matches need is told by
-/// [`DistillationConfig::layers`](super::DistillationConfig::layers).
+/// It is made from `true` (all), `false` (none), or positions in the list of states, where
+/// negative ones count from the end. [`DistillationConfig::layers`] returns the layers that
+/// the configured matches need.
+///
+/// [`DistillationConfig::layers`]: super::DistillationConfig::layers
 ///
 /// ```
 /// use textbrewer::config::LayerSelection;
@@ -25,8 +27,8 @@ pub enum LayerSelection {
     None,
     /// Every layer.
     All,
-    /// Those at these positions; negative ones count from the end. Positions beyond the layers
-    /// that there are select nothing.
+    /// The layers at these positions; negative ones count from the end. Positions outside the
+    /// list select nothing.
     Only(BTreeSet<i64>),
 }
 
@@ -52,7 +54,7 @@ impl LayerSelection {
         }
     }
 
-    /// What one of both selects.
+    /// The layers that either selects.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         match (self, other) {
@@ -88,7 +90,7 @@ impl From<Vec<i64>> for LayerSelection {
     }
 }
 
-/// Those at these positions; none of none.
+/// The layers at these positions; no layer if there are no positions.
 impl FromIterator<i64> for LayerSelection {
     fn from_iter<I: IntoIterator<Item = i64>>(positions: I) -> Self {
         let positions: BTreeSet<i64> = positions.into_iter().collect();

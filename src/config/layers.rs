@@ -10,7 +10,7 @@ use super::json;
 
 /// Positions in a list of layers; negative ones count from the end.
 ///
-/// Losses that compare two states of a model with each other (`fsp`, `nst`) take a list.
+/// Losses on several layers of a model at once (`fsp`, `nst`) take a list.
 ///
 /// ```
 /// use textbrewer::Layers;
@@ -83,7 +83,7 @@ impl<'de> Deserialize<'de> for Layers {
     }
 }
 
-// Written out because serde's untagged enums lose the place of an error.
+// Implemented by hand because serde's untagged enums lose the place of an error.
 struct LayersVisitor;
 
 impl<'de> Visitor<'de> for LayersVisitor {

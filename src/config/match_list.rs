@@ -8,7 +8,7 @@ use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::{IntermediateMatch, match_sets};
 
-/// More than any two models have layers to match.
+/// More than any real pair of models can have.
 pub(super) const MOST_MATCHES: usize = 10_000;
 
 pub(super) fn too_many() -> String {
@@ -40,7 +40,7 @@ pub(super) fn matches<'de, D: Deserializer<'de>>(
             let mut matches = Vec::new();
             while let Some(Item(items)) = list.next_element()? {
                 matches.extend(items);
-                // A short name stands for many matches.
+                // Counted after each element: a short name stands for many matches.
                 if matches.len() > MOST_MATCHES {
                     return Err(de::Error::custom(too_many()));
                 }

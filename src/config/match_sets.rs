@@ -1,4 +1,4 @@
-//! The sets of matches that TextBrewer's examples give names to.
+//! The named sets of matches in TextBrewer's examples.
 
 use super::{IntermediateMatch, Layers, ProjectionSpec};
 use crate::error::{Error, Result};
@@ -20,7 +20,7 @@ enum Compared {
     Hidden,
     /// The same, without the embeddings.
     HiddenLayers,
-    /// Each hidden state with itself, for losses on two layers.
+    /// Each hidden state paired with itself, for losses on two layers.
     Twice,
     TwiceLayers,
 }
@@ -110,15 +110,15 @@ const SETS: [Row; 21] = [
 ///
 /// Hidden states are counted as BERT returns them, the embeddings first. The sets of
 /// **attentions count layers from 1**: in TextBrewer's examples the adaptor's list of
-/// attentions begins with an unused element. Do the same (put the first attention in front
-/// once more), or take [`LayerMap::attention`](super::LayerMap::attention), which counts as
-/// BERT's list does.
+/// attentions begins with an unused element. Either do the same (for example, insert the first
+/// attention twice), or use [`LayerMap::attention`](super::LayerMap::attention), which counts
+/// from 0 as in the list that BERT returns.
 ///
 /// In JSON a name stands for its matches: `"intermediate_matches": "L3_hidden_mse"`, or
 /// `["L3_hidden_mse", {…}]`. [`match_set_names`] lists all names.
 ///
 /// # Errors
-/// [`Error::UnknownPreset`] with all names, when there is no such set.
+/// [`Error::UnknownPreset`] with all names when there is no such set.
 ///
 /// ```
 /// use textbrewer::{match_set, DistillationConfig};

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Layers, ProjectionSpec, check_finite, check_name};
 use crate::error::Error;
 
-/// No loss compares more layers of a model with each other.
+/// More layers than any loss takes at once.
 const MOST_LAYERS: usize = 1024;
 
 /// One term of the loss: layers of the student imitate layers of the teacher.
@@ -27,22 +27,22 @@ const MOST_LAYERS: usize = 1024;
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct IntermediateMatch {
-    /// `layer_T`: which of the teacher adaptor's tensors.
+    /// `layer_T`: the position in the teacher adaptor's list.
     #[serde(rename = "layer_T")]
     pub layer_teacher: Layers,
-    /// `layer_S`: which of the student adaptor's tensors.
+    /// `layer_S`: the position in the student adaptor's list.
     #[serde(rename = "layer_S")]
     pub layer_student: Layers,
-    /// Which list of the adaptors': `hidden`, `attention`, or a user's own.
+    /// The name of the list: `hidden`, `attention`, or a user's own.
     pub feature: String,
     /// The registered name of the loss.
     pub loss: String,
-    /// What the loss is multiplied by in the total.
+    /// The weight of the loss in the total.
     pub weight: f64,
-    /// The student's features go through this layer first.
+    /// A layer that the student's features go through first.
     #[serde(default)]
     pub proj: Option<ProjectionSpec>,
-    /// With several teachers: whose features, counted from 0.
+    /// With several teachers: the index of the teacher that is matched, counted from 0.
     #[serde(default, skip_serializing_if = "is_first")]
     pub teacher: usize,
 }
@@ -69,12 +69,12 @@ impl IntermediateMatch {
         }
     }
 
-    /// Matches hidden states by `hidden_mse` with weight 1, until told otherwise.
+    /// Matches hidden states, by default with the loss `hidden_mse` and weight 1.
     pub fn hidden(layer_teacher: impl Into<Layers>, layer_student: impl Into<Layers>) -> Self {
         Self::new("hidden", layer_teacher, layer_student).loss("hidden_mse")
     }
 
-    /// Matches attentions by `attention_mse` with weight 1, until told otherwise.
+    /// Matches attentions, by default with the loss `attention_mse` and weight 1.
     pub fn attention(layer_teacher: impl Into<Layers>, layer_student: impl Into<Layers>) -> Self {
         Self::new("attention", layer_teacher, layer_student).loss("attention_mse")
     }
@@ -93,14 +93,14 @@ impl IntermediateMatch {
         self
     }
 
-    /// Brings the student's features to the teacher's size.
+    /// Sets the projection of the student's features to the teacher's size.
     #[must_use]
     pub fn proj(mut self, projection: ProjectionSpec) -> Self {
         self.proj = Some(projection);
         self
     }
 
-    /// With several teachers: takes the features from this one, counted from 0.
+    /// With several teachers: sets which of them is matched, counted from 0.
     #[must_use]
     pub fn teacher(mut self, index: usize) -> Self {
         self.teacher = index;

@@ -1,9 +1,9 @@
 //! Configurations, in TextBrewer's JSON.
 //!
-//! [`TrainingConfig`] says how to train, [`DistillationConfig`] what to learn from the
-//! teacher. Both are made by builders or read from JSON; every key of TextBrewer 0.2.1
-//! is there with its default. Making one has no side effects, and nothing is checked
-//! until `validate` (a distiller's `build` calls it), so keys may be set in any order.
+//! [`TrainingConfig`] describes how to train, [`DistillationConfig`] what to learn from the
+//! teacher. Both are built by methods or read from JSON, and have every key of TextBrewer 0.2.1
+//! with its default. Creating one has no side effects. Values are checked by `validate`, which a
+//! distiller's `build` calls, so keys may be set in any order.
 
 pub(crate) mod device;
 mod distillation;
@@ -37,7 +37,7 @@ use std::fmt;
 
 use crate::error::{Error, Result};
 
-/// Writes `key : value` lines with the colons below each other.
+/// Writes `key : value` lines with aligned colons.
 fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[(&str, String)]) -> fmt::Result {
     let width = rows.iter().map(|(key, _)| key.len()).max().unwrap_or(0);
     for (i, (key, value)) in rows.iter().enumerate() {
@@ -49,7 +49,7 @@ fn write_aligned(f: &mut fmt::Formatter<'_>, rows: &[(&str, String)]) -> fmt::Re
     Ok(())
 }
 
-/// For leaving keys of our own out of JSON that the original is to read.
+/// For leaving this crate's own keys out of JSON that TextBrewer reads.
 fn is_false(on: &bool) -> bool {
     !*on
 }
@@ -69,8 +69,8 @@ fn check_finite(key: impl fmt::Display, value: f64) -> Result<()> {
     ))
 }
 
-/// The longest name of a loss, a schedule, a projection or a feature: names are repeated in
-/// every message and in the tags of the logs.
+/// The longest name of a loss, a schedule, a projection or a feature. Names appear in every
+/// message and in the tags of the logs.
 const LONGEST_NAME: usize = 1000;
 
 fn check_name(key: impl fmt::Display, value: &str, wanted: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Floating-point types by their names in configurations.
+//! Floating-point types of a configuration.
 
 use std::fmt;
 use std::str::FromStr;
@@ -46,7 +46,7 @@ impl Precision {
         })
     }
 
-    /// As libtorch calls it.
+    /// The corresponding type of libtorch.
     pub fn kind(self) -> Kind {
         match self {
             Precision::Float32 => Kind::Float,
@@ -79,8 +79,8 @@ impl FromStr for Precision {
     }
 }
 
-/// serde_json takes a number in place of a derived enum's name for broken JSON; here it is told
-/// which names there are.
+/// With a derived implementation serde_json would report a number here as broken JSON; this one
+/// lists the valid names.
 impl<'de> Deserialize<'de> for Precision {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Name;

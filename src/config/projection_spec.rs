@@ -10,12 +10,12 @@ use super::{check_name, json};
 use crate::error::Error;
 use crate::optim::GroupOptions;
 
-/// The most numbers that the matrices of all projections of a configuration may have
-/// together, 4 GiB in `float32`. They are made before a model was asked for its sizes, so a
-/// configuration from a stranger could ask for any amount of memory.
+/// The most weights that all projections of a configuration may have together: 4 GiB in
+/// `float32`. Projections are created before the sizes of the models are known, so a
+/// configuration that is not trusted could ask for any amount of memory.
 pub(super) const MOST_ELEMENTS: u64 = 1 << 30;
 
-/// A trained layer that brings the student's features to the teacher's size.
+/// A trained layer that projects the student's features to the teacher's size.
 ///
 /// In JSON it is `["linear", 384, 768]`, or `["linear", 384, 768, {"lr": 1e-3}]` with
 /// options of its own for the optimizer.
@@ -37,7 +37,7 @@ pub struct ProjectionSpec {
     pub dim_in: i64,
     /// Size of the teacher's features.
     pub dim_out: i64,
-    /// What the optimizer shall do differently for this layer.
+    /// Options of the optimizer for this layer.
     pub options: GroupOptions,
 }
 
@@ -114,7 +114,7 @@ impl ProjectionSpec {
         }
         if self.elements() > MOST_ELEMENTS {
             let reason = format!(
-                "{} × {} numbers are more than the {MOST_ELEMENTS} that projections may have",
+                "{} × {} weights are more than the {MOST_ELEMENTS} that projections may have",
                 self.dim_in, self.dim_out
             );
             return Err(Error::config(path, reason));
@@ -122,7 +122,7 @@ impl ProjectionSpec {
         self.options.check(&format!("{path}[3]."))
     }
 
-    /// How many numbers the matrix has; as many as can be counted if there are more.
+    /// How many weights the matrix has; saturates.
     pub(super) fn elements(&self) -> u64 {
         let size = |dim: i64| u64::try_from(dim).unwrap_or(0);
         size(self.dim_in).saturating_mul(size(self.dim_out))

@@ -31,7 +31,7 @@ pub enum Arguments {
 }
 
 impl Arguments {
-    /// Whether there are none.
+    /// Whether there are no arguments.
     pub fn is_empty(&self) -> bool {
         match self {
             Arguments::Positional(values) => values.is_empty(),
@@ -61,7 +61,7 @@ impl Arguments {
 pub struct SchedulerSpec {
     /// The registered name.
     pub name: String,
-    /// What it is made with.
+    /// Its arguments.
     pub arguments: Arguments,
 }
 
@@ -89,7 +89,7 @@ impl SchedulerSpec {
         self
     }
 
-    /// `"none"` is how TextBrewer says that there is no schedule.
+    /// In TextBrewer `"none"` means that there is no schedule.
     pub(super) fn unless_none(self) -> Option<Self> {
         (!self.is_none()).then_some(self)
     }
@@ -255,7 +255,7 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
     }
 }
 
-/// A schedule or none: `"none"` and `null` are both no schedule.
+/// An optional schedule: both `"none"` and `null` mean that there is none.
 pub(super) mod optional {
     use super::{Deserialize, Deserializer, SchedulerSpec, Serialize, Serializer};
 

@@ -14,8 +14,8 @@ use crate::files;
 /// How to train: steps, checkpoints, folders, device.
 ///
 /// The first eleven fields are TextBrewer's. Those from `clip_projections` on are this crate's
-/// own; their defaults keep TextBrewer's numbers, and they are written to JSON only when they
-/// differ from them, so that TextBrewer can read what this crate wrote.
+/// own. With their defaults the results are TextBrewer's, and a field that has its default is
+/// left out of JSON, so that TextBrewer can read it.
 ///
 /// ```
 /// use textbrewer::TrainingConfig;
@@ -32,57 +32,55 @@ use crate::files;
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct TrainingConfig {
-    /// Batches whose gradients are added up for one step of the optimizer. Default 1.
+    /// Batches whose gradients are accumulated for one optimizer step. Default 1.
     pub gradient_accumulation_steps: u64,
     /// Checkpoints per epoch. Default 1.
     pub ckpt_frequency: u64,
-    /// Only every so many epochs have checkpoints. Default 1.
+    /// Checkpoints are saved only in every nth epoch. Default 1.
     pub ckpt_epoch_frequency: u64,
-    /// A checkpoint every so many optimizer steps, in runs of a given number of steps;
-    /// the two frequencies are then ignored. Default none.
+    /// Optimizer steps between checkpoints, in runs of a given number of steps; the two
+    /// frequencies are then ignored. Default none.
     pub ckpt_steps: Option<u64>,
-    /// Folder of the TensorBoard files; none are written without it. Default none.
+    /// Folder for TensorBoard files; without it none are written. Default none.
     pub log_dir: Option<PathBuf>,
-    /// Folder of the checkpoints, made at the start of the run. Default `./saved_models`.
+    /// Folder for checkpoints, created at the start of the run. Default `./saved_models`.
     pub output_dir: PathBuf,
     /// Where the models run: `"cpu"`, `"cuda"`, `"cuda:1"` in JSON. Default CUDA when
     /// there is one, else the CPU.
     #[serde(with = "device")]
     pub device: Device,
-    /// TextBrewer's way to ask for mixed precision: `fp16` with dynamic loss scaling on CUDA,
-    /// `bf16` on the CPU. [`precision`](Self#structfield.precision) is the other way; only
-    /// one of both can be given, in JSON not even `"precision": "float32"` beside `true`.
-    /// Default false.
+    /// TextBrewer's switch for mixed precision: `fp16` with dynamic loss scaling on CUDA,
+    /// `bf16` on the CPU. Use either this or [`precision`](Self#structfield.precision); in JSON
+    /// even `"precision": "float32"` beside `true` is an error. Default false.
     pub fp16: bool,
-    /// Apex's levels `O0` to `O3`, used only when `fp16` is true: `O0` is `float32`, the
-    /// others mean the same here, weights in `float32` and computation in 16 bits. Default
+    /// Apex's levels `O0` to `O3`, used only when `fp16` is true. `O0` is `float32`; the
+    /// others are all the same here: weights in `float32` and computation in 16 bits. Default
     /// `O1`.
     pub fp16_opt_level: String,
     /// Several devices in one process. Default false; not supported yet.
     pub data_parallel: bool,
-    /// This process's place among several; -1 is a process on its own. Default -1;
-    /// anything else is not supported yet.
+    /// The rank of this process among several; -1 is a single process. Default -1; anything
+    /// else is not supported yet.
     pub local_rank: i64,
-    /// Whether clipping the gradients covers the projections too. TextBrewer clips the
-    /// student's only. Default false.
+    /// Whether gradient clipping covers the projections too. TextBrewer clips only the
+    /// student's gradients. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub clip_projections: bool,
-    /// Whether batches left over at the end of an epoch, too few for
-    /// `gradient_accumulation_steps`, make an optimizer step. TextBrewer drops their
-    /// gradients. Default false.
+    /// Whether the optimizer takes a step on batches left over at the end of an epoch, too
+    /// few for `gradient_accumulation_steps`. TextBrewer drops their gradients. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub step_on_remainder: bool,
-    /// Batches between two reads of the losses from the device, which make it wait; every
-    /// batch's value is logged all the same. Without it they are read only at checkpoints
-    /// and at the end. Default 20.
+    /// Batches between two reads of the losses from the device. The value of every batch is
+    /// logged in any case, but each read waits for the device. With `null` they are read only
+    /// at checkpoints and at the end. Default 20.
     #[serde(skip_serializing_if = "is_default_log_interval")]
     pub log_interval: Option<u64>,
-    /// In what the models compute, their weights and the losses staying in `float32`:
-    /// libtorch's autocast decides operation by operation. `fp16` scales the loss, see
+    /// Precision of a model's forward pass. Weights and losses stay in `float32`; libtorch's
+    /// autocast chooses the precision of each operation. `fp16` scales the loss, see
     /// [`LossScaling`](crate::optim::LossScaling). Default `float32`.
     #[serde(skip_serializing_if = "is_float32")]
     pub precision: Precision,
-    /// In what the teachers compute, if not as the student does. Default none.
+    /// Precision of the teachers' forward passes, if not the student's. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_precision: Option<Precision>,
 }
@@ -91,7 +89,7 @@ fn is_float32(precision: &Precision) -> bool {
     *precision == Precision::Float32
 }
 
-/// Linux's limit; paths are repeated in messages.
+/// Linux's limit. Paths appear in messages, so they must not be endless.
 const LONGEST_PATH: usize = 4096;
 
 const DEFAULT_LOG_INTERVAL: Option<u64> = Some(20);
@@ -126,8 +124,8 @@ impl Default for TrainingConfig {
 impl TrainingConfig {
     /// Reads a file in TextBrewer's JSON.
     ///
-    /// `log_dir` and `output_dir` are taken as they stand, wherever they lead: set them anew
-    /// in a configuration from a stranger.
+    /// `log_dir` and `output_dir` are used as they are, wherever they lead: overwrite them in a
+    /// configuration that you do not trust.
     ///
     /// # Errors
     /// [`Error::Io`] when the file cannot be read; [`Error::Json`] when it is not JSON, a key
@@ -145,8 +143,8 @@ impl TrainingConfig {
         Self::from_text(text, json::TEXT)
     }
 
-    /// In a text it can be told whether `precision` was given or has its default. Any other
-    /// value of it is refused beside `fp16` by [`validate`](Self::validate).
+    /// Only in the text is it visible whether `precision` was given as `float32` or left out.
+    /// Other values beside `fp16` are refused by [`validate`](Self::validate).
     fn from_text(text: &str, place: &str) -> Result<Self> {
         #[derive(Deserialize)]
         struct Given {
@@ -288,7 +286,7 @@ impl TrainingConfig {
         self
     }
 
-    /// The keys that are not written when they have their defaults, with those.
+    /// The defaults of the keys that are left out of JSON when they have them.
     pub(crate) fn left_out() -> serde_json::Value {
         let config = Self::default();
         serde_json::json!({
@@ -300,7 +298,7 @@ impl TrainingConfig {
         })
     }
 
-    /// In what the model of one side computes, `fp16` taken into account.
+    /// Precision of the forward pass on one side, taking `fp16` into account.
     ///
     /// ```
     /// use tch::Device;
@@ -324,11 +322,11 @@ impl TrainingConfig {
         }
     }
 
-    /// Checks every value, and that the device is there.
+    /// Checks every value, and that the device exists.
     ///
     /// # Errors
-    /// [`Error::Config`] with the first key that cannot work; [`Error::Unsupported`] for a
-    /// key whose capability is not there yet.
+    /// [`Error::Config`] with the first invalid key; [`Error::Unsupported`] for a key whose
+    /// feature is not supported yet.
     pub fn validate(&self) -> Result<()> {
         for (key, value) in [
             (

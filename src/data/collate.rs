@@ -1,20 +1,20 @@
-//! Sequences of several lengths in one tensor.
+//! Padding sequences of different lengths into one tensor.
 
 use tch::Tensor;
 
 use crate::error::{Error, Result};
 
-/// Puts sequences of token ids into one tensor, each filled up with `pad` to the length of
-/// the longest, and returns it with the attention mask: 1 at tokens, 0 at padding.
+/// Pads sequences of token ids with `pad` to the length of the longest, and returns them as one
+/// tensor with the attention mask: 1 at tokens, 0 at padding.
 ///
-/// Of sequences that are longer than `max_length` only the first `max_length` ids are
-/// taken, without regard to a separator at their end.
+/// Sequences longer than `max_length` are cut after `max_length` ids, which drops a separator
+/// at their end.
 ///
 /// # Shape
 /// Both tensors are `[sequences, longest]` of type `Int64`, on the CPU.
 ///
 /// # Errors
-/// When there is no sequence, all are empty, or `max_length` is 0.
+/// When there are no sequences, all are empty, or `max_length` is 0.
 ///
 /// ```
 /// # fn main() -> textbrewer::Result<()> {

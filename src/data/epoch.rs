@@ -1,4 +1,4 @@
-//! The batches of an epoch in a `for` loop.
+//! Iterating over the batches of an epoch.
 
 use std::fmt;
 use std::iter::FusedIterator;
@@ -9,7 +9,7 @@ use super::DataLoader;
 
 /// The batches of one epoch: what [`DataLoader::epoch`] returns.
 ///
-/// After the last batch, and after an error, it gives nothing more.
+/// It ends after the last batch and after an error.
 ///
 /// ```
 /// use textbrewer::data::{DataLoader, Epoch, FnLoader};
@@ -27,7 +27,7 @@ use super::DataLoader;
 /// ```
 pub struct Epoch<'a, B> {
     number: u64,
-    // The loader's type is hidden in the closure, so that `epoch` works on trait objects.
+    // The closure hides the loader's type, so that `epoch` works on trait objects.
     next: Option<Box<dyn FnMut() -> Result<Option<B>> + 'a>>,
 }
 

@@ -1,4 +1,4 @@
-//! Examples of any type, put together by a closure.
+//! Examples of any type, collated by a closure.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::error::Result;
 use super::order::{BatchIndices, BatchOrder, Groups};
 use super::{DataLoader, advance, not_started};
 
-/// Gives batches that a closure makes of a few examples each.
+/// Yields batches that a closure makes from examples.
 ///
 /// ```
 /// use tch::Tensor;
@@ -41,11 +41,11 @@ impl<E, F, B> ExampleLoader<E, F>
 where
     F: Fn(&[&E]) -> Result<B>,
 {
-    /// A loader that calls `collate` with `batch_size` examples at a time, and with what
-    /// is left at the end.
+    /// A loader that calls `collate` with `batch_size` examples at a time; the last batch may
+    /// have fewer.
     ///
     /// # Errors
-    /// When there is no example, or `batch_size` is 0.
+    /// When there are no examples, or `batch_size` is 0.
     pub fn new(examples: Vec<E>, batch_size: usize, collate: F) -> Result<Self> {
         Ok(ExampleLoader {
             order: BatchOrder::new("data set", examples.len(), batch_size)?,
@@ -56,20 +56,20 @@ where
         })
     }
 
-    /// Another order of the examples in every epoch, from this seed.
+    /// Shuffles the examples anew in every epoch, from this seed.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.order.order.seed = Some(seed);
         self
     }
 
-    /// Puts examples of like lengths in a batch, so that little of it is padding: of every
-    /// `pool` batches' worth of examples, in their order, those next to each other in length
-    /// come together, and with [`shuffle`](Self::shuffle) the batches are then shuffled.
+    /// Groups examples of similar length, so that batches contain little padding. Each pool of
+    /// `pool` batches of examples, in the order of the epoch, is sorted by length and cut into
+    /// batches; with [`shuffle`](Self::shuffle) the batches are then shuffled.
     ///
-    /// The larger the pool the less padding, and the less does chance decide which examples
-    /// share a batch; 50 is a good value for sentences. A pool of 0 or 1 sorts within batches
-    /// only, which saves nothing.
+    /// A larger pool means less padding, and less randomness in which examples share a batch;
+    /// 50 is a good value for sentences. A pool of 0 or 1 sorts only within batches, which
+    /// saves nothing.
     ///
     /// ```
     /// use textbrewer::data::{DataLoader, ExampleLoader};
@@ -90,7 +90,7 @@ where
         self
     }
 
-    /// Leaves out the last batch of an epoch when it is not full.
+    /// Drops the last batch of an epoch if it is not full.
     #[must_use]
     pub fn drop_last(mut self) -> Self {
         self.order.drop_last = true;

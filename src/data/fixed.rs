@@ -48,7 +48,7 @@ impl<L: DataLoader> Fixed<L> {
         }
     }
 
-    /// Another order of the batches in every epoch, from this seed.
+    /// Shuffles the batches anew in every epoch, from this seed.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
@@ -73,12 +73,12 @@ where
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.rest = None;
         if self.batches.is_empty() {
-            // One more than announced, so that a loader that goes on for ever is found out.
+            // One more than announced, so that an endless loader is detected.
             let limit = self
                 .loader
                 .num_batches()
                 .map_or(usize::MAX, |n| n.saturating_add(1));
-            // Whichever epoch is asked for: a run that is resumed gets the batches that it had.
+            // Epoch 1 whichever is asked for, so that a resumed run gets the batches that it had.
             let collected = self.loader.epoch(1)?.take(limit);
             let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
             self.batches = collected.collect::<Result<_>>()?;

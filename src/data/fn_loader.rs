@@ -1,4 +1,4 @@
-//! Batches from anywhere.
+//! Batches from any iterator.
 
 use std::fmt;
 use std::iter::Fuse;
@@ -7,10 +7,10 @@ use crate::error::Result;
 
 use super::{DataLoader, not_started};
 
-/// Gives the batches of whatever iterator a closure returns for an epoch.
+/// Yields the batches of an iterator that a closure returns for each epoch.
 ///
-/// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) tells it;
-/// then only a run of a given number of steps can be planned.
+/// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) sets it.
+/// While it is unknown, a run needs a number of steps instead of epochs.
 ///
 /// ```
 /// use textbrewer::data::{DataLoader, FnLoader};
@@ -44,7 +44,7 @@ where
         }
     }
 
-    /// Tells how many batches every epoch has.
+    /// Sets how many batches every epoch has.
     #[must_use]
     pub fn with_num_batches(mut self, num_batches: usize) -> Self {
         self.num_batches = Some(num_batches);

@@ -1,4 +1,4 @@
-//! Batches that are converted on the way.
+//! Converting the batches of a loader.
 
 use std::fmt;
 
@@ -50,7 +50,7 @@ where
         batch.map(&mut self.convert).transpose()
     }
 
-    /// Nothing is converted.
+    /// Skipped batches are not converted.
     fn skip(&mut self, batches: u64) -> Result<u64> {
         self.loader.skip(batches)
     }

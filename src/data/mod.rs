@@ -1,18 +1,18 @@
-//! Where batches come from: vectors of batches, tensors or examples in memory, streams.
+//! Loaders of batches: from vectors of batches, tensors or examples in memory, or streams.
 //!
 //! | data | loader |
 //! |---|---|
-//! | batches that are ready | [`VecLoader`] |
+//! | finished batches | [`VecLoader`] |
 //! | tensors, one row for each example | [`TensorLoader`] |
-//! | examples of any type, such as token ids of several lengths | [`ExampleLoader`] with [`pad_to_longest`] |
+//! | examples of any type, such as token ids of different lengths | [`ExampleLoader`] with [`pad_to_longest`] |
 //! | a file, a generator, anything else | [`FnLoader`] |
-//! | several tasks | [`TaskLoader`] of one loader for each |
+//! | several tasks | [`TaskLoader`] with a loader for each |
 //!
-//! [`map`](DataLoader::map) converts the batches of any of them, and
-//! [`prefetch`](DataLoader::prefetch) makes them ahead in another thread.
+//! [`map`](DataLoader::map) converts the batches of any loader, and
+//! [`prefetch`](DataLoader::prefetch) prepares them ahead of time in another thread.
 //!
-//! Shuffled loaders give an order that depends on their seed and the epoch alone, so a
-//! training that is resumed at some epoch sees the batches it would have seen.
+//! The order of a shuffled loader depends only on its seed and the epoch, so a training that is
+//! resumed sees the same batches as an uninterrupted one.
 
 mod collate;
 mod epoch;
@@ -43,13 +43,13 @@ pub use vec_loader::VecLoader;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 
-/// Gives the batches of each epoch, one at a time.
+/// Yields the batches of each epoch, one at a time.
 ///
-/// Take them with a `for` loop over [`epoch`](Self::epoch), or with
-/// [`start_epoch`](Self::start_epoch) and [`next_batch`](Self::next_batch) where several
+/// Get them with a `for` loop over [`epoch`](Self::epoch), or with
+/// [`start_epoch`](Self::start_epoch) and [`next_batch`](Self::next_batch) when several
 /// loaders advance side by side. `&mut L` and `Box<L>` of a loader are loaders too.
 ///
-/// A loader of one's own, here one that counts:
+/// A custom loader, here one that counts:
 ///
 /// ```
 /// use textbrewer::{DataLoader, Result};
@@ -84,35 +84,35 @@ use crate::error::{Error, Result};
 /// # }
 /// ```
 pub trait DataLoader {
-    /// What a model is called with.
+    /// The input of a model.
     type Batch;
 
-    /// How many batches an epoch has, if that is known beforehand.
+    /// The number of batches in an epoch, if it is known in advance.
     fn num_batches(&self) -> Option<usize>;
 
-    /// Begins an epoch; epochs count from 1. Whatever is left of the epoch before is
-    /// forgotten.
+    /// Starts an epoch; epochs count from 1. What is left of the previous epoch is dropped.
     ///
     /// # Errors
-    /// When there is nothing to give, or the source cannot be opened. Then no epoch is under
-    /// way, and it may be tried again.
+    /// When there are no batches, or the source cannot be opened. Then no epoch has started,
+    /// and the call may be repeated.
     fn start_epoch(&mut self, epoch: u64) -> Result<()>;
 
-    /// The next batch of the epoch, or `None` at its end and from then on.
+    /// The next batch of the epoch; `None` at its end and from then on.
     ///
     /// # Errors
-    /// When the batch cannot be made. The loaders of this crate then go on with the batch
-    /// after it; others may end the epoch, so a loop should not wait for `None` after an
-    /// error. The loaders of this crate also return an error ([`Error::Protocol`]) when no epoch
-    /// was begun.
+    /// When the batch cannot be made. The loaders of this crate then continue with the next
+    /// batch; others may stay where they are, so a loop should end at an error and not wait
+    /// for `None`. The loaders of this crate also return an error ([`Error::Protocol`]) when no
+    /// epoch was started.
     fn next_batch(&mut self) -> Result<Option<Self::Batch>>;
 
-    /// Passes over the next `batches` batches of the epoch, and says how many there were:
-    /// fewer only at its end.
+    /// Skips the next `batches` batches of the epoch and returns how many were skipped, which
+    /// is less only at the end of the epoch.
     ///
-    /// A run that is resumed begins its epoch anew and passes over what it has had, so this
-    /// has to end where [`next_batch`](Self::next_batch) as many times would. As provided it
-    /// makes the batches; loaders that can tell what they would be need not.
+    /// A resumed run starts the interrupted epoch again and skips the batches it had already,
+    /// so this must leave the loader in the same place as that many calls of
+    /// [`next_batch`](Self::next_batch). The provided implementation makes those calls;
+    /// override it if batches can be skipped without making them.
     ///
     /// ```
     /// use tch::Tensor;
@@ -137,29 +137,28 @@ pub trait DataLoader {
         Ok(batches)
     }
 
-    /// Begins an epoch and gives its batches, for a `for` loop, which the first error ends.
+    /// Starts an epoch and returns an iterator over its batches, which ends after the first
+    /// error.
     ///
     /// # Errors
-    /// As [`start_epoch`](Self::start_epoch). An error at one batch is an item of the
-    /// iterator.
+    /// As [`start_epoch`](Self::start_epoch). An error in a batch is an item of the iterator.
     fn epoch(&mut self, epoch: u64) -> Result<Epoch<'_, Self::Batch>> {
         Epoch::start(self, epoch)
     }
 
-    /// Whether every epoch has the same batches, which [`batch_id`](Self::batch_id) tells
-    /// apart.
+    /// Whether every epoch has the same batches, numbered by [`batch_id`](Self::batch_id).
     fn keeps_batches(&self) -> bool {
         false
     }
 
-    /// The number of the batch last given, the same in every epoch, if the loader
+    /// The number of the latest batch, which is the same in every epoch, if the loader
     /// [keeps its batches](Self::keeps_batches).
     fn batch_id(&self) -> Option<u64> {
         None
     }
 
-    /// A loader that collects the batches of the first epoch in main memory and gives them
-    /// in every epoch, in their order or shuffled. Teacher outputs can be kept for its
+    /// A loader that collects the batches of the first epoch in main memory and repeats them
+    /// in every epoch, in their order or shuffled. Teacher outputs can be cached for its
     /// batches (`is_caching_logits`).
     ///
     /// ```
@@ -181,8 +180,8 @@ pub trait DataLoader {
         Fixed::new(self)
     }
 
-    /// A loader whose batches have gone through `convert`, for instance from a vector of
-    /// tensors to a batch type of one's own.
+    /// A loader whose batches are converted by `convert`, for instance from a vector of
+    /// tensors to your own batch type.
     ///
     /// ```
     /// use tch::Tensor;
@@ -215,9 +214,9 @@ pub trait DataLoader {
         Map::new(self, convert)
     }
 
-    /// A loader that makes up to `depth` batches ahead in another thread while the models
-    /// are busy; 2 is enough unless some batches take much longer than others. `depth` is at
-    /// most 1024; with 0 one batch is made ahead and waits in the thread.
+    /// A loader that prepares up to `depth` batches ahead of time in another thread while the
+    /// models are busy; 2 is enough unless some batches take much longer than others. `depth`
+    /// is at most 1024; with 0 a single batch is prepared ahead.
     ///
     /// ```
     /// use textbrewer::data::{pad_to_longest, DataLoader, ExampleLoader};
@@ -301,7 +300,7 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
     }
 }
 
-/// Passes over what an iterator has left, at most this much; how much there was.
+/// Skips up to `batches` items of an iterator and returns how many were skipped.
 fn advance(rest: &mut impl Iterator, batches: u64) -> u64 {
     let mut skipped = 0;
     while skipped < batches && rest.next().is_some() {
@@ -310,10 +309,10 @@ fn advance(rest: &mut impl Iterator, batches: u64) -> u64 {
     skipped
 }
 
-/// What the loaders say that are asked for a batch outside of an epoch.
+/// The error of a loader that is asked for a batch before an epoch was started.
 fn not_started() -> Error {
     Error::protocol(
         "data loader",
-        "`next_batch` was called before an epoch was begun; call `start_epoch` first",
+        "`next_batch` was called before an epoch was started; call `start_epoch` first",
     )
 }

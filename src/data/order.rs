@@ -1,11 +1,11 @@
-//! Which example comes when.
+//! The order of examples in an epoch.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::error::{Error, Result};
 
-/// The order of `len` things: as they are, or shuffled anew for each epoch.
+/// The order of `len` items: unchanged, or shuffled anew for each epoch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Order {
     pub(super) len: usize,
@@ -13,7 +13,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// `what` is named when there is nothing.
+    /// `what` names the items in the error for `len` 0.
     pub(super) fn new(what: &str, len: usize) -> Result<Self> {
         if len == 0 {
             return Err(Error::config(what, "is empty; give at least one"));
@@ -23,8 +23,8 @@ impl Order {
 
     /// Indices in the order of this epoch.
     ///
-    /// The generator's key is the seed and the epoch, and the shuffle is written out
-    /// here, so that no update of a random-number crate can change the order.
+    /// The generator is keyed by the seed and the epoch. The shuffle is implemented here, so
+    /// that no update of a random-number crate can change the order.
     pub(super) fn indices(self, epoch: u64) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..self.len).collect();
         if let Some(seed) = self.seed {
@@ -35,8 +35,8 @@ impl Order {
     }
 }
 
-/// Fisher and Yates. The product's upper half is uniform in 0..=last but for a bias of at
-/// most len in 2⁶⁴.
+/// Fisher–Yates. The upper half of the product is uniform in 0..=last up to a bias of at most
+/// len / 2⁶⁴.
 fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
     for last in (1..items.len()).rev() {
         let wide = u128::from(random.next_u64()) * (last as u128 + 1);
@@ -44,7 +44,7 @@ fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
     }
 }
 
-/// The purpose of the random numbers that shuffle whole batches.
+/// The `purpose` of the random numbers that shuffle whole batches.
 const OF_BATCHES: u8 = 2;
 
 /// Random numbers that depend on these three alone.
@@ -84,7 +84,7 @@ impl BatchOrder {
         }
     }
 
-    /// The indices of each batch of this epoch; with `groups`, batches of like lengths.
+    /// The indices of each batch of this epoch; with `groups`, batches of similar lengths.
     pub(super) fn batches(self, epoch: u64, groups: Option<&Groups>) -> Result<BatchIndices> {
         let batches = self.num_batches();
         if batches == 0 {
@@ -109,21 +109,21 @@ impl BatchOrder {
     }
 }
 
-/// Lengths of the examples, by which those that come together are chosen.
+/// Lengths of the examples, for grouping those of similar length.
 #[derive(Debug)]
 pub(super) struct Groups {
     pub(super) lengths: Vec<usize>,
-    /// How many batches are made of one sorted stretch of the order.
+    /// How many batches are made from one sorted pool.
     pub(super) pool: usize,
 }
 
 impl Groups {
-    /// Sorts each stretch by length, and shuffles the batches where the order is shuffled. A
-    /// last batch that is not full stays the last.
+    /// Sorts each pool by length, and shuffles the batches if the order is shuffled. An
+    /// incomplete last batch stays the last.
     fn regroup(&self, mut indices: Vec<usize>, order: BatchOrder, epoch: u64) -> Vec<usize> {
         let size = order.batch_size;
         let length = |index: &usize| self.lengths.get(*index).copied().unwrap_or(0);
-        // Not a few long ones in every epoch: which are left out is decided before sorting.
+        // The incomplete batch is split off before sorting, or it would always have the longest.
         let full = indices.len() / size * size;
         let rest = indices.split_off(full);
         for stretch in indices.chunks_mut(self.pool.saturating_mul(size)) {
@@ -139,7 +139,7 @@ impl Groups {
     }
 }
 
-/// The indices of each batch that an epoch has left.
+/// The indices of the remaining batches of an epoch.
 #[derive(Debug)]
 pub(super) struct BatchIndices {
     rest: std::vec::IntoIter<usize>,

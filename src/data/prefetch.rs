@@ -1,4 +1,4 @@
-//! Batches that are made ahead, in another thread.
+//! Preparing batches ahead of time in another thread.
 
 use std::any::Any;
 use std::fmt;
@@ -9,22 +9,22 @@ use crate::error::{Error, Result};
 
 use super::DataLoader;
 
-/// A channel takes the memory for all its places at once.
+/// A channel allocates memory for all its places at once.
 const MAX_DEPTH: usize = 1024;
 
 /// What [`DataLoader::prefetch`] returns: the same batches and errors in the same order,
-/// made in a thread of its own while the models are busy.
+/// prepared in another thread while the models are busy.
 ///
-/// An epoch is begun in the caller's thread, and ends with its thread. Dropping a
-/// `Prefetch`, or beginning another epoch, waits for the batch that is just being made and
-/// throws away those that were made ahead.
+/// An epoch starts in the caller's thread; its batches are made in a thread that ends with the
+/// epoch. Dropping a `Prefetch`, or starting another epoch, waits for the batch that is being
+/// made and discards those that were prepared.
 ///
-/// If the loader panics, the batches before are still given, then an error with the panic's
-/// message, and no epoch can be begun any more.
+/// If the loader panics, the batches before the panic are still returned, then an error with
+/// the panic's message. After that no epoch can be started.
 ///
-/// A loader that draws numbers from libtorch's global generator shares it with the dropout
-/// of the models, and which of them draws first is then a matter of chance; give it a
-/// generator of its own if runs are to be repeated.
+/// A loader that draws random numbers from libtorch's global generator shares it with the
+/// models' dropout, and the order in which they draw is then a matter of chance. Give the
+/// loader its own generator if runs are to be reproducible.
 ///
 /// ```
 /// use tch::Tensor;
@@ -44,9 +44,9 @@ pub struct Prefetch<L: DataLoader> {
     num_batches: Option<usize>,
     keeps_batches: bool,
     last: Option<u64>,
-    // The loader is here between epochs and in the worker during one.
+    // The loader is here between epochs, and in the worker during an epoch.
     loader: Option<L>,
-    /// The epoch under way, until a batch of it was taken.
+    /// The current epoch, until its first batch is taken.
     untouched: Option<u64>,
     worker: Option<Worker<L>>,
 }
@@ -77,7 +77,7 @@ impl<L: DataLoader> Prefetch<L> {
         let Some(Worker { batches, thread }) = self.worker.take() else {
             return Ok(());
         };
-        // A worker that waits for a free place is refused it, and ends.
+        // A worker that is waiting to send a batch gets an error, and ends.
         drop(batches);
         let loader = thread.join().map_err(|panic| {
             let reason = message(panic.as_ref());
@@ -100,8 +100,8 @@ where
     }
 
     /// # Errors
-    /// As the loader's own; when it panicked in the epoch before; when no thread can be
-    /// started.
+    /// Those of the loader; when the loader panicked in an earlier epoch; when no thread can
+    /// be started.
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.begin(epoch, 0)?;
         self.untouched = Some(epoch);
@@ -112,7 +112,7 @@ where
         self.last = None;
         self.untouched = None;
         let Some(worker) = &self.worker else {
-            // Before the first epoch, or after one; without a loader its error is known.
+            // Before the first epoch, or after the end of one.
             return match &mut self.loader {
                 Some(loader) => loader.next_batch(),
                 None => Ok(None),
@@ -131,7 +131,7 @@ where
         }
     }
 
-    /// At the start of an epoch the loader itself passes over the batches, before any is made.
+    /// At the start of an epoch the loader itself skips the batches, before any is made.
     fn skip(&mut self, batches: u64) -> Result<u64> {
         if batches == 0 {
             return Ok(0);
@@ -161,7 +161,7 @@ where
     L: DataLoader + Send + 'static,
     L::Batch: Send,
 {
-    /// Begins an epoch, passes over its first batches, and has the rest made ahead.
+    /// Starts an epoch, skips its first batches, and starts a thread that makes the others.
     fn begin(&mut self, epoch: u64, skip: u64) -> Result<u64> {
         self.untouched = None;
         self.stop()?;
@@ -193,7 +193,7 @@ where
 
 impl<L: DataLoader> Drop for Prefetch<L> {
     fn drop(&mut self) {
-        // A panic in batches that nobody wants any more concerns nobody.
+        // A panic is ignored here: the batches are not needed any more.
         let _ = self.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! A batch and the task that it is of.
+//! A batch and the name of its task.
 
 use crate::batch::Batch;
 
@@ -19,12 +19,12 @@ use crate::batch::Batch;
 pub struct TaskBatch<B> {
     /// The name of the task.
     pub task: String,
-    /// What the task's loader gave.
+    /// The batch from the task's loader.
     pub batch: B,
 }
 
 impl<B> TaskBatch<B> {
-    /// `batch` as one of `task`.
+    /// A batch of the task named `task`.
     pub fn new(task: impl Into<String>, batch: B) -> Self {
         TaskBatch {
             task: task.into(),

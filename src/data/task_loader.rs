@@ -1,4 +1,4 @@
-//! Several tasks in one stream of batches.
+//! Mixing several tasks in one stream of batches.
 
 use std::fmt;
 
@@ -10,25 +10,24 @@ use super::{DataLoader, TaskBatch, not_started};
 type Names<'a> = Box<dyn Iterator<Item = String> + 'a>;
 type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
 
-/// Mixes the batches of several tasks, without end: a task whose loader is exhausted begins
-/// its next epoch. Train with [`steps`](crate::Run::steps).
+/// Mixes the batches of several tasks endlessly: a task whose loader is exhausted starts its
+/// next epoch. Train with [`steps`](crate::Run::steps).
 ///
-/// Which task a batch is of is drawn with probability `nᵢ^τ / Σⱼ nⱼ^τ`, where `nᵢ` is the
-/// number of batches of task `i`; with equal probabilities when one of the numbers is
-/// unknown. [`order`](Self::order) sets an order of one's own instead.
+/// The task of each batch is drawn with probability `nᵢ^τ / Σⱼ nⱼ^τ`, where `nᵢ` is the number
+/// of batches of task `i`; if one of these numbers is unknown, with equal probabilities.
+/// [`order`](Self::order) sets a fixed order instead.
 ///
-/// [`start_epoch`](DataLoader::start_epoch) begins everything anew: each task at epoch 1 of
-/// its loader, the draws at a place that depends on the seed and the epoch alone. One
-/// random number is drawn for each batch. The same seed and epoch therefore give the same
-/// tasks, and to get back to a position it is enough to begin the same epoch and take as
-/// many batches as before, provided that the loaders repeat their epochs, as those of this
-/// crate do.
+/// [`start_epoch`](DataLoader::start_epoch) restarts everything: each loader at its epoch 1,
+/// and the draws from the seed and the epoch. One random number is drawn for each batch.
+/// The same seed and epoch therefore give the same tasks, and a position is restored by
+/// starting the same epoch and taking as many batches, provided that the loaders repeat
+/// their epochs, as those of this crate do.
 ///
-/// Teacher outputs can be kept (`is_caching_logits`) when every loader keeps its batches, as
+/// Teacher outputs can be cached (`is_caching_logits`) when every loader keeps its batches, as
 /// [`fixed`](DataLoader::fixed) ones do.
 ///
-/// All loaders give the same type of batch; [`map`](DataLoader::map) converts or
-/// postprocesses that of a task.
+/// All loaders must have the same batch type; use [`map`](DataLoader::map) to convert or
+/// postprocess the batches of a task.
 ///
 /// ```
 /// use tch::Tensor;
@@ -72,7 +71,7 @@ enum NextTask<'a> {
 }
 
 impl<'a, B> TaskLoader<'a, B> {
-    /// A loader without tasks, of which it needs one at least.
+    /// A loader without tasks. Add at least one.
     pub fn new() -> Self {
         TaskLoader {
             tasks: Vec::new(),
@@ -84,7 +83,7 @@ impl<'a, B> TaskLoader<'a, B> {
         }
     }
 
-    /// Adds a task. Every task has a name of its own.
+    /// Adds a task. Names must be unique.
     #[must_use]
     pub fn task(
         mut self,
@@ -99,23 +98,23 @@ impl<'a, B> TaskLoader<'a, B> {
         self
     }
 
-    /// How much a task's size counts: 1, the default, draws every batch equally often, 0
-    /// every task.
+    /// Sets the exponent τ of a task's size. With 1, the default, every batch is equally
+    /// likely; with 0 every task is.
     #[must_use]
     pub fn tau(mut self, tau: f64) -> Self {
         self.tau = tau;
         self
     }
 
-    /// Another sequence of draws; 0 by default. It has no effect on the tasks' loaders.
+    /// Sets the seed of the draws, by default 0. It does not affect the tasks' loaders.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// The names of the tasks in the order of their batches, instead of a draw. It begins
-    /// again after its end, and with every epoch.
+    /// Sets a fixed order of tasks, by their names, instead of random draws. The order is
+    /// repeated after its end, and restarted in every epoch.
     ///
     /// ```
     /// use tch::Tensor;
@@ -171,7 +170,7 @@ impl<'a, B> TaskLoader<'a, B> {
         Ok(())
     }
 
-    /// The index of the task whose turn it is.
+    /// The index of the next task.
     fn next_task(&mut self) -> Result<usize> {
         let name = match self.next.as_mut().ok_or_else(not_started)? {
             NextTask::Drawn(sampler) => return Ok(sampler.draw()),
@@ -255,14 +254,14 @@ fn sorted_names<B>(tasks: &[Task<'_, B>]) -> Vec<String> {
 impl<B> DataLoader for TaskLoader<'_, B> {
     type Batch = TaskBatch<B>;
 
-    /// Unknown, since there is no end.
+    /// Unknown, since the batches do not end.
     fn num_batches(&self) -> Option<usize> {
         None
     }
 
     /// # Errors
-    /// Without tasks, with two of one name or one without batches, with a `tau` that is not
-    /// finite, and when a task's loader cannot begin.
+    /// When there are no tasks, two have the same name, one has no batches, `tau` is not
+    /// finite, or a task's loader fails to start.
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.next = None;
         self.check_tasks()?;
@@ -282,21 +281,21 @@ impl<B> DataLoader for TaskLoader<'_, B> {
     }
 
     /// # Errors
-    /// When the task's loader fails, or the order names a task that is not there. The place
-    /// in the order is used up.
+    /// When the task's loader fails, or the order names an unknown task. The next call
+    /// continues with the next task in the order.
     fn next_batch(&mut self) -> Result<Option<TaskBatch<B>>> {
         self.last = None;
         let index = self.next_task()?;
         let tasks = self.tasks.len() as u64;
         let task = self.tasks.get_mut(index).ok_or_else(not_started)?;
         let batch = task.next_batch()?;
-        // One numbering for all tasks: that of the first, the second and so on in turn.
+        // One numbering for all tasks: the batches of task i have the numbers i, i + n, i + 2n, …
         let id = task.loader.batch_id();
         self.last = id.and_then(|id| id.checked_mul(tasks)?.checked_add(index as u64));
         Ok(Some(TaskBatch::new(task.name.as_str(), batch)))
     }
 
-    /// No batch is made: the tasks are drawn, and their loaders pass over one batch each time.
+    /// No batch is made: tasks are drawn, and the loader of each skips one batch.
     fn skip(&mut self, batches: u64) -> Result<u64> {
         self.last = None;
         for _ in 0..batches {
@@ -307,12 +306,12 @@ impl<B> DataLoader for TaskLoader<'_, B> {
         Ok(batches)
     }
 
-    /// Whether all tasks' loaders do.
+    /// Whether the loaders of all tasks do.
     fn keeps_batches(&self) -> bool {
         self.tasks.iter().all(|task| task.loader.keeps_batches())
     }
 
-    /// Unlike its loader's, the number tells the batches of all tasks apart.
+    /// The number is unique among the batches of all tasks, unlike that of the task's loader.
     fn batch_id(&self) -> Option<u64> {
         self.last
     }

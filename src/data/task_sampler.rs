@@ -1,4 +1,4 @@
-//! Which task comes next, by chance.
+//! Drawing tasks at random.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::RngCore;
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 use super::order::generator;
 
-/// Tells the key of the task order from that of a shuffle with the same seed.
+/// Gives the draws another random sequence than a shuffle with the same seed.
 const PURPOSE: u8 = 1;
 
 /// Draws the indices of tasks with fixed probabilities.
@@ -27,7 +27,7 @@ impl TaskSampler {
         let known: Option<Vec<f64>> = sizes.iter().map(|size| size.map(|n| n as f64)).collect();
         let weights = match known {
             Some(sizes) => {
-                // Relative to the task that is drawn most, so that no weight is infinite.
+                // Relative to the most likely task, so that no weight is infinite.
                 let likelier = if tau < 0.0 { f64::min } else { f64::max };
                 let most = sizes.iter().copied().reduce(likelier).unwrap_or(1.0);
                 sizes.iter().map(|size| (size / most).powf(tau)).collect()
@@ -40,14 +40,14 @@ impl TaskSampler {
         })
     }
 
-    /// The index of the next task. Every call takes one number from the generator.
+    /// The index of the next task. Every call draws one random number.
     pub(super) fn draw(&mut self) -> usize {
         // The upper 53 bits are a multiple of 2⁻⁵³ below 1, exact in an f64.
         let uniform = (self.random.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         let mut left = uniform * self.weights.iter().sum::<f64>();
         let mut drawn = 0;
         for (index, weight) in self.weights.iter().enumerate() {
-            // Rounding can leave a little at the end: then the last possible one is taken.
+            // Rounding can leave a remainder; it belongs to the last task that is possible.
             if *weight > 0.0 {
                 drawn = index;
                 if left < *weight {

@@ -1,4 +1,4 @@
-//! Tensors with one row for each example.
+//! Batches of rows of tensors.
 
 use tch::Tensor;
 
@@ -7,7 +7,7 @@ use crate::error::{Context, Error, Result};
 use super::order::{BatchIndices, BatchOrder};
 use super::{DataLoader, advance, not_started};
 
-/// Gives batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
+/// Yields batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
 ///
 /// A batch is a vector with as many tensors as the data set has;
 /// [`map`](DataLoader::map) makes a batch type of one's own from it.
@@ -36,15 +36,14 @@ pub struct TensorLoader {
 }
 
 impl TensorLoader {
-    /// A loader of `batch_size` rows of each of `tensors`; the last batch has what is
-    /// left.
+    /// A loader of `batch_size` rows of each tensor; the last batch may have fewer.
     ///
     /// # Shape
     /// Each tensor is `[examples, ...]`.
     ///
     /// # Errors
-    /// When there are no tensors, they have no rows or not equally many, or `batch_size`
-    /// is 0.
+    /// When there are no tensors, they have no rows or different numbers of rows, or
+    /// `batch_size` is 0.
     pub fn new(tensors: Vec<Tensor>, batch_size: usize) -> Result<Self> {
         let mut len = None;
         for (index, tensor) in tensors.iter().enumerate() {
@@ -75,14 +74,14 @@ impl TensorLoader {
         })
     }
 
-    /// Another order of the rows in every epoch, from this seed.
+    /// Shuffles the rows anew in every epoch, from this seed.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.order.order.seed = Some(seed);
         self
     }
 
-    /// Leaves out the last batch of an epoch when it is not full.
+    /// Drops the last batch of an epoch if it is not full.
     #[must_use]
     pub fn drop_last(mut self) -> Self {
         self.order.drop_last = true;

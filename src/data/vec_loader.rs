@@ -1,4 +1,4 @@
-//! Batches that are ready.
+//! Batches in a vector.
 
 use tch::Device;
 
@@ -8,11 +8,11 @@ use crate::error::Result;
 use super::order::Order;
 use super::{DataLoader, advance, not_started};
 
-/// Gives the batches of a vector, in their order or shuffled.
+/// Yields the batches of a vector, in their order or shuffled.
 ///
-/// The batches stay in the vector and are given by [`Batch::to_device`], which shares
-/// tensors that are where they are wanted. That is the CPU unless
-/// [`device`](Self::device) says where the batches lie; training moves them on from there.
+/// The batches stay in the vector; what is yielded comes from [`Batch::to_device`], which
+/// shares tensors that are already on the device. The device is the CPU unless
+/// [`device`](Self::device) names another. Training moves the batches on from there.
 ///
 /// ```
 /// use tch::Tensor;
@@ -39,7 +39,7 @@ impl<B: Batch> VecLoader<B> {
     /// A loader of `batches`.
     ///
     /// # Errors
-    /// When there is no batch.
+    /// When there are no batches.
     pub fn new(batches: Vec<B>) -> Result<Self> {
         Ok(VecLoader {
             order: Order::new("batches", batches.len())?,
@@ -50,14 +50,14 @@ impl<B: Batch> VecLoader<B> {
         })
     }
 
-    /// Another order of the batches in every epoch, from this seed.
+    /// Shuffles the batches anew in every epoch, from this seed.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.order.seed = Some(seed);
         self
     }
 
-    /// The device where the batches lie, so that they are not copied from there.
+    /// Sets the device that the batches are on, so that they are not copied from it.
     #[must_use]
     pub fn device(mut self, device: Device) -> Self {
         self.device = device;

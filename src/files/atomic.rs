@@ -1,4 +1,4 @@
-//! Files that are there whole or not at all.
+//! Replacing files atomically.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
-/// Writes `path` by way of a temporary file in the same folder: after a crash or an
-/// error at any moment the file is the old one or the new one, never a part.
+/// Writes a temporary file in the same folder and renames it to `path`: after a crash or an
+/// error at any moment the file is the complete old one or the complete new one.
 pub(crate) fn write_atomically(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>,

@@ -1,4 +1,4 @@
-//! Files from strangers opened with care, and files replaced whole.
+//! Opening files that are not trusted, and replacing files atomically.
 
 mod atomic;
 mod open;

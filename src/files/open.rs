@@ -1,4 +1,4 @@
-//! Opening files that anybody may have written.
+//! Opening files that are not trusted.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,7 +10,8 @@ use crate::error::{Error, Result};
 /// may be endless.
 const MAX_TEXT: u64 = 16 << 20;
 
-/// Opens an ordinary file. A pipe would wait for a writer for ever, and a device never ends.
+/// Opens an ordinary file. Opening a pipe would wait for a writer for ever, and a
+/// device never ends.
 pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     let metadata = std::fs::metadata(path)?;
     if metadata.is_dir() {

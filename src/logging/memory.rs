@@ -1,4 +1,4 @@
-//! Numbers kept in memory.
+//! Logging to memory.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -7,8 +7,8 @@ use crate::error::Result;
 
 use super::LogSink;
 
-/// Keeps what it is given. Clones share it, so one can be given to a training and
-/// another read afterwards.
+/// Keeps the logged values in memory. Clones share them, so one clone can be given to a training
+/// and another read afterwards.
 ///
 /// ```
 /// use textbrewer::logging::{LogSink, MemorySink};
@@ -29,17 +29,17 @@ pub struct MemorySink {
 }
 
 impl MemorySink {
-    /// A sink that holds nothing yet.
+    /// An empty sink.
     pub fn new() -> Self {
         MemorySink::default()
     }
 
-    /// Everything so far: tag, value and step, in the order it came.
+    /// All values so far: tag, value and step, in the order they were logged.
     pub fn scalars(&self) -> Vec<(String, f64, u64)> {
         self.scalars.borrow().clone()
     }
 
-    /// Step and value of everything under one tag.
+    /// Steps and values under one tag.
     pub fn curve(&self, tag: &str) -> Vec<(u64, f64)> {
         let scalars = self.scalars.borrow();
         let of_tag = scalars.iter().filter(|scalar| scalar.0 == tag);

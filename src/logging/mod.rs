@@ -1,4 +1,4 @@
-//! Where the numbers of a training go: event files, memory, the terminal.
+//! Logging of losses and other values: event files, memory, the terminal.
 
 mod memory;
 mod progress;
@@ -10,13 +10,12 @@ pub use tensorboard::TensorBoardSink;
 
 use crate::error::Result;
 
-/// Takes numbers under a tag, each at a step.
+/// Receives values, each under a tag and at a step.
 ///
-/// A sink that fails says so once and takes everything after that without a word, so that
-/// a full disk costs the curves and not the training. `&mut S` and `Box<S>` of a sink are
-/// sinks too.
+/// A sink that fails returns an error once and ignores everything after that, so that a full
+/// disk costs the curves and not the training. `&mut S` and `Box<S>` of a sink are sinks too.
 ///
-/// One of one's own, which keeps the lowest number under each tag:
+/// A custom sink, which keeps the lowest value under each tag:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -45,16 +44,16 @@ use crate::error::Result;
 /// # Result::Ok(())
 /// ```
 pub trait LogSink {
-    /// Takes one number.
+    /// Logs a value.
     ///
     /// # Errors
     /// When it cannot be written, the first time only.
     fn scalar(&mut self, tag: &str, value: f64, step: u64) -> Result<()>;
 
-    /// Makes everything so far visible to readers.
+    /// Makes all values so far visible to readers.
     ///
     /// # Errors
-    /// When it cannot be written, the first time only.
+    /// When they cannot be written, the first time only.
     fn flush(&mut self) -> Result<()>;
 }
 

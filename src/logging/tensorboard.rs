@@ -1,9 +1,9 @@
 //! TensorBoard's event files.
 //!
-//! Of tensorboard-rs this uses the messages and the framing of records, and opens and
-//! writes the file itself. The crate's own writer hands everything to a thread that ends
-//! with a panic at the first error; after that its methods panic too, and its destructor
-//! aborts the process. None of that can be caught from outside.
+//! Only the messages and the record format of tensorboard-rs are used; the file is opened and
+//! written here. The writer of that crate passes everything to a thread that panics at the
+//! first error; after that its methods panic too, and its destructor aborts the process. None
+//! of that can be caught from outside.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -20,12 +20,12 @@ use crate::error::{Error, Result};
 
 use super::LogSink;
 
-/// Writes an event file that TensorBoard shows.
+/// Writes an event file for TensorBoard.
 ///
-/// Every sink has a folder of its own inside the log folder: `run-0001`, `run-0002` and
-/// so on, even when several processes start at the same moment.
+/// Every sink has its own folder inside the log folder: `run-0001`, `run-0002` and so on, even
+/// when several processes start at the same moment.
 ///
-/// Values are stored as 32-bit floats, as TensorBoard wants scalars.
+/// Values are stored as 32-bit floats, TensorBoard's type of scalars.
 ///
 /// ```
 /// use textbrewer::logging::{LogSink, TensorBoardSink};
@@ -46,11 +46,10 @@ pub struct TensorBoardSink {
 }
 
 impl TensorBoardSink {
-    /// Makes `log_dir` if it is not there, a new folder for this run in it, and an event
-    /// file in that.
+    /// Creates `log_dir` if needed, a new folder for this run in it, and an event file in that.
     ///
     /// # Errors
-    /// When a folder or the file cannot be made.
+    /// When a folder or the file cannot be created.
     pub fn create(log_dir: impl AsRef<Path>) -> Result<Self> {
         let log_dir = log_dir.as_ref();
         let path = new_run(log_dir).map_err(|error| failure(log_dir, &error))?;
@@ -92,8 +91,8 @@ impl fmt::Debug for TensorBoardSink {
     }
 }
 
-/// Records in a file, until the first error. A record that was cut short there would make
-/// readers misunderstand whatever came after it.
+/// Writes records until the first error. A record that is cut short would corrupt all that
+/// follow it.
 struct Events<W: Write> {
     records: Option<RecordWriter<W>>,
 }
@@ -144,8 +143,8 @@ impl<W: Write> Events<W> {
     }
 }
 
-/// Makes the next free `run-NNNN`. Making a folder fails when it is there already, which
-/// is what keeps two runs apart.
+/// Creates the next free `run-NNNN`. Creating a folder fails if it exists, so two runs never
+/// share one.
 fn new_run(log_dir: &Path) -> io::Result<PathBuf> {
     fs::create_dir_all(log_dir)?;
     let mut number = 1;

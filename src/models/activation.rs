@@ -1,11 +1,11 @@
-//! Functions between linear layers.
+//! Activation functions.
 
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use crate::error::Result;
 
-/// A function between two linear layers, under Hugging Face's names for `hidden_act`.
+/// An activation function, under Hugging Face's names for `hidden_act`.
 ///
 /// ```
 /// use tch::Tensor;
@@ -39,7 +39,7 @@ impl Activation {
     /// Applies the function to every element.
     ///
     /// # Errors
-    /// When libtorch refuses, such as for integers.
+    /// When libtorch fails, as for integers.
     pub fn forward(self, input: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Activation::Gelu => input.f_gelu("none")?,

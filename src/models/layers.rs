@@ -1,4 +1,4 @@
-//! The layers that models are made of, initialised as Hugging Face does.
+//! Layers of models, initialised as in Hugging Face's `transformers`.
 
 use tch::Tensor;
 use tch::nn::{self, Init};
@@ -29,7 +29,7 @@ impl Linear {
         Ok(input.f_linear(&self.weight, Some(&self.bias))?)
     }
 
-    /// The activation of [`forward`](Self::forward), in one pass where there is a kernel for it.
+    /// `forward` followed by an activation, in one pass where there is a kernel for it.
     pub(crate) fn forward_activated(&self, input: &Tensor, by: Activation) -> Result<Tensor> {
         if by == Activation::Gelu {
             let output = native::linear(input, &self.weight, &self.bias, true)?;
@@ -83,7 +83,7 @@ impl LayerNorm {
     }
 }
 
-/// A row of a matrix for each id.
+/// A lookup table with a row for each id.
 #[derive(Debug)]
 pub(crate) struct Embedding {
     weight: Tensor,
@@ -146,8 +146,8 @@ impl Embedding {
         &self.weight
     }
 
-    /// On CUDA an id out of range is found by the device, later and less clearly: to look
-    /// for it here would make every step wait for the device.
+    /// On CUDA an id out of range is an error of the device, later and with a less clear
+    /// message: checking here would make every step wait for the device.
     pub(crate) fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         Tensor::f_embedding(&self.weight, ids, self.padding, false, false)
             .context(|| format!("{} must be in 0..{}", self.name, self.rows))
@@ -159,7 +159,7 @@ impl Embedding {
     }
 }
 
-/// Drops elements when training; otherwise the same tensor.
+/// Dropout when training; otherwise the same tensor.
 pub(crate) fn dropout(input: Tensor, probability: f64, train: bool) -> Result<Tensor> {
     if !train || probability == 0.0 {
         return Ok(input);

@@ -1,9 +1,9 @@
-//! Models of the BERT family that show their hidden states and attentions: BERT, RoBERTa,
-//! XLM-RoBERTa, CamemBERT, ELECTRA and DistilBERT ([`ModelType`]), and whatever is one of these
-//! under another name, such as MiniLM.
+//! Models of the BERT family that return hidden states and attentions: BERT, RoBERTa,
+//! XLM-RoBERTa, CamemBERT, ELECTRA and DistilBERT ([`ModelType`]), and models with the same
+//! architecture under another name, such as MiniLM.
 //!
 //! Names of weights and keys of configurations are Hugging Face's, so folders written by
-//! `transformers` load here and the other way round.
+//! `transformers` can be loaded here, and vice versa.
 
 mod activation;
 mod bert;

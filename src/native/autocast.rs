@@ -9,11 +9,12 @@ use crate::error::{Context, Error, Result};
 
 use super::{checked, device_code};
 
-/// While it lives, operations on a kind of device run in a lower precision where that is
-/// safe, as under `torch.amp.autocast`: matrix products in it, softmax and losses in float32.
+/// A guard: while it lives, operations on a kind of device run in a lower precision where that
+/// is safe, as under `torch.amp.autocast`: matrix products in the lower precision, softmax and
+/// losses in float32.
 ///
-/// The state belongs to the thread, so the guard cannot be sent to another. Guards are
-/// dropped in the reverse order of their making, as scopes do by themselves.
+/// The state belongs to the thread, so the guard is not `Send`. Guards must be dropped in the
+/// reverse order of their creation, as scopes do.
 #[derive(Debug)]
 #[must_use = "the region ends when the guard is dropped"]
 pub(crate) struct Autocast {

@@ -1,4 +1,4 @@
-// Operations without a history.
+// Operations without autograd.
 #include "common.h"
 
 #include <ATen/core/LegacyTypeDispatch.h>

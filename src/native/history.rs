@@ -1,4 +1,4 @@
-//! Operations without a history.
+//! Operations without autograd.
 
 use std::ffi::{c_char, c_void};
 use std::marker::PhantomData;
@@ -12,11 +12,11 @@ unsafe extern "C" {
     fn textbrewer_no_history_leave(guard: *mut c_void);
 }
 
-/// While it lives, no operation of this thread has a gradient, and none passes through the
-/// layers of libtorch that would record one, as in PyTorch's inference mode. What comes out
-/// are ordinary tensors, unlike there: losses may keep them for their backward pass.
+/// A guard: while it lives, operations of this thread record no gradients, and skip the layers
+/// of libtorch that would record them, as in PyTorch's inference mode. Unlike there, the results
+/// are ordinary tensors, which losses may keep for their backward pass.
 ///
-/// The state belongs to the thread, so the guard cannot be sent to another.
+/// The state belongs to the thread, so the guard is not `Send`.
 #[derive(Debug)]
 #[must_use = "it ends when the guard is dropped"]
 pub(crate) struct NoHistory {

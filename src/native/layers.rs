@@ -44,16 +44,16 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Whether these functions have kernels for a tensor.
+/// Whether these functions support a tensor.
 pub(crate) fn supports(tensor: &Tensor) -> Result<bool> {
     let kinds = [Kind::Float, Kind::Double, Kind::Half, Kind::BFloat16];
     Ok(tensor.device() == Device::Cpu && kinds.contains(&tensor.f_kind()?))
 }
 
-/// Zeroes each element with this probability, and divides the others by what is left of it.
+/// Zeroes each element with the given probability p, and divides the others by 1 - p.
 ///
-/// libtorch's generator gives one seed; which elements are dropped depends on it and on
-/// their places alone.
+/// One seed is drawn from libtorch's generator. Which elements are dropped depends only on the
+/// seed and their positions.
 pub(crate) fn dropout(input: &Tensor, probability: f64) -> Result<Tensor> {
     let mut output = ptr::null_mut();
     // SAFETY: the tensor outlives the call, and a returned one is given to its owner once.
@@ -114,9 +114,9 @@ pub(crate) fn residual_norm(
     }
 }
 
-/// `x Wᵀ + b` of a matrix x, and its GELU if asked for, by oneDNN; none where that has no
-/// kernel for these operands, a GELU's gradient is wanted, or the product is so small that
-/// it does not pay off.
+/// `x Wᵀ + b` of a matrix x, on request followed by GELU, by oneDNN. `None` when that has no
+/// kernel for these operands, a gradient of GELU is needed, or the product is too small for it
+/// to pay off.
 pub(crate) fn linear(
     input: &Tensor,
     weight: &Tensor,

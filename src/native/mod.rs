@@ -1,7 +1,7 @@
-//! What tch does not bind of libtorch, and a few kernels of our own on it: the one place with
-//! `unsafe`.
+//! Functions of libtorch that tch does not bind, and a few kernels of this crate. It is the only
+//! place with `unsafe`.
 //!
-//! Each C++ file beside this one has its module here, which is a safe interface to it.
+//! Each C++ file has a module here that is a safe interface to it.
 //! Every function that can fail catches all exceptions and returns their text.
 #![allow(unsafe_code)]
 
@@ -45,11 +45,11 @@ unsafe fn checked(message: *mut c_char) -> std::result::Result<(), TchError> {
 /// # Safety
 /// The pointer is null or to a tensor made with `new` that nobody else owns.
 unsafe fn owned(tensor: *mut C_tensor) -> Option<Tensor> {
-    // SAFETY: the caller says that nobody else owns it.
+    // SAFETY: the caller guarantees that nobody else owns it.
     (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor) })
 }
 
-/// tch's own number of a device.
+/// tch's number for a device.
 fn device_code(device: Device) -> Result<c_int> {
     match device {
         Device::Cpu => Ok(-1),

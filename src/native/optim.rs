@@ -1,4 +1,4 @@
-//! Steps of an optimizer over many parameters at once, and what is done to gradients before.
+//! Optimizer steps over many parameters at once, and operations on their gradients.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -35,17 +35,17 @@ pub(crate) struct Rule {
     pub(crate) momentum: f64,
 }
 
-/// A parameter that has a gradient, and what is remembered of it.
+/// A parameter that has a gradient, with the optimizer's state of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Slot<'a> {
     pub(crate) parameter: &'a Tensor,
-    /// How many steps changed it, as one float on its device.
+    /// The number of steps so far, as one float on the parameter's device.
     pub(crate) steps: Option<&'a Tensor>,
-    /// As many tensors like the parameter as the algorithm remembers.
+    /// The buffers of the algorithm, tensors like the parameter.
     pub(crate) buffers: &'a [Tensor],
 }
 
-/// What a step can do with a parameter.
+/// Whether a step can be taken on a parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Readiness {
     NoGradient,
@@ -103,7 +103,7 @@ fn pointers<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Vec<*const C_t
     tensors.into_iter().map(Tensor::as_ptr).collect()
 }
 
-/// What a step can do with each of these variables, in their order.
+/// Whether a step can be taken on each of these variables, in their order.
 pub(crate) fn inspect<'a>(
     parameters: impl IntoIterator<Item = &'a Tensor>,
 ) -> Result<Vec<Readiness>> {
@@ -130,8 +130,7 @@ pub(crate) fn inspect<'a>(
 /// Takes a step, unless `found_infinity` is given and not 0. All slots are [`Ready`](Readiness).
 ///
 /// # Errors
-/// With the number of the slot that cannot be worked on, if it is because of one; then
-/// nothing is changed.
+/// With the index of the slot that failed, if it was a slot; then nothing is changed.
 pub(crate) fn step(
     rule: &Rule,
     slots: &[Slot],
@@ -162,16 +161,16 @@ pub(crate) fn step(
     result.map_err(|error| (usize::try_from(culprit).ok(), error))
 }
 
-/// Forgets the gradients.
+/// Removes the gradients.
 pub(crate) fn zero_grad<'a>(parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<()> {
     let parameters = pointers(parameters);
     // SAFETY: the tensors live as long as the borrow.
     unsafe { checked(textbrewer_zero_grad(parameters.as_ptr(), parameters.len())) }
-        .context(|| "forgetting gradients".into())
+        .context(|| "removing gradients".into())
 }
 
-/// The norm of all gradients before they are scaled to have at most `max_norm`, or nothing
-/// when there are none.
+/// Scales all gradients to a total norm of at most `max_norm` and returns the norm before that;
+/// `None` when there are no gradients.
 pub(crate) fn clip<'a>(
     parameters: impl IntoIterator<Item = &'a Tensor>,
     max_norm: f64,
@@ -212,7 +211,7 @@ pub(crate) fn unscale<'a>(
     found.ok_or_else(|| Error::other("loss scaling: no result"))
 }
 
-/// Changes the scale by whether the step was taken.
+/// Updates the scale after a step that was taken or skipped.
 pub(crate) fn update_scale(
     scale: &mut Tensor,
     growth_tracker: &mut Tensor,

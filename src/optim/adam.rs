@@ -1,4 +1,4 @@
-//! Adam and AdamW, which differ only in where weight decay acts.
+//! Adam and AdamW, which differ only in how weight decay is applied.
 
 use crate::native::optim::Algorithm;
 
@@ -17,8 +17,8 @@ use super::{GroupOptions, Optimizer, forward_optimizer};
 /// θ ← θ - γ / (1 - β₁ᵗ) · m / (√v / √(1 - β₂ᵗ) + ε)
 /// ```
 ///
-/// Defaults: weight decay 0.01, betas (0.9, 0.999), eps 1e-8. A group's own options go
-/// before them.
+/// Defaults: weight decay 0.01, betas (0.9, 0.999), eps 1e-8. The options of a group override
+/// them.
 ///
 /// ```
 /// use tch::{nn, Device, Tensor};
@@ -44,7 +44,7 @@ pub struct AdamW(Grouped);
 /// Adam as `torch.optim.Adam` computes it: weight decay is added to the gradient
 /// (Kingma and Ba, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980)).
 ///
-/// As [`AdamW`], but with g + λθ in place of g, and nothing taken from θ beforehand.
+/// As [`AdamW`], but with g + λθ in place of g, and without the decay of θ.
 /// Defaults: weight decay 0, betas (0.9, 0.999), eps 1e-8.
 ///
 /// ```
@@ -93,23 +93,23 @@ fn rule(algorithm: Algorithm) -> Rule {
 macro_rules! builder {
     ($name:ident) => {
         impl $name {
-            /// Weight decay of the groups added from now on that set none.
+            /// Sets the weight decay of groups that are added later without their own.
             #[must_use]
             pub fn weight_decay(mut self, weight_decay: f64) -> Self {
                 self.0.defaults.weight_decay = Some(weight_decay);
                 self
             }
 
-            /// Decay of the first and second moment, of the groups added from now on
-            /// that set none.
+            /// Sets the decay of the first and second moment, in groups that are added later
+            /// without their own.
             #[must_use]
             pub fn betas(mut self, beta1: f64, beta2: f64) -> Self {
                 self.0.defaults.betas = Some((beta1, beta2));
                 self
             }
 
-            /// What is added to the denominator, in the groups added from now on that
-            /// set nothing.
+            /// Sets what is added to the denominator, in groups that are added later without
+            /// their own.
             #[must_use]
             pub fn eps(mut self, eps: f64) -> Self {
                 self.0.defaults.eps = Some(eps);

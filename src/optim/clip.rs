@@ -1,19 +1,19 @@
-//! Clipping of gradients.
+//! Gradient clipping.
 
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::native::optim as native;
 
-/// Scales the gradients of `parameters` so that their common norm is at most `max_norm`,
-/// and returns the norm before that, as `torch.nn.utils.clip_grad_norm_` does.
+/// Scales the gradients of `parameters` so that their total norm is at most `max_norm`, and
+/// returns the norm before scaling, as `torch.nn.utils.clip_grad_norm_` does.
 ///
 /// The norm is the L2 norm of all gradients as one vector, and each gradient is
-/// multiplied by `min(1, max_norm / (norm + 1e-6))`. No value is read from the device:
-/// the multiplication happens even when it is by 1. Parameters without a gradient are
-/// left out; when none has one, the norm is 0.
+/// multiplied by `min(1, max_norm / (norm + 1e-6))`. No value is read from the device, so the
+/// multiplication happens even when the factor is 1. Parameters without a gradient are left
+/// out; when none has a gradient, the norm is 0.
 ///
-/// A norm that is NaN or infinite makes the gradients so too, as in PyTorch.
+/// As in PyTorch, a norm that is NaN or infinite spoils all gradients.
 ///
 /// ```
 /// use textbrewer::optim::{clip_grad_norm, Optimizer, ParamGroup, Sgd};

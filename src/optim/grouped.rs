@@ -1,4 +1,4 @@
-//! What all optimizers share: their groups, and what they remember of each parameter.
+//! What all optimizers share: parameter groups, and a state for each parameter.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,11 +11,11 @@ use crate::weights::kind_and_shape;
 use super::hyper::{Hyper, resolve};
 use super::{GroupOptions, Optimizer, ParamGroup};
 
-/// What is remembered of one parameter.
+/// The state of one parameter.
 #[derive(Debug)]
 struct Memory {
-    /// Steps that changed it so far: one float on its device, so that a step which is
-    /// skipped there need not be known here.
+    /// Steps taken so far: one float on the parameter's device, so that the CPU need not know
+    /// whether a step was skipped there.
     steps: Tensor,
     /// One tensor like the parameter for each of the rule's quantities.
     buffers: Vec<Tensor>,
@@ -27,11 +27,11 @@ pub(super) struct Rule {
     pub(super) algorithm: Algorithm,
     /// The names of the buffers.
     pub(super) quantities: &'static [&'static str],
-    /// Whether a group with these numbers needs a memory at all.
+    /// Whether a group with these options needs a state at all.
     pub(super) remembers: fn(&Hyper) -> bool,
 }
 
-/// The count of steps is saved beside the buffers.
+/// The name under which the number of steps is saved.
 const STEP: &str = "step";
 
 #[derive(Debug)]
@@ -39,7 +39,7 @@ pub(super) struct Grouped {
     pub(super) defaults: GroupOptions,
     rule: Rule,
     groups: Vec<ParamGroup>,
-    /// For each group its numbers, and a memory for each of its parameters.
+    /// For each group its options, and a state for each of its parameters.
     kept: Vec<(Hyper, Vec<Option<Memory>>)>,
     /// The group of each name, and the name at each address, to refuse duplicates.
     names: HashMap<String, String>,
@@ -59,7 +59,7 @@ impl Grouped {
         }
     }
 
-    /// What can be done with each parameter, group by group. Before any of them changes.
+    /// Checks all parameters, group by group, before any of them changes.
     fn check_gradients(&self) -> Result<Vec<Vec<Readiness>>> {
         self.groups.iter().map(check_group).collect()
     }
@@ -124,7 +124,7 @@ impl Grouped {
         Ok(())
     }
 
-    /// Every parameter's name, itself and its memory.
+    /// Name, tensor and state of every parameter.
     fn remembered(&self) -> impl Iterator<Item = (&str, &Tensor, Option<&Memory>)> {
         let memories = self.kept.iter().flat_map(|(_, memories)| memories);
         let parameters = self.groups.iter().flat_map(|group| &group.parameters);
@@ -137,7 +137,7 @@ impl Grouped {
 impl Optimizer for Grouped {
     fn add_group(&mut self, mut group: ParamGroup) -> Result<()> {
         let (options, hyper) = resolve(&group, &self.defaults)?;
-        // Copies, so that a refused group changes nothing.
+        // Copies, so that an error changes nothing.
         let mut names = self.names.clone();
         let mut addresses = self.addresses.clone();
         for (name, tensor) in &group.parameters {
@@ -199,7 +199,7 @@ impl Optimizer for Grouped {
             let steps = memory.steps.f_to_device(Device::Cpu)?;
             let steps = steps.f_to_kind(Kind::Int64)?;
             if steps.f_int64_value(&[])? == 0 {
-                // All of its steps were skipped.
+                // All steps so far were skipped.
                 continue;
             }
             state.insert(format!("{name}.{STEP}"), steps);

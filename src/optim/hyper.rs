@@ -1,10 +1,10 @@
-//! The numbers a group is optimized with, after defaults and checks.
+//! The options of a group, with defaults filled in and checked.
 
 use crate::error::Result;
 
 use super::{GroupOptions, ParamGroup};
 
-/// A group's numbers. What its optimizer has no use for is 0.
+/// A group's options as numbers. Those that its optimizer does not use are 0.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hyper {
     pub(super) learning_rate: f64,
@@ -14,7 +14,7 @@ pub(super) struct Hyper {
     pub(super) momentum: f64,
 }
 
-/// Fills in what `group` leaves open, and checks the result.
+/// Fills in the options that `group` leaves open, and checks the result.
 ///
 /// `defaults` has a value for exactly those options that the optimizer knows. The others
 /// are dropped with a warning, so that one configuration can be tried with several

@@ -9,8 +9,8 @@ use super::scaling_state::{LossScalingState, refuse_unless};
 use crate::error::{Error, Result};
 use crate::native::optim as native;
 
-/// Multiplies the loss so that gradients in half precision do not vanish, and finds the
-/// largest factor that works, as `torch.amp.GradScaler` does
+/// Multiplies the loss so that gradients in half precision do not underflow, and finds the
+/// largest factor that does not overflow, as `torch.amp.GradScaler` does
 /// (Micikevicius et al., [arXiv:1710.03740](https://arxiv.org/abs/1710.03740), section 3.2).
 ///
 /// With scale s, growth γ, backoff β and interval n: a step is skipped when a gradient is
@@ -21,8 +21,8 @@ use crate::native::optim as native;
 /// s ← γ s     after n steps in a row that were not
 /// ```
 ///
-/// Defaults: s = 65536, γ = 2, β = 0.5, n = 2000, which are PyTorch's. No value is read
-/// from the device, but by [`state`](Self::state).
+/// Defaults: s = 65536, γ = 2, β = 0.5, n = 2000, which are PyTorch's. Only
+/// [`state`](Self::state) reads values from the device.
 ///
 /// ```
 /// use tch::{nn, Device, Tensor};
@@ -52,7 +52,7 @@ pub struct LossScaling {
     growth_factor: f64,
     backoff_factor: f64,
     growth_interval: i64,
-    /// What the tensors begin with.
+    /// The initial values of the tensors.
     begin: LossScalingState,
     tensors: Option<Tensors>,
 }
@@ -79,40 +79,40 @@ impl Default for LossScaling {
 }
 
 impl LossScaling {
-    /// With PyTorch's numbers. They are checked when the first loss is scaled.
+    /// PyTorch's defaults. Options are checked when the first loss is scaled.
     pub fn new() -> Self {
         LossScaling::default()
     }
 
-    /// What the first loss is multiplied by.
+    /// Sets the initial scale.
     #[must_use]
     pub fn initial_scale(mut self, scale: f64) -> Self {
         self.begin.scale = scale;
         self
     }
 
-    /// What the scale is multiplied by after enough steps.
+    /// Sets the factor of the scale after enough steps.
     #[must_use]
     pub fn growth_factor(mut self, factor: f64) -> Self {
         self.growth_factor = factor;
         self
     }
 
-    /// What the scale is multiplied by after a step that was skipped.
+    /// Sets the factor of the scale after a skipped step.
     #[must_use]
     pub fn backoff_factor(mut self, factor: f64) -> Self {
         self.backoff_factor = factor;
         self
     }
 
-    /// How many steps in a row make the scale grow.
+    /// Sets after how many steps in a row the scale grows.
     #[must_use]
     pub fn growth_interval(mut self, steps: i64) -> Self {
         self.growth_interval = steps;
         self
     }
 
-    /// What does not change during training, to tell one run from another.
+    /// The options that do not change during training, for the description of a run.
     pub(crate) fn rule(&self) -> Value {
         json!({
             "backoff_factor": self.backoff_factor,
@@ -121,11 +121,11 @@ impl LossScaling {
         })
     }
 
-    /// The loss times the scale, on the loss's device and of its kind. Gradients of the
-    /// result are those of the loss, as many times larger.
+    /// The loss times the scale, on the device and of the kind of the loss. Its gradients are
+    /// those of the loss times the scale.
     ///
     /// # Errors
-    /// When a number cannot work, or libtorch refuses.
+    /// When an option is invalid, or libtorch fails.
     pub fn scale(&mut self, loss: &Tensor) -> Result<Tensor> {
         if self.tensors.is_none() {
             self.check()?;
@@ -144,13 +144,13 @@ impl LossScaling {
     /// Divides the gradients of `parameters` by the scale. The result, on the device of the
     /// first loss, is 1 when one of them is infinite or NaN, and 0 otherwise.
     ///
-    /// To be called once between a backward pass, or several whose gradients are added, and
-    /// [`Optimizer::step_unless`](super::Optimizer::step_unless); clipping comes after it.
+    /// Call it once after the backward pass (or several that accumulate gradients), then clip,
+    /// then call [`Optimizer::step_unless`](super::Optimizer::step_unless).
     ///
     /// # Errors
     /// [`Error::Protocol`] when no loss was scaled; [`Error::Config`] when a parameter is of kind
     /// Half (train it in Float; under mixed precision only the computations are in Half); when
-    /// libtorch refuses.
+    /// libtorch fails.
     pub fn unscale<'a>(&self, parameters: impl IntoIterator<Item = &'a Tensor>) -> Result<Tensor> {
         let parameters: Vec<_> = parameters.into_iter().collect();
         for parameter in &parameters {
@@ -168,10 +168,10 @@ impl LossScaling {
         native::unscale(parameters, &self.started()?.scale)
     }
 
-    /// Changes the scale by what [`unscale`](Self::unscale) returned, after the step.
+    /// Updates the scale after the step, with what [`unscale`](Self::unscale) returned.
     ///
     /// # Errors
-    /// [`Error::Protocol`] when no loss was scaled; when libtorch refuses.
+    /// [`Error::Protocol`] when no loss was scaled; when libtorch fails.
     pub fn update(&mut self, found_infinity: &Tensor) -> Result<()> {
         let (growth, backoff) = (self.growth_factor, self.backoff_factor);
         let interval = self.growth_interval;
@@ -203,12 +203,13 @@ impl LossScaling {
     /// ```
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// When libtorch fails.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         Ok(self.numbers()?.to_tensors())
     }
 
-    /// Continues from what [`state`](Self::state) returned; growth, backoff and interval stay.
+    /// Restores what [`state`](Self::state) returned. Growth, backoff and interval are not part of
+    /// it.
     ///
     /// # Errors
     /// When one of the two numbers is missing or invalid; then nothing is changed.

@@ -1,4 +1,4 @@
-//! Optimizers, and the groups of parameters they work on.
+//! Optimizers and parameter groups.
 
 mod adam;
 mod clip;
@@ -22,15 +22,15 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Changes parameters by their gradients.
+/// Updates parameters by their gradients.
 ///
-/// The learning rate of a step is each group's own rate times the factor that the
-/// engine got from the schedule, so groups that join late need no special care.
+/// The learning rate of a step is each group's own rate times the factor of the schedule, so
+/// groups that are added late need no special care.
 ///
-/// `&mut O` and `Box<O>` of an optimizer are optimizers too, so one can be lent to a
+/// `&mut O` and `Box<O>` of an optimizer are optimizers too, so an optimizer can be lent to a
 /// training and used again afterwards.
 ///
-/// A smallest one of one's own, which goes against the sign of every gradient:
+/// A minimal custom optimizer, which follows the sign of every gradient:
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -99,32 +99,31 @@ pub trait Optimizer {
     /// Adds parameters. Options that the group leaves open get the optimizer's defaults.
     ///
     /// # Errors
-    /// When an option cannot work, or a parameter is in a group already.
+    /// When an option is invalid, or a parameter is already in a group.
     fn add_group(&mut self, group: ParamGroup) -> Result<()>;
 
-    /// The groups so far, every option filled in.
+    /// The groups so far, with all options filled in.
     fn groups(&self) -> &[ParamGroup];
 
-    /// Forgets all gradients: until the next backward pass there are none, so a
-    /// parameter that it does not reach is left alone by [`step`](Self::step).
+    /// Removes all gradients, as PyTorch's `zero_grad(set_to_none=True)`: a parameter that the
+    /// next backward pass does not reach has none, and [`step`](Self::step) leaves it alone.
     ///
     /// # Errors
-    /// When libtorch refuses.
+    /// When libtorch fails.
     fn zero_grad(&mut self) -> Result<()>;
 
-    /// Changes every parameter that has a gradient.
+    /// Updates every parameter that has a gradient.
     ///
     /// # Errors
-    /// When the factor is not a finite number, or libtorch refuses. The optimizers of this
-    /// crate refuse a sparse gradient, before any parameter changes.
+    /// When the factor is not a finite number, or libtorch fails. The optimizers of this crate
+    /// return an error for a sparse gradient before any parameter changes.
     fn step(&mut self, learning_rate_factor: f64) -> Result<()>;
 
-    /// As [`step`](Self::step), unless `found_infinity` is other than 0: then nothing
-    /// changes, and no step is counted. It is what
-    /// [`LossScaling::unscale`] returns.
+    /// As [`step`](Self::step), unless `found_infinity` (from [`LossScaling::unscale`]) is not
+    /// 0: then nothing changes, and no step is counted.
     ///
-    /// The optimizers of this crate decide where the parameters are; the program does not
-    /// wait for the value. What is provided here reads it.
+    /// The optimizers of this crate decide on the device of the parameters, so the program does
+    /// not wait for the value. The provided implementation reads it.
     ///
     /// # Errors
     /// As [`step`](Self::step).
@@ -136,24 +135,24 @@ pub trait Optimizer {
         }
     }
 
-    /// What the optimizer remembers between steps, by `parameter.quantity`.
+    /// The state of the optimizer, by `parameter.quantity`.
     ///
-    /// The tensors are copies, which later steps leave alone. Parameters that have had no
-    /// step yet are not mentioned.
+    /// The tensors are copies, which later steps do not change. Parameters without a step so far
+    /// are left out.
     ///
     /// # Errors
-    /// When there is no memory for the copies.
+    /// When there is not enough memory for the copies.
     fn state(&self) -> Result<BTreeMap<String, Tensor>>;
 
-    /// Puts back a copy of what [`state`](Self::state) gave, after the groups were
-    /// added. Parameters that it does not mention start afresh.
+    /// Restores what [`state`](Self::state) returned, after the groups were added. Parameters
+    /// that are not in it start afresh.
     ///
     /// # Errors
     /// When a name, shape or kind does not fit; then nothing is changed.
     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
 }
 
-/// Writes the methods of [`Optimizer`] as calls to the one inside.
+/// Implements the methods of [`Optimizer`] by calls to the inner optimizer.
 macro_rules! forward_optimizer {
     ($this:ident => $inner:expr) => {
         fn add_group(&mut self, group: $crate::optim::ParamGroup) -> $crate::error::Result<()> {

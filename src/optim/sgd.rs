@@ -5,8 +5,8 @@ use crate::native::optim::Algorithm;
 use super::grouped::{Grouped, Rule};
 use super::{GroupOptions, Optimizer, forward_optimizer};
 
-/// Gradient descent with optional momentum and weight decay, as `torch.optim.SGD`
-/// computes it without dampening and Nesterov's variant.
+/// Gradient descent with optional momentum and weight decay, as `torch.optim.SGD` without
+/// dampening and Nesterov momentum.
 ///
 /// With learning rate γ, weight decay λ, momentum μ and gradient g of the parameter θ:
 ///
@@ -16,7 +16,7 @@ use super::{GroupOptions, Optimizer, forward_optimizer};
 /// θ ← θ - γ b
 /// ```
 ///
-/// Defaults: no momentum, no weight decay. A group's own options go before them.
+/// Defaults: no momentum, no weight decay. The options of a group override them.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Kind};
@@ -56,14 +56,14 @@ impl Sgd {
         Sgd(Grouped::new(rule, defaults))
     }
 
-    /// Momentum of the groups added from now on that set none.
+    /// Sets the momentum of groups that are added later without their own.
     #[must_use]
     pub fn momentum(mut self, momentum: f64) -> Self {
         self.0.defaults.momentum = Some(momentum);
         self
     }
 
-    /// Weight decay of the groups added from now on that set none.
+    /// Sets the weight decay of groups that are added later without their own.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: f64) -> Self {
         self.0.defaults.weight_decay = Some(weight_decay);

@@ -27,7 +27,7 @@ pub(crate) struct WeightsFile {
     start: u64,
 }
 
-/// A tensor as the header tells it.
+/// A tensor as the header describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Described {
     pub(super) size: Vec<i64>,
@@ -55,7 +55,7 @@ impl WeightsFile {
         file.read_exact(&mut prefix).map_err(failed)?;
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER {
-            // Only here: the length of a good header may begin with the same bytes.
+            // Only looked at here: the length of a valid header may begin with the same bytes.
             if prefix.starts_with(b"PK") || prefix.starts_with(&[0x80, 2]) {
                 return Err(damaged(
                     "is a PyTorch pickle, not a safetensors file; convert it with Python's \
@@ -113,7 +113,7 @@ impl WeightsFile {
         text.into_iter().collect()
     }
 
-    /// How many numbers all tensors have together.
+    /// How many elements all tensors have together.
     pub(crate) fn numbers(&self) -> u128 {
         let of = |info: &TensorInfo| -> u128 {
             // The header was checked: the product fits.
@@ -122,7 +122,7 @@ impl WeightsFile {
         self.header.tensors().into_values().map(of).sum()
     }
 
-    /// Every tensor as the header tells it.
+    /// Every tensor as the header describes it.
     pub(super) fn described(&self) -> Result<BTreeMap<String, Described>> {
         let described = self.header.tensors().into_iter().map(|(name, info)| {
             let described = self.describe(&name, info)?;
@@ -160,13 +160,13 @@ impl WeightsFile {
         let failed = |source| Error::io(&self.path, source);
         let mut bytes = Vec::new();
         let length = end.saturating_sub(begin);
-        // Memory that is not there is an error, where `vec!` would end the process.
+        // `vec!` would abort the process when there is not enough memory.
         bytes.try_reserve_exact(length).map_err(|_| {
             let reason = format!("no memory for the {length} bytes of `{}`", shown(name));
             damaged(&self.path, reason)
         })?;
         let position = self.start.saturating_add(begin as u64);
-        // Tensors in the order of their bytes are read without a detour.
+        // Seeking discards the buffer; tensors read in the order of their bytes need none.
         if self.file.stream_position().map_err(failed)? != position {
             self.file.seek(SeekFrom::Start(position)).map_err(failed)?;
         }

@@ -18,14 +18,15 @@ const MAX_DIMENSIONS: usize = 64;
 /// Reads a header and checks that the tensors lie one after the other, without gaps, each of
 /// as many bytes as its shape needs.
 ///
-/// It is read here and not by the safetensors crate, which keeps an untyped copy of all of
-/// it (many times its size) and of two tensors of one name only the last.
+/// The safetensors crate's own reader is not used: it keeps an untyped copy of the header (many
+/// times its size), and when two tensors have the same name it drops the first.
 pub(super) fn parse(bytes: &[u8]) -> Result<Metadata, String> {
     let header: Header = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
     let mut tensors: Vec<(String, TensorInfo)> = header.tensors.into_iter().collect();
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     for (name, info) in &tensors {
-        // A zero hides the overflow of the sizes around it, which libtorch multiplies too.
+        // A size of 0 would hide that the product of the others overflows; libtorch multiplies
+        // those too.
         let sizes = info.shape.iter().filter(|size| **size > 0);
         let mut product = Some((info.dtype.bitsize() / 8).max(1) as i64);
         for size in sizes {
@@ -57,7 +58,7 @@ impl<'de> Visitor<'de> for HeaderVisitor {
     type Value = Header;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of tensors by their names")
+        f.write_str("an object that maps names to tensors")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header, A::Error> {

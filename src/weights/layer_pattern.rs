@@ -1,8 +1,8 @@
-//! Where names of weights have the number of a layer.
+//! Finding the number of the layer in the name of a weight.
 
 use crate::error::{Error, Result};
 
-/// Names like `…encoder.layer.3.…`: what stands before the number, and after it.
+/// Matches names like `…encoder.layer.3.…`: the text before the number and the text after it.
 #[derive(Debug, Clone)]
 pub(super) struct LayerPattern<'p> {
     before: &'p str,
@@ -23,18 +23,18 @@ impl<'p> LayerPattern<'p> {
         }
     }
 
-    /// As it was written.
+    /// The pattern as the user wrote it.
     pub(super) fn shown(&self) -> String {
         format!("{}{{}}{}", self.before, self.after)
     }
 
-    /// The pattern with the number of a layer.
+    /// The pattern with `layer` in place of `{}`.
     pub(super) fn of(&self, layer: usize) -> String {
         format!("{}{layer}{}", self.before, self.after)
     }
 
-    /// The number of the layer that the weight of this name belongs to, if it belongs to
-    /// one, with all that stands before the number and all after it.
+    /// Splits the name of a weight into the text before the number of its layer, the number,
+    /// and the text after it. `None` for a weight that is in no layer.
     pub(super) fn split<'n>(&self, name: &'n str) -> Option<(&'n str, usize, &'n str)> {
         let mut parts = name.match_indices(self.before).filter_map(|(start, _)| {
             let (prefix, _) = name.split_at_checked(start)?;

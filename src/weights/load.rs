@@ -1,4 +1,4 @@
-//! Tensors into the variables of a model.
+//! Loading tensors into the variables of a model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,9 +11,9 @@ use super::names::{is_position_ids, modern, toggle_prefix};
 use super::{Names, WeightsFile, state_dict};
 use crate::error::{Context, Error, Result, shown};
 
-/// What may differ between a file of weights and the model.
+/// Which differences between a file of weights and the model are allowed.
 ///
-/// By default nothing may.
+/// By default none is.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -38,7 +38,7 @@ pub struct LoadOptions {
     pub convert_dtype: bool,
     /// Variables of the model that keep their values when the file has none for them.
     pub ignore_missing: Names,
-    /// Weights of the file that are passed over when the model has no place for them.
+    /// Weights of the file that are ignored when the model has no variable for them.
     pub ignore_unexpected: Names,
     /// The name of the model inside its task model, such as `bert`: `bert.encoder…` in the
     /// file also fits `encoder…` in the model, and the other way round.
@@ -46,7 +46,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// Nothing may differ.
+    /// Options that allow no difference.
     pub fn new() -> Self {
         Self::default()
     }
@@ -80,7 +80,7 @@ impl LoadOptions {
     }
 }
 
-/// What was loaded, and what was passed over as the [`LoadOptions`] allowed.
+/// What was loaded, and what was ignored as the [`LoadOptions`] allow.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -107,9 +107,9 @@ impl LoadOptions {
 pub struct LoadReport {
     /// The model's variables that got a value, sorted.
     pub loaded: Vec<String>,
-    /// The model's variables that the file has nothing for, sorted.
+    /// The model's variables that are not in the file, sorted.
     pub missing: Vec<String>,
-    /// The file's weights that the model has no place for, sorted.
+    /// The file's weights that the model has no variable for, sorted.
     pub unexpected: Vec<String>,
 }
 
@@ -140,8 +140,8 @@ pub fn load_file(
     load_opened(variables, &mut WeightsFile::open(path.as_ref())?, options)
 }
 
-/// Of the file only the tensors that fit a variable are read, so that no more memory is
-/// needed than the model has.
+/// Reads only those tensors of the file that fit a variable, so it needs no more memory than
+/// the model does.
 pub(crate) fn load_opened(
     variables: &VarStore,
     file: &mut WeightsFile,
@@ -154,14 +154,14 @@ pub(crate) fn load_opened(
     })
 }
 
-/// Copies `tensors` into `variables`, once every name, shape and dtype was found to fit.
+/// Copies `tensors` into `variables` after checking that every name, shape and dtype fits.
 ///
-/// Values are copied into the variables that are there, on their device and in their
-/// dtype, so models and optimizers that hold them see the new values. `LayerNorm.gamma`
-/// and `LayerNorm.beta` of old checkpoints are taken as `weight` and `bias`, and saved
-/// `position_ids` buffers are passed over.
+/// Values are copied into the existing variables, on their device and in their dtype, so
+/// models and optimizers that hold them see the new values. `LayerNorm.gamma` and
+/// `LayerNorm.beta` of old checkpoints are read as `weight` and `bias`, and saved
+/// `position_ids` buffers are ignored.
 ///
-/// `origin` says in errors where the tensors come from.
+/// `origin` names the source of the tensors in errors.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -177,7 +177,7 @@ pub(crate) fn load_opened(
 /// ```
 ///
 /// # Errors
-/// [`Error::WeightsMismatch`] with everything that differs; nothing was changed then.
+/// [`Error::WeightsMismatch`] with everything that differs; then nothing is changed.
 pub fn load_into(
     variables: &VarStore,
     tensors: &BTreeMap<String, Tensor>,
@@ -191,7 +191,7 @@ pub fn load_into(
     })
 }
 
-/// Whether [`load_into`] would load all of them; nothing is changed.
+/// Checks that [`load_into`] would succeed, without changing anything.
 ///
 /// # Errors
 /// Those of [`load_into`].
@@ -214,7 +214,7 @@ fn describe(tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Descr
     described.collect()
 }
 
-/// `tensor_named` gives the tensors that were `described`.
+/// `tensor_named` returns a tensor of `described` by its name.
 fn load(
     variables: &VarStore,
     described: &BTreeMap<String, Described>,
@@ -225,7 +225,8 @@ fn load(
     let state = state_dict(variables);
     let pairing = Pairing::new(&state, described, options.base_prefix.as_deref());
     pairing.check(options, origin)?;
-    // All are read before any is written: a file that fails half way changes nothing.
+    // All tensors are read before any variable is written, so that a file that cannot be read
+    // to its end changes nothing.
     let tensors = pairing.pairs.iter().map(|pair| tensor_named(pair.source));
     let tensors = tensors.collect::<Result<Vec<_>>>()?;
     let _no_grad = tch::no_grad_guard();
@@ -251,7 +252,7 @@ struct Pair<'a> {
     described: &'a Described,
 }
 
-/// From a name in the file to the variable's, if the rule has one.
+/// Maps a name in the file to the name of a variable, if the rule applies.
 type Rule<'r> = &'r dyn Fn(&str) -> Option<String>;
 
 /// Which tensor goes into which variable.
@@ -273,8 +274,8 @@ impl<'a> Pairing<'a> {
         }
         let mut left: BTreeSet<&str> = described.keys().map(String::as_str).collect();
         let mut pairs = Vec::new();
-        // Exact names come first, so that a looser rule never takes a variable away from
-        // the weight that bears its name.
+        // Exact names come first, so that no other rule gives a variable to another weight
+        // than the one of its name.
         let toggled = |name: &str| base.map(|base| toggle_prefix(name, base));
         let rules: [Rule; 4] = [&|name| Some(name.to_owned()), &modern, &toggled, &|name| {
             modern(name).and_then(|name| toggled(&name))

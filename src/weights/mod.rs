@@ -1,8 +1,8 @@
-//! Weights in and out of files, and into models.
+//! Reading and writing files of weights, and loading them into models.
 //!
 //! The format is [safetensors](https://github.com/huggingface/safetensors), which Python's
 //! `safetensors` and `transformers` read and write; Python's pickles are not read.
-//! Nothing is loaded until every name, shape and dtype was found to fit.
+//! Every name, shape and dtype is checked before anything is loaded.
 
 mod dtype;
 mod file;
@@ -31,7 +31,7 @@ use tch::nn::VarStore;
 
 use crate::error::Result;
 
-/// Kind and shape of a tensor, for lists of what does not fit.
+/// Kind and shape of a tensor, for error messages.
 pub(crate) fn kind_and_shape(tensor: &Tensor) -> Result<String> {
     if !tensor.defined() {
         return Ok("an undefined tensor".to_owned());
@@ -39,8 +39,8 @@ pub(crate) fn kind_and_shape(tensor: &Tensor) -> Result<String> {
     Ok(format!("{:?} {:?}", tensor.f_kind()?, tensor.size()))
 }
 
-/// All variables of `variables`, trainable or not, sorted by name. They share memory
-/// with the originals.
+/// All variables of `variables`, trainable or not, sorted by name. The tensors share memory
+/// with the variables.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};

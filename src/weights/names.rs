@@ -1,6 +1,6 @@
-//! Names of weights: which to pass over, and which mean the same.
+//! Names of weights: sets of them, and old names for the same weights.
 
-/// A choice among names of weights.
+/// A set of names of weights.
 ///
 /// ```
 /// use textbrewer::weights::Names;
@@ -36,7 +36,7 @@ impl Names {
         Names::NotStartingWith(prefixes.into_iter().map(Into::into).collect())
     }
 
-    /// Whether `name` is chosen.
+    /// Whether `name` is in the set.
     pub fn contains(&self, name: &str) -> bool {
         let begins = |prefixes: &[String]| {
             let mut prefixes = prefixes.iter();
@@ -51,8 +51,8 @@ impl Names {
     }
 }
 
-/// The name that today's models have for a weight of an old checkpoint: those that were
-/// converted from TensorFlow say gamma and beta.
+/// The current name of a weight in an old checkpoint: those converted from TensorFlow have
+/// `gamma` and `beta` in place of `weight` and `bias`.
 pub(super) fn modern(name: &str) -> Option<String> {
     let renamed = |old: &str, new: &str| {
         let stem = name.strip_suffix(old)?;
@@ -61,13 +61,13 @@ pub(super) fn modern(name: &str) -> Option<String> {
     renamed(".gamma", ".weight").or_else(|| renamed(".beta", ".bias"))
 }
 
-/// Whether `name` is a buffer that older versions of `transformers` saved, and that
-/// holds nothing learned.
+/// Whether `name` is the constant buffer of positions that older versions of `transformers`
+/// saved.
 pub(super) fn is_position_ids(name: &str) -> bool {
     name == "position_ids" || name.ends_with(".position_ids")
 }
 
-/// `name` with `base` put in front, or taken away where it is there.
+/// Removes the prefix `base` from `name`, or adds it where it is missing.
 pub(super) fn toggle_prefix(name: &str, base: &str) -> String {
     let stripped = name
         .strip_prefix(base)

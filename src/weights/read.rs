@@ -1,4 +1,4 @@
-//! Tensors out of a safetensors file.
+//! Reading safetensors files.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,8 +10,8 @@ use crate::error::Result;
 
 /// Reads every tensor of a safetensors file, onto the CPU.
 ///
-/// The header is not trusted: sizes are checked against the file before memory is
-/// asked for, so that what is read is never larger than the file.
+/// The header is not trusted: sizes are checked against the size of the file before memory is
+/// allocated, so no more is allocated than the file holds.
 ///
 /// # Errors
 /// [`Error::Io`](crate::Error::Io) when the file cannot be opened,

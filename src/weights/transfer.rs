@@ -1,4 +1,4 @@
-//! A student that begins with weights of its teacher.
+//! Initialising a student with weights of its teacher.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,21 +11,21 @@ use super::transfer_source::Source;
 use super::{Copied, Kept, KeptReason, Names, TransferReport, read, state_dict};
 use crate::error::{Context, Error, Result};
 
-/// How the layers of known models are named: of BERT, RoBERTa and ELECTRA, and of DistilBERT.
+/// Names of the layers in BERT, RoBERTa and ELECTRA, and in DistilBERT.
 const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
 
-/// Copies chosen layers of a teacher, and all else of the same name and shape, into a
-/// student.
+/// Copies chosen layers of a teacher into a student, and all other weights of the same name
+/// and shape.
 ///
-/// Layer `i` of the student gets the values of the teacher's layer `layers[i]`. They are
-/// counted **from 0**, as in the names of the weights (`encoder.layer.0.…`), other than in
-/// [`LayerMap`](crate::LayerMap). Embeddings, poolers, heads and whatever else is outside the
-/// layers is copied from the weight of the same name, if its shape is the same. What was
-/// copied and what was not, and why, is in the [`TransferReport`].
+/// Layer `i` of the student gets the values of the teacher's layer `layers[i]`. Layers are
+/// counted **from 0**, as in the names of the weights (`encoder.layer.0.…`) and unlike in
+/// [`LayerMap`](crate::LayerMap). Embeddings, poolers, heads and all other weights outside the
+/// layers are copied from the weight of the same name, if its shape is the same. The
+/// [`TransferReport`] lists what was copied, and why the rest was not.
 ///
 /// Values are converted to the student's dtype and device. Models and optimizers that hold
 /// the student's variables see the new values. `LayerNorm.gamma` and `LayerNorm.beta` of
-/// old checkpoints are taken as `weight` and `bias`.
+/// old checkpoints are read as `weight` and `bias`.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};
@@ -69,7 +69,8 @@ impl Transfer {
         }
     }
 
-    /// How names of weights tell the layer; `{}` is its number. Anything may stand before it.
+    /// Sets where the number of a layer is in the names of weights: `{}` stands for it, and
+    /// anything may precede the pattern.
     /// Default `encoder.layer.{}.`, as in BERT, RoBERTa and ELECTRA, or `transformer.layer.{}.`
     /// for a student that has layers of that name, as in DistilBERT.
     #[must_use]
@@ -86,14 +87,15 @@ impl Transfer {
         self
     }
 
-    /// Weights of the student that keep their values in any case, such as those of a head.
+    /// Sets which weights of the student keep their values in any case, such as those of a
+    /// head.
     #[must_use]
     pub fn except(mut self, names: Names) -> Self {
         self.except = names;
         self
     }
 
-    /// Refuses to leave anything of the student as it is, but what was
+    /// Whether it is an error when a weight of the student is not copied, unless it was
     /// [excepted](Self::except). Default false.
     #[must_use]
     pub fn strict(mut self, on: bool) -> Self {
@@ -104,10 +106,10 @@ impl Transfer {
     /// Copies from the teacher's variables into the student's.
     ///
     /// # Errors
-    /// [`Error::Config`] when the pattern has not one `{}`, the teacher lacks a chosen
-    /// layer, or the student has fewer layers than were chosen.
-    /// [`Error::WeightsMismatch`] when nothing fits or, if [`strict`](Self::strict), not all.
-    /// Nothing was changed then.
+    /// [`Error::Config`] when the pattern does not contain exactly one `{}`, the teacher lacks
+    /// a chosen layer, or the student has fewer layers than were chosen.
+    /// [`Error::WeightsMismatch`] when no weight fits or, if [`strict`](Self::strict), not all
+    /// do. Then nothing is changed.
     pub fn copy(&self, teacher: &VarStore, student: &VarStore) -> Result<TransferReport> {
         let teacher = state_dict(teacher).into_iter().collect();
         self.run(&teacher, "the teacher", &state_dict(student))
@@ -147,8 +149,8 @@ impl Transfer {
         )
     }
 
-    /// Copies between tensors by name, such as those that [`read`] gives and
-    /// [`save`](super::save) takes: the student's tensors are changed where they are.
+    /// Copies between tensors by name, such as those that [`read`] returns and
+    /// [`save`](super::save) takes. The student's tensors are changed in place.
     ///
     /// # Errors
     /// Those of [`copy`](Self::copy).
@@ -181,8 +183,8 @@ impl Transfer {
         for (name, variable) in student {
             match self.choose(&pattern, &source, name, variable)? {
                 Ok((from, tensor)) => {
-                    // All values are taken, and converted, before any is written: nothing
-                    // is half copied, and student and teacher may share tensors.
+                    // All values are read and converted before any is written: an error
+                    // changes nothing, and student and teacher may share tensors.
                     let value = variable.f_empty_like().and_then(|mut value| {
                         value.f_copy_(tensor)?;
                         Ok(value)
@@ -272,7 +274,7 @@ impl Transfer {
         Ok(Ok((from, tensor)))
     }
 
-    /// That there is a layer of the teacher, and one of the student, for each that was chosen.
+    /// Checks that the teacher has every chosen layer, and the student a layer for each.
     fn check_layers(
         &self,
         pattern: &LayerPattern<'_>,

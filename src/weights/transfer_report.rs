@@ -1,10 +1,10 @@
-//! What a transfer of weights did.
+//! The report on a transfer of weights.
 
 use std::fmt;
 
 use tch::Kind;
 
-/// A weight of the student that got the value of one of the teacher's.
+/// A weight of the student that was copied from the teacher.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -71,7 +71,7 @@ pub enum KeptReason {
         /// The student's.
         student: Vec<i64>,
     },
-    /// One of the two is not made of floating-point numbers.
+    /// One of the two does not have floating-point elements.
     Dtype {
         /// The teacher's.
         teacher: Kind,
@@ -102,7 +102,7 @@ impl fmt::Display for KeptReason {
     }
 }
 
-/// What [`Transfer`](super::Transfer) copied and what it did not; shown as a table.
+/// What [`Transfer`](super::Transfer) copied and what it did not. `Display` shows a table.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -125,9 +125,9 @@ impl fmt::Display for KeptReason {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferReport {
-    /// What was copied, by the student's names.
+    /// The weights that were copied, sorted by the student's names.
     pub copied: Vec<Copied>,
-    /// The student's other weights, by their names.
+    /// The student's other weights, sorted by name.
     pub kept: Vec<Kept>,
 }
 

@@ -1,4 +1,4 @@
-//! The weights of a teacher, to be looked up.
+//! Looking up the weights of a teacher.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::names::{modern, toggle_prefix};
 
-/// The teacher's weights by the names that they may be asked for.
+/// The teacher's weights under every name by which they can be found.
 pub(super) struct Source<'t> {
     by_name: BTreeMap<String, (&'t str, &'t Tensor)>,
     base: Option<&'t str>,
@@ -20,7 +20,7 @@ impl<'t> Source<'t> {
         }
         for (name, tensor) in teacher {
             if let Some(modern) = modern(name) {
-                // A weight that bears the name itself comes first.
+                // A weight's own name goes before the other names.
                 by_name.entry(modern).or_insert((name, tensor));
             }
         }

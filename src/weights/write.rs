@@ -1,4 +1,4 @@
-//! Tensors into a safetensors file.
+//! Writing safetensors files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -13,14 +13,14 @@ use super::header::METADATA;
 use crate::error::{Context, Error, Result};
 use crate::files::write_atomically;
 
-/// Writes tensors to a safetensors file, whole or not at all.
+/// Writes tensors to a safetensors file atomically.
 ///
-/// The bytes go to a temporary file in the same folder, are flushed to the disk, and
-/// the file is renamed; an interrupted run leaves the earlier file as it was. Tensors
-/// may be on any device and have any strides; they are copied to the CPU one at a time.
-/// The same tensors always give the same bytes.
+/// The bytes are written to a temporary file in the same folder and flushed to the disk; then
+/// it is renamed. An interrupted run leaves the earlier file as it was. Tensors may be on any
+/// device and have any strides; they are copied to the CPU one at a time. The same tensors
+/// always give the same bytes.
 ///
-/// `metadata` is free text; `transformers` wants `{"format": "pt"}` in it.
+/// `metadata` is free text; `transformers` expects `{"format": "pt"}` in it.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ use crate::files::write_atomically;
 /// ```
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be written, [`Error::WeightsFile`] for two tensors
-/// of one name and for an element type that safetensors lacks.
+/// [`Error::Io`] when the file cannot be written; [`Error::WeightsFile`] when two tensors have
+/// the same name, or an element type is not one of safetensors.
 pub fn save<N: AsRef<str>>(
     path: impl AsRef<Path>,
     tensors: &[(N, impl std::borrow::Borrow<Tensor>)],
@@ -111,7 +111,8 @@ impl<'a> Entry<'a> {
         let mut bytes = vec![0; self.length()];
         let mut copy = || {
             let tensor = self.tensor.f_detach()?.f_to_device(Device::Cpu)?;
-            // A complex conjugate may be a mark on the tensor that its bytes know nothing of.
+            // Conjugation and negation may be pending flags of the tensor that its bytes do not
+            // show.
             let tensor = tensor.f_resolve_conj()?.f_resolve_neg()?.f_contiguous()?;
             tensor.f_copy_data_u8(&mut bytes, self.elements())
         };

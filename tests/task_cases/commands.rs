@@ -171,7 +171,7 @@ fn what_is_begun_with_is_not_replaced() {
     for flag in ["", "--overwrite"] {
         bench.fails_with(
             &format!("train --encoder @encoder --output-dir @encoder {common} {flag}"),
-            &["encoder", "begins with"],
+            &["encoder", "starts from the model"],
         );
     }
     bench.out(&format!(
@@ -179,13 +179,13 @@ fn what_is_begun_with_is_not_replaced() {
     ));
     bench.fails_with(
         &format!("distill --teacher @teacher --output-dir @teacher/../teacher {common}"),
-        &["teacher", "begins with"],
+        &["teacher", "starts from the model"],
     );
     // An export writes its student in a folder of its own.
     std::fs::rename(bench.path("teacher"), bench.path("student")).unwrap();
     bench.fails_with(
         &format!("export --teacher @student --output-dir @student/.. {common} --overwrite"),
-        &["student", "begins with"],
+        &["student", "starts from the model"],
     );
     std::fs::rename(bench.path("student"), bench.path("teacher")).unwrap();
     // Nor do predictions replace what they are made of.

@@ -222,15 +222,15 @@ fn matches_without_number_and_projections_without_end() {
         ),
         (
             matches(1, r#"["linear", 1152921504606846976, 1152921504606846976]"#),
-            "intermediate_matches[0].proj: 1152921504606846976 × 1152921504606846976 numbers",
+            "intermediate_matches[0].proj: 1152921504606846976 × 1152921504606846976 weights",
         ),
         (
             matches(1, r#"["linear", 1, 9223372036854775807]"#),
-            "intermediate_matches[0].proj: 1 × 9223372036854775807 numbers",
+            "intermediate_matches[0].proj: 1 × 9223372036854775807 weights",
         ),
         (
             matches(5000, r#"["linear", 1024, 1024]"#),
-            "intermediate_matches: the projections have 5242880000 numbers together",
+            "intermediate_matches: the projections have 5242880000 weights together",
         ),
         (
             matches(1, r#"["linear", 2, 3, {"lr": 1}, 5]"#),
@@ -253,7 +253,7 @@ fn emd_projections_have_the_same_limits() {
     let config: EmdConfig = serde_json::from_str(text).unwrap();
     let shown = message(text, config.validate());
     assert!(
-        shown.starts_with("hidden_projection: 4611686018427387904 × 4 numbers"),
+        shown.starts_with("hidden_projection: 4611686018427387904 × 4 weights"),
         "{shown}"
     );
 }

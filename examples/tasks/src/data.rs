@@ -12,10 +12,10 @@ use crate::task::Task;
 use crate::terminal::tell;
 use crate::{Error, Result};
 
-/// How many batches' worth of examples are sorted by length at a time.
+/// The pool size of `group_by_length`, in batches.
 const POOL: usize = 50;
-/// Chooses the part of a training set; not the run's seed, so that runs with several seeds train
-/// on the same examples.
+/// The seed for choosing a part of the training set; not the run's seed, so that runs with
+/// different seeds train on the same examples.
 const SUBSET_SEED: u64 = 1234;
 
 /// Records of a file and their features.
@@ -23,22 +23,22 @@ const SUBSET_SEED: u64 = 1234;
 pub struct Data<T: Task> {
     /// The file.
     pub file: PathBuf,
-    /// What it has.
+    /// Its records.
     pub records: Vec<T::Record>,
-    /// What a model is shown of it.
+    /// Their features, the inputs of a model.
     pub features: Features<T::Feature>,
 }
 
 /// The files of a training.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// What is trained on.
+    /// The training files.
     pub train: Vec<PathBuf>,
-    /// What is evaluated on after every epoch.
+    /// The file to evaluate on after every epoch.
     pub dev: PathBuf,
 }
 
-/// A task, a tokenizer and a recipe: all that batches depend on.
+/// A task, a tokenizer and a recipe: everything that batches depend on.
 #[derive(Debug)]
 pub struct Bench<'a, T> {
     /// The task.
@@ -47,15 +47,15 @@ pub struct Bench<'a, T> {
     pub pieces: &'a Pieces,
     /// The recipe.
     pub recipe: &'a Recipe,
-    /// Where features are kept, if they are.
+    /// The folder of cached features, if they are cached.
     pub cache: Option<&'a Path>,
 }
 
 impl<'a, T: Task> Bench<'a, T> {
-    /// Reads a file, or a part of it, which is the same in every run.
+    /// Reads a file, or a part of it that is the same in every run.
     ///
     /// # Errors
-    /// When the file is not as it should be.
+    /// When the file is invalid.
     pub fn read(&self, file: &Path, size: Option<usize>) -> Result<Data<T>> {
         let mut records = self.task.read(file)?;
         let all = records.len();
@@ -81,10 +81,10 @@ impl<'a, T: Task> Bench<'a, T> {
         })
     }
 
-    /// Reads what is trained on: of the first file the recipe's part.
+    /// Reads the training files; of the first only the part that the recipe asks for.
     ///
     /// # Errors
-    /// When a file is not as it should be.
+    /// When a file is invalid.
     pub fn read_train(&self, files: &[PathBuf]) -> Result<Vec<Data<T>>> {
         let mut train = Vec::new();
         for (number, file) in files.iter().enumerate() {
@@ -103,7 +103,7 @@ impl<'a, T: Task> Bench<'a, T> {
     /// Reads what is evaluated on.
     ///
     /// # Errors
-    /// When the file is not as it should be, or not all of it has the truth.
+    /// When the file is invalid, or a record has no labels.
     pub fn read_truth(&self, file: &Path) -> Result<Data<T>> {
         let data = self.read(file, None)?;
         let (records, task) = (&data.records, self.task);
@@ -130,11 +130,11 @@ impl<'a, T: Task> Bench<'a, T> {
         Ok(dev)
     }
 
-    /// Batches to train on: in another order in every epoch. With `labels`, examples without the
-    /// truth are left out.
+    /// Batches to train on, shuffled anew in every epoch. With `labels`, examples without labels
+    /// are left out.
     ///
     /// # Errors
-    /// When there is nothing to train on.
+    /// When there are no examples to train on.
     pub fn training(
         &self,
         train: Vec<Data<T>>,
@@ -145,7 +145,7 @@ impl<'a, T: Task> Bench<'a, T> {
             let mut wanted = data.features.features;
             let all = wanted.len();
             if all == 0 {
-                return Err(Error::file(&data.file, "nothing in it to train on"));
+                return Err(Error::file(&data.file, "no examples in it to train on"));
             }
             wanted.retain(|feature| !labels || self.task.is_labelled(feature));
             if wanted.is_empty() {

@@ -1,4 +1,4 @@
-//! Files that are whole or absent.
+//! Reading, writing and removing files.
 
 use std::io::Write;
 use std::path::Path;
@@ -7,10 +7,11 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Result};
 
-/// Writes a file and makes its folder; readers see the old content or the new, never half.
+/// Writes a file atomically: readers see the old content or the new. Its folder is created if
+/// needed.
 ///
 /// # Errors
-/// When the folder cannot be made or the file cannot be written.
+/// When the folder cannot be created or the file cannot be written.
 pub fn write(path: &Path, content: &[u8]) -> Result<()> {
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
@@ -47,7 +48,7 @@ pub fn remove_folder(path: &Path) -> Result<()> {
     }
 }
 
-/// A hash of what is in a file.
+/// A hash of the content of a file.
 ///
 /// # Errors
 /// When it cannot be read.
@@ -63,7 +64,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file for others to read as well, as far as the user's mask allows.
+/// Permissions of ordinary files, subject to the umask: temporary files are private.
 fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -71,13 +72,13 @@ fn temporary(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// The mark of byte order, which some editors put before a text.
+/// The byte order mark, which some editors put before a text.
 pub const MARK: char = '\u{feff}';
 
-/// Reads a file as text, without its mark of byte order.
+/// Reads a file as text, without a byte order mark.
 ///
 /// # Errors
-/// When it cannot be read, or is not UTF-8: then the line is named.
+/// When it cannot be read, or is not UTF-8; then the error names the line.
 pub fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
     let text = String::from_utf8(bytes).map_err(|error| {

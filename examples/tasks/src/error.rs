@@ -1,20 +1,20 @@
-//! What can go wrong in a task, and where.
+//! Errors of the tasks.
 
 use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The result of everything in this crate that can fail.
+/// The result type of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that a user of the examples can run into.
+/// An error of the examples.
 ///
-/// The first line names the thing, the place and the remedy. What a message repeats of a file is
-/// cut when it is long, and its control characters are escaped.
+/// The first line names the thing, the place and the remedy. Quotations from files are cut when
+/// they are long, and their control characters are escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A line of a data file is not what the task's format says.
+    /// A line of a data file is not in the task's format.
     #[error("{}:{line}: {}", file.display(), shown(reason))]
     #[non_exhaustive]
     Data {
@@ -22,17 +22,17 @@ pub enum Error {
         file: PathBuf,
         /// The line, counted from 1.
         line: usize,
-        /// What is wrong there, and what would be right.
+        /// What is wrong there, and what was expected.
         reason: String,
     },
 
-    /// A file is damaged or not what its name says, and no single line is to blame.
+    /// A file is invalid, and not because of a single line.
     #[error("{}: {}", path.display(), shown(reason))]
     #[non_exhaustive]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with it, and what was expected.
         reason: String,
     },
 
@@ -46,11 +46,11 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// An argument has a value that cannot work.
+    /// An argument is invalid.
     #[error("{}", shown(.0))]
     Invalid(String),
 
-    /// What the distillation library refused.
+    /// An error of the distillation library.
     #[error(transparent)]
     Textbrewer(#[from] textbrewer::Error),
 }
@@ -98,7 +98,7 @@ impl Error {
         }
     }
 
-    /// An argument that cannot work.
+    /// An invalid argument.
     pub fn invalid(reason: impl Into<String>) -> Self {
         Error::Invalid(reason.into())
     }
@@ -111,8 +111,8 @@ impl From<tch::TchError> for Error {
     }
 }
 
-/// So that loaders, adaptors and callbacks can use this crate's functions with `?`. An error that
-/// was the library's own becomes that again.
+/// Lets loaders, adaptors and callbacks use this crate's functions with `?`. An error that came
+/// from the library is unwrapped.
 impl From<Error> for textbrewer::Error {
     fn from(error: Error) -> Self {
         match error {
@@ -125,7 +125,7 @@ impl From<Error> for textbrewer::Error {
 /// The most bytes that a message repeats.
 const LONGEST: usize = 2000;
 
-/// Text that may hold a stranger's, fit to be shown on a terminal.
+/// Text from a file that is not trusted, made safe for a terminal.
 fn shown(text: &str) -> Cow<'_, str> {
     let is_odd = |c: char| c.is_control() && c != '\n';
     if text.len() <= LONGEST && !text.chars().any(is_odd) {

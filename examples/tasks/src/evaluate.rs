@@ -1,4 +1,4 @@
-//! What models answer, and how good that is.
+//! Predictions of models, and their metrics.
 
 use indicatif::ProgressBar;
 use ndarray::Array2;
@@ -13,7 +13,7 @@ use crate::outputs::Answers;
 use crate::task::Task;
 use crate::{Error, Result};
 
-/// The answers of a model to all records.
+/// The predictions of a model for all records.
 ///
 /// # Errors
 /// When a feature is longer than the model allows, or libtorch fails.
@@ -38,10 +38,10 @@ pub fn predict<T: Task>(
         .collect()
 }
 
-/// How good a model is.
+/// The metrics of a model.
 ///
 /// # Errors
-/// Those of [`predict`], and when the records have no truth.
+/// Those of [`predict`], and when the records have no labels.
 pub fn evaluate<T: Task>(
     bench: &Bench<'_, T>,
     network: &Network<T::Head>,
@@ -65,7 +65,7 @@ fn scores<T: Task>(
         let feature = features.get(*index);
         feature.map_or(0, |feature| bench.task.encoded(feature).ids.len())
     };
-    // Long ones first: if memory is short, it is short at once.
+    // Long ones first: if there is not enough memory, that is known at once.
     let mut order: Vec<usize> = (0..features.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(length(index)));
     let mut all = vec![Array2::zeros((0, 0)); features.len()];

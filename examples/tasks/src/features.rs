@@ -1,4 +1,4 @@
-//! Features of records, made once and kept on disk.
+//! Features of records, made once and cached on disk.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,15 +12,15 @@ use crate::pieces::Pieces;
 use crate::task::Task;
 use crate::{Error, Result};
 
-/// Raised whenever the same inputs would give other features.
+/// To be increased whenever the same inputs would give other features.
 const VERSION: u32 = 2;
 
 /// The features of records, in their order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Features<F> {
-    /// All of them.
+    /// The features of all records.
     pub features: Vec<F>,
-    /// The record of each.
+    /// The record of each feature.
     pub records: Vec<usize>,
 }
 
@@ -37,11 +37,11 @@ impl<F> Features<F> {
     }
 }
 
-/// Where features are kept, and what they are made from.
+/// A cache of the features of one data file.
 #[derive(Debug)]
 pub struct Cache {
     folder: PathBuf,
-    /// All that decides what the features are.
+    /// Everything that the features depend on.
     key: String,
 }
 
@@ -52,8 +52,8 @@ struct Line<F> {
 }
 
 impl Cache {
-    /// A cache in `folder` for features of one data file by one tokenizer. `settings` is all
-    /// else that decides what they are.
+    /// A cache in `folder` for the features of one data file with one tokenizer. `settings` is
+    /// everything else that they depend on.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -78,11 +78,11 @@ impl Cache {
         self.folder.join(format!("{}.jsonl", &name[..32]))
     }
 
-    /// Reads what is kept; `None` when there is nothing. A file that is damaged is told of and
-    /// made anew.
+    /// Reads the cached features; `None` when there are none. A damaged file is replaced, with a
+    /// warning.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file exists and cannot be read.
     pub fn load<F: serde::de::DeserializeOwned>(
         &self,
         records: usize,
@@ -113,11 +113,14 @@ impl Cache {
         if announced == Some(hex(&sum.finalize())) {
             return Ok(Some(features));
         }
-        log::warn!("{}: damaged; the features are made anew", path.display());
+        log::warn!(
+            "{}: damaged; the features are computed again",
+            path.display()
+        );
         Ok(None)
     }
 
-    /// Keeps features for the next time. That they cannot be kept is told and no more.
+    /// Writes features to the cache. A failure is only a warning.
     pub fn store<F: Serialize>(&self, features: &Features<F>) {
         let path = self.file();
         let write = || -> Result<()> {
@@ -141,7 +144,7 @@ impl Cache {
     }
 }
 
-/// Makes the features of records, or takes those of the cache.
+/// Makes the features of records, or reads them from the cache.
 ///
 /// # Errors
 /// When the tokenizer fails.
@@ -174,7 +177,7 @@ pub fn features<T: Task>(
     Ok(features)
 }
 
-/// Bars of this crate; they are quiet when not on a terminal.
+/// The style of progress bars, which are hidden when not on a terminal.
 pub(crate) fn style() -> ProgressStyle {
     ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {per_sec} {eta}")
         .unwrap_or_else(|_| ProgressStyle::default_bar())

@@ -1,4 +1,4 @@
-//! Which layers of a student learn from which of a teacher.
+//! Matching layers of a student to layers of a teacher.
 
 use textbrewer::{DistillationConfig, LayerMap, ProjectionSpec};
 
@@ -6,10 +6,10 @@ use crate::recipe::{PROJECTION_RATE, Recipe};
 use crate::{Error, Result};
 
 impl Recipe {
-    /// What a student learns from a teacher of so many layers, of these widths.
+    /// The matches for models with these numbers of layers and widths.
     ///
     /// # Errors
-    /// When a match cannot work.
+    /// When a match is invalid.
     pub fn distill_config(
         &self,
         (teacher_layers, teacher_width): (usize, i64),
@@ -23,12 +23,12 @@ impl Recipe {
         let map = if student_layers <= teacher_layers {
             LayerMap::uniform(teacher_layers, student_layers)?
         } else {
-            // A deeper student: each teacher layer has its own among the student's.
+            // A deeper student: each layer of the teacher is matched by one of the student's.
             let own = |layer: usize| layer * student_layers / teacher_layers;
             LayerMap::from_pairs((1..=teacher_layers).map(|layer| (layer, own(layer))))?
         };
         let map = map.with_embeddings();
-        // Where the student is as wide as the teacher nothing stands between their states.
+        // When the student is as wide as the teacher no projection is needed.
         let fitted = match student_width == teacher_width {
             true => map.clone(),
             false => {
@@ -38,7 +38,7 @@ impl Recipe {
         };
         for loss in &self.hidden_matches {
             config.intermediate_matches.extend(match loss.as_str() {
-                // It compares similarities of positions, which have no width to fit.
+                // It compares similarities between positions, whose size does not depend on the width.
                 "nst" | "mmd" => map.pairs_of(loss),
                 "fsp" | "gram" => fitted.neighbours_of(loss),
                 _ => fitted.hidden(loss),
@@ -49,8 +49,8 @@ impl Recipe {
     }
 }
 
-/// Whether models of so many layers have all that the configuration matches. Of several teachers
-/// the shape of the first is known here.
+/// Checks that models with these numbers of layers have all layers in the configuration's matches.
+/// With several teachers only those of the first are checked.
 fn check_layers(
     config: &DistillationConfig,
     teacher_layers: usize,

@@ -1,4 +1,4 @@
-//! What came of a training.
+//! The results of a training.
 
 use std::path::Path;
 
@@ -10,43 +10,44 @@ use crate::metrics::Metrics;
 use crate::training::Inputs;
 use crate::{Error, Result};
 
-/// What came of a training; `results.json` in the folder of the model.
+/// The results of a training: `results.json` in the folder of the model.
 #[derive(Debug, Clone, Serialize)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// At the end, or, if the best was to be kept, the best; none of an interrupted training.
+    /// The metrics at the end, or the best ones if the best weights are kept; none if the training
+    /// was interrupted.
     pub metrics: Option<Metrics>,
-    /// After every epoch: the optimizer step, and the metrics.
+    /// The optimizer step and the metrics after every epoch.
     pub curve: Vec<(u64, Metrics)>,
-    /// The evaluations before it was resumed, if it was.
+    /// If it was resumed: the evaluations before that.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub curve_before: Vec<Value>,
-    /// How many parameters the model has.
+    /// The number of parameters of the model.
     pub parameters: u64,
     /// Optimizer steps.
     pub steps: u64,
-    /// Seconds of training without evaluation, those before it was resumed among them.
+    /// Seconds of training without evaluation, including those before it was resumed.
     pub seconds: f64,
-    /// Optimizer steps a second.
+    /// Optimizer steps per second.
     pub steps_per_second: f64,
-    /// Whether it was interrupted: then it can be resumed.
+    /// Whether it was interrupted and can be resumed.
     pub interrupted: bool,
 }
 
-/// Where it is, in the folder of a model.
+/// The path in the folder of a model.
 pub(crate) const RESULTS: &str = "results.json";
 
-/// What is in the file, if it is one of these.
+/// The content of the file, if it is a results file.
 fn results(folder: &Path) -> Value {
     let text = std::fs::read(folder.join(RESULTS)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
 }
 
-/// Refuses the folder of a training that was interrupted: there is no whole model in it.
+/// Refuses the folder of an interrupted training, which has no complete model.
 pub(crate) fn check_ended(folder: &Path) -> Result<()> {
     let is_begun = Inputs::file(folder).exists() && !folder.join("model.safetensors").exists();
     if is_begun || results(folder).get("interrupted") == Some(&Value::Bool(true)) {
-        let reason = "the training of this model has not ended; --resume goes on with it";
+        let reason = "the training of this model has not ended; resume it with --resume";
         return Err(Error::file(folder, reason));
     }
     Ok(())
@@ -61,8 +62,8 @@ pub(crate) fn task_of<T: DeserializeOwned>(folder: &Path) -> Option<Value> {
 }
 
 impl Outcome {
-    /// Adds what an earlier part of the training wrote. One that had ended is nothing to go on
-    /// from: its speed stays as well.
+    /// Adds the results of an earlier part of the training. If that was complete, nothing is added,
+    /// and its speed stays.
     pub(crate) fn go_on_from(&mut self, path: &Path) {
         let text = std::fs::read(path).unwrap_or_default();
         let Ok(earlier) = serde_json::from_slice::<Value>(&text) else {

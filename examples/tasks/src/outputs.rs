@@ -1,19 +1,19 @@
-//! The outputs of the models, for a distiller and for a task.
+//! Outputs of models, as distillers and tasks need them.
 
 use tch::Tensor;
 use textbrewer::AdaptorOutput;
 use textbrewer::models::{BertInputs, LogitsOutput, QuestionAnsweringOutput};
 
-/// What a model's output has to say.
+/// The output of a model.
 pub trait Answers {
-    /// What a distiller needs of it.
+    /// What a distiller needs.
     ///
     /// # Errors
     /// When libtorch fails.
     fn adapt(&self, inputs: &BertInputs) -> textbrewer::Result<AdaptorOutput>;
 
-    /// Numbers for each position, `[batch, positions, outputs]`; one position where the whole
-    /// sequence is judged.
+    /// Scores for each position, `[batch, positions, outputs]`; a single position for sequence
+    /// classification.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -23,7 +23,7 @@ pub trait Answers {
 impl Answers for LogitsOutput {
     fn adapt(&self, inputs: &BertInputs) -> textbrewer::Result<AdaptorOutput> {
         let mut adapted = AdaptorOutput::new().logits(&self.logits);
-        // Scores of each piece: those of padding say nothing.
+        // Logits of each piece; those of padding are masked.
         if let (3, Some(mask)) = (self.logits.dim(), &inputs.attention_mask) {
             adapted = adapted.logits_mask(mask);
         }
@@ -71,7 +71,7 @@ impl Answers for QuestionAnsweringOutput {
     }
 }
 
-/// Adds what all outputs have.
+/// Adds what all outputs have in common.
 fn states(
     mut adapted: AdaptorOutput,
     inputs: &BertInputs,

@@ -1,4 +1,4 @@
-//! Text to word pieces, and word pieces to batches.
+//! Tokenization into word pieces, and batches of pieces.
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +15,7 @@ use tokenizers::{
 
 use crate::{Error, Result};
 
-/// What a folder may say about its tokenizer; saved models get copies of these.
+/// Files that belong to a tokenizer; they are copied to the folders of saved models.
 pub const FILES: [&str; 4] = [
     "tokenizer.json",
     "vocab.txt",
@@ -23,10 +23,10 @@ pub const FILES: [&str; 4] = [
     "special_tokens_map.json",
 ];
 
-/// Word pieces as a model sees them.
+/// Word pieces, the input of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Encoded {
-    /// Their numbers in the vocabulary.
+    /// Their ids in the vocabulary.
     pub ids: Vec<u32>,
     /// The segment of each: 0 for the first text, 1 for the second.
     pub types: Vec<u32>,
@@ -41,7 +41,7 @@ impl From<&Encoding> for Encoded {
     }
 }
 
-/// A model's tokenizer, cutting at a length.
+/// A model's tokenizer with a maximum length.
 #[derive(Debug)]
 pub struct Pieces {
     tokenizer: Tokenizer,
@@ -50,7 +50,7 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Reads `tokenizer.json`, or else `vocab.txt`, from a folder.
+    /// Reads `tokenizer.json` or, if there is none, `vocab.txt` from a folder.
     ///
     /// # Errors
     /// When there is neither, or it is not a tokenizer with a padding token.
@@ -67,8 +67,7 @@ impl Pieces {
             let reason = "neither tokenizer.json nor vocab.txt in it";
             return Err(Error::file(folder, reason));
         };
-        // What the file says about lengths was right for another use: here each batch has its
-        // own length.
+        // Lengths in the file were meant for another use: here each batch has its own length.
         tokenizer.with_padding(None);
         let (max_length, stride) = (truncation.max_length, truncation.stride);
         tokenizer
@@ -95,32 +94,32 @@ impl Pieces {
         })
     }
 
-    /// How many ids there are: the model must have an embedding for each.
+    /// The number of ids: the model must have an embedding for each.
     pub fn vocabulary(&self) -> usize {
-        // Not how many pieces there are: numbers may be left out.
+        // The largest id decides, since ids may have gaps.
         let ids = self.tokenizer.get_vocab(true).into_values();
         ids.max().map_or(0, |last| last as usize + 1)
     }
 
-    /// Whether two tokenizers have the same pieces under the same numbers.
+    /// Whether two tokenizers have the same pieces with the same ids.
     pub fn has_vocabulary_of(&self, other: &Pieces) -> bool {
         self.tokenizer.get_vocab(true) == other.tokenizer.get_vocab(true)
     }
 
-    /// Whether a word given by itself loses the blank before it, as byte-level tokenizers have it
-    /// without `add_prefix_space`: then it is cut to other pieces than in a text.
+    /// Whether a word on its own is split into other pieces than inside a text, as with byte-level
+    /// tokenizers without `add_prefix_space`, where it loses the blank before it.
     pub fn loses_blanks(&self) -> bool {
         let pre_tokenizer = self.tokenizer.get_pre_tokenizer();
         matches!(pre_tokenizer, Some(PreTokenizerWrapper::ByteLevel(bytes)) if !bytes.add_prefix_space)
     }
 
-    /// The tokenizer, for what is not offered here.
+    /// The underlying tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// Cuts a text, a pair of texts, or words to pieces with special tokens; what is over the
-    /// maximal length is in the encoding's overflow.
+    /// Splits a text, a pair of texts, or words into pieces with special tokens. What exceeds the
+    /// maximum length is in the overflow of the encoding.
     ///
     /// # Errors
     /// When the tokenizer fails.
@@ -131,7 +130,7 @@ impl Pieces {
             .map_err(failed)
     }
 
-    /// Puts pieces in a batch, padded to the longest.
+    /// Makes a batch of pieces, padded to the longest.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -142,7 +141,7 @@ impl Pieces {
         let types: Vec<_> = encoded.iter().map(|encoded| wide(&encoded.types)).collect();
         let (ids, mask) = pad_to_longest(&ids, self.padding, None)?;
         let mut inputs = BertInputs::new(ids).attention_mask(mask);
-        // Models without segments would not know what to do with them.
+        // Models without segments do not accept token types.
         if types.iter().flatten().any(|segment| *segment != 0) {
             let (types, _) = pad_to_longest(&types, 0, None)?;
             inputs = inputs.token_type_ids(types);
@@ -150,8 +149,8 @@ impl Pieces {
         Ok(inputs)
     }
 
-    /// Copies the tokenizer to the folder of a model, which is then complete. Files of another
-    /// tokenizer, which might be read in place of these, are removed.
+    /// Copies the tokenizer to the folder of a model, which completes it. Files of another
+    /// tokenizer, which might be read instead, are removed.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -168,7 +167,7 @@ impl Pieces {
         Ok(())
     }
 
-    /// The files that say what the pieces are.
+    /// The files that define the pieces.
     pub fn sources(&self) -> impl Iterator<Item = PathBuf> + '_ {
         FILES.iter().map(|name| self.folder.join(name))
     }
@@ -204,8 +203,7 @@ fn word_pieces(folder: &Path, vocabulary: &Path) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// Whether capitals are made small, which `tokenizer_config.json` says; they are where it does
-/// not.
+/// Whether text is lowercased: `do_lower_case` in `tokenizer_config.json`, by default true.
 fn lower_case(folder: &Path) -> Result<bool> {
     #[derive(Deserialize)]
     struct Config {

@@ -1,4 +1,4 @@
-//! What a training is, as a JSON file.
+//! Recipes: trainings described in JSON.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use crate::{Error, Result};
 /// The learning rate of projections, which start from random values.
 pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 
-/// A training: of a teacher, of a student on labels, or of a student on what teachers say.
+/// A training of a teacher, of a student on labels, or of a student on the outputs of teachers.
 ///
-/// Every key has a default, and an unknown one is refused. Where a file given to an example leaves
-/// `max_length` or `stride` out, they are those of the example's own recipes, but a stride is at
-/// most a quarter of a smaller length. `training` and `distillation` are
-/// TextBrewer's configurations. The recipes of the examples have a `kd_loss_weight` of 64, which is
-/// the square of their temperature: Hinton et al. multiply by it, since the gradient of softened
-/// logits is smaller by as much, and without it the hidden states have most of the say at first.
+/// Every key has a default, and unknown keys are errors. When a file given to an example leaves out
+/// `max_length` or `stride`, they are those of the example's own recipes, except that the stride is
+/// at most a quarter of a smaller length. `training` and `distillation` are TextBrewer's
+/// configurations. The recipes of the examples have a `kd_loss_weight` of 64, the square of their
+/// temperature: Hinton et al. multiply by it, since the gradients of softened logits are smaller by
+/// that factor, and without it the losses on hidden states would dominate at first.
 ///
 /// ```json
 /// {
@@ -32,49 +32,51 @@ pub(crate) const PROJECTION_RATE: f64 = 1e-3;
 #[serde(deny_unknown_fields, default)]
 #[non_exhaustive]
 pub struct Recipe {
-    /// Another data set than the example's own, or than that of the model that is begun with:
+    /// A data set instead of the example's own, or of that of the model to start from:
     /// [`Classification`](crate::classification::Classification), [`Tagging`](crate::Tagging) or
     /// [`Reading`](crate::reading::Reading) in JSON.
     pub task: Option<serde_json::Value>,
     /// The student; by default `train` trains a whole model, and `distill` a `T3`.
     pub student: Option<Shape>,
-    /// The layers of the teacher that the student starts from, from 0; by default layers at even
-    /// distances.
+    /// The layers of the teacher that the student starts from, counted from 0; by default evenly
+    /// spaced layers.
     pub layers: Option<Vec<usize>>,
-    /// How often all examples are seen.
+    /// Number of epochs.
     pub epochs: u64,
-    /// Examples at a time. What is left at the end of an epoch is left out, unless it is all
-    /// there is.
+    /// Examples in a batch. An incomplete last batch of an epoch is dropped, unless it is the
+    /// only one.
     pub batch_size: usize,
-    /// The rate at its highest.
+    /// The peak learning rate.
     pub learning_rate: f64,
-    /// The part of all steps in which the rate grows; then it falls to 0, both linearly.
+    /// The fraction of all steps in which the rate grows linearly; after that it falls linearly
+    /// to 0.
     pub warmup: f64,
-    /// AdamW's decay of weights, but for biases and norms.
+    /// AdamW's weight decay, except for biases and norms.
     pub weight_decay: f64,
-    /// The longest gradient.
+    /// The maximum norm of gradients.
     pub max_grad_norm: f64,
     /// The most pieces of a feature.
     pub max_length: usize,
     /// By how many pieces windows of a long text overlap.
     pub stride: usize,
-    /// How many examples of the training file are taken, the same for each seed; all by default.
+    /// The number of examples used of the training file, the same ones for each seed; all by
+    /// default.
     pub train_size: Option<usize>,
-    /// Decides the order of the examples, fresh values and dropout.
+    /// Seed of the order of the examples, initial weights and dropout.
     pub seed: u64,
-    /// Examples of like lengths come together: less padding, more speed.
+    /// Whether batches are made of examples of similar length: less padding, more speed.
     pub group_by_length: bool,
     /// How a student learns from its teachers.
     pub distiller: DistillerKind,
-    /// Losses between hidden states at even distances, the embeddings' output among them, each
-    /// with weight 1: `hidden_mse` and others of one layer, `nst` of a layer's own similarities,
-    /// `fsp` of neighbouring layers. Where the student is narrower a linear projection is trained
-    /// with it. They are added to those of `distillation`.
+    /// Losses between evenly spaced hidden states, including the output of the embeddings, each
+    /// with weight 1: `hidden_mse` and others on one layer, `nst` on the similarities in a layer,
+    /// `fsp` on neighbouring layers. If the widths differ, linear projections are trained too.
+    /// The matches are added to those of `distillation`.
     pub hidden_matches: Vec<String>,
-    /// What is kept at the end: the weights of the last step, or of the best evaluation.
+    /// Which weights are kept at the end: those of the last step, or of the best evaluation.
     pub keep: Kept,
-    /// TextBrewer's training configuration. Its `output_dir` is that of the command; its `log_dir`
-    /// is in it by default.
+    /// TextBrewer's training configuration. Its `output_dir` is replaced by that of the command;
+    /// its `log_dir` is inside that by default.
     pub training: TrainingConfig,
     /// TextBrewer's distillation configuration.
     pub distillation: DistillationConfig,
@@ -137,10 +139,10 @@ impl Default for Recipe {
 }
 
 impl Recipe {
-    /// Reads a recipe. `name` is what errors call it.
+    /// Reads a recipe; `name` is what errors call it.
     ///
     /// # Errors
-    /// When a key is unknown or a value cannot work.
+    /// When a key is unknown or a value is invalid.
     pub fn from_json_str(name: &Path, text: &str) -> Result<Self> {
         let reader = &mut serde_json::Deserializer::from_str(text);
         let recipe: Self = serde_path_to_error::deserialize(reader)
@@ -169,7 +171,7 @@ impl Recipe {
         }
     }
 
-    /// Takes the lengths that its text leaves out from another recipe.
+    /// Takes lengths that its text leaves out from another recipe.
     pub fn take_lengths(&mut self, text: &str, other: &Recipe) {
         let (length, stride) = (self.max_length, self.stride);
         (self.max_length, self.stride) = (other.max_length, other.stride);
@@ -181,10 +183,10 @@ impl Recipe {
         }
     }
 
-    /// Checks values that no training can have.
+    /// Checks the values.
     ///
     /// # Errors
-    /// The first of them.
+    /// The first invalid value.
     pub fn validate(&self) -> Result<()> {
         let refuse = |reason: String| Err(Error::invalid(reason));
         if self.epochs == 0 || self.batch_size == 0 {
@@ -218,8 +220,7 @@ impl Recipe {
         Ok(())
     }
 
-    /// Sets the most pieces of a feature, and makes a stride smaller that was right for longer
-    /// windows.
+    /// Sets the most pieces of a feature, and reduces a stride that was meant for longer windows.
     pub fn cut_at(&mut self, length: usize) {
         if length < self.max_length {
             self.stride = self.stride.min(length / 4);
@@ -227,7 +228,7 @@ impl Recipe {
         self.max_length = length;
     }
 
-    /// Whether a student learns from labels too, at once or by its schedule.
+    /// Whether a student also learns from labels, from the start or by its schedule.
     pub fn learns_labels(&self) -> bool {
         let config = &self.distillation;
         config.hard_label_weight > 0.0 || config.hard_label_weight_scheduler.is_some()

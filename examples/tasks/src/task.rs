@@ -1,4 +1,4 @@
-//! What differs from task to task.
+//! Tasks: what differs between the examples.
 
 use std::collections::HashSet;
 use std::fmt::Debug;
@@ -15,29 +15,30 @@ use crate::outputs::Answers;
 use crate::pieces::{Encoded, Pieces};
 use crate::{Error, Result};
 
-/// A task: how its files are read, what a model is shown of them, and how good an answer is.
+/// A task: how its files are read, how they become inputs of a model, and how predictions are
+/// scored.
 ///
-/// The path of the data is `file → records → features → batches`, that of the answers
-/// `scores → predictions → metrics`. A record is what a person would call one example; a feature
-/// is what the model sees at once, of which a long record may have several.
+/// Data flows `file → records → features → batches`, and results flow
+/// `scores → predictions → metrics`. A record is one example of a file. A feature is one input of
+/// the model; a long record may have several.
 pub trait Task: Debug {
-    /// One example as the file has it.
+    /// One example of a file.
     type Record: Debug + Clone;
-    /// What the model sees at once, with the truth where the file has it.
+    /// One input of the model, with labels if the file has them.
     type Feature: Debug + Clone + Serialize + DeserializeOwned;
-    /// What stands on top of the encoder.
+    /// The head on top of the encoder.
     type Head: Head<Output: Answers>;
-    /// The answer for one record.
+    /// The prediction for one record.
     type Prediction: Debug + Clone;
 
     /// The names of the files in the data folder.
     fn files(&self) -> &Files;
 
-    /// The names of the labels, in the order of the model's outputs; empty where outputs are not
+    /// The names of the labels, in the order of the model's outputs; empty if outputs are not
     /// labels.
     fn labels(&self) -> &[String];
 
-    /// How many numbers the head has for each position or sequence.
+    /// The number of outputs of the head for each position or sequence.
     fn outputs(&self) -> usize {
         self.labels().len()
     }
@@ -45,23 +46,23 @@ pub trait Task: Debug {
     /// Reads a file.
     ///
     /// # Errors
-    /// When a line is not as it should be; the error names file and line.
+    /// When a line is invalid; the error names file and line.
     fn read(&self, file: &Path) -> Result<Vec<Self::Record>>;
 
-    /// A record of the text that was given on the command line as the `number`th, without truth.
+    /// A record of the `number`th text on the command line, without labels.
     ///
     /// # Errors
     /// When it is not in the form that the task's help describes.
     fn record_of(&self, number: usize, text: &str) -> Result<Self::Record>;
 
-    /// Whether a record has the truth, which predictions are measured by.
+    /// Whether a record has labels to score predictions with.
     fn has_truth(&self, record: &Self::Record) -> bool;
 
-    /// Where the truth is in a file, for messages.
+    /// Where the labels are in a file, for messages.
     fn truth(&self) -> String;
 
-    /// How a text that is too long is cut, at `max_length` pieces; windows of long contexts
-    /// overlap by `stride` pieces.
+    /// How texts longer than `max_length` pieces are cut; windows of long contexts overlap by
+    /// `stride` pieces.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams;
 
     /// Features of one record.
@@ -73,11 +74,11 @@ pub trait Task: Debug {
     /// The word pieces of a feature.
     fn encoded<'a>(&self, feature: &'a Self::Feature) -> &'a Encoded;
 
-    /// Whether a feature has the truth.
+    /// Whether a feature has labels.
     fn is_labelled(&self, feature: &Self::Feature) -> bool;
 
-    /// Adds the truth to a batch of these features, which are padded to `length`. Nothing is
-    /// added when one of them has none.
+    /// Adds labels to a batch of these features, which are padded to `length`. Nothing is added
+    /// when one of them has none.
     ///
     /// # Errors
     /// When libtorch fails.
@@ -88,21 +89,21 @@ pub trait Task: Debug {
         inputs: BertInputs,
     ) -> textbrewer::Result<BertInputs>;
 
-    /// The answer for a record from the scores of its features: `[positions, outputs]` each,
+    /// The prediction for a record from the scores of its features: `[positions, outputs]` each,
     /// without padding.
     ///
     /// # Errors
-    /// When the scores are not of the features.
+    /// When the scores do not fit the features.
     fn predict(
         &self,
         record: &Self::Record,
         parts: &[(&Self::Feature, &Array2<f32>)],
     ) -> Result<Self::Prediction>;
 
-    /// How good predictions are; the first metric is the one that models are chosen by.
+    /// The metrics of predictions; the first one is for choosing the best model.
     ///
     /// # Errors
-    /// When there are not as many predictions as records, or a record has no truth.
+    /// When there are not as many predictions as records, or a record has no labels.
     fn measure(
         &self,
         records: &[Self::Record],
@@ -115,12 +116,12 @@ pub trait Task: Debug {
     /// When a prediction cannot be written in the task's format.
     fn write(&self, records: &[Self::Record], predictions: &[Self::Prediction]) -> Result<String>;
 
-    /// Whether there is more than one answer for each record.
+    /// Whether there can be several answers for each record.
     fn has_candidates(&self) -> bool {
         false
     }
 
-    /// The text of a file with more than one answer for each record, and their probabilities.
+    /// The text of a file with several answers for each record and their probabilities.
     ///
     /// # Errors
     /// When the task has one answer only.
@@ -135,23 +136,23 @@ pub trait Task: Debug {
     /// Reads a file of predictions for these records.
     ///
     /// # Errors
-    /// When a line is not as it should be, or does not belong to the records.
+    /// When a line is invalid, or does not belong to the records.
     fn read_predictions(
         &self,
         file: &Path,
         records: &[Self::Record],
     ) -> Result<Vec<Self::Prediction>>;
 
-    /// A prediction for people.
+    /// A prediction for printing.
     fn show(&self, record: &Self::Record, prediction: &Self::Prediction) -> String;
 }
 
 /// The names of a task's files in its data folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Files {
-    /// What is trained on.
+    /// The training file.
     pub train: String,
-    /// What is evaluated on while training.
+    /// The file to evaluate on while training.
     pub dev: String,
 }
 

@@ -1,16 +1,16 @@
-//! Lines for the terminal, or for what is in its place: a pipe may end and a disk may fill.
+//! Printing lines, without failing when standard output is closed.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 
 use crate::{Error, Result};
 
-/// Tells how work goes on. That nobody listens any more does not end it.
+/// Prints progress. A closed standard error does not end the program.
 pub fn tell(line: impl Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Writes a line that was asked for. That the reader has had enough is no error.
+/// Prints a result. A closed pipe is not an error.
 ///
 /// # Errors
 /// When it cannot be written.

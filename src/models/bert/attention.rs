@@ -45,7 +45,7 @@ impl Attention {
         })
     }
 
-    /// The new hidden states, and the probabilities if they are asked for. Hidden states are
+    /// The new hidden states, and the attention probabilities on request. Hidden states are
     /// `[batch · length, hidden]`.
     pub(super) fn forward(
         &self,
@@ -67,7 +67,7 @@ impl Attention {
                 self.shown([&query, &key, &value], batch, mask.as_ref(), dropout)?;
             (context, Some(probabilities))
         } else if dropout > 0.0 && native::supports(&query)? {
-            // libtorch's own has no kernel with dropout on the CPU.
+            // libtorch's fused attention has no kernel with dropout on the CPU.
             let (operands, mask) = ([&query, &key, &value], mask.as_ref());
             let context = native::attention(operands, mask, batch, self.heads, dropout)?;
             (context, None)
@@ -91,7 +91,7 @@ impl Attention {
         Ok((output, probabilities))
     }
 
-    /// The attention's result, and the probabilities, which no fused kernel writes down.
+    /// The result of attention with its probabilities, which fused kernels do not return.
     fn shown(
         &self,
         [query, key, value]: [&Tensor; 3],
@@ -118,7 +118,7 @@ impl Attention {
         Ok(states.f_view(shape)?.f_transpose(1, 2)?)
     }
 
-    /// The reverse of [`split`](Self::split).
+    /// The inverse of [`split`](Self::split).
     fn join(&self, states: &Tensor) -> Result<Tensor> {
         let hidden = self.heads * self.head_size;
         Ok(states.f_transpose(1, 2)?.f_reshape([-1, hidden])?)

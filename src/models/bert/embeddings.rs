@@ -1,4 +1,4 @@
-//! From token ids to vectors.
+//! Embeddings of token ids, positions and token types.
 
 use tch::{Kind, Tensor, nn};
 
@@ -14,9 +14,9 @@ pub(super) struct Embeddings {
     token_types: Option<Embedding>,
     norm: LayerNorm,
     dropout: f64,
-    /// To the width of the layers, where that is another.
+    /// Projects to the width of the layers, if that differs.
     project: Option<Linear>,
-    /// The padding token, where positions are counted from it.
+    /// The padding token, if positions are counted from it.
     count_from: Option<i64>,
 }
 
@@ -96,7 +96,7 @@ impl Embeddings {
     }
 }
 
-/// RoBERTa's positions: `padding` at padding, and from `padding + 1` at the tokens.
+/// RoBERTa's positions: `padding` at padding; the tokens are counted from `padding + 1`.
 fn counted(ids: &Tensor, padding: i64) -> Result<Tensor> {
     let tokens = ids.is_not(padding)?.f_to_kind(Kind::Int64)?;
     let counts = tokens.f_cumsum(1, Kind::Int64)?.f_mul(&tokens)?;

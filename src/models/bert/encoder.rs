@@ -1,4 +1,4 @@
-//! The stack of layers.
+//! The encoder: a stack of layers.
 
 use tch::{Tensor, nn};
 
@@ -84,7 +84,7 @@ impl Encoder {
         let len = self.layers.len();
         let (batch, length, size) = embedded.size3()?;
         let restored = |flat: &Tensor| flat.f_view([batch, length, size]);
-        // The layers work on matrices: fewer changes of shape, each of which is an operation.
+        // The layers work on matrices, which saves reshaping operations.
         let mut hidden = embedded.f_view([-1, size])?;
         let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
         let keep = |states: &mut Vec<Tensor>, hidden: &Tensor| {

@@ -1,4 +1,4 @@
-//! What a BERT is given.
+//! Inputs of BERT.
 
 use tch::{Kind, Tensor};
 
@@ -12,8 +12,8 @@ use crate::error::{Error, Result};
 /// |---|---|
 /// | `input_ids`, `token_type_ids` | `[batch, length]` |
 /// | `position_ids` | `[batch, length]` or `[1, length]` |
-/// | `attention_mask` | `[batch, length]`, or `[batch, length, length]`; 0 is not looked at |
-/// | `labels` | `[batch]`; `[batch, length]` with -100 where no loss is wanted for token classification and masked LM; `[batch, labels]` for several labels at once |
+/// | `attention_mask` | `[batch, length]`, or `[batch, length, length]`; positions with 0 are not attended to |
+/// | `labels` | `[batch]` for sequences; `[batch, length]` for token classification and masked LM, -100 at positions without a loss; `[batch, labels]` for multi-label classification |
 /// | `start_positions`, `end_positions` | `[batch]` |
 ///
 /// ```
@@ -32,8 +32,8 @@ pub struct BertInputs {
     pub input_ids: Tensor,
     /// 1 at tokens, 0 at padding; all 1 when absent.
     pub attention_mask: Option<Tensor>,
-    /// Segments; all 0 when absent. DistilBERT has none and does not look
-    /// at them, so that it can share batches with a BERT.
+    /// Segments; all 0 when absent. DistilBERT ignores them, so it can share batches with a
+    /// BERT.
     pub token_type_ids: Option<Tensor>,
     /// Positions; 0, 1, 2 … when absent. RoBERTa then counts the tokens that are not padding,
     /// from `pad_token_id` + 1.
@@ -47,7 +47,7 @@ pub struct BertInputs {
 }
 
 impl BertInputs {
-    /// Token ids, and nothing else yet.
+    /// Inputs of token ids only.
     pub fn new(input_ids: Tensor) -> Self {
         BertInputs {
             input_ids,
@@ -96,7 +96,7 @@ impl BertInputs {
         self
     }
 
-    /// Checks shapes and kinds, which the CPU knows without asking the device.
+    /// Checks shapes and kinds, which are known without waiting for the device.
     pub(super) fn validate(&self, config: &BertConfig) -> Result<()> {
         let size = self.input_ids.size();
         let [batch, length] = size[..] else {

@@ -1,4 +1,4 @@
-//! The attention mask, as a term added to scores.
+//! The attention mask as a term added to attention scores.
 
 use tch::{Kind, Tensor};
 
@@ -7,8 +7,8 @@ use crate::scalar::ScalarOps;
 
 /// The lowest finite number of a kind.
 ///
-/// It takes the place of minus infinity as in `transformers`: a sequence of padding alone
-/// then attends evenly to all of it, where minus infinity would give NaN.
+/// It replaces minus infinity, as in `transformers`: a sequence that is all padding then attends
+/// evenly to all positions, where minus infinity would give NaN.
 fn lowest(kind: Kind) -> Result<f64> {
     match kind {
         Kind::Half => Ok(-65504.0),
@@ -31,7 +31,7 @@ pub(super) fn additive(mask: &Tensor, kind: Kind) -> Result<Tensor> {
         3 => mask.f_unsqueeze(1)?,
         _ => mask.f_unsqueeze(1)?.f_unsqueeze(1)?,
     };
-    // (1 − mask) · lowest, with one operation less.
+    // (1 − mask) · lowest, in one operation less.
     Ok(mask.minus(1.0)?.times(-lowest(kind)?)?)
 }
 

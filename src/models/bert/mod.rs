@@ -50,7 +50,7 @@ use crate::model::Model;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub type BertModel = Bert<NoHead>;
-/// BERT that labels sequences.
+/// BERT for sequence classification.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -69,7 +69,7 @@ pub type BertModel = Bert<NoHead>;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub type BertForSequenceClassification = Bert<SequenceClassification>;
-/// BERT that labels every token.
+/// BERT for token classification.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -85,7 +85,7 @@ pub type BertForSequenceClassification = Bert<SequenceClassification>;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub type BertForTokenClassification = Bert<TokenClassification>;
-/// BERT that finds answers in a text.
+/// BERT for extractive question answering.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -102,7 +102,7 @@ pub type BertForTokenClassification = Bert<TokenClassification>;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
-/// BERT that fills in masked tokens.
+/// BERT for masked language modelling.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -120,7 +120,7 @@ pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
 pub type BertForMaskedLM = Bert<MaskedLM>;
 
 /// BERT with a head, or a model that shares its layers: RoBERTa, XLM-RoBERTa, CamemBERT,
-/// ELECTRA or DistilBERT, as [`BertConfig::model_type`] says.
+/// ELECTRA or DistilBERT, according to [`BertConfig::model_type`].
 ///
 /// Most users want one of [`BertModel`], [`BertForSequenceClassification`],
 /// [`BertForTokenClassification`], [`BertForQuestionAnswering`] and [`BertForMaskedLM`], which
@@ -152,7 +152,7 @@ pub struct Bert<H> {
     head: H,
     config: BertConfig,
     outputs: BertOutputs,
-    /// Where in its variable store the model is: empty, or with a dot at the end.
+    /// The path of the model in its variable store: empty, or with a dot at the end.
     scope: String,
 }
 
@@ -164,7 +164,7 @@ impl<H: Head> Bert<H> {
     /// as [`from_pretrained`](Self::from_pretrained) needs it.
     ///
     /// # Errors
-    /// When `config` cannot work, or there is a BERT under `path` already.
+    /// When `config` is invalid, or there is already a BERT under `path`.
     pub fn new(path: &nn::Path<'_>, config: &BertConfig) -> Result<Self> {
         config.validate()?;
         let model = config.model_type;
@@ -173,7 +173,7 @@ impl<H: Head> Bert<H> {
             "bert" => path / model.base_name(),
             base => path / base,
         };
-        // A second variable of a name would silently get another one.
+        // A second variable of the same name would silently be renamed.
         let words = &base / "embeddings" / "word_embeddings";
         if words.get("weight").is_some() {
             return Err(Error::config(
@@ -207,8 +207,8 @@ impl<H: Head> Bert<H> {
     /// where 0 is the embeddings' output and −1 the last layer's. Those left out are
     /// undefined tensors in the list.
     ///
-    /// [`DistillationConfig::layers`](crate::DistillationConfig::layers) tells what a
-    /// distillation needs.
+    /// [`DistillationConfig::layers`](crate::DistillationConfig::layers) returns the layers that
+    /// a distillation needs.
     ///
     /// ```
     /// use tch::{nn::VarStore, Device, Tensor};
@@ -233,7 +233,7 @@ impl<H: Head> Bert<H> {
 
     /// Sets which layers' attention probabilities are returned, as
     /// [`output_hidden_states`](Self::output_hidden_states) does; 0 is the first layer's. The
-    /// other layers use a fused kernel that is faster and never writes them down.
+    /// other layers use a faster, fused kernel that does not store them.
     #[must_use]
     pub fn output_attentions(mut self, layers: impl Into<LayerSelection>) -> Self {
         self.outputs.attentions = layers.into();

@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 /// Which model of BERT's family a [`BertConfig`](super::BertConfig) describes, under Hugging
 /// Face's names for `model_type`.
 ///
-/// They share layers and differ in what is around them:
+/// They have the same layers and differ in the parts around them:
 ///
 /// | | positions | embeddings | sequence classification |
 /// |---|---|---|---|
 /// | `Bert` | from 0 | | pooler, linear |
 /// | `Roberta`, `XlmRoberta`, `Camembert` | from `pad_token_id` + 1, of the tokens that are not padding | | linear, tanh, linear on the first token |
-/// | `Electra` | from 0 | may be of another width, with a linear layer to that of the layers | linear, GELU, linear on the first token |
-/// | `DistilBert` | from 0 | without token types, those in a batch are not looked at | linear, ReLU, linear on the first token |
+/// | `Electra` | from 0 | may have another width, with a linear layer to that of the layers | linear, GELU, linear on the first token |
+/// | `DistilBert` | from 0 | no token types; those in a batch are ignored | linear, ReLU, linear on the first token |
 ///
-/// The norms in DistilBERT's layers are called `sa_layer_norm` and `output_layer_norm`: name them
-/// where weights without decay are chosen by `LayerNorm.weight`.
+/// The norms in DistilBERT's layers are called `sa_layer_norm` and `output_layer_norm`. Where
+/// weights without decay are chosen by `LayerNorm.weight`, add these names.
 ///
 /// ```
 /// use textbrewer::models::{BertConfig, ModelType};
@@ -43,8 +43,8 @@ pub enum ModelType {
     XlmRoberta,
     /// [Martin et al. 2020](https://arxiv.org/abs/1911.03894).
     Camembert,
-    /// [Clark et al. 2020](https://arxiv.org/abs/2003.10555), the discriminator; the generator
-    /// with the masked LM head.
+    /// [Clark et al. 2020](https://arxiv.org/abs/2003.10555): the discriminator; with the masked
+    /// LM head the generator.
     Electra,
     /// [Sanh et al. 2019](https://arxiv.org/abs/1910.01108).
     #[serde(rename = "distilbert")]
@@ -52,13 +52,13 @@ pub enum ModelType {
 }
 
 impl ModelType {
-    /// Whether positions are counted as RoBERTa does.
+    /// Whether positions are counted as in RoBERTa.
     pub(super) fn is_roberta(self) -> bool {
         use ModelType::{Camembert, Roberta, XlmRoberta};
         matches!(self, Roberta | XlmRoberta | Camembert)
     }
 
-    /// What the names of the classes of `transformers` begin with.
+    /// The prefix of class names in `transformers`.
     pub(super) fn class(self) -> &'static str {
         match self {
             ModelType::Bert => "Bert",

@@ -1,4 +1,4 @@
-//! What Hugging Face calls the variables of each model.
+//! Hugging Face's names for the variables of each model.
 
 use tch::nn;
 
@@ -65,7 +65,7 @@ impl ModelType {
         }
     }
 
-    /// How the names of all parts begin that every model of this type has, with and without
+    /// Prefixes of the names of the parts that every model of this type has, with and without
     /// the name of the model inside a model with a head.
     pub(super) fn core_prefixes(self) -> Vec<String> {
         let parts = ["embeddings", "embeddings_project", self.encoder_name()];
@@ -77,7 +77,7 @@ impl ModelType {
     }
 }
 
-/// The path of a name with dots between its parts, below `path`.
+/// The path of the dotted name `name` below `path`.
 pub(super) fn below<'a>(path: &nn::Path<'a>, name: &str) -> nn::Path<'a> {
     let parts = name.split('.');
     parts.fold(path.clone(), |path, part| path / part)

@@ -1,13 +1,13 @@
-//! What a BERT returns.
+//! Outputs of BERT.
 
 use tch::Tensor;
 
 use crate::config::LayerSelection;
 
-/// Which states a model returns besides its result.
+/// Which hidden states and attentions a model returns besides its result.
 ///
-/// Hidden states cost memory only. Layers whose attentions are not asked for use a fused
-/// kernel that never writes them down.
+/// Hidden states only cost memory. Layers whose attentions are not requested use a fused kernel
+/// that does not store them.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};
@@ -29,7 +29,7 @@ pub struct BertOutputs {
     pub attentions: LayerSelection,
 }
 
-/// The states of a BERT.
+/// The hidden states and attentions of a BERT.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -58,19 +58,19 @@ pub struct BertOutput {
     /// The first token's state after a linear layer and tanh, `[batch, hidden]`, where
     /// the model has a pooler.
     pub pooler_output: Option<Tensor>,
-    /// The embeddings' output and every layer's, each `[batch, length, hidden]`; empty when
-    /// none is asked for. Where only some are, the others are undefined tensors, so that
-    /// each keeps its place.
+    /// The output of the embeddings and of every layer, each `[batch, length, hidden]`; empty
+    /// when none is requested. If only some are, the others are undefined tensors, so that each
+    /// keeps its position.
     pub hidden_states: Vec<Tensor>,
-    /// Every layer's attention probabilities, each `[batch, heads, length, length]`;
-    /// after dropout in training. Empty when none is asked for, undefined where only others
-    /// are.
+    /// Every layer's attention probabilities, each `[batch, heads, length, length]`; after
+    /// dropout in training. Empty when none is requested; if only some are, the others are
+    /// undefined tensors.
     pub attentions: Vec<Tensor>,
 }
 
 impl BertOutput {
-    /// The last layer's hidden states, and nothing else yet: for models of one's own that go on
-    /// with a [`Head`](super::Head) of this crate.
+    /// An output of the last hidden states only: for your own models that use a
+    /// [`Head`](super::Head) of this crate.
     pub fn new(last_hidden_state: Tensor) -> Self {
         BertOutput {
             last_hidden_state,
@@ -81,7 +81,7 @@ impl BertOutput {
     }
 }
 
-/// Scores of a model with one head, and its states.
+/// Logits of a model with one head, and its hidden states and attentions.
 ///
 /// An adaptor for it:
 ///
@@ -234,7 +234,7 @@ impl LogitsOutput {
     }
 }
 
-/// Scores of where an answer begins and ends, and the model's states.
+/// Logits of the start and the end of an answer, and the model's hidden states and attentions.
 ///
 /// An adaptor for it, in which both scores are logits:
 ///
@@ -265,9 +265,9 @@ impl LogitsOutput {
 pub struct QuestionAnsweringOutput {
     /// The mean of both cross entropies, when answers were given.
     pub loss: Option<Tensor>,
-    /// Scores of every position as the answer's first, `[batch, length]`.
+    /// Scores of every position as the start of the answer, `[batch, length]`.
     pub start_logits: Tensor,
-    /// Scores of every position as the answer's last, `[batch, length]`.
+    /// Scores of every position as the end of the answer, `[batch, length]`.
     pub end_logits: Tensor,
     /// As in [`BertOutput`].
     pub hidden_states: Vec<Tensor>,

@@ -1,4 +1,4 @@
-//! One vector for a sequence.
+//! The pooler: one vector for a sequence.
 
 use tch::{Tensor, nn};
 

@@ -1,4 +1,4 @@
-//! BERT and its family in and out of Hugging Face's folders.
+//! Loading and saving models in Hugging Face's format.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,13 +18,13 @@ impl<H: Head> Bert<H> {
     /// Makes a model from a folder with `config.json` and `model.safetensors`, as
     /// `transformers` writes it.
     ///
-    /// `model_type` in `config.json` says which model of the family it is
-    /// ([`ModelType`](super::ModelType)); the type is the same for all.
+    /// `model_type` in `config.json` decides which model of the family it is
+    /// ([`ModelType`](super::ModelType)); the Rust type is the same for all.
     ///
-    /// The folder may hold a model with another head or with none: embeddings and layers
-    /// must be there and fit; what is missing of the head and the pooler keeps its fresh
-    /// values, and heads that this model lacks are passed over. The report names both.
-    /// Weights of another dtype are converted to that of `variables`.
+    /// The folder may hold a model with another head or without one. Embeddings and layers must
+    /// be there and fit. Missing weights of the head and the pooler keep their initial values,
+    /// and heads that this model lacks are ignored; the report names both. Weights of another
+    /// dtype are converted to that of `variables`.
     ///
     /// ```no_run
     /// use tch::{nn, Device};
@@ -38,8 +38,8 @@ impl<H: Head> Bert<H> {
     /// ```
     ///
     /// # Errors
-    /// When `variables` is not empty, when the configuration cannot work, and when the
-    /// weights cannot be read or do not fit. After an error start with a fresh `VarStore`.
+    /// When `variables` is not empty, the configuration is invalid, or the weights cannot be
+    /// read or do not fit. After an error use a new `VarStore`.
     pub fn from_pretrained(
         variables: &VarStore,
         folder: impl AsRef<Path>,
@@ -50,9 +50,9 @@ impl<H: Head> Bert<H> {
         Self::load_pretrained(variables, folder, &config, unexpected)
     }
 
-    /// As [`from_pretrained`](Self::from_pretrained), but of the folder only
-    /// `model.safetensors` is read: for another number of labels, another dropout, or
-    /// fewer layers. Layers beyond those of `config` are passed over and reported.
+    /// As [`from_pretrained`](Self::from_pretrained), but only `model.safetensors` is read from
+    /// the folder: for another number of labels, another dropout, or fewer layers. Layers
+    /// beyond those of `config` are ignored and reported.
     ///
     /// # Errors
     /// As [`from_pretrained`](Self::from_pretrained).
@@ -108,11 +108,11 @@ impl<H: Head> Bert<H> {
         Ok((model, report))
     }
 
-    /// Writes `config.json` and `model.safetensors` to a folder, which `transformers` and
-    /// [`from_pretrained`](Self::from_pretrained) read. The folder is made if needed.
+    /// Writes `config.json` and `model.safetensors` to a folder that `transformers` and
+    /// [`from_pretrained`](Self::from_pretrained) can read. The folder is created if needed.
     ///
-    /// `variables` is the store that the model was made in; what else is under the
-    /// model's path is saved with it.
+    /// `variables` is the store that the model was created in; all variables under the model's
+    /// path are saved.
     ///
     /// # Errors
     /// When the folder or a file cannot be written.
@@ -147,7 +147,7 @@ impl<H: Head> Bert<H> {
         let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
         weights::save(folder.join(WEIGHTS), &tensors, &metadata)?;
         let path = folder.join(CONFIG);
-        // Heads name the class of BERT.
+        // Heads have the name of BERT's class.
         let architecture = match H::ARCHITECTURE.strip_prefix("Bert") {
             Some(head) => format!("{}{head}", self.config.model_type.class()),
             None => H::ARCHITECTURE.to_owned(),
@@ -166,7 +166,8 @@ impl<H: Head> Bert<H> {
     }
 }
 
-/// The weights in `folder`; where there are others instead, the error says what to do.
+/// The file of weights in `folder`; if there is another format instead, the error explains how to
+/// convert it.
 fn weights_file(folder: &Path) -> Result<PathBuf> {
     let path = folder.join(WEIGHTS);
     if path.exists() {

@@ -1,4 +1,4 @@
-//! A label for a text or a pair of texts, from GLUE's tab-separated files.
+//! Classification of a text or a pair of texts, from GLUE's tab-separated files.
 
 mod predictions;
 mod reader;
@@ -19,9 +19,9 @@ use settings::Settings;
 
 /// A task of GLUE: which columns hold the texts and the label, and which labels there are.
 ///
-/// In JSON, another data set is described so; all but `columns` and `labels` may be left out and
-/// have these values then. `header` names the columns of files that do not, as CoLA's; `metric` is
-/// `accuracy`, `matthews` or `f1`.
+/// A custom data set is described in JSON like this. All keys but `columns` and `labels` are
+/// optional and have these values by default. `header` names the columns of files without a header
+/// line, like CoLA's; `metric` is `accuracy`, `matthews` or `f1`.
 ///
 /// ```json
 /// {
@@ -40,21 +40,21 @@ pub struct Classification {
     columns: Vec<String>,
     label_column: String,
     labels: Vec<String>,
-    /// The names of the columns, of files whose first line does not have them.
+    /// The names of the columns in files without a header line.
     header: Option<Vec<String>>,
     files: Files,
     metric: Metric,
 }
 
-/// What models are chosen by.
+/// The metric for choosing the best model.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Metric {
-    /// The share of right labels.
+    /// Accuracy.
     #[default]
     Accuracy,
-    /// Matthews' correlation, as for CoLA.
+    /// Matthews correlation, as for CoLA.
     Matthews,
     /// F1 of the last label, as for MRPC and QQP.
     F1,
@@ -69,7 +69,7 @@ pub struct Record {
     pub label: Option<usize>,
 }
 
-/// The pieces of a record's texts.
+/// The pieces of the texts of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Feature {
     #[serde(flatten)]
@@ -77,17 +77,17 @@ pub struct Feature {
     label: Option<usize>,
 }
 
-/// The label of a record.
+/// The predicted label of a record.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prediction {
     /// The position of the label in the task's list.
     pub label: usize,
-    /// The probability of each label; empty where the file of predictions does not say.
+    /// The probability of each label; empty if read from a file of predictions.
     pub probabilities: Vec<f32>,
 }
 
 impl Classification {
-    /// SST-2: sentences of film reviews, `0` is bad and `1` good.
+    /// SST-2: sentences of film reviews; `0` is negative and `1` positive.
     pub fn sst2() -> Self {
         Classification {
             columns: vec!["sentence".to_owned()],
@@ -99,8 +99,8 @@ impl Classification {
         }
     }
 
-    /// MNLI: whether the first sentence means the second. The matched development set is the
-    /// one that models are chosen by; the other is another file to `evaluate`.
+    /// MNLI: whether the first sentence entails the second. The best model is chosen on the
+    /// matched development set; to score the mismatched one, pass its file to `evaluate`.
     pub fn mnli() -> Self {
         let labels = ["contradiction", "entailment", "neutral"];
         Classification {

@@ -1,4 +1,4 @@
-//! Files of predictions, in the form that GLUE takes.
+//! Files of predictions in GLUE's format.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::{Error, Result, disk};
 
 const HEADER: &str = "index\tprediction";
 
-/// Lines of `index<TAB>prediction` under that header, counted from 0.
+/// Lines of `index<TAB>prediction` below that header, counted from 0.
 pub(super) fn write(predictions: &[Prediction], labels: &[String]) -> Result<String> {
     let mut text = format!("{HEADER}\n");
     for (index, prediction) in predictions.iter().enumerate() {
@@ -23,7 +23,7 @@ pub(super) fn write(predictions: &[Prediction], labels: &[String]) -> Result<Str
     Ok(text)
 }
 
-/// Reads what [`write`] wrote, of so many records.
+/// Reads a file that [`write`] wrote, for this number of records.
 pub(super) fn read(file: &Path, labels: &[String], records: usize) -> Result<Vec<Prediction>> {
     let text = disk::read(file)?;
     let mut lines = text.lines().enumerate();

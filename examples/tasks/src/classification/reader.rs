@@ -5,9 +5,8 @@ use std::path::Path;
 use super::{Classification, Record};
 use crate::{Error, Result, disk};
 
-/// Reads a file whose first line names its columns, but where the task does. Quotes are characters
-/// like any other. A file without the column of labels has records without labels, as GLUE's test
-/// files.
+/// Reads a file whose first line names its columns, unless the task does. Quotes have no special
+/// meaning. If the column of labels is missing, as in GLUE's test files, records have no labels.
 pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
     let Classification {
         columns,

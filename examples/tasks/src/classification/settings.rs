@@ -1,4 +1,4 @@
-//! A data set as JSON describes it.
+//! The description of a data set in JSON.
 
 use serde::Deserialize;
 
@@ -6,7 +6,7 @@ use super::{Classification, Metric};
 use crate::task::{Files, repeated};
 use crate::{Error, Result};
 
-/// What stands in a recipe.
+/// The keys in a recipe.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename = "task of GLUE")]
 pub(super) struct Settings {

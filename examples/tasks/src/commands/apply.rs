@@ -16,7 +16,7 @@ use crate::recipe::Recipe;
 use crate::terminal::{print, tell};
 use crate::{Error, Result, Task, disk, evaluate as of_models, pieces};
 
-/// Says how good a model, or a file of predictions, is.
+/// Scores a model or a file of predictions.
 pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &EvaluateOptions,
@@ -50,7 +50,7 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     Ok(())
 }
 
-/// Says what a model answers.
+/// Predicts with a model.
 pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &PredictOptions,
@@ -83,19 +83,19 @@ pub(super) fn predict<T: Task + Clone + DeserializeOwned>(
     Ok(())
 }
 
-/// What a model is asked.
+/// The inputs of a prediction.
 enum Given<'a> {
     /// The records of a file.
     File(&'a Path),
     /// The records of a file with the truth.
     Truth(&'a Path),
-    /// Texts of the command line.
+    /// Texts from the command line.
     Texts(&'a [String]),
 }
 
-/// What is written must not take the place of what is read, or of what is written besides.
+/// Outputs must not overwrite inputs or each other.
 fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Path>) -> Result<()> {
-    // Of a file that is not there yet its folder is.
+    // A file that does not exist yet is compared by its folder.
     let whole = |path: &Path| {
         let folder = path
             .parent()
@@ -113,14 +113,13 @@ fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Pat
         .flatten()
         .collect();
     for (number, output) in outputs.iter().enumerate() {
-        // Other names are free in a model's folder.
+        // Other names in a model's folder are allowed.
         let of_model = ["config.json", "model.safetensors", "inputs.json", RESULTS];
         let mut of_model = of_model.into_iter().chain(pieces::FILES);
         if let Some(folder) = model
             && of_model.any(|name| whole(&folder.join(name)) == whole(output))
         {
-            let reason = "it would be written in place of a file of the model; give another \
-                              name";
+            let reason = "it would overwrite a file of the model; give another name";
             return Err(Error::file(output, reason));
         }
         let others = outputs.iter().take(number).map(|other| other.as_path());
@@ -128,15 +127,14 @@ fn check_outputs(options: &ApplyOptions, model: Option<&Path>, file: Option<&Pat
             .chain(file)
             .any(|other| whole(other) == whole(output))
         {
-            let reason = "it would be written in place of another file of this command; give \
-                          another name";
+            let reason = "it would overwrite another file of this command; give another name";
             return Err(Error::file(output, reason));
         }
     }
     Ok(())
 }
 
-/// Writes the files that were asked for.
+/// Writes the requested files.
 fn write<T: Task>(
     task: &T,
     options: &ApplyOptions,
@@ -153,7 +151,7 @@ fn write<T: Task>(
     Ok(())
 }
 
-/// What a model answers.
+/// The predictions of a model.
 fn answers<T: Task>(
     task: &T,
     recipe: &Recipe,
@@ -194,13 +192,14 @@ fn answers<T: Task>(
     Ok((data, predictions))
 }
 
-/// What decides features: the recipe that the model was trained with lies in its folder.
+/// The recipe that decides the features: the one in the model's folder, with which it was
+/// trained.
 fn recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     model: Option<&Path>,
     options: &ApplyOptions,
 ) -> Result<Recipe> {
-    // Its device is chosen below.
+    // The device is chosen below.
     let named = |name| example.recipe(name, true);
     let mut recipe = match (&options.recipe, model) {
         (Some(name), _) => {
@@ -227,7 +226,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     Ok(recipe)
 }
 
-/// What an error of the data set's description is about.
+/// What errors about the data set's description name.
 fn recipe_name<'a>(model: Option<&'a Path>, options: &'a ApplyOptions) -> &'a Path {
     let given = options.recipe.as_deref().map(Path::new);
     given.or(model).unwrap_or(Path::new("distill"))
@@ -244,7 +243,7 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
     let Some(recipe) = results.get("recipe") else {
         return Ok(None);
     };
-    // It may have been trained on a device that is not here.
+    // It may have been trained on a device that this machine does not have.
     let text = Recipe::without_device(&recipe.to_string());
     Recipe::from_json_str(&path, &text).map(Some)
 }

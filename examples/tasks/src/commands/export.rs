@@ -1,4 +1,4 @@
-//! `export`: what `distill` would begin with, for a run of the same in Python.
+//! `export`: the inputs of `distill`, for the same run in Python.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::terminal::tell;
 use crate::training::no_teacher;
 use crate::{Error, Result, Task, disk};
 
-/// Writes the student's first weights, every batch of every epoch in its order, and the
+/// Writes the student's initial weights, every batch of every epoch in order, and the
 /// configuration with all its matches.
 ///
 /// `benches/python/distill.py` reads it.
@@ -52,11 +52,11 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let train = bench.read_train(&train_files(&task, &options.learn)?)?;
     let mut loader = bench.training(train, recipe.learns_labels())?;
 
-    // What says that it is whole goes first and comes last.
+    // The file that marks an export as complete is removed first and written last.
     disk::remove(&described)?;
     student.save(&begun)?;
     pieces.copy_to(&begun)?;
-    // Of an earlier export that was longer.
+    // Batches of a longer earlier export.
     for epoch in (recipe.epochs..=u64::MAX).skip(1) {
         if std::fs::remove_file(epoch_file(folder, epoch)).is_err() {
             break;
@@ -77,7 +77,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
             ];
             for (name, tensor) in named {
                 let Some(tensor) = tensor else { continue };
-                // Half the space; Python makes them int64 again.
+                // Half the size; Python converts them back to int64.
                 let tensor = tensor.f_to_kind(tch::Kind::Int)?;
                 tensors.push((format!("{number:06}.{name}"), tensor));
             }
@@ -105,7 +105,7 @@ fn epoch_file(folder: &Path, epoch: u64) -> PathBuf {
     folder.join(format!("epoch{epoch:03}.safetensors"))
 }
 
-/// What TextBrewer, or the script, cannot do.
+/// Refuses what TextBrewer, or the script, does not support.
 fn refuse(recipe: &Recipe, teachers: usize) -> Result<()> {
     let attention = recipe.distillation.layers(Side::Student, "attention");
     let refused = [

@@ -28,7 +28,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     let task = example.task(&recipe, recipe_name(&options.learn, "teacher"))?;
     if !recipe.hidden_matches.is_empty() || recipe.distillation != DistillationConfig::default() {
         log::warn!(
-            "`train` learns from labels alone: what the recipe says of distilling is left out"
+            "`train` learns from labels only; the recipe's keys for distillation are ignored"
         );
     }
     let pieces = pieces(&task, &recipe, &options.encoder)?;
@@ -50,7 +50,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
-/// Trains a student on what teachers say.
+/// Trains a student on the outputs of teachers.
 pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     command: &DistillCommand,
@@ -78,7 +78,7 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     told(&outcome, &options.learn.output_dir)
 }
 
-/// Teachers and a student of them, and all that a distillation begins with.
+/// Teachers, a student, and everything else that a distillation starts from.
 pub(super) type Models<T> = (Vec<Model<<T as Task>::Head>>, Model<<T as Task>::Head>);
 
 pub(super) fn models<T: Task>(
@@ -95,7 +95,7 @@ pub(super) fn models<T: Task>(
         check(&teacher, pieces, recipe, folder)?;
         let own = self::pieces(task, recipe, folder)?;
         if !own.has_vocabulary_of(pieces) {
-            let reason = "its tokenizer has other pieces than the first teacher's: teachers and \
+            let reason = "its tokenizer differs from the first teacher's: teachers and \
                           students share one tokenizer";
             return Err(Error::file(folder, reason));
         }
@@ -128,8 +128,8 @@ pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     Ok(recipe)
 }
 
-/// The recipe of a command, with what its options change. What it does not say of the data set is
-/// as it was for the model that it begins with.
+/// The recipe of a command, changed by its options. A data set that it leaves out is that of the
+/// model it starts from.
 fn recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &LearnOptions,
@@ -147,7 +147,7 @@ fn recipe<T: Task + Clone + DeserializeOwned>(
     options.change(recipe)
 }
 
-/// What an error of the data set's description is about.
+/// What errors about the data set's description name.
 pub(super) fn recipe_name<'a>(options: &'a LearnOptions, default: &'a str) -> &'a Path {
     Path::new(options.recipe.as_deref().unwrap_or(default))
 }
@@ -171,7 +171,7 @@ pub(super) fn bench<'a, T>(
     }
 }
 
-/// A training that is about to begin.
+/// A training that is about to start.
 fn training<'a, T: Task>(
     command: &str,
     bench: Bench<'a, T>,
@@ -199,7 +199,7 @@ fn training<'a, T: Task>(
     })
 }
 
-/// What is trained on: the task's own file or another, and what augments it.
+/// The training files: the task's own or another, and those that augment it.
 pub(super) fn train_files<T: Task>(task: &T, options: &LearnOptions) -> Result<Vec<PathBuf>> {
     let mut files = vec![place(
         options,
@@ -212,8 +212,8 @@ pub(super) fn train_files<T: Task>(task: &T, options: &LearnOptions) -> Result<V
     Ok(files)
 }
 
-/// A file that was given, which may be in the data folder, or else the task's own. That it is
-/// missing is told now, not when others have been read.
+/// The given file, which may be in the data folder, or else the task's own. A missing file is an
+/// error now, before others are read.
 fn place(options: &LearnOptions, given: Option<&Path>, own: &str) -> Result<PathBuf> {
     let folder = &options.data_dir;
     let Some(given) = given else {
@@ -233,7 +233,7 @@ fn place(options: &LearnOptions, given: Option<&Path>, own: &str) -> Result<Path
     Ok(given.to_path_buf())
 }
 
-/// What is made must not take the place of what it is made from.
+/// The output folder must not be that of a model that the training starts from.
 pub(super) fn check_output(folder: &Path, models: &[PathBuf]) -> Result<()> {
     let same = |model: &&PathBuf| match (folder.canonicalize(), model.canonicalize()) {
         (Ok(folder), Ok(model)) => folder == model,
@@ -241,19 +241,19 @@ pub(super) fn check_output(folder: &Path, models: &[PathBuf]) -> Result<()> {
     };
     match models.iter().find(same) {
         Some(_) => {
-            let reason = "the model in it is what this begins with; give another --output-dir";
+            let reason = "the training starts from the model in it; give another --output-dir";
             Err(Error::file(folder, reason))
         }
         None => Ok(()),
     }
 }
 
-/// `none` is no folder.
+/// `none` means no folder.
 pub(super) fn cache(folder: &Path) -> Option<&Path> {
     (folder != Path::new("none")).then_some(folder)
 }
 
-/// The tokenizer must be the model's.
+/// Checks that the tokenizer is the model's.
 pub(super) fn check<H: Head>(
     model: &Model<H>,
     pieces: &Pieces,
@@ -285,7 +285,7 @@ pub(super) fn first(folders: &[PathBuf]) -> Result<&Path> {
 
 fn told(outcome: &Outcome, folder: &Path) -> Result<()> {
     if outcome.interrupted {
-        let reason = "interrupted; the same command goes on with --resume (in place of \
+        let reason = "interrupted; to continue, repeat the command with --resume (instead of \
                       --overwrite)";
         return Err(Error::file(folder, reason));
     }

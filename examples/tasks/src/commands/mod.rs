@@ -26,9 +26,9 @@ use crate::{Error, Result, Task, disk};
 pub struct Example<T> {
     /// Its name.
     pub name: &'static str,
-    /// What it is, in a sentence.
+    /// A sentence that describes it.
     pub about: &'static str,
-    /// Its own data set.
+    /// Its default data set.
     pub task: T,
     /// Recipes by their names, as JSON.
     pub recipes: &'static [(&'static str, &'static str)],
@@ -41,18 +41,18 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         match self.run(std::env::args_os()) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // There may be nobody to tell it to.
+                // Standard error may be closed.
                 let _ = writeln!(std::io::stderr(), "error: {error}");
                 ExitCode::FAILURE
             }
         }
     }
 
-    /// Runs a command line, of which the first is the program's name. `--help` and what clap
-    /// refuses end the process.
+    /// Runs a command line, whose first argument is the program's name. `--help` and invalid
+    /// arguments end the process.
     ///
     /// # Errors
-    /// What the command ran into.
+    /// Those of the command.
     pub fn run<A: Into<OsString> + Clone>(
         &self,
         arguments: impl IntoIterator<Item = A>,
@@ -98,7 +98,7 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         }
     }
 
-    /// The task of a recipe, which errors call by this name.
+    /// The task of a recipe; `name` is what errors call the recipe.
     fn task(&self, recipe: &Recipe, name: &Path) -> Result<T> {
         match &recipe.task {
             None => Ok(self.task.clone()),

@@ -14,24 +14,24 @@ use crate::recipe::{DistillerKind, Recipe};
 #[derive(Debug, Parser)]
 #[command(version, about)]
 pub struct Options {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 #[non_exhaustive]
 pub enum Command {
-    /// Train a model on the labels: a teacher, or a student without one.
+    /// Train a model on labels: a teacher, or a student without a teacher.
     Train(TrainOptions),
-    /// Train a student on what one or more teachers say.
+    /// Train a student on the outputs of one or more teachers.
     Distill(DistillCommand),
-    /// Write what `distill` would begin with, for a run of the same in Python.
+    /// Write the inputs of `distill` to files, for the same run in Python.
     Export(ExportOptions),
-    /// Say how good a model, or a file of predictions, is.
+    /// Score a model or a file of predictions.
     Evaluate(EvaluateOptions),
-    /// Say what a model answers.
+    /// Predict with a model.
     Predict(PredictOptions),
 }
 
@@ -67,7 +67,7 @@ pub struct ExportOptions {
     /// Teachers and student.
     #[command(flatten)]
     pub distill: DistillOptions,
-    /// Replace what an earlier export left in the output folder.
+    /// Overwrite what an earlier export left in the output folder.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -75,10 +75,10 @@ pub struct ExportOptions {
 /// What becomes of an earlier training in the output folder.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct EarlierOptions {
-    /// Go on with a training that was interrupted.
+    /// Resume a training that was interrupted.
     #[arg(long)]
     pub resume: bool,
-    /// Replace what an earlier training left in the output folder.
+    /// Overwrite what an earlier training left in the output folder.
     #[arg(long, conflicts_with = "resume")]
     pub overwrite: bool,
 }
@@ -86,10 +86,10 @@ pub struct EarlierOptions {
 /// Options of `distill` and `export`.
 #[derive(Debug, Args)]
 pub struct DistillOptions {
-    /// The folder of a teacher, which `train` wrote; may be given several times.
+    /// The folder of a teacher, written by `train`; may be given several times.
     #[arg(long = "teacher", required = true)]
     pub teachers: Vec<PathBuf>,
-    /// How the student learns: `general` (of several teachers, from the mean of what they say) or
+    /// How the student learns: `general` (with several teachers, from the mean of their logits) or
     /// `emd`.
     #[arg(long, value_parser = distiller)]
     pub distiller: Option<DistillerKind>,
@@ -104,15 +104,15 @@ pub struct LearnOptions {
     /// The folder with the task's files.
     #[arg(long)]
     pub data_dir: PathBuf,
-    /// Another file to train on than the task's own, in the data folder or anywhere.
+    /// A file to train on instead of the task's own, in the data folder or elsewhere.
     #[arg(long)]
     pub train_file: Option<PathBuf>,
-    /// A file to train on besides, as augmentation, in the data folder or anywhere; may be given
-    /// several times.
+    /// An additional file to train on (data augmentation), in the data folder or elsewhere; may be
+    /// given several times.
     #[arg(long = "augment")]
     pub augment: Vec<PathBuf>,
-    /// Another file to evaluate on after every epoch than the task's own, in the data folder or
-    /// anywhere.
+    /// A file to evaluate on after every epoch instead of the task's own, in the data folder or
+    /// elsewhere.
     #[arg(long)]
     pub dev_file: Option<PathBuf>,
     /// The folder for the model, its checkpoints, logs and results.json.
@@ -127,13 +127,13 @@ pub struct LearnOptions {
     /// The layers of the teacher that the student starts from, such as 0,2,4.
     #[arg(long, value_delimiter = ',')]
     pub layers: Option<Vec<usize>>,
-    /// How often all examples are seen.
+    /// Number of epochs.
     #[arg(long)]
     pub epochs: Option<u64>,
     /// Examples at a time.
     #[arg(long)]
     pub batch_size: Option<usize>,
-    /// The learning rate at its highest.
+    /// The peak learning rate.
     #[arg(long)]
     pub learning_rate: Option<f64>,
     /// The most pieces of an example.
@@ -142,13 +142,13 @@ pub struct LearnOptions {
     /// By how many pieces windows of a long text overlap.
     #[arg(long)]
     pub stride: Option<usize>,
-    /// How many examples of the training file are taken.
+    /// Use only this many examples of the training file.
     #[arg(long)]
     pub train_size: Option<usize>,
-    /// Decides order, fresh values and dropout.
+    /// Seed of the order, initial weights and dropout.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// float32, bf16 or fp16.
+    /// Precision of forward passes: float32, bf16 or fp16.
     #[arg(long)]
     pub precision: Option<Precision>,
     /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
@@ -162,13 +162,13 @@ pub struct LearnOptions {
 /// Options of `evaluate`.
 #[derive(Debug, Args)]
 pub struct EvaluateOptions {
-    /// The file with the examples and their truth.
+    /// The file with the examples and their labels or answers.
     #[arg(long)]
     pub file: PathBuf,
     /// The folder of a model that `train` or `distill` wrote.
     #[arg(long, required_unless_present = "predictions")]
     pub model: Option<PathBuf>,
-    /// A file of predictions to evaluate in place of a model's.
+    /// A file of predictions to score instead of a model.
     #[arg(long, conflicts_with_all = ["model", "output", "n_best", "batch_size", "max_length", "device"])]
     pub predictions: Option<PathBuf>,
     /// All that applying a model has in common.
@@ -185,7 +185,7 @@ pub struct PredictOptions {
     /// The file with the examples.
     #[arg(long, required_unless_present = "texts")]
     pub file: Option<PathBuf>,
-    /// Texts to predict in place of a file; two texts of one example with a tab between them.
+    /// Texts to predict instead of a file; the two texts of a pair are separated by a tab.
     #[arg(conflicts_with = "file")]
     pub texts: Vec<String>,
     /// All that applying a model has in common.
@@ -196,14 +196,14 @@ pub struct PredictOptions {
 /// What applying a model has in common.
 #[derive(Debug, Args)]
 pub struct ApplyOptions {
-    /// Where predictions are written; `predict` prints them without it.
+    /// The file to write predictions to; without it `predict` prints them.
     #[arg(long)]
     pub output: Option<PathBuf>,
-    /// Where several answers to each question are written with their probabilities, of tasks that
-    /// have them.
+    /// The file to write several answers to each question to, with their probabilities; only for
+    /// question answering.
     #[arg(long)]
     pub n_best: Option<PathBuf>,
-    /// The recipe that the model was trained with, where it has another task or length than the
+    /// The recipe that the model was trained with, if its task or length differs from the
     /// example's own.
     #[arg(long)]
     pub recipe: Option<String>,
@@ -225,7 +225,7 @@ impl LearnOptions {
     /// Changes a recipe as the options say.
     ///
     /// # Errors
-    /// When the recipe cannot work then.
+    /// When the resulting recipe is invalid.
     pub fn change(&self, mut recipe: Recipe) -> Result<Recipe> {
         fn set<V: Clone>(place: &mut V, value: &Option<V>) {
             if let Some(value) = value {
@@ -242,7 +242,7 @@ impl LearnOptions {
         set(&mut recipe.seed, &self.seed);
         if let Some(precision) = self.precision {
             recipe.training.precision = precision;
-            // TextBrewer's name for it, which would win.
+            // TextBrewer's key for the precision, which would take precedence.
             recipe.training.fp16 = false;
         }
         if self.student.is_some() {

@@ -1,4 +1,4 @@
-//! What the evaluations of SQuAD and CMRC 2018 share.
+//! Code shared by the evaluations of SQuAD and CMRC 2018.
 
 use std::collections::BTreeMap;
 
@@ -8,24 +8,24 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct AnswerScores {
-    /// How many predictions are an answer, after normalisation.
+    /// The share of predictions that equal an answer after normalisation.
     pub exact_match: f64,
-    /// The mean of the best F1 of each prediction with any of the answers.
+    /// The mean over predictions of the best F1 with any of the answers.
     pub f1: f64,
-    /// How many questions there are.
+    /// The number of questions.
     pub total: usize,
-    /// How many of them have no prediction; each counts as 0.
+    /// The number of questions without a prediction; each counts as 0.
     pub missing: usize,
 }
 
 impl AnswerScores {
-    /// The mean of exact match and F1: CMRC 2018 ranks by it.
+    /// The mean of exact match and F1, by which CMRC 2018 ranks.
     pub fn average(&self) -> f64 {
         (self.exact_match + self.f1) * 0.5
     }
 }
 
-/// Scores each question by the best that `score` (exact match, F1) gives for any of its answers.
+/// Scores each question with the best `score` (exact match, F1) among its answers.
 pub(super) fn evaluate<'a>(
     questions: impl IntoIterator<Item = (&'a str, &'a [String])>,
     predictions: &BTreeMap<String, String>,
@@ -58,7 +58,7 @@ pub(super) fn evaluate<'a>(
     })
 }
 
-/// The best that `score` gives for any of the answers.
+/// The best `score` among the answers.
 pub(super) fn best(
     answers: &[String],
     score: impl Fn(&str) -> Result<(bool, f64)>,

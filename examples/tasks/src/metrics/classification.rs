@@ -1,7 +1,7 @@
-//! Scores of one class per example: SST-2, MNLI, CoLA, MRPC and their like.
+//! Metrics of classification: SST-2, MNLI, CoLA, MRPC and similar tasks.
 //!
-//! Classes are numbers, in any range. All scores are fractions, not percentages, and those of
-//! scikit-learn 1.9. Lists of different lengths and empty lists are errors.
+//! Classes are numbers in any range. All scores are fractions, not percentages, and equal those
+//! of scikit-learn 1.9. Lists of different lengths and empty lists are errors.
 
 use std::collections::BTreeMap;
 
@@ -24,11 +24,12 @@ pub fn accuracy(predicted: &[usize], labels: &[usize]) -> Result<f64> {
 /// K-category assignments by a K-category correlation coefficient", 2004; scikit-learn's
 /// `matthews_corrcoef`), the metric of CoLA.
 ///
-/// With `n` examples, `c` of them right, and class `k` predicted `p_k` times and true `t_k` times:
+/// With `n` examples, `c` correct predictions, and class `k` predicted `p_k` times and true `t_k`
+/// times:
 ///
 /// `(c n − Σ p_k t_k) / √((n² − Σ p_k²) (n² − Σ t_k²))`
 ///
-/// and 0 where the denominator is 0: a classifier that always says the same says nothing.
+/// and 0 where the denominator is 0, as when all predictions are the same class.
 ///
 /// # Errors
 ///
@@ -44,7 +45,7 @@ pub fn matthews(predicted: &[usize], labels: &[usize]) -> Result<f64> {
     let right = predicted.iter().zip(labels).filter(|(p, l)| p == l).count() as i128;
     let n = labels.len() as i128;
     let sum = |f: fn(&(i128, i128)) -> i128| counts.values().map(f).sum::<i128>();
-    // Whole numbers up to here, so that a covariance of 0 is exactly 0.
+    // Integers up to here, so that a covariance of 0 is exactly 0.
     let both = right * n - sum(|(p, t)| p * t);
     let of_predicted = n * n - sum(|(p, _)| p * p);
     let of_labels = n * n - sum(|(_, t)| t * t);
@@ -58,7 +59,7 @@ pub fn matthews(predicted: &[usize], labels: &[usize]) -> Result<f64> {
 /// predicted nor true (scikit-learn's `f1_score` with `pos_label` and `zero_division=0`), the
 /// metric of MRPC and QQP.
 ///
-/// scikit-learn refuses a third class here; this does not, and counts it as not positive.
+/// scikit-learn raises an error for a third class; here it counts as not positive.
 ///
 /// # Errors
 ///

@@ -1,18 +1,18 @@
 //! CMRC 2018, as its official evaluation script scores it (`cmrc2018_evaluate.py`, v6 of
 //! `baseline/` in ymcui/cmrc2018; v5 gives the same numbers).
 //!
-//! What is odd there is so here:
+//! The oddities of that script are reproduced:
 //!
 //! - The list of punctuation has no ASCII `,` `.` `;` `!` `?` `(` `)` `"` `'`, and of the single
 //!   quotes only `’`; and `……`, being two characters, is never found.
-//! - White space is stripped before punctuation is removed, and none inside: `。 北京` is ` 北京`
-//!   and not `北京`.
-//! - Removing punctuation joins what it stood between: `covid-19` is one word.
+//! - White space is stripped at the ends before punctuation is removed, and not after: `。 北京`
+//!   becomes ` 北京` and not `北京`.
+//! - Removing punctuation joins what is on both sides: `covid-19` is one word.
 //! - Two texts that are empty after that match exactly, with F1 0.
-//! - Only U+4E00 to U+9FA5 are characters of their own. Kana, Hangul, full-width letters and rarer
-//!   Chinese characters are words together with their neighbours.
+//! - Only U+4E00 to U+9FA5 are segments of one character. Kana, Hangul, full-width letters and
+//!   rarer Chinese characters form words with their neighbours.
 //!
-//! The script cuts what is not Chinese into words by NLTK. Here that is done by the rules of
+//! The script splits text that is not Chinese into words with NLTK. Here that is done by rules of
 //! NLTK 3.9's word tokenizer, but without the model (Punkt) by which NLTK splits sentences first.
 //! The words can therefore differ only where, within a stretch that has no Chinese character and
 //! no punctuation of the list, one of `.` `?` `!` stands before white space and more text, or
@@ -32,7 +32,7 @@ use crate::Result;
 /// The punctuation that the script removes.
 const PUNCTUATION: &str = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』";
 
-/// What scores answers: the patterns inside are compiled once.
+/// The evaluation, which compiles its patterns once.
 #[derive(Debug, Clone)]
 pub struct Cmrc {
     words: WordTokenizer,
@@ -50,7 +50,7 @@ impl Cmrc {
         })
     }
 
-    /// The text in lower case as Chinese characters and other words, without punctuation.
+    /// Splits a text in lower case into Chinese characters and other words, without punctuation.
     ///
     /// # Errors
     ///
@@ -89,8 +89,8 @@ impl Cmrc {
         })
     }
 
-    /// The scores of a data set: questions are pairs of an id and the answers, predictions texts
-    /// by id. A prediction for no question is ignored.
+    /// The scores of a data set. Questions are pairs of an id and the answers; predictions are texts
+    /// by id. Predictions for unknown ids are ignored.
     ///
     /// # Errors
     ///
@@ -127,9 +127,10 @@ fn f1(prediction: &[String], answer: &[String]) -> f64 {
     )
 }
 
-/// The length of the longest run of segments that is in both.
+/// The length of the longest common run of segments.
 fn longest_common_stretch(a: &[String], b: &[String]) -> usize {
-    // For each position of b, how long the match that ends there is for the segment of a before.
+    // For each position of b, the length of the match that ends there and at the previous segment
+    // of a.
     let mut before = vec![0; b.len()];
     let mut longest = 0;
     for x in a {

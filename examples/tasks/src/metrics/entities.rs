@@ -1,15 +1,15 @@
-//! Entity-level scores of tag sequences, as seqeval's default mode gives them, which is that of
-//! `conlleval`: CoNLL-2003 and MSRA NER.
+//! Entity-level scores of tag sequences for CoNLL-2003 and MSRA NER, equal to those of seqeval in
+//! its default mode and of `conlleval`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{check_lengths, harmonic_mean, ratio};
 use crate::{Error, Result};
 
-/// A stretch of tags that name one thing.
+/// A named entity: a span of tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entity<'a> {
-    /// What it is, such as `PER`; `_` for tags without a type, such as `B`.
+    /// Its type, such as `PER`; `_` for tags without a type, such as `B`.
     pub kind: &'a str,
     /// The position of its first tag, from 0.
     pub start: usize,
@@ -17,16 +17,16 @@ pub struct Entity<'a> {
     pub end: usize,
 }
 
-/// Precision, recall and F1, as fractions; each is 0 where its denominator is.
+/// Precision, recall and F1 as fractions; each is 0 if its denominator is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Scores {
-    /// Which fraction of the predicted entities is right.
+    /// The fraction of the predicted entities that is correct.
     pub precision: f64,
-    /// Which fraction of the true entities is found.
+    /// The fraction of the true entities that is found.
     pub recall: f64,
     /// `2 precision recall / (precision + recall)`; of an average it is the average of these.
     pub f1: f64,
-    /// How many true entities there are.
+    /// The number of true entities.
     pub support: usize,
 }
 
@@ -34,9 +34,9 @@ pub struct Scores {
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct EntityScores {
-    /// Of each type that is predicted or true.
+    /// The scores of each type that is predicted or true.
     pub types: BTreeMap<String, Scores>,
-    /// Of all entities together: the figure that is published.
+    /// The scores of all entities together, which are the ones usually published.
     pub micro: Scores,
     /// The mean over the types.
     pub macro_average: Scores,
@@ -44,7 +44,7 @@ pub struct EntityScores {
     pub weighted: Scores,
 }
 
-/// What a tag says of the boundaries.
+/// The role of a tag in an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
     Outside,
@@ -57,7 +57,7 @@ enum Part {
 /// The entities of one sentence, in their order.
 ///
 /// Tags are `O`, or one of the letters `B`, `I`, `E` and `S`, alone or before `-` and a type. IOB1,
-/// IOB2 and BIOES are all understood, and nothing is ill-formed:
+/// IOB2 and BIOES are all understood, and every sequence is valid:
 ///
 /// - an entity begins at every `B` and `S`; at an `I` or `E` after `O`, `E`, `S` or nothing; and
 ///   wherever the type changes between two tags that are not `O`;
@@ -91,7 +91,7 @@ pub fn entities<S: AsRef<str>>(tags: &[S]) -> Result<Vec<Entity<'_>>> {
 }
 
 /// The scores of predicted tag sequences, one per sentence, as `seqeval` 1.2 gives them in its
-/// default mode: an entity is right when type, first and last position all are.
+/// default mode: an entity is correct when its type and its first and last position are.
 ///
 /// Without any entity, predicted or true, everything is 0 (seqeval's macro average is NaN then).
 ///

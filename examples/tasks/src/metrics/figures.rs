@@ -1,11 +1,10 @@
-//! Figures with their names.
+//! Named metrics.
 
 use std::fmt;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// Figures with their names, in percent where they are shares; the first is the one that models
-/// are chosen by.
+/// Named metrics; fractions are in percent. The first metric is for choosing the best model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metrics {
     figures: Vec<(String, f64)>,
@@ -19,7 +18,7 @@ impl Metrics {
         }
     }
 
-    /// Adds another.
+    /// Adds a metric.
     #[must_use]
     pub fn and(mut self, name: impl Into<String>, value: f64) -> Self {
         self.figures.push((name.into(), value));
@@ -31,13 +30,13 @@ impl Metrics {
         self.figures.first().map_or(f64::NAN, |(_, value)| *value)
     }
 
-    /// A figure by its name.
+    /// A metric by its name.
     pub fn get(&self, name: &str) -> Option<f64> {
         let named = self.figures.iter().find(|(known, _)| known == name);
         named.map(|(_, value)| *value)
     }
 
-    /// All of them, in their order.
+    /// All metrics in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
         self.figures
             .iter()

@@ -1,7 +1,7 @@
-//! How good answers are, as the reference implementations say it.
+//! Metrics, with the numbers of the reference implementations.
 //!
-//! Plain functions on plain values. Each names the implementation whose numbers it gives, and says
-//! where it differs.
+//! Plain functions on plain values. Each names the implementation that it reproduces, and where it
+//! differs.
 
 pub mod answers;
 pub mod classification;
@@ -16,7 +16,7 @@ pub use figures::Metrics;
 
 use crate::{Error, Result};
 
-/// Refuses lists that do not go together, and empty ones: no mean of nothing is right.
+/// Refuses empty lists and lists of different lengths.
 fn check_lengths(predicted: usize, labels: usize) -> Result<()> {
     if predicted != labels {
         return Err(Error::invalid(format!(
@@ -42,7 +42,7 @@ fn harmonic_mean(precision: f64, recall: f64) -> f64 {
     }
 }
 
-/// `part / whole`, 0 of nothing.
+/// `part / whole`, 0 if `whole` is 0.
 fn ratio(part: usize, whole: usize) -> f64 {
     if whole == 0 {
         0.0

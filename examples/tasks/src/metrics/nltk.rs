@@ -1,4 +1,4 @@
-//! English words as NLTK's `word_tokenize` cuts them, of one sentence. NLTK is the NLTK Project's,
+//! Splits one English sentence into words like NLTK's `word_tokenize`. NLTK is by the NLTK Project,
 //! under the Apache License 2.0.
 
 use fancy_regex::Regex;
@@ -6,20 +6,20 @@ use fancy_regex::Regex;
 use super::python;
 use crate::Result;
 
-/// Space is put around what is to be a word of its own, rule by rule, and the text split there.
+/// Each rule puts spaces around what is to be a separate word; at the end the text is split there.
 ///
 /// These are the rules of NLTK 3.9 (`NLTKWordTokenizer`, after Robert MacIntyre's script for the
 /// Penn Treebank), for text in lower case without the characters that CMRC's evaluation removes,
 /// and without those rules that cannot change anything then. `{S}` is Python's white space, `{W}`
 /// its word character.
 const RULES: &[(&str, &str)] = &[
-    // Quotation marks that open, by their form or by what is before them.
+    // Opening quotation marks, by their form or by what precedes them.
     (r"[«‘„]", " ${0} "),
     (r#"^""#, " `` "),
     (r#"([ (\[{<])(?:"|'')"#, "${1} `` "),
     // A letter alone after an apostrophe, unless it is a clitic.
     (r"(?i)'(?![mtsdn])({W})(?!{W})", "' ${1}"),
-    // A full stop that only closing marks follow.
+    // A full stop followed only by closing marks.
     (r#"([^.])\.([\])}>"' »]*){S}*$"#, "${1} . ${2} "),
     (r",(\P{Nd})", " , ${1}"),
     (r",$", " , "),
@@ -28,14 +28,14 @@ const RULES: &[(&str, &str)] = &[
     (r"[?!]", " ${0} "),
     (r"([^'])' ", "${1} ' "),
     (r"[\]\[(){}<>]", " ${0} "),
-    // Clitics are known by the space after them.
+    // Clitics are recognised by the space after them.
     (r"^|$", " "),
     (r"»", " » "),
     (r#"''|""#, " '' "),
     (r"{S}+", " "),
     (r"([^' ])('[smd]|') ", "${1} ${2} "),
     (r"([^' ])('ll|'re|'ve|n't) ", "${1} ${2} "),
-    // Words that are two.
+    // Contractions of two words.
     (r"(?i)(?<!{W})(can)(not)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(d)('ye)(?!{W})", " ${1} ${2} "),
     (r"(?i)(?<!{W})(gim)(me)(?!{W})", " ${1} ${2} "),
@@ -68,7 +68,7 @@ impl WordTokenizer {
 
     /// The words of a text in lower case.
     pub(super) fn words(&self, text: &str) -> Result<Vec<String>> {
-        // What NLTK's sentences are: white space after one is no part of it.
+        // As NLTK's sentences, which do not include white space at the end.
         let mut text = text.trim_end_matches(python::is_space).to_owned();
         // Most runs between Chinese characters are a number or a short word; no rule applies to
         // them, for the shortest word that is two has five letters.

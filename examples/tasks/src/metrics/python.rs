@@ -1,14 +1,14 @@
-//! What Python's strings and regular expressions do where Rust's do otherwise: the reference
-//! implementations are written in it.
+//! Python's strings and regular expressions where Rust's differ: the reference implementations are
+//! written in Python.
 
 use fancy_regex::Regex;
 
 use crate::{Error, Result};
 
-/// Python's `\w`: letters, numbers and `_`, but no combining marks, which Rust's has.
+/// Python's `\w`: letters, numbers and `_`, but no combining marks, which Rust's includes.
 pub(super) const WORD: &str = r"[\p{L}\p{N}_]";
 
-/// `str.isspace`: what Unicode calls white space, and the four ASCII separators.
+/// `str.isspace`: Unicode white space and the four ASCII separators.
 pub(super) fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -23,7 +23,7 @@ pub(super) fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_space).filter(|word| !word.is_empty())
 }
 
-/// A pattern of this crate's own; one that does not compile is an error nonetheless.
+/// Compiles a pattern of this crate.
 pub(super) fn compile(pattern: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|e| Error::invalid(format!("the pattern {pattern}: {e}")))
 }

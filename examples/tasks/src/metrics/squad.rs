@@ -8,7 +8,7 @@ use super::answers::{self, AnswerScores};
 use super::{harmonic_mean, python};
 use crate::Result;
 
-/// What scores answers: the normalisation's pattern is compiled once.
+/// The evaluation, which compiles its pattern once.
 #[derive(Debug, Clone)]
 pub struct Squad {
     articles: Regex,
@@ -57,8 +57,8 @@ impl Squad {
         })
     }
 
-    /// The scores of a data set: questions are pairs of an id and the answers, predictions texts
-    /// by id. A prediction for no question is ignored.
+    /// The scores of a data set. Questions are pairs of an id and the answers; predictions are texts
+    /// by id. Predictions for unknown ids are ignored.
     ///
     /// # Errors
     ///

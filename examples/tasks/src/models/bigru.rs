@@ -1,4 +1,4 @@
-//! A student that is no transformer: one bidirectional GRU.
+//! A student that is not a transformer: one bidirectional GRU.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use crate::{Error, Result, disk};
 pub struct BiGruConfig {
     /// Always `bigru`.
     pub model_type: String,
-    /// How many pieces there are.
+    /// The number of pieces in the vocabulary.
     pub vocab_size: i64,
     /// The width of a piece's embedding.
     pub embedding_size: i64,
@@ -24,18 +24,18 @@ pub struct BiGruConfig {
     pub hidden_size: i64,
     /// The probability with which embeddings and states are set to zero in training.
     pub dropout: f64,
-    /// How many numbers the head has.
+    /// The number of outputs of the head.
     pub num_labels: i64,
 }
 
 impl BiGruConfig {
-    /// The name that tells such a `config.json` from others.
+    /// The `model_type` in such a `config.json`.
     pub const MODEL_TYPE: &'static str = "bigru";
 
     /// Reads `config.json`.
     ///
     /// # Errors
-    /// When it cannot be read or has sizes that no model has.
+    /// When it cannot be read or a size is invalid.
     pub fn from_json_file(path: &Path) -> Result<Self> {
         let config: Self = serde_json::from_str(&disk::read(path)?)
             .map_err(|error| Error::file(path, error.to_string()))?;
@@ -51,7 +51,7 @@ impl BiGruConfig {
                 return Err(Error::file(path, reason));
             }
         }
-        // More than any such model has, and less than would be asked of the memory in vain.
+        // More than any such model has, and little enough to fit the memory.
         if config.vocab_size * config.embedding_size > 1 << 29 {
             let reason = "vocab_size times embedding_size: expected at most 2^29";
             return Err(Error::file(path, reason));
@@ -62,7 +62,7 @@ impl BiGruConfig {
         Ok(config)
     }
 
-    /// What a head must know of the states below it.
+    /// What a head depends on.
     fn for_head(&self) -> BertConfig {
         BertConfig::default()
             .vocab_size(self.vocab_size)
@@ -75,9 +75,9 @@ impl BiGruConfig {
 /// Embeddings, one bidirectional GRU ([Cho et al. 2014](https://arxiv.org/abs/1406.1078)), and a
 /// head: the BiGRU of TextBrewer's experiments.
 ///
-/// The states of a position are those of both directions, each of which ends where the text does
-/// and not in the padding. What a head takes for the pooled state of the text are the last states
-/// of both. It has one hidden state to match, `[batch, length, 2 · hidden]`.
+/// The state of a position is that of both directions; both ignore the padding. The pooled state
+/// of a text is the last state of each direction. There is one hidden state to match,
+/// `[batch, length, 2 · hidden]`.
 #[derive(Debug)]
 pub struct BiGru<H> {
     embeddings: Tensor,
@@ -131,7 +131,7 @@ impl<H: Head> BiGru<H> {
     /// Reads a folder that [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// When a file is not there or does not fit.
+    /// When a file is missing or does not fit.
     pub fn load(variables: &VarStore, folder: &Path) -> Result<Self> {
         let config = BiGruConfig::from_json_file(&folder.join("config.json"))?;
         let model = Self::new(&variables.root(), &config)?;
@@ -205,7 +205,7 @@ impl<H: Head> textbrewer::Model<BertInputs> for BiGru<H> {
     }
 }
 
-/// For each position of a text the one at the same distance from its other end; padding stays.
+/// For each position of a text its mirror position in the text; padding stays in place.
 fn turned(lengths: &Tensor, length: i64) -> textbrewer::Result<Tensor> {
     let positions = Tensor::f_arange(length, (Kind::Int64, lengths.device()))?.f_unsqueeze(0)?;
     let mirrored = lengths

@@ -1,4 +1,4 @@
-//! Labels of models and of tasks.
+//! Comparing the labels of models and tasks.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,8 +14,8 @@ pub(super) fn with_labels(config: BertConfig, labels: &[String], outputs: usize)
     }
 }
 
-/// The same labels in another order would be wrong answers without a word. Labels of other names
-/// may mean the same.
+/// The same labels in another order would silently give wrong predictions. Labels with other
+/// names may mean the same.
 pub(super) fn check_names(
     folder: &Path,
     names: Option<&BTreeMap<i64, String>>,

@@ -1,4 +1,4 @@
-//! A model of a task, in and out of folders.
+//! A model of a task, and its folder.
 
 use std::path::Path;
 
@@ -37,15 +37,15 @@ impl<H: Head> textbrewer::Model<BertInputs> for Network<H> {
 /// A model and its variables.
 #[derive(Debug)]
 pub struct Model<H> {
-    /// What computes.
+    /// The model.
     pub network: Network<H>,
-    /// What is learned.
+    /// Its variables.
     pub variables: VarStore,
 }
 
 impl<H: Head> Model<H> {
-    /// A pretrained encoder with a head for so many outputs. The head is new, but where the
-    /// folder has one of this task.
+    /// A pretrained encoder with a head for this number of outputs. The head is new unless the
+    /// folder has one for this task.
     ///
     /// # Errors
     /// When the folder holds no such model.
@@ -114,11 +114,11 @@ impl<H: Head> Model<H> {
         })
     }
 
-    /// A student of a teacher, and of the teacher's layers which it starts from; `None` are
-    /// layers at even distances. Values come from the teacher where shapes allow.
+    /// A student of a teacher, initialised with these layers of the teacher, or with evenly spaced
+    /// ones for `None`. Weights are copied from the teacher where shapes allow.
     ///
     /// # Errors
-    /// When the teacher has not enough layers.
+    /// When the teacher does not have enough layers.
     pub fn student(
         &self,
         shape: Shape,
@@ -162,8 +162,8 @@ impl<H: Head> Model<H> {
             log::info!("the student starts from layers {layers:?} of the teacher: {report}");
         } else if layers.is_some() {
             let reason = format!(
-                "layers: a {shape} has not the shape of this teacher's layers and starts from \
-                 random values"
+                "layers: those of a {shape} have another shape than this teacher's; it starts \
+                 from random values"
             );
             return Err(Error::invalid(reason));
         }
@@ -201,7 +201,7 @@ impl<H: Head> Model<H> {
         })
     }
 
-    /// The same model, which hands out these states besides its result.
+    /// The same model, which returns these states besides its result.
     #[must_use]
     pub fn showing(
         mut self,
@@ -234,12 +234,12 @@ impl<H: Head> Model<H> {
         }
     }
 
-    /// How many layers it has and how wide its states are; a GRU has no layers.
+    /// The number of layers and the width of their states; `None` for a GRU.
     pub fn shape(&self) -> (usize, i64) {
         (self.layers().unwrap_or(0), self.width())
     }
 
-    /// How many pieces it has embeddings for.
+    /// The number of pieces in the vocabulary.
     pub fn vocabulary(&self) -> i64 {
         match &self.network {
             Network::Bert(bert) => bert.config().vocab_size,
@@ -247,7 +247,7 @@ impl<H: Head> Model<H> {
         }
     }
 
-    /// How many pieces it takes at most; a GRU takes any number.
+    /// The longest input; `None` for a GRU, which has no limit.
     pub fn longest(&self) -> Option<i64> {
         match &self.network {
             Network::Bert(bert) => Some(bert.config().max_length()),
@@ -255,13 +255,13 @@ impl<H: Head> Model<H> {
         }
     }
 
-    /// How many parameters it has.
+    /// The number of parameters.
     pub fn parameters(&self) -> u64 {
         display_parameters(&self.variables, Some(0)).root.count
     }
 
-    /// Writes a folder that [`trained`](Self::trained) reads, and, of a transformer,
-    /// `transformers` too.
+    /// Writes a folder that [`trained`](Self::trained) can read, and for a BERT also
+    /// `transformers`.
     ///
     /// # Errors
     /// When a file cannot be written.
@@ -273,7 +273,7 @@ impl<H: Head> Model<H> {
     }
 }
 
-/// Whether layers of one are layers of the other.
+/// Whether the layers of both configurations have the same shape.
 fn fits(student: &BertConfig, teacher: &BertConfig) -> bool {
     let of = |config: &BertConfig| {
         (

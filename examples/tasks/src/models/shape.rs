@@ -21,7 +21,7 @@ use crate::{Error, Result};
 #[serde(try_from = "String", into = "String")]
 #[non_exhaustive]
 pub enum Shape {
-    /// As the model that it starts from.
+    /// The shape of the model that it starts from.
     Full,
     /// Six layers of the teacher's shape.
     T6,
@@ -48,7 +48,7 @@ const NAMES: [(Shape, &str); 7] = [
 ];
 
 impl Shape {
-    /// The configuration of such a student of a teacher; `None` for one that is no transformer.
+    /// The configuration of such a student of a teacher; `None` if it is not a transformer.
     pub fn config(self, teacher: &BertConfig) -> Option<BertConfig> {
         let teacher = teacher.clone();
         let narrow = |layers, hidden, heads, feed_forward| {
@@ -70,7 +70,7 @@ impl Shape {
         })
     }
 
-    /// Whether a student of this shape has the width of its teacher, whatever that is.
+    /// Whether a student of this shape always has the width of its teacher.
     pub fn starts_from_teacher(self) -> bool {
         matches!(self, Shape::Full | Shape::T6 | Shape::T3)
     }

@@ -1,44 +1,44 @@
-//! Where answers are, in files that do not always know.
+//! Locating answers in contexts, in files whose positions may be wrong.
 
 use serde::{Deserialize, Serialize};
 
 use super::Language;
 
-/// An answer of a file, and where it is in the context, in characters.
+/// An answer and its position in the context, in characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Its text as the file has it.
+    /// Its text in the file.
     pub text: String,
-    /// Where it is in the context; none when it is nowhere.
+    /// Its position in the context; `None` if it does not occur there.
     pub span: Option<Span>,
 }
 
-/// Characters of a context: those from `start`, without that at `end`.
+/// A range of characters of a context, without the one at `end`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
-    /// The first.
+    /// The first character.
     pub start: usize,
-    /// The one after the last.
+    /// The character after the last one.
     pub end: usize,
 }
 
 /// How an answer was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Found {
-    /// Where the file says.
+    /// At the position in the file.
     There(Span),
-    /// Elsewhere.
+    /// At another position.
     Elsewhere(Span),
     /// Not at all.
     Nowhere,
 }
 
-/// Looks for the answers of one context.
+/// Finds the answers of one context.
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
     context: &'a [char],
     language: Language,
-    /// The context with its white space made alike, and where each of its characters was.
+    /// The context with normalised white space, and the original position of each character.
     alike: Option<(Vec<char>, Vec<usize>)>,
 }
 
@@ -51,8 +51,8 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Finds an answer: where the file says, or the nearest place that has its text, or the
-    /// nearest that has it but for white space.
+    /// Finds an answer: at the position in the file, else at the nearest occurrence of its text,
+    /// else at the nearest one with other white space.
     pub(super) fn find(&mut self, text: &str, start: i64) -> Found {
         let chars: Vec<char> = text.trim().chars().collect();
         if chars.is_empty() {
@@ -90,7 +90,7 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// White space made alike: none where words are not separated by it, else one blank between them.
+/// Normalises white space: removed if words are not separated by it, else one blank.
 fn alike(text: &[char], language: Language) -> (Vec<char>, Vec<usize>) {
     let (mut chars, mut places) = (Vec::new(), Vec::new());
     for (place, c) in text.iter().enumerate() {
@@ -107,8 +107,8 @@ fn alike(text: &[char], language: Language) -> (Vec<char>, Vec<usize>) {
     (chars, places)
 }
 
-/// The place of `text` that is nearest to `hint`; one between word boundaries is better than any
-/// that is not, and of two equally near the first.
+/// The occurrence of `text` nearest to `hint`. One between word boundaries is preferred to any
+/// other; of two equally near ones the first is taken.
 fn nearest(context: &[char], text: &[char], hint: usize, language: Language) -> Option<usize> {
     if text.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! The answer from the scores of all windows.
+//! Finding the answer in the scores of all windows.
 
 use ndarray::Array2;
 
@@ -7,10 +7,10 @@ use super::reader::Question;
 use super::windows::Window;
 use crate::{Error, Result};
 
-/// What the model answers to a question.
+/// The predicted answers to a question.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Prediction {
-    /// The best answers, the best first; none when there was nothing to choose from.
+    /// The best answers, best first; empty if there are no candidates.
     pub candidates: Vec<Candidate>,
 }
 
@@ -27,19 +27,19 @@ impl Prediction {
         }
     }
 
-    /// The best answer; empty when there is none.
+    /// The best answer; empty if there is none.
     pub fn text(&self) -> &str {
         let best = self.candidates.first();
         best.map_or("", |candidate| candidate.text.as_str())
     }
 }
 
-/// An answer that the model could give.
+/// A candidate for the answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
-    /// Its text, as the context has it.
+    /// Its text in the context.
     pub text: String,
-    /// How likely it is among those that are kept.
+    /// Its probability among those that are kept.
     pub probability: f64,
     /// The score of its first piece.
     pub start: f64,
@@ -53,7 +53,7 @@ impl Candidate {
     }
 }
 
-/// How answers are chosen.
+/// Options for choosing answers.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Choice {
     /// The most pieces of an answer.
@@ -63,11 +63,11 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    /// The best answers among all spans of all windows. A span counts in the window that shows
-    /// most of what is around it; of equally good ones the first is taken, then the shortest.
+    /// The best answers among all spans of all windows. A span in several windows is scored in the
+    /// one with the most context around it. Of equal scores the first is taken, then the shortest.
     ///
     /// # Errors
-    /// When the scores are not of the windows, or none is a number.
+    /// When the scores do not fit the windows, or none is a number.
     pub(super) fn predict(
         self,
         record: &Question,
@@ -122,7 +122,7 @@ impl Choice {
         Ok(Prediction { candidates: kept })
     }
 
-    /// Adds an answer to the best ones, which are in order and have every text once.
+    /// Adds an answer to the best ones, which are sorted and have unique texts.
     fn keep(self, kept: &mut Vec<Candidate>, text: &str, start: f64, end: f64) {
         let score = start + end;
         if text.is_empty() {
@@ -146,7 +146,7 @@ impl Choice {
     }
 }
 
-/// Refuses scores that are not of a window.
+/// Refuses scores that do not fit a window.
 fn check(record: &Question, window: &Window, scores: &Array2<f32>) -> Result<()> {
     let (rows, columns) = scores.dim();
     let ids = window.encoded.ids.len();
@@ -159,10 +159,10 @@ fn check(record: &Question, window: &Window, scores: &Array2<f32>) -> Result<()>
     )))
 }
 
-/// A window and those that share some of the context with it.
+/// A window and those that overlap with it.
 ///
-/// BERT's `run_squad.py` looks at the start only, and so loses an answer that is long beside the
-/// stride: the window that is best for its start may not have its end.
+/// BERT's `run_squad.py` looks only at the start, and so loses answers that are long compared to
+/// the stride: the best window for the start may not contain the end.
 struct Others<'a> {
     window: &'a Window,
     begin: usize,
@@ -190,8 +190,8 @@ impl<'a> Others<'a> {
         }
     }
 
-    /// Whether another window shows more of what is around some pieces, or as much and is
-    /// earlier. They are counted in this window.
+    /// Whether another window has more context around some pieces, or as much and is earlier.
+    /// Pieces are counted in this window.
     fn show_more_of(&self, first: usize, last: usize) -> bool {
         let (first, last) = (
             self.begin.saturating_add(first),
@@ -204,7 +204,7 @@ impl<'a> Others<'a> {
     }
 }
 
-/// Probabilities of those that are kept, by their scores.
+/// The softmax of the scores of those that are kept.
 fn weigh(kept: &mut [Candidate]) {
     let best = kept.first().map_or(0.0, Candidate::score);
     let weights: Vec<f64> = kept
@@ -217,10 +217,10 @@ fn weigh(kept: &mut [Candidate]) {
     }
 }
 
-/// A text that is asked for by characters.
+/// A text that is indexed by characters.
 struct Text<'a> {
     text: &'a str,
-    /// The byte of each character, and the end.
+    /// The byte position of each character, and the end.
     bytes: Vec<usize>,
 }
 

@@ -1,16 +1,17 @@
-//! What differs between the languages of reading comprehension.
+//! Differences between the languages of reading comprehension.
 
 use serde::{Deserialize, Serialize};
 
-/// The language of questions and contexts: how answers are compared, and what is a word.
+/// The language of questions and contexts, which decides how answers are compared and what a word
+/// is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Language {
-    /// Words are between blanks; answers are measured as those of SQuAD.
+    /// Words are separated by blanks; answers are scored as in SQuAD.
     English,
-    /// Every character is a word, but for letters and digits in a row; answers are measured as
-    /// those of CMRC 2018.
+    /// Every character is a word, except that runs of letters and digits are one; answers are
+    /// scored as in CMRC 2018.
     Chinese,
 }
 
@@ -24,7 +25,7 @@ impl Language {
         }
     }
 
-    /// Whether a character is of a word that its neighbours may belong to.
+    /// Whether a character can form a word with its neighbours.
     fn goes_on(self, c: char) -> bool {
         match self {
             Language::English => c.is_alphanumeric(),

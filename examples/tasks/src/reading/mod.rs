@@ -32,10 +32,11 @@ use crate::task::{Files, Task};
 use crate::{Error, Result};
 use settings::Settings;
 
-/// Questions about texts, in files as those of SQuAD 1.1.
+/// Questions about texts, in the format of SQuAD 1.1.
 ///
-/// In JSON, another data set is described so; the last three may be left out and have these
-/// values then. `language` is `english` or `chinese`, and decides the metric and what is a word.
+/// A custom data set is described in JSON like this. The last three keys are optional and have
+/// these values by default. `language` is `english` or `chinese`; it decides the metric and what a
+/// word is.
 ///
 /// ```json
 /// {
@@ -52,9 +53,9 @@ use settings::Settings;
 pub struct Reading {
     /// The names of the files.
     pub files: Files,
-    /// Which metric there is, and what is a word.
+    /// Decides the metric and what a word is.
     pub language: Language,
-    /// The most pieces of a question; what is over is cut.
+    /// The most pieces of a question; longer ones are cut.
     pub max_query_length: usize,
     /// The most pieces of an answer.
     pub max_answer_length: usize,
@@ -81,21 +82,21 @@ impl Reading {
         Reading {
             files: Files::new("cmrc2018_train.json", "cmrc2018_dev.json"),
             language: Language::Chinese,
-            // Answers are sentences there as often as names.
+            // Answers in CMRC are often whole sentences.
             max_answer_length: 50,
             ..Reading::squad()
         }
     }
 
-    /// Reads a file, and says which of its answers are not where it says.
+    /// Reads a file, and reports answers that are not at the given positions.
     ///
     /// # Errors
-    /// When it is not as SQuAD 1.1 has it; the error names the place.
+    /// When it is not in SQuAD 1.1's format; the error names the place.
     pub fn read_with_repairs(&self, file: &Path) -> Result<(Vec<Question>, Repairs)> {
         reader::read(file, self.language)
     }
 
-    /// Settings that cannot work would give empty answers.
+    /// Refuses settings with which all answers would be empty.
     fn check(&self) -> Result<()> {
         let settings = [
             ("max_query_length", self.max_query_length),
@@ -205,8 +206,8 @@ impl Task for Reading {
         choice.predict(record, parts)
     }
 
-    /// In English F1 and exact match (EM) as SQuAD's script has them; in Chinese the mean of both,
-    /// F1 and EM as CMRC's has them. A prediction without any candidate counts as 0.
+    /// In English F1 and exact match (EM) of SQuAD's script; in Chinese their mean, F1 and EM of
+    /// CMRC's. A prediction without candidates counts as 0.
     fn measure(&self, records: &[Question], predictions: &[Prediction]) -> Result<Metrics> {
         predictions::check_lengths(records, predictions)?;
         let mut truth = Vec::with_capacity(records.len());
@@ -244,8 +245,8 @@ impl Task for Reading {
         }
     }
 
-    /// The answers by the ids of their questions, as the evaluation scripts of SQuAD and CMRC read
-    /// them.
+    /// The answers by the ids of their questions, the format of the evaluation scripts of SQuAD and
+    /// CMRC.
     fn write(&self, records: &[Question], predictions: &[Prediction]) -> Result<String> {
         predictions::write(records, predictions)
     }
@@ -258,7 +259,7 @@ impl Task for Reading {
         predictions::n_best(records, predictions)
     }
 
-    /// A question that the file leaves out has no answer, which counts as 0.
+    /// A question that the file leaves out counts as 0.
     fn read_predictions(&self, file: &Path, records: &[Question]) -> Result<Vec<Prediction>> {
         predictions::read(file, records)
     }

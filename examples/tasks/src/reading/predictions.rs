@@ -1,4 +1,4 @@
-//! Files of answers.
+//! Files of predicted answers.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -9,7 +9,7 @@ use super::decode::Prediction;
 use super::reader::{self, Question};
 use crate::{Error, Result};
 
-/// Refuses predictions that are not of these records.
+/// Checks that the predictions fit the records.
 pub(super) fn check_lengths(records: &[Question], predictions: &[Prediction]) -> Result<()> {
     if records.len() == predictions.len() {
         return Ok(());
@@ -26,7 +26,7 @@ pub(super) fn write(records: &[Question], predictions: &[Prediction]) -> Result<
     by_id(records, predictions, text)
 }
 
-/// `{id: [{text, probability, start_logit, end_logit}]}`, as BERT's `run_squad.py` has it.
+/// `{id: [{text, probability, start_logit, end_logit}]}`, as in BERT's `run_squad.py`.
 pub(super) fn n_best(records: &[Question], predictions: &[Prediction]) -> Result<String> {
     by_id(records, predictions, |prediction| {
         let candidates = prediction.candidates.iter().map(|candidate| {

@@ -1,4 +1,4 @@
-//! Files of SQuAD 1.1 and those made like them.
+//! Files in the format of SQuAD 1.1.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,31 +13,31 @@ use crate::{Error, Result, disk};
 /// A question about a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// The name that the file gives it.
+    /// Its id in the file.
     pub id: String,
-    /// What is asked.
+    /// The question.
     pub question: String,
     /// The text that has the answer; questions about the same text share it.
     pub context: Arc<str>,
-    /// What people answered; none in a file without truth.
+    /// The true answers; empty in a file without answers.
     pub answers: Vec<Answer>,
 }
 
-/// How many answers of a file are not where it says.
+/// The answers of a file that are not at the given positions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Repairs {
     /// All answers.
     pub answers: usize,
-    /// The questions with an answer that is elsewhere in the context; one entry an answer.
+    /// Questions with an answer elsewhere in the context; one entry for each answer.
     pub moved: Vec<String>,
-    /// The questions with an answer that is nowhere in the context; one entry an answer.
+    /// Questions with an answer that is not in the context; one entry for each answer.
     pub nowhere: Vec<String>,
-    /// The questions all of whose answers are nowhere: there is nothing to train on.
+    /// Questions without an answer in the context, which cannot be trained on.
     pub unanswered: Vec<String>,
 }
 
 impl Repairs {
-    /// Tells of what a user should know.
+    /// Logs warnings for the user.
     pub(super) fn warn(&self, file: &Path) {
         let (file, all) = (file.display(), self.answers);
         if !self.moved.is_empty() {
@@ -76,7 +76,7 @@ fn first(ids: &[String]) -> String {
 /// Reads a file as JSON.
 ///
 /// # Errors
-/// When it cannot be read or is not JSON: then the line is named.
+/// When it cannot be read or is not JSON; then the error names the line.
 pub(super) fn json(file: &Path) -> Result<Value> {
     let text = disk::read(file)?;
     serde_json::from_str(&text).map_err(|error| {
@@ -91,7 +91,7 @@ pub(super) fn json(file: &Path) -> Result<Value> {
 /// Reads a file of questions.
 ///
 /// # Errors
-/// When it is not as SQuAD 1.1 has it; the error names the place.
+/// When it is not in SQuAD 1.1's format; the error names the place.
 pub(super) fn read(file: &Path, language: Language) -> Result<(Vec<Question>, Repairs)> {
     let value = json(file)?;
     let mut reader = Reader {
@@ -117,7 +117,7 @@ pub(super) fn read(file: &Path, language: Language) -> Result<(Vec<Question>, Re
     Ok((reader.questions, reader.repairs))
 }
 
-/// Where in the file a value is, such as `data[3].paragraphs[0]`.
+/// The path of a value in the file, such as `data[3].paragraphs[0]`.
 struct Place(String);
 
 impl Place {
@@ -135,7 +135,7 @@ struct Reader<'a> {
     language: Language,
     questions: Vec<Question>,
     repairs: Repairs,
-    /// Where each id was seen.
+    /// The place of each id so far.
     places: HashMap<String, String>,
 }
 
@@ -155,7 +155,7 @@ impl Reader<'_> {
             let place = place.inside(&format!("qas[{index}]"));
             let qa = self.object(qa, &place)?;
             let id = self.id(qa, &place)?;
-            // Blank ones are in real files.
+            // Real files have blank questions.
             let question = self.text(qa, "question", &place)?.to_owned();
             self.possible(qa, &id, &place)?;
             let answers = self.answers(qa, &id, &mut finder, &place)?;
@@ -187,7 +187,7 @@ impl Reader<'_> {
         Ok(id)
     }
 
-    /// Questions without an answer are another task.
+    /// Unanswerable questions, as in SQuAD 2.0, are not supported.
     fn possible(&self, qa: &Map<String, Value>, id: &str, place: &Place) -> Result<()> {
         match qa.get("is_impossible") {
             None | Some(Value::Bool(false)) => Ok(()),
@@ -209,7 +209,7 @@ impl Reader<'_> {
         finder: &mut Finder<'_>,
         place: &Place,
     ) -> Result<Vec<Answer>> {
-        // Files whose truth is kept secret leave the answers out, or empty.
+        // Files with secret answers leave them out, or empty.
         if matches!(qa.get("answers"), None | Some(Value::Null)) {
             return Ok(Vec::new());
         }

@@ -1,4 +1,4 @@
-//! A data set as JSON describes it.
+//! The description of a data set in JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +6,7 @@ use super::{Language, Reading};
 use crate::task::Files;
 use crate::{Error, Result};
 
-/// What stands in a recipe.
+/// The keys in a recipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {

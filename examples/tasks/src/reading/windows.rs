@@ -1,4 +1,4 @@
-//! Parts of a context that a model can see at once.
+//! Splitting contexts into windows.
 
 use std::borrow::Cow;
 
@@ -17,23 +17,23 @@ pub struct Window {
     pub encoded: Encoded,
     /// The position of the first piece of the context.
     pub first: u32,
-    /// The first character of each context piece and the one after its last, one piece after the
-    /// other: `[begin, end, begin, end, …]`.
+    /// The first character of each context piece and the one after its last:
+    /// `[begin, end, begin, end, …]`.
     pub characters: Vec<u32>,
-    /// How many pieces of the context are before the window.
+    /// The number of context pieces before the window.
     pub begin: u32,
-    /// The positions of the first and the last piece of the answer, both 0 when it is not whole
-    /// in this window; none when the truth is not known.
+    /// The positions of the first and the last piece of the answer; both 0 if not all of it is in
+    /// this window, `None` if the answer is unknown.
     pub answer: Option<(u32, u32)>,
 }
 
 impl Window {
-    /// How many pieces of the context are in it.
+    /// The number of context pieces in the window.
     pub fn len(&self) -> usize {
         self.characters.len() / 2
     }
 
-    /// Whether nothing of the context is in it.
+    /// Whether the window has no context pieces.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -50,11 +50,11 @@ impl Window {
         }
     }
 
-    /// How much of the context this window shows around some pieces, `first..=last` counted in the
-    /// whole context: the pieces on the shorter side, in hundredths, and one of them for each
-    /// piece of the window. None where one of the pieces is not in the window.
+    /// How much context this window has around the pieces `first..=last`, which are counted in the
+    /// whole context: 100 for each piece on the shorter side, plus 1 for each piece of the window.
+    /// `None` if not all of the pieces are in the window.
     ///
-    /// For a single piece this is the score that decides in BERT's `run_squad.py` which window has
+    /// For a single piece this is the score by which BERT's `run_squad.py` chooses the window with
     /// its "max context".
     pub(super) fn margin(&self, first: usize, last: usize) -> Option<usize> {
         let before = first.checked_sub(usize::try_from(self.begin).ok()?)?;
@@ -69,8 +69,8 @@ impl Window {
         let spans = || (0..self.len()).filter_map(|piece| Some((piece, self.span(piece)?)));
         let (first, from) = spans().find(|(_, span)| span.end > answer.start)?;
         let (last, to) = spans().rfind(|(_, span)| span.start < answer.end)?;
-        // Tokenizers drop some characters, which may be the first or last of an answer: it is
-        // whole all the same when the window goes on beyond it.
+        // Tokenizers drop some characters, which may be the first or last of an answer. The
+        // answer is still complete if the window extends beyond it.
         let begins = from.start <= answer.start || first > 0 || ends.0;
         let stops = to.end >= answer.end || last + 1 < self.len() || ends.1;
         let position = |piece: usize| u32::try_from(piece).ok()?.checked_add(self.first);
@@ -100,8 +100,8 @@ pub(super) fn windows(
         window.begin = number(begin)?;
         begin += window.len().saturating_sub(limits.stride);
     }
-    // The first one is trained on, as everywhere. A question all of whose answers are nowhere in
-    // the text teaches nothing, and least of all that there is no answer.
+    // Training uses the first answer, as is usual. A question without an answer in the text is
+    // not trained on: it would teach that there is none.
     if let Some(answer) = record.answers.iter().find_map(|answer| answer.span) {
         let last = windows.len().saturating_sub(1);
         for (index, window) in windows.iter_mut().enumerate() {
@@ -113,13 +113,13 @@ pub(super) fn windows(
     Ok(windows)
 }
 
-/// How much of question and context fits.
+/// The limits of a window.
 struct Limits<'a> {
-    /// The most pieces.
+    /// The most pieces of a window.
     length: usize,
-    /// How many of them are not of the texts.
+    /// The number of special tokens among them.
     special: usize,
-    /// How many pieces neighbouring windows share.
+    /// The number of pieces that neighbouring windows share.
     stride: usize,
     id: &'a str,
 }
@@ -140,7 +140,7 @@ impl<'a> Limits<'a> {
         Ok(limits)
     }
 
-    /// Refuses what the tokenizer would stop the program for: windows that do not get on.
+    /// Refuses windows that do not advance, on which the tokenizer would panic.
     fn check(&self, question: usize) -> Result<()> {
         let taken = self.special.saturating_add(question);
         if self.length.saturating_sub(taken) > self.stride {
@@ -157,8 +157,8 @@ impl<'a> Limits<'a> {
     }
 }
 
-/// A question of at most so many pieces, and how many they are. It is cut between words where it
-/// can be, so that no piece changes.
+/// A question of at most this number of pieces, and its number of pieces. It is cut between words
+/// if possible, so that no piece changes.
 fn shorten<'q>(
     pieces: &Pieces,
     question: &'q str,

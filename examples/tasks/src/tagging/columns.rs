@@ -1,38 +1,38 @@
-//! How a file of words and tags is laid out.
+//! The layout of a file of words and tags.
 
 use serde::{Deserialize, Serialize};
 
 /// The columns of a file that has a word in each line; an empty line ends a sentence.
 ///
-/// A file without tags has lines of the word alone, or, where the tag is the last column, lines
-/// that lack only it.
+/// A file without tags has lines with the word only or, if the tag is the last column, lines
+/// without that column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Columns {
-    /// How many there are.
+    /// The number of columns.
     pub count: usize,
-    /// Which is the word, counted from 0.
+    /// The column of the word, counted from 0.
     pub word: usize,
-    /// Which is the tag, counted from 0.
+    /// The column of the tag, counted from 0.
     pub tag: usize,
-    /// What is between them.
+    /// The separator.
     pub separator: Separator,
 }
 
-/// What is between two columns.
+/// The separator between two columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Separator {
     /// Any number of spaces and tabs.
     Blanks,
-    /// One tab, so that a space may be a word.
+    /// A single tab, so that a word may be a space.
     Tab,
 }
 
 impl Columns {
-    /// `count` columns of which one is the word and one the tag, counted from 0.
+    /// `count` columns, with the word and the tag at these positions, counted from 0.
     pub fn new(count: usize, word: usize, tag: usize, separator: Separator) -> Self {
         Columns {
             count,

@@ -1,12 +1,12 @@
-//! Scores of word pieces to tags of words.
+//! From scores of word pieces to tags of words.
 
 use ndarray::{Array2, ArrayView1};
 
 use super::{Sentence, Window};
 use crate::{Error, Result};
 
-/// The number of the tag of each word: the one with the highest score at the word's first piece.
-/// Words that no window shows, because they have no piece, get `outside`.
+/// The tag of each word: the one with the highest score at the word's first piece. Words without
+/// pieces get `outside`.
 pub(super) fn decode(
     sentence: &Sentence,
     parts: &[(&Window, &Array2<f32>)],

@@ -1,4 +1,4 @@
-//! Words to word pieces, and back to words.
+//! Splitting sentences of words into windows of word pieces.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,35 @@ use super::Sentence;
 use crate::pieces::{Encoded, Pieces};
 use crate::{Error, Result};
 
-/// The label of positions that say nothing of a word's tag.
+/// The label of positions that are not the first piece of a word.
 const IGNORED: i64 = -100;
 
-/// The part of a sentence that a model sees at once: all of it, unless it is too long.
+/// One input of the model: a sentence, or a part of it if it is too long.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Window {
     /// The word pieces.
     pub encoded: Encoded,
-    /// The words whose tags are taken from here, in their order.
+    /// The words whose tags are predicted in this window, in order.
     pub words: Vec<Place>,
-    /// The tags of these words, where they are known.
+    /// The tags of these words, if they are known.
     pub tags: Option<Vec<i64>>,
 }
 
-/// Where a word's first piece is.
+/// The position of a word's first piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Place {
     /// The position in the window.
     pub position: usize,
-    /// The number of the word in the sentence.
+    /// The index of the word in the sentence.
     pub word: usize,
 }
 
-/// Cuts a sentence to windows.
+/// Splits a sentence into windows.
 ///
-/// The tag of a word is that of its first piece. Where windows overlap, it is taken from the one
-/// that shows the most of what is around the word. Windows from which no tag is taken are left
-/// out: there is nothing to learn from them.
+/// The tag of a word is that of its first piece. If windows overlap, it is taken from the one with
+/// the most context around the word. Windows from which no tag is taken are left out.
 pub(super) fn windows(pieces: &Pieces, sentence: &Sentence) -> Result<Vec<Window>> {
     if pieces.loses_blanks() {
         let reason = "the tokenizer cuts words by themselves to other pieces than in a text; set \
@@ -74,22 +73,22 @@ pub(super) fn windows(pieces: &Pieces, sentence: &Sentence) -> Result<Vec<Window
         .collect()
 }
 
-/// Where the first piece of a word is seen best.
+/// The position with the most context for the first piece of a word.
 struct First {
-    /// Its number among the pieces of the sentence.
+    /// Its index among the pieces of the sentence.
     piece: usize,
     window: usize,
     position: usize,
-    /// How many pieces there are on the side that has fewer.
+    /// The number of pieces on the shorter side.
     context: usize,
 }
 
-/// The best place of each word that has pieces.
+/// The best position of each word that has pieces.
 fn first_pieces(encodings: &[&Encoding], stride: usize) -> BTreeMap<u32, First> {
     let mut firsts: BTreeMap<u32, First> = BTreeMap::new();
     let mut step = 0;
     for (window, encoding) in encodings.iter().enumerate() {
-        // Special tokens are of no word.
+        // Special tokens belong to no word.
         let positions = encoding.get_word_ids().iter().enumerate();
         let of_words: Vec<(usize, u32)> = positions
             .filter_map(|(position, word)| Some((position, (*word)?)))

@@ -1,10 +1,10 @@
-//! How good tags are, and the entities that they say.
+//! Metrics of tags, and printing of entities.
 
 use super::{Sentence, Tagging};
 use crate::metrics::{Metrics, entities};
 use crate::{Error, Result};
 
-/// Scores of entities first, for those are published.
+/// The scores of entities come first, since those are published.
 pub(super) fn measure(
     tagging: &Tagging,
     sentences: &[Sentence],

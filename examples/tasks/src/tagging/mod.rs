@@ -24,13 +24,13 @@ use crate::task::{Files, Task};
 use crate::{Error, Result, disk};
 use settings::Settings;
 
-/// The tag of words that are of no entity.
+/// The tag of words outside of entities.
 const OUTSIDE: &str = "O";
 
 /// Tags of words, in files with a word in each line.
 ///
-/// In JSON, another data set is described so; `document_line` (none) and `characters` (false) may
-/// be left out:
+/// A custom data set is described in JSON like this; `document_line` (by default none) and
+/// `characters` (by default false) are optional:
 ///
 /// ```json
 /// {
@@ -43,14 +43,14 @@ const OUTSIDE: &str = "O";
 /// }
 /// ```
 ///
-/// Columns count from 0. `separator` is `blanks` or `tab`. With `characters`, a text given on the
-/// command line has a word in each of its characters instead of between its blanks.
+/// Columns count from 0. `separator` is `blanks` or `tab`. With `characters`, each character of a
+/// text on the command line is a word; otherwise words are separated by blanks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Settings", into = "Settings")]
 pub struct Tagging {
     files: Files,
     tags: Vec<String>,
-    /// The number of [`OUTSIDE`] among them.
+    /// The index of [`OUTSIDE`] among them.
     outside: usize,
     columns: Columns,
     document_line: Option<String>,
@@ -61,11 +61,11 @@ pub struct Tagging {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Sentence {
-    /// Its words, which in Chinese are characters.
+    /// Its words; in Chinese its characters.
     pub words: Vec<String>,
-    /// The number of each word's tag; `None` when the file has no tags.
+    /// The index of each word's tag; `None` if the file has no tags.
     pub tags: Option<Vec<usize>>,
-    /// Whether a line that begins a document is before it.
+    /// Whether a document line precedes it.
     pub starts_document: bool,
 }
 
@@ -117,7 +117,7 @@ impl Tagging {
         })
     }
 
-    /// Every sentence needs a prediction, and every word a tag.
+    /// Checks that every sentence has a prediction, and every word a tag.
     fn check_counts(&self, sentences: &[Sentence], predictions: &[Vec<usize>]) -> Result<()> {
         let (expected, found) = (sentences.len(), predictions.len());
         if expected != found {
@@ -207,9 +207,9 @@ impl Task for Tagging {
         self.columns.described()
     }
 
-    /// Windows overlap by at most half of what they hold.
+    /// Windows overlap by at most half of their pieces.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams {
-        // Two places are for the special tokens.
+        // Two positions are for the special tokens.
         let half = max_length.saturating_sub(2) / 2;
         TruncationParams {
             direction: TruncationDirection::Right,
@@ -219,7 +219,7 @@ impl Task for Tagging {
         }
     }
 
-    /// None for a sentence whose words have no pieces.
+    /// Empty for a sentence whose words have no pieces.
     fn features(&self, pieces: &Pieces, record: &Sentence) -> Result<Vec<Window>> {
         features::windows(pieces, record)
     }

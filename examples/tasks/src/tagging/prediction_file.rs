@@ -1,8 +1,7 @@
 //! Files of predictions: `word<TAB>tag` in each line, an empty line after each sentence.
 //!
-//! Lines that begin a document are written where the source has them, so that line by line such a
-//! file says of the source's words what was predicted. They may be left out in files that are
-//! read.
+//! Document lines are written where the source has them, so that the lines of both files
+//! correspond. When a file is read they are optional.
 
 use std::path::Path;
 
@@ -23,7 +22,7 @@ pub(super) fn write(
         .first()
         .and_then(|sentence| sentence.words.first());
     if first.is_some_and(|word| word.starts_with(disk::MARK)) {
-        // Readers take one away.
+        // Readers remove one.
         text.push(disk::MARK);
     }
     for (sentence, tags) in sentences.iter().zip(predictions) {
@@ -67,7 +66,7 @@ pub(super) fn read(
     Err(Error::file(file, reason))
 }
 
-/// The tags of one sentence, whose words must be those of the file.
+/// The tags of one sentence, whose words must be those of the data.
 fn tags_for(
     tagging: &Tagging,
     file: &Path,

@@ -11,22 +11,22 @@ pub(super) struct Word<'t> {
     /// The line, counted from 1.
     pub line: usize,
     pub text: &'t str,
-    /// `None` in files without tags.
+    /// The tag; `None` in files without tags.
     pub tag: Option<&'t str>,
 }
 
-/// The words between two empty lines, of which there is at least one.
+/// The words between two empty lines; at least one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Block<'t> {
     pub words: Vec<Word<'t>>,
-    /// Whether a line that begins a document is before it.
+    /// Whether a document line precedes it.
     pub starts_document: bool,
 }
 
 /// The sentences of a file whose content is `text`.
 ///
 /// # Errors
-/// When a line has another number of columns, only some lines have tags, or there is no word.
+/// When a line has the wrong number of columns, only some lines have tags, or there are no words.
 pub(super) fn blocks<'t>(
     file: &Path,
     text: &'t str,

@@ -1,4 +1,4 @@
-//! A data set as JSON describes it.
+//! The description of a data set in JSON.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::metrics::entities::entities;
 use crate::task::{Files, repeated};
 use crate::{Error, Result};
 
-/// What stands in a recipe.
+/// The keys in a recipe.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Settings {

@@ -16,7 +16,7 @@ use crate::terminal::tell;
 use crate::{Error, Result};
 
 impl<T: Task> Training<'_, T> {
-    /// Trains a student on what teachers say.
+    /// Trains a student on the outputs of teachers.
     ///
     /// # Errors
     /// Those of training, and of writing the model.
@@ -67,7 +67,7 @@ impl<T: Task> Training<'_, T> {
         self.run(distiller, &student, recipe.learns_labels())
     }
 
-    /// Layers matched by earth mover's distance: none are chosen.
+    /// Distillation with layers matched by the earth mover's distance.
     fn distill_emd(
         &self,
         teachers: Vec<Model<T::Head>>,
@@ -103,7 +103,7 @@ pub(crate) fn no_teacher() -> Error {
     Error::invalid("give a teacher: --teacher FOLDER")
 }
 
-/// As BERT-EMD does it: what the layers return, not what the embeddings do.
+/// As in BERT-EMD: the outputs of the layers, without that of the embeddings.
 fn adapt_layers<T: Task>(
     inputs: &BertInputs,
     output: &<T::Head as Head>::Output,

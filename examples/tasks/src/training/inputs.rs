@@ -1,4 +1,4 @@
-//! What a training begins with: it goes on only with the same.
+//! The inputs of a training, which must be the same when it is resumed.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,13 @@ use crate::data::{Bench, Sources};
 use crate::task::Task;
 use crate::{Error, Result, disk};
 
-/// All that decides the models, batches and evaluations of a training; `inputs.json` in its folder.
+/// Everything that the models, batches and evaluations of a training depend on: `inputs.json` in
+/// its folder.
 #[derive(Debug)]
 pub struct Inputs(Map<String, Value>);
 
 impl Inputs {
-    /// Those of a training by this command that begins with the weights in these folders.
+    /// The inputs of a training by this command that starts from the weights in these folders.
     ///
     /// # Errors
     /// When a file cannot be read.
@@ -40,12 +41,12 @@ impl Inputs {
         let Value::Object(mut recipe) = recipe else {
             return Ok(Inputs(inputs));
         };
-        // The library compares what is in these.
+        // The library compares these itself.
         for name in ["training", "distillation"] {
             recipe.remove(name);
         }
         if let Some(Value::Object(task)) = recipe.get_mut("task") {
-            // What is in the files is compared, not what they are called.
+            // The content of files is compared, not their names.
             task.remove("train");
             task.remove("dev");
         }
@@ -53,7 +54,7 @@ impl Inputs {
         Ok(Inputs(inputs))
     }
 
-    /// Where they are in the folder of a training.
+    /// The path in the folder of a training.
     pub fn file(folder: &Path) -> PathBuf {
         folder.join("inputs.json")
     }
@@ -70,7 +71,7 @@ impl Inputs {
     /// Compares them with what [`write`](Self::write) wrote.
     ///
     /// # Errors
-    /// When they differ but for the names of files.
+    /// When they differ in more than names of files.
     pub fn compare(&self, folder: &Path) -> Result<()> {
         let path = Self::file(folder);
         let then: Map<String, Value> = serde_json::from_str(&disk::read(&path)?)
@@ -82,8 +83,8 @@ impl Inputs {
             };
             if decisive(then) != decisive(now) {
                 let reason = format!(
-                    "the training that is to go on had other inputs: `{name}` was {then}, and now \
-                     is {now}; give it the same, or another --output-dir"
+                    "the training to resume had other inputs: `{name}` was {then}, and now is \
+                     {now}; give the same inputs, or another --output-dir"
                 );
                 return Err(Error::file(&path, reason));
             }
@@ -92,7 +93,7 @@ impl Inputs {
     }
 }
 
-/// Files in their order, each with a hash of what is in it.
+/// Files in order, each with a hash of its content.
 fn files(paths: impl Iterator<Item = PathBuf>) -> Result<Value> {
     let files = paths.map(|path| {
         let hash = disk::hash(&path)?;
@@ -101,7 +102,7 @@ fn files(paths: impl Iterator<Item = PathBuf>) -> Result<Value> {
     Ok(Value::Array(files.collect::<Result<_>>()?))
 }
 
-/// A value without the names of files: what is in them decides.
+/// A value without the names of files: their content decides.
 fn decisive(value: &Value) -> Value {
     let mut value = value.clone();
     for file in value.as_array_mut().into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The trainings: on labels, and on what teachers say.
+//! Training on labels, and on the outputs of teachers.
 
 mod distillation;
 mod inputs;
@@ -26,30 +26,31 @@ use crate::{Error, Result, disk, pieces};
 pub(crate) use distillation::no_teacher;
 pub use inputs::Inputs;
 
-/// Parameters that are not drawn to zero, as the models call them.
+/// Parts of the names of parameters without weight decay.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
 
-/// Those of the names that there are.
+/// Those names that the model has.
 fn no_decay(variables: &VarStore) -> Vec<&'static str> {
     let names = variables.variables();
     let there = |part: &&str| names.keys().any(|name| name.contains(*part));
     NO_DECAY.into_iter().filter(there).collect()
 }
 
-/// A training that is about to begin.
+/// A training that is about to start.
 #[derive(Debug)]
 pub struct Training<'a, T: Task> {
     /// The task, tokenizer and recipe.
     pub bench: Bench<'a, T>,
-    /// The files. They are read when all else is ready, so that what does not fit is told before.
+    /// The files. They are read when everything else is ready, so that other mistakes are
+    /// reported first.
     pub sources: Sources,
-    /// The folder of the model, its checkpoints and what came of it.
+    /// The folder for the model, its checkpoints and its results.
     pub folder: &'a Path,
-    /// What has to be the same when it goes on.
+    /// What must be the same when it is resumed.
     pub inputs: Inputs,
-    /// Whether a training that was interrupted goes on.
+    /// Whether an interrupted training is resumed.
     pub resume: bool,
-    /// Whether what an earlier training left in the folder is replaced.
+    /// Whether what an earlier training left in the folder is overwritten.
     pub overwrite: bool,
 }
 
@@ -66,7 +67,7 @@ impl<T: Task> Training<'_, T> {
         self.run(trainer, model, true)
     }
 
-    /// Runs a training, evaluates after every epoch, and saves the model and what came of it.
+    /// Runs a training, evaluates after every epoch, and saves the model and its results.
     fn run<D>(&self, mut distiller: D, model: &Model<T::Head>, labels: bool) -> Result<Outcome>
     where
         D: Distiller<Batch = BertInputs, Student = Network<T::Head>>,
@@ -79,7 +80,7 @@ impl<T: Task> Training<'_, T> {
         let mut loader = self.bench.training(train, labels)?;
         let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;
         self.begin()?;
-        // Every training draws the same dropout whatever was done before it.
+        // Every training draws the same dropout, whatever ran before it.
         tch::manual_seed(recipe.seed as i64);
         let warmup = (recipe.warmup * steps as f64) as u64;
 
@@ -117,7 +118,7 @@ impl<T: Task> Training<'_, T> {
 
         let curve = curve.into_inner();
         let metrics = match summary.interrupted {
-            // Whoever ends a training does not want to wait for an evaluation.
+            // A user who interrupts a training does not want to wait for an evaluation.
             true => None,
             false => {
                 if let (Kept::Best, Some(best)) = (recipe.keep, &summary.best_path) {
@@ -145,11 +146,11 @@ impl<T: Task> Training<'_, T> {
         if summary.resumed_from.is_some() {
             outcome.go_on_from(&self.results());
         }
-        // Half a model must not be taken for a whole one.
+        // An incomplete model must not be mistaken for a complete one.
         if !outcome.interrupted {
             self.bench.pieces.copy_to(self.folder)?;
             self.save(&outcome)?;
-            // The weights come last: where they are, all else is.
+            // The weights are written last: if they exist, so does everything else.
             model.save(self.folder)?;
         } else {
             self.save(&outcome)?;
@@ -157,10 +158,10 @@ impl<T: Task> Training<'_, T> {
         Ok(outcome)
     }
 
-    /// A training that goes on must have the inputs that it had, and a new one must not take the
-    /// place of anything unasked.
+    /// A resumed training must have the same inputs as before, and a new one must not overwrite
+    /// anything without being asked to.
     fn check_folder(&self) -> Result<()> {
-        // A folder that cannot be made is told of now.
+        // A folder that cannot be created is an error now.
         std::fs::create_dir_all(self.folder).map_err(|error| Error::io(self.folder, error))?;
         if self.overwrite {
             return Ok(());
@@ -175,7 +176,7 @@ impl<T: Task> Training<'_, T> {
         let begins = || {
             let folder = self.folder.display();
             tell(format_args!(
-                "nothing to go on with in {folder}: a training begins"
+                "nothing to resume in {folder}: starting a new training"
             ));
             Ok(())
         };
@@ -186,14 +187,14 @@ impl<T: Task> Training<'_, T> {
             return match (has_states, has_model) {
                 (true, _) => {
                     self.inputs.compare(self.folder)?;
-                    tell(format_args!("goes on with {}", self.folder.display()));
+                    tell(format_args!("resuming {}", self.folder.display()));
                     Ok(())
                 }
                 (false, true) => refuse(
                     "the training in it has ended, and its checkpoints are gone: --overwrite \
                      trains anew",
                 ),
-                // It had not come to its first checkpoint.
+                // It had not reached its first checkpoint.
                 (false, false) => begins(),
             };
         }
@@ -202,11 +203,11 @@ impl<T: Task> Training<'_, T> {
         if has_entries(checkpoints, "") || has_model || is_taken.into_iter().any(|taken| taken) {
             return refuse(match self.resume {
                 true => {
-                    "there is a model in it, and no `inputs.json` of a training to go on with: \
+                    "there is a model in it, and no `inputs.json` of a training to resume: \
                      --overwrite trains anew, or give another --output-dir"
                 }
                 false => {
-                    "there is an earlier training or a model in it: --resume goes on with a \
+                    "there is an earlier training or a model in it: --resume continues a \
                      training, --overwrite replaces what is there, or give another --output-dir"
                 }
             });
@@ -217,9 +218,8 @@ impl<T: Task> Training<'_, T> {
         }
     }
 
-    /// Says in the folder what begins there. What an earlier training left must not be taken for
-    /// what comes of this one, whenever this one ends: its states go before its inputs are
-    /// replaced.
+    /// Writes the inputs to the folder. Files of an earlier training must never be mistaken for
+    /// those of this one, so its states are removed before its inputs are replaced.
     fn begin(&self) -> Result<()> {
         if self.overwrite {
             disk::remove(&Inputs::file(self.folder))?;
@@ -262,7 +262,7 @@ impl<T: Task> Training<'_, T> {
     }
 }
 
-/// The same for teacher and student, whose outputs are of one type.
+/// The adaptor of teacher and student, whose outputs have the same type.
 fn adapt<T: Task>(
     inputs: &BertInputs,
     output: &<T::Head as Head>::Output,
@@ -270,7 +270,7 @@ fn adapt<T: Task>(
     output.adapt(inputs)
 }
 
-/// Optimizer steps of all epochs, which the schedule must know beforehand.
+/// Optimizer steps of all epochs, which the schedule needs in advance.
 fn steps(batches: u64, recipe: &Recipe) -> Result<u64> {
     let config = &recipe.training;
     let each = config.gradient_accumulation_steps;

@@ -1,4 +1,4 @@
-//! Configurations of BERT, set value by value.
+//! Builder methods of `BertConfig`.
 
 use super::{BertConfig, ProblemType};
 use crate::models::Activation;
@@ -47,7 +47,7 @@ impl BertConfig {
         self
     }
 
-    /// Sets the function in the feed-forward blocks.
+    /// Sets the activation in the feed-forward blocks.
     #[must_use]
     pub fn hidden_act(mut self, activation: Activation) -> Self {
         self.hidden_act = activation;
@@ -96,7 +96,7 @@ impl BertConfig {
         self
     }
 
-    /// Sets the standard deviation of fresh weights.
+    /// Sets the standard deviation of initial weights.
     #[must_use]
     pub fn initializer_range(mut self, stdev: f64) -> Self {
         self.initializer_range = stdev;
@@ -117,7 +117,7 @@ impl BertConfig {
         self
     }
 
-    /// Sets the number of labels, and forgets their names.
+    /// Sets the number of labels, and drops their names.
     #[must_use]
     pub fn num_labels(mut self, labels: i64) -> Self {
         self.num_labels = Some(labels);

@@ -1,4 +1,4 @@
-//! The keys of a `config.json`, which differ between the models, in and out.
+//! Reading and writing `config.json`, whose keys differ between models.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{BertConfig, ModelType};
 
-/// BERT's key, and DistilBERT's for the same.
+/// BERT's keys and DistilBERT's.
 const DISTILBERT: [(&str, &str); 8] = [
     ("hidden_size", "dim"),
     ("num_hidden_layers", "n_layers"),
@@ -23,7 +23,7 @@ const DISTILBERT: [(&str, &str); 8] = [
 ];
 
 impl ModelType {
-    /// The model's key for what BERT has under `key`; none where it lacks the thing.
+    /// The model's key for BERT's `key`; `None` if it has no such setting.
     pub(super) fn key(self, key: &'static str) -> Option<&'static str> {
         let has = match key {
             "type_vocab_size" => self.has_token_types(),
@@ -38,7 +38,7 @@ impl ModelType {
     }
 }
 
-/// An object in which no key comes twice.
+/// An object without duplicate keys.
 struct Keys(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Keys {
@@ -70,7 +70,7 @@ impl<'de> Deserialize<'de> for Keys {
 
 /// A value of a configuration, from and to JSON.
 trait Field {
-    /// An error says where inside the value it is.
+    /// An error names the place inside the value.
     fn set(&mut self, key: &str, value: Value) -> Result<(), String>;
 
     fn get(&self) -> serde_json::Result<Value>;
@@ -121,12 +121,12 @@ impl Serialize for BertConfig {
 }
 
 impl BertConfig {
-    /// The key of what BERT has under `key`.
+    /// This model's key for BERT's `key`.
     pub(super) fn key(&self, key: &'static str) -> &'static str {
         self.model_type.key(key).unwrap_or(key)
     }
 
-    /// What files have, with BERT's keys.
+    /// The fields in files, under BERT's keys.
     fn fields(&mut self) -> [(&'static str, &mut dyn Field); 25] {
         [
             ("vocab_size", &mut self.vocab_size),
@@ -171,7 +171,7 @@ impl BertConfig {
             .iter()
             .map(|(id, label)| (label.clone(), (*id).into()))
             .collect();
-        // What is absent here stands for another value, where `transformers` has a default.
+        // A value that is absent here would be replaced by the default of `transformers`.
         let mut full = self.clone();
         full.embedding_size = Some(self.embedding_width());
         full.qa_dropout = Some(self.qa_dropout.unwrap_or(0.0));

@@ -1,16 +1,16 @@
-//! What a configuration may ask for.
+//! Validation of a configuration.
 
 use std::path::Path;
 
 use super::{BertConfig, ModelType};
 use crate::error::{Error, Result};
 
-/// Limits on what a configuration can ask for, far above any BERT: a file from a stranger
-/// could name any number, and the memory is asked for before weights are read.
+/// Limits on sizes, far above any real BERT: a file that is not trusted could contain any number,
+/// and memory is allocated before the weights are read.
 const MOST_LAYERS: i64 = 4096;
 const MOST_LABELS: i64 = 1 << 24;
 const MOST_NUMBERS: u128 = 1 << 34;
-/// Numbers that a model may have beyond what its file tells, 64 MiB in `float32`.
+/// Weights that a model may have beyond those in its file: 64 MiB in `float32`.
 const SLACK: u128 = 1 << 24;
 
 fn size(size: i64) -> u128 {
@@ -99,14 +99,14 @@ impl BertConfig {
         self.validate_model_type()
     }
 
-    /// How many numbers a model of this shape has, about: embeddings, layers and labels.
-    /// As many as can be counted if there are more.
+    /// The approximate number of weights of this model: embeddings, layers and labels.
+    /// Saturates.
     fn numbers(&self) -> u128 {
         let labels = size(self.label_count()).saturating_mul(size(self.hidden_size));
         self.core_numbers().saturating_add(labels)
     }
 
-    /// How many numbers are in the embeddings and the layers.
+    /// The number of weights in the embeddings and the layers.
     fn core_numbers(&self) -> u128 {
         let (hidden, wide) = (size(self.hidden_size), size(self.intermediate_size));
         let times = |a: u128, b: u128| a.saturating_mul(b);
@@ -116,14 +116,14 @@ impl BertConfig {
             false => 0,
         };
         let tables = [self.vocab_size, self.max_position_embeddings, token_types];
-        // A row for each id, weight and bias of the norm, and to the width of the layers.
+        // A row for each id, weight and bias of the norm, and the projection to the layers.
         let width = size(self.embedding_width());
         let rows = sum(&[sum(&tables.map(size)), 2]);
         let project = match width == hidden {
             true => 0,
             false => times(sum(&[width, 1]), hidden),
         };
-        // Four square matrices, two to the width of the block and back, biases, two norms.
+        // Four square matrices, two of the feed-forward block, biases, two norms.
         let square = times(4, times(hidden, hidden));
         let layer = sum(&[
             square,
@@ -135,7 +135,7 @@ impl BertConfig {
         sum(&[times(rows, width), project, layers])
     }
 
-    /// The key of the largest size, to be told of.
+    /// The key and value of the largest size, for errors.
     fn largest(&self) -> (&'static str, i64) {
         let sizes = [
             ("hidden_size", self.hidden_size),
@@ -152,8 +152,8 @@ impl BertConfig {
         largest.unwrap_or(("hidden_size", self.hidden_size))
     }
 
-    /// That a file with this many numbers can hold the weights, before memory is asked for.
-    /// It is a rough check: what exactly differs is said when names and shapes are compared.
+    /// Checks that a file with this many weights can be of this model, before memory is
+    /// allocated. The check is rough; names and shapes are compared later.
     pub(in crate::models::bert) fn check_against_file(
         &self,
         in_file: u128,
@@ -182,7 +182,7 @@ impl BertConfig {
         Ok(())
     }
 
-    /// Checks what other models that share these keys may have, and this one lacks.
+    /// Refuses features of other models with these keys that this one does not support.
     fn validate_kind(&self) -> Result<()> {
         let unsupported = |feature: String, remedy: &str| {
             Err(Error::Unsupported {
@@ -208,7 +208,7 @@ impl BertConfig {
         Ok(())
     }
 
-    /// Checks what some models of the family have and others lack.
+    /// Checks settings that only some models of the family have.
     fn validate_model_type(&self) -> Result<()> {
         let model = self.model_type;
         if model != ModelType::Electra && self.embedding_width() != self.hidden_size {

@@ -1,4 +1,4 @@
-//! The shape of a BERT, in Hugging Face's `config.json`.
+//! The configuration of a BERT, in Hugging Face's `config.json`.
 
 mod builder;
 mod keys;
@@ -14,7 +14,7 @@ use crate::config::json;
 use crate::error::Result;
 use crate::models::Activation;
 
-/// What a sequence classifier learns; it decides the loss.
+/// The kind of labels of a sequence classifier, which decides the loss.
 ///
 /// ```
 /// use textbrewer::models::{BertConfig, ProblemType};
@@ -27,21 +27,20 @@ use crate::models::Activation;
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ProblemType {
-    /// Numbers; mean squared error.
+    /// Numbers, with mean squared error.
     Regression,
-    /// One label of several; cross entropy.
+    /// One of several labels, with cross entropy.
     SingleLabelClassification,
-    /// Any number of labels; binary cross entropy.
+    /// Any number of labels, with binary cross entropy.
     MultiLabelClassification,
 }
 
-/// The shape of a BERT, or of a model that shares its layers ([`ModelType`]); the default is
-/// BERT-base.
+/// The configuration of a BERT, or of a model that shares its layers ([`ModelType`]). The default
+/// is BERT-base.
 ///
-/// Keys are those of Hugging Face's `config.json`; where DistilBERT's are others, such as `dim`,
-/// those are read and written for it. Such files carry many keys of other
-/// libraries and versions, so unknown ones are passed over; values that cannot work are
-/// errors.
+/// Keys are those of Hugging Face's `config.json`; for DistilBERT its own keys, such as `dim`, are
+/// read and written. Such files contain many keys of other libraries and versions, so unknown
+/// keys are ignored. Invalid values are errors.
 ///
 /// ```
 /// use textbrewer::models::BertConfig;
@@ -60,7 +59,7 @@ pub struct BertConfig {
     pub vocab_size: i64,
     /// Width of the hidden states.
     pub hidden_size: i64,
-    /// Width of the embeddings, which ELECTRA may have of its own; `hidden_size` when absent.
+    /// Width of the embeddings, which may differ only in ELECTRA; `hidden_size` when absent.
     pub embedding_size: Option<i64>,
     /// Number of layers.
     pub num_hidden_layers: i64,
@@ -68,43 +67,42 @@ pub struct BertConfig {
     pub num_attention_heads: i64,
     /// Width between the two linear layers of a feed-forward block.
     pub intermediate_size: i64,
-    /// The function between those two.
+    /// The activation between those two.
     pub hidden_act: Activation,
     /// Dropout after embeddings and blocks.
     pub hidden_dropout_prob: f64,
     /// Dropout of attention probabilities.
     pub attention_probs_dropout_prob: f64,
-    /// Dropout before a classifier; `hidden_dropout_prob` when absent. DistilBERT's
-    /// `seq_classif_dropout`, which it has for sequences alone.
+    /// Dropout before a classifier; `hidden_dropout_prob` when absent. For DistilBERT it is
+    /// `seq_classif_dropout`, which is for sequences only.
     pub classifier_dropout: Option<f64>,
-    /// Dropout before the scores of question answering, which DistilBERT alone has; none when
-    /// absent.
+    /// Dropout before the scores of question answering, only in DistilBERT; none when absent.
     pub qa_dropout: Option<f64>,
-    /// Number of positions: the longest input, except that RoBERTa has no use for the first
+    /// Number of positions: the longest input, except that RoBERTa does not use the first
     /// `pad_token_id` + 1 of them.
     pub max_position_embeddings: i64,
     /// DistilBERT: positions are sines and cosines, which are not trained.
     pub sinusoidal_pos_embds: bool,
-    /// Number of token types (segments); DistilBERT has none, whatever is set here.
+    /// Number of token types (segments). DistilBERT has none and ignores it.
     pub type_vocab_size: i64,
-    /// Standard deviation of fresh weights.
+    /// Standard deviation of initial weights.
     pub initializer_range: f64,
-    /// Added to variances in layer normalisation; DistilBERT has `1e-12` always.
+    /// Added to variances in layer normalisation; always `1e-12` for DistilBERT.
     pub layer_norm_eps: f64,
     /// The token whose embedding is zero and not trained, and from which RoBERTa counts
     /// positions.
     pub pad_token_id: Option<i64>,
-    /// Number of labels, where `id2label` does not say it; 2 when absent.
+    /// Number of labels, if `id2label` is absent; 2 when both are.
     pub num_labels: Option<i64>,
     /// The labels' names.
     pub id2label: Option<BTreeMap<i64, String>>,
-    /// What a sequence classifier learns; found from the labels when absent.
+    /// The kind of labels of a sequence classifier; derived from the labels when absent.
     pub problem_type: Option<ProblemType>,
     /// Return all hidden states.
     pub output_hidden_states: bool,
     /// Return all attention probabilities.
     pub output_attentions: bool,
-    /// Masked LM: the output matrix is the word embeddings. Only `true` is supported.
+    /// Masked LM: whether the output matrix is the word embeddings. Only `true` is supported.
     pub tie_word_embeddings: bool,
     is_decoder: bool,
     position_embedding_type: Option<String>,
@@ -144,7 +142,7 @@ impl Default for BertConfig {
 }
 
 impl BertConfig {
-    /// The values that `transformers` has by default for this model.
+    /// The defaults of `transformers` for this model.
     ///
     /// ```
     /// use textbrewer::models::{BertConfig, ModelType};
@@ -195,7 +193,7 @@ impl BertConfig {
     ///
     /// # Errors
     /// [`Error::Json`] for text that is cut short and for values of a wrong type,
-    /// [`Error::Config`] or [`Error::Unsupported`] for values that cannot work.
+    /// [`Error::Config`] or [`Error::Unsupported`] for values that are invalid.
     ///
     /// [`Error::Json`]: crate::Error::Json
     /// [`Error::Config`]: crate::Error::Config
@@ -204,7 +202,7 @@ impl BertConfig {
         json::from_str::<Self>(text)?.checked()
     }
 
-    /// As it was read, if it can work.
+    /// Checks what was read.
     fn checked(self) -> Result<Self> {
         self.validate()?;
         if let (Some(number), Some(labels)) = (self.num_labels, &self.id2label)
@@ -218,7 +216,7 @@ impl BertConfig {
         Ok(self)
     }
 
-    /// The number of labels: of `id2label`, or else `num_labels`, or else 2.
+    /// The number of labels: that of `id2label`, else `num_labels`, else 2.
     ///
     /// ```
     /// use textbrewer::models::BertConfig;

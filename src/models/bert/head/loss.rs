@@ -1,11 +1,11 @@
-//! Losses on labels.
+//! Losses of heads.
 
 use tch::{Kind, Reduction, Tensor};
 
 use crate::error::{Context, Error, Result};
 use crate::losses::at_least_float32;
 
-/// The label that `transformers` leaves out of losses.
+/// Positions with this label are left out of losses, as in `transformers`.
 pub(super) const IGNORED: i64 = -100;
 
 /// Mean cross entropy of `logits`, `[…, classes]`, with `labels`, `[…]`.
@@ -25,7 +25,7 @@ pub(super) fn cross_entropy(
         .context(|| format!("cross entropy: {what} must be in 0..{classes}, or {ignored}"))
 }
 
-/// The same numbers as 64-bit integers, as libtorch wants labels.
+/// Labels as the 64-bit integers that libtorch expects.
 pub(super) fn integers(labels: &Tensor, what: &str) -> Result<Tensor> {
     match labels.f_kind()? {
         Kind::Int64 | Kind::Int | Kind::Int16 | Kind::Int8 | Kind::Uint8 => {

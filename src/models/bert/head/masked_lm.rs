@@ -1,4 +1,4 @@
-//! Scores of the vocabulary for every position.
+//! The head for masked language modelling.
 
 use tch::Tensor;
 use tch::nn::{self, Init};
@@ -11,9 +11,10 @@ use crate::models::bert::names::below;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
 use crate::models::layers::{LayerNorm, Linear};
 
-/// A linear layer and a normalisation, then the word embeddings as the output matrix.
+/// A linear layer, an activation and a normalisation, then the word embeddings as the output
+/// matrix.
 ///
-/// Of ELECTRA it is the generator that has this head.
+/// In ELECTRA the generator has this head.
 ///
 /// The loss is the mean cross entropy of the positions whose label is not -100.
 ///
@@ -40,7 +41,7 @@ pub struct MaskedLM {
     dense: Linear,
     activation: Activation,
     norm: LayerNorm,
-    /// The same tensor as in the embeddings: trained from both ends, saved once.
+    /// The same tensor as in the embeddings: it gets gradients from both, and is saved once.
     decoder: Tensor,
     bias: Tensor,
 }

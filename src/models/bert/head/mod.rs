@@ -1,4 +1,4 @@
-//! What is put on top of BERT for a task.
+//! Heads: the part of a model that is specific to a task.
 
 mod loss;
 mod masked_lm;
@@ -52,27 +52,27 @@ use crate::error::Result;
 /// # Result::Ok(())
 /// ```
 pub trait Head: Sized + fmt::Debug {
-    /// What the whole model returns.
+    /// The output of the whole model.
     type Output;
 
-    /// The class of `transformers` that `config.json` names; a leading `Bert` stands for the
-    /// model's own, such as `Roberta`.
+    /// The class of `transformers` to be named in `config.json`. A leading `Bert` is replaced by
+    /// the prefix of the model type, such as `Roberta`.
     const ARCHITECTURE: &'static str;
 
-    /// The name of the model below the head; empty when its variables stand at the root, and
-    /// `bert` stands for the model's own name, such as `roberta`.
+    /// The name of the model below the head, or empty when its variables are at the root. `bert`
+    /// is replaced by the name for the model type, such as `roberta`.
     const BASE: &'static str = "bert";
 
-    /// Whether the model below has a pooler, where models of its type do.
+    /// Whether the model below has a pooler, if models of its type have one.
     const POOLER: bool = false;
 
-    /// Whether a model of this type below the head has a pooler. By default where
-    /// [`POOLER`](Self::POOLER) asks for one, except for ELECTRA and DistilBERT, which have none.
+    /// Whether a model of this type below the head has a pooler: by default
+    /// [`POOLER`](Self::POOLER), except for ELECTRA and DistilBERT, which have none.
     fn has_pooler(model_type: ModelType) -> bool {
         Self::POOLER && model_type.has_pooler()
     }
 
-    /// Makes the head's variables under `path`, beside those of the model below it.
+    /// Creates the head's variables under `path`, beside those of the model below it.
     ///
     /// `word_embeddings` is the embedding matrix, for heads that share it.
     ///
@@ -80,7 +80,7 @@ pub trait Head: Sized + fmt::Debug {
     /// When `config` does not fit the head.
     fn new(path: &nn::Path<'_>, config: &BertConfig, word_embeddings: &Tensor) -> Result<Self>;
 
-    /// Goes from the states below to the model's result.
+    /// Computes the output of the model from that of the model below.
     ///
     /// # Errors
     /// When labels in `inputs` do not fit.

@@ -1,4 +1,4 @@
-//! Where an answer begins and ends.
+//! The head for extractive question answering.
 
 use tch::{Tensor, nn};
 
@@ -9,11 +9,10 @@ use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringO
 use crate::models::layers::{Linear, dropout};
 use crate::scalar::ScalarOps;
 
-/// A linear layer that scores every position twice.
+/// A linear layer that scores every position as the start and as the end of the answer.
 ///
-/// The loss is the mean of the cross entropies of both scores. A position beyond the
-/// input, as of an answer that was cut off, does not count. The configuration must have
-/// two labels.
+/// The loss is the mean of the cross entropies of start and end. Positions beyond the input, as
+/// when the answer was cut off, are ignored. The configuration must have two labels.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -93,7 +92,7 @@ impl Head for QuestionAnswering {
     }
 }
 
-/// The position after the last one stands for all that are outside.
+/// All positions outside the input are mapped to the one after the last, which is ignored.
 fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tensor> {
     let size = logits.size();
     let [batch, length] = size[..] else {

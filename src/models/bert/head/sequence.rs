@@ -1,4 +1,4 @@
-//! Labels for whole sequences.
+//! The head for sequence classification.
 
 use tch::{Kind, Reduction, Tensor, nn};
 
@@ -13,13 +13,12 @@ use crate::models::bert::{
 };
 use crate::models::layers::{Linear, dropout};
 
-/// A linear layer on the pooled output; models other than BERT have a layer of their own, on the
-/// first token, in place of the pooler ([`ModelType`]).
+/// A linear layer on the pooled output. Models other than BERT have another layer on the first
+/// token in place of the pooler ([`ModelType`]).
 ///
-/// The loss is the cross entropy of integer labels, `[batch]`; with one label only, the
-/// mean squared error of numbers, `[batch]`; and the binary cross entropy of
-/// floating-point labels, `[batch, labels]`.
-/// [`BertConfig::problem_type`] fixes which.
+/// The loss is the cross entropy for integer labels, `[batch]`; the binary cross entropy for
+/// floating-point labels, `[batch, labels]`; and with a single label the mean squared error for
+/// numbers, `[batch]`. [`BertConfig::problem_type`] chooses one explicitly.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -50,7 +49,7 @@ pub struct SequenceClassification {
     dropout: f64,
 }
 
-/// What stands in the place of BERT's pooler.
+/// The layer in place of BERT's pooler.
 #[derive(Debug)]
 struct Dense {
     linear: Linear,

@@ -1,4 +1,4 @@
-//! Labels for every token.
+//! The head for token classification.
 
 use tch::{Tensor, nn};
 
