@@ -35,8 +35,8 @@ fn a_checkpoint_of_another_program_is_in_the_way() {
         assert_eq!(
             first_line(result),
             format!(
-                "output_dir: {} is there, of an earlier run, and would be overwritten; choose \
-                 another folder, or ask for it with `overwrite(true)`",
+                "output_dir: {} is from an earlier run and would be overwritten; choose another \
+                 folder, or allow it with `overwrite(true)`",
                 path.display()
             )
         );
@@ -104,7 +104,10 @@ fn a_run_that_goes_on_or_begins_replaces_students_that_have_no_state() {
     }
     // A run that only begins is refused there.
     let shown = first_line(train(&Net::new(2, 4, 0.2), folder.path(), false));
-    assert!(shown.contains("gs2.safetensors is there"), "{shown}");
+    assert!(
+        shown.contains("gs2.safetensors is from an earlier run"),
+        "{shown}"
+    );
     assert_eq!(student(folder.path(), 2), b"of an earlier run");
 
     // What else there is when a run was killed before its first state was complete: a state
@@ -131,7 +134,10 @@ fn a_run_that_goes_on_in_another_folder_replaces_nothing_there() {
     std::fs::write(&path, "precious").unwrap();
     let student = Net::new(2, 4, 0.9);
     let shown = first_line(go_on(&student, Some(first.path()), second.path()));
-    assert!(shown.contains("gs4.safetensors is there"), "{shown}");
+    assert!(
+        shown.contains("gs4.safetensors is from an earlier run"),
+        "{shown}"
+    );
     assert_eq!(std::fs::read(&path).unwrap(), b"precious");
     // In its own folder, by whatever name, its files are its own.
     let again = first.path().join("state").join("..");
@@ -146,7 +152,10 @@ fn the_first_that_is_in_the_way_is_named() {
         std::fs::write(folder.path().join(format!("gs{step}.safetensors")), "").unwrap();
     }
     let shown = first_line(train(&Net::new(2, 4, 0.2), folder.path(), false));
-    assert!(shown.contains("gs2.safetensors is there"), "{shown}");
+    assert!(
+        shown.contains("gs2.safetensors is from an earlier run"),
+        "{shown}"
+    );
 }
 
 #[test]
@@ -208,8 +217,8 @@ fn states_and_the_best_student_of_another_program_are_in_the_way() {
     let refused = |name: &str| {
         let shown = first_line(train(&student, folder.path(), false));
         let expected = format!(
-            "output_dir: {} is there, of an earlier run; choose another folder, go on with that \
-             run (`resume_or_start`), or have it removed with `overwrite(true)`",
+            "output_dir: {} is from an earlier run; choose another folder, continue that run \
+             (`resume_or_start`), or have it removed with `overwrite(true)`",
             folder.path().join(name).display()
         );
         assert_eq!(shown, expected);
@@ -221,7 +230,7 @@ fn states_and_the_best_student_of_another_program_are_in_the_way() {
     train(&Net::new(2, 4, 0.2), other.path(), false).unwrap();
     let result = go_on(&Net::new(2, 4, 0.2), Some(other.path()), folder.path());
     let shown = first_line(result);
-    assert!(shown.contains("gs4 is there"), "{shown}");
+    assert!(shown.contains("gs4 is from an earlier run"), "{shown}");
 
     std::fs::remove_dir_all(folder.path().join("state/gs4")).unwrap();
     refused("state/gs20");

@@ -104,7 +104,7 @@ fn a_full_device_is_told_of_once_and_not_tried_again() {
     let told = warnings_with("device that is full");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].ends_with("; training goes on without this log"),
+        told[0].ends_with("; training continues without this log"),
         "{told:?}"
     );
 }
@@ -144,7 +144,7 @@ fn child_with_small_files() {
     let told = warnings_with("logs-that-are-full");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(
-        told[0].contains("training goes on without this log"),
+        told[0].contains("training continues without this log"),
         "{told:?}"
     );
     std::fs::write(folder.join("done"), "").unwrap();

@@ -1,4 +1,4 @@
-//! What a run is made of, to tell whether a checkpoint belongs to it.
+//! The description of a run, by which it is decided whether it can resume from a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -10,15 +10,15 @@ use crate::config::{DistillationConfig, TrainingConfig};
 use crate::error::{Error, Result, shortened, shown};
 use crate::optim::GroupOptions;
 
-/// What a run is made of, as far as it has to be the same when the run is resumed.
+/// The description of a run: everything that has to be the same when it is resumed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Description {
-    /// The training configuration, whole.
+    /// The whole training configuration.
     pub(crate) config: Value,
-    /// What the distiller says of itself.
+    /// The distiller's own description.
     pub(crate) distiller: BTreeMap<String, String>,
-    /// How the run was described: `max_grad_norm` and so on.
+    /// The options of the run: `max_grad_norm` and so on.
     pub(crate) run: BTreeMap<String, Value>,
     /// The student's variables.
     pub(crate) variables: BTreeMap<String, TensorDescription>,
@@ -49,9 +49,8 @@ pub(crate) struct GroupDescription {
     pub(crate) parameters: Vec<String>,
 }
 
-/// Keys of the configuration that may be others in the run that goes on: they say where
-/// things are and how often something is looked at or saved, and change no number on the
-/// same device.
+/// Keys of the configuration whose values may differ in the resumed run: they say where things
+/// are and how often something is logged or saved, and change no number on the same device.
 const FREE: [&str; 7] = [
     "output_dir",
     "log_dir",
@@ -78,7 +77,7 @@ impl Description {
         !self.hooks.is_empty()
     }
 
-    /// Everything in which this, of a checkpoint, differs from a run that is to go on from it.
+    /// Every difference between this description of a checkpoint and that of the resuming run.
     pub(crate) fn differences(&self, now: &Description) -> Result<Vec<String>> {
         let mut found = Vec::new();
         let (mut before, mut now) = (tree(self)?, tree(now)?);
@@ -97,7 +96,7 @@ impl Description {
     }
 }
 
-/// The description without what may differ.
+/// The description as JSON, without what may differ.
 fn tree(description: &Description) -> Result<Value> {
     let mut description = description.clone();
     if let Value::Object(config) = &mut description.config {
@@ -110,8 +109,8 @@ fn tree(description: &Description) -> Result<Value> {
     Ok(tree)
 }
 
-/// Distillers describe themselves in texts, which may be JSON: then only what differs inside is
-/// told. A text that is not as JSON is written stays what it is: it has to be the same.
+/// Parses a text that is JSON, so that only the differences inside it are listed: distillers
+/// describe themselves in texts. A text that JSON would write otherwise is compared as it is.
 fn read_text(value: &mut Value) {
     let Value::String(text) = value else { return };
     let Ok(inner) = serde_json::from_str::<Value>(text) else {
@@ -123,8 +122,8 @@ fn read_text(value: &mut Value) {
     }
 }
 
-/// Compares the keys that a configuration does not write when they have their defaults, and
-/// takes them out of both.
+/// Compares the keys that a configuration leaves out when they have their defaults, and removes
+/// them from both.
 fn compare_left_out(
     part: &str,
     before: &mut Map<String, Value>,
@@ -133,20 +132,20 @@ fn compare_left_out(
     found: &mut Vec<String>,
 ) {
     for (key, default) in defaults.as_object().into_iter().flatten() {
-        // Where both have it, or neither, there is nothing left out.
+        // If both have it or neither has it, nothing was left out.
         if before.contains_key(key) == now.contains_key(key) {
             continue;
         }
         let (before, now) = (before.shift_remove(key), now.shift_remove(key));
-        let told = |value: &Option<Value>| match value {
+        let shown_value = |value: &Option<Value>| match value {
             Some(value) => short(value),
             None => format!("{default} (the default)"),
         };
         if before.as_ref().unwrap_or(default) != now.as_ref().unwrap_or(default) {
             found.push(format!(
                 "{part}.{key}: {} in the checkpoint, {} now",
-                told(&before),
-                told(&now)
+                shown_value(&before),
+                shown_value(&now)
             ));
         }
     }
@@ -155,7 +154,7 @@ fn compare_left_out(
 fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
     let at = |key: &str| match path {
         "" => shown(key).into_owned(),
-        // Names of variables have points of their own.
+        // Names of variables have dots in them.
         "variables" | "state" => format!("{path} `{}`", shown(key)),
         _ => format!("{path}.{}", shown(key)),
     };
@@ -195,8 +194,8 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// A list of a thousand names says no more than its length. Either side may be a stranger's
-/// file.
+/// A value for a message: long lists are cut, and control characters, which a file may have,
+/// are escaped.
 fn short(value: &Value) -> String {
     let text = value.to_string();
     match value {

@@ -56,7 +56,7 @@ fn every_difference_is_named_with_both_values() {
 }
 
 #[test]
-fn only_what_differs_is_told_and_what_is_left_out_has_its_default() {
+fn only_what_differs_is_listed_and_absent_keys_have_their_defaults() {
     let mut before = description();
     before.config = json!({"precision": "bf16", "clip_projections": false});
     let matches = |weight: f64| {
@@ -144,7 +144,7 @@ fn what_a_stranger_wrote_is_escaped_and_cut() {
 }
 
 #[test]
-fn another_number_of_groups_is_told_once() {
+fn another_number_of_groups_is_listed_once() {
     let mut now = description();
     now.groups.clear();
     let differences = description().differences(&now).unwrap();

@@ -1,4 +1,4 @@
-//! File operations, each at a place where a test can make it fail.
+//! File operations, each of which a test can make fail.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// What is about to be done to a file or folder.
+/// An operation on a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {
     CreateFolder,
@@ -25,16 +25,16 @@ pub(crate) enum Operation {
 /// Makes an operation fail before it is carried out.
 type Fault = Box<dyn Fn(Operation, &Path) -> io::Result<()>>;
 
-/// The operations on files that a checkpoint is made of.
+/// The file operations of which writing a checkpoint consists.
 ///
-/// Each is told to the log at level `trace` under the target `textbrewer::checkpoint` before
-/// it is carried out, so that a process can be stopped at every one of them.
+/// Each is logged at level `trace` under the target `textbrewer::checkpoint` before it is carried
+/// out, so that a test can stop a process at every one of them.
 #[derive(Default)]
 pub(crate) struct Disk {
     fault: Option<Fault>,
 }
 
-/// What was written to a file, as far as it can be checked later.
+/// Size and checksum of a written file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Written {
@@ -42,7 +42,7 @@ pub(crate) struct Written {
     pub(crate) crc32: u32,
 }
 
-/// The most that is written at once.
+/// The most that is written or read at once.
 const PIECE: usize = 1 << 15;
 
 impl Disk {
@@ -62,15 +62,15 @@ impl Disk {
         }
     }
 
-    /// The folder and those above it; one that is there already is fine.
+    /// Creates a folder and those above it, unless they exist.
     pub(crate) fn create_folder(&self, path: &Path) -> Result<()> {
         self.at(Operation::CreateFolder, path)
             .and_then(|()| fs::create_dir_all(path))
             .map_err(|error| failed(path, error))
     }
 
-    /// Writes a new file and flushes it to the disk. One of that name is removed before, and
-    /// no link is followed.
+    /// Writes a new file and flushes it to the disk. An existing file of that name is removed
+    /// first, and no link is followed.
     pub(crate) fn write(
         &self,
         path: &Path,
@@ -108,7 +108,7 @@ impl Disk {
         Ok(written)
     }
 
-    /// Writes a file beside its place and renames it: it is the old one or the new one.
+    /// Writes a file under a temporary name and renames it: `path` is the old or the new file.
     pub(crate) fn replace(
         &self,
         path: &Path,
@@ -124,13 +124,13 @@ impl Disk {
             Ok(written)
         });
         if moved.is_err() {
-            // What is left of it takes the room that the next one may need.
+            // What is left of it takes up room that the next one may need.
             let _ = fs::remove_file(&temporary);
         }
         moved
     }
 
-    /// Another name for a file, or a copy of it where the file system has no links.
+    /// Makes `to` a hard link to a file, or a copy where the file system has no links.
     pub(crate) fn link(&self, from: &Path, to: &Path) -> Result<()> {
         self.remove(to)?;
         let copy = || {
@@ -142,12 +142,12 @@ impl Disk {
             .map_err(|error| failed(to, error))
     }
 
-    /// Gives a file another name at `path` in one step, in place of the one that is there.
+    /// Replaces `path` by a hard link to a file, atomically.
     pub(crate) fn replace_by_link(&self, from: &Path, path: &Path) -> Result<()> {
         let temporary = temporary(path);
         self.link(from, &temporary)?;
         self.rename(&temporary, path)?;
-        // Renaming one name of a file to another of the same file leaves both.
+        // Renaming a link over another link to the same file leaves both.
         self.remove(&temporary)
     }
 
@@ -162,14 +162,14 @@ impl Disk {
         }
     }
 
-    /// Makes the names in a folder durable.
+    /// Flushes the names in a folder to the disk.
     pub(crate) fn sync_folder(&self, path: &Path) -> Result<()> {
         self.at(Operation::SyncFolder, path)
             .and_then(|()| sync_folder(path))
             .map_err(|error| failed(path, error))
     }
 
-    /// Removes a file, a link, or a folder and what is in it; nothing there is fine.
+    /// Removes a file, a link, or a folder and what is in it, if it exists.
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
         let Ok(about) = fs::symlink_metadata(path) else {
             return Ok(());
@@ -184,7 +184,7 @@ impl Disk {
     }
 }
 
-/// Where a file is written before it gets its name.
+/// The temporary name under which a file is written.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
@@ -239,7 +239,7 @@ impl Write for Checked<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let piece = buffer.get(..PIECE).unwrap_or(buffer);
         if let Err(error) = self.disk.at(Operation::Write, self.path) {
-            // As a full disk does, which takes what it has room for.
+            // Like a full disk, which writes what it has room for.
             let half = piece.get(..piece.len() / 2).unwrap_or_default();
             let _ = self.file.write(half);
             return Err(error);

@@ -1,11 +1,11 @@
-//! When to give up.
+//! Ending a run early.
 
 use super::{Mode, Saved};
 
-/// Ends a run whose metric no longer gets better.
+/// Ends a run whose metric no longer improves.
 ///
-/// A checkpoint is an improvement when its metric is better than the best before by more
-/// than `min_delta`. After `patience` checkpoints in a row that are none, the run ends.
+/// A checkpoint is an improvement if its metric is better than the best before by more than
+/// `min_delta`. After `patience` checkpoints in a row without an improvement the run ends.
 /// Checkpoints without a metric do not count.
 ///
 /// ```
@@ -25,7 +25,7 @@ use super::{Mode, Saved};
 pub struct EarlyStopping {
     /// Checkpoints in a row without an improvement that end the run; at least 1.
     pub patience: u64,
-    /// By how much a metric must be better to count. Default 0.
+    /// By how much a metric must be better to count as an improvement. Default 0.
     pub min_delta: f64,
 }
 
@@ -38,18 +38,18 @@ impl EarlyStopping {
         }
     }
 
-    /// By how much a metric must be better than the best before to count.
+    /// By how much a metric must be better than the best before to count as an improvement.
     pub fn min_delta(mut self, min_delta: f64) -> Self {
         self.min_delta = min_delta;
         self
     }
 
-    /// Whether the run ends after these checkpoints, which are in the order of time.
+    /// Whether the run ends after these checkpoints, oldest first.
     pub fn should_stop(&self, saved: &[Saved], mode: Mode) -> bool {
         self.waited(saved, mode) >= self.patience.max(1)
     }
 
-    /// Checkpoints in a row, up to the last, that were no improvement.
+    /// The number of checkpoints without an improvement since the last improvement.
     fn waited(&self, saved: &[Saved], mode: Mode) -> u64 {
         let mut best: Option<f64> = None;
         let mut waited = 0;

@@ -1,4 +1,4 @@
-//! The checkpoints of a run, in its folder.
+//! The folder of a run's checkpoints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,19 +18,19 @@ use crate::weights;
 const STATE: &str = "state";
 const BEST: &str = "best.safetensors";
 
-/// The checkpoints of a run, in its folder.
+/// The folder of a run's checkpoints.
 #[derive(Debug)]
 pub(crate) struct CheckpointFolder {
     pub(super) folder: PathBuf,
     pub(super) disk: Disk,
     pub(super) run: String,
-    /// The number of the newest checkpoint of any run in the folder.
+    /// The sequence number of the newest checkpoint of any run in the folder.
     pub(super) sequence: u64,
-    /// The steps whose states the run could not go on from.
+    /// The steps whose states were found damaged when the run was resumed.
     pub(super) damaged: BTreeSet<u64>,
 }
 
-/// A saved student: its file, and what was written there.
+/// A saved student: its file, with size and checksum.
 #[derive(Debug, Clone)]
 pub(crate) struct SavedStudent {
     pub(crate) step: u64,
@@ -41,7 +41,7 @@ pub(crate) struct SavedStudent {
 impl CheckpointFolder {
     /// The checkpoints of a new run in this folder.
     pub(crate) fn new(folder: impl Into<PathBuf>) -> Self {
-        // Keyed by the system's random numbers.
+        // The hasher's keys are random.
         let random = std::hash::RandomState::new().build_hasher().finish();
         CheckpointFolder {
             folder: folder.into(),
@@ -58,7 +58,7 @@ impl CheckpointFolder {
         self
     }
 
-    /// Goes on with the run of a checkpoint.
+    /// Continues the run of a checkpoint.
     pub(crate) fn continue_run(&mut self, newest: &Newest) {
         self.run = newest.loaded.manifest.run.clone();
         if self.holds(&newest.loaded) {
@@ -66,7 +66,7 @@ impl CheckpointFolder {
         }
     }
 
-    /// Whether a checkpoint was found in this folder, and not in another.
+    /// Whether a checkpoint was loaded from this folder.
     pub(crate) fn holds(&self, loaded: &Loaded) -> bool {
         let here = self.states().canonicalize();
         let there = loaded.path.parent().map(Path::canonicalize);
@@ -85,15 +85,15 @@ impl CheckpointFolder {
         self.states().join(format!("gs{step}"))
     }
 
-    /// Makes the folder, tries that files can be written there, so that a wrong path ends a
-    /// run at its start and not at its first checkpoint, and clears away what a run that was
-    /// killed while it was writing has left.
+    /// Creates the folder and checks that files can be written there, so that a wrong path ends a
+    /// run at its start and not at its first checkpoint. Removes the temporary files of a run
+    /// that was killed while it was writing.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         self.disk.create_folder(&self.folder)?;
         let probe = temporary(&self.folder.join("probe"));
         self.disk.write(&probe, |_| Ok(()))?;
         self.disk.remove(&probe)?;
-        // First: a folder of states that is a link leads to files that are not ours to remove.
+        // First, as it fails if the folder of states is a link: files behind it are not ours.
         let steps = self.steps()?;
         for folder in [self.folder.clone(), self.states()] {
             for (name, path) in entries(&folder)? {
@@ -109,8 +109,8 @@ impl CheckpointFolder {
         Ok(())
     }
 
-    /// What a run that begins here could be taken to have written: the states, by their
-    /// steps, and then the best student.
+    /// The files of earlier runs that could be taken for those of a run that begins here: the
+    /// states, by their steps, and then the best student.
     pub(crate) fn left_behind(&self) -> Result<Vec<PathBuf>> {
         let mut steps = self.steps()?;
         steps.sort_unstable();
@@ -122,8 +122,8 @@ impl CheckpointFolder {
         Ok(paths)
     }
 
-    /// Removes what [`left_behind`](Self::left_behind) lists. Should that fail half-way the
-    /// run must not begin: it could be gone on from another run's state.
+    /// Removes what [`left_behind`](Self::left_behind) lists. If that fails half-way the run must
+    /// not begin: it could be resumed from another run's state.
     pub(crate) fn clear(&self) -> Result<()> {
         let paths = self.left_behind()?;
         if paths.is_empty() {
@@ -147,7 +147,7 @@ impl CheckpointFolder {
         self.disk.sync_folder(&self.folder)
     }
 
-    /// Writes `gs{step}.safetensors`, whole or not at all.
+    /// Writes `gs{step}.safetensors`, complete or not at all.
     pub(crate) fn save_student(
         &self,
         step: u64,
@@ -165,14 +165,14 @@ impl CheckpointFolder {
         })
     }
 
-    /// Removes a student; one that cannot be removed stays.
+    /// Removes a student; a failure is only logged.
     pub(crate) fn remove_student(&self, step: u64) {
         if let Err(error) = self.disk.remove(&self.student(step)) {
-            log::warn!("a student that is no longer needed stays: {error}");
+            log::warn!("a student that is no longer needed was not removed: {error}");
         }
     }
 
-    /// Lets `best.safetensors` be the student of this step, if that is still there.
+    /// Makes `best.safetensors` a link to the student of this step, if that still exists.
     pub(crate) fn point_best(&self, step: u64) -> Result<()> {
         let student = self.student(step);
         if !student.is_file() {
@@ -186,7 +186,7 @@ impl CheckpointFolder {
         self.folder.join(BEST)
     }
 
-    /// The file of a student that is there.
+    /// The file of a student, if it exists.
     pub(crate) fn existing_student(&self, step: u64) -> Option<PathBuf> {
         Some(self.student(step)).filter(|path| path.is_file())
     }
@@ -205,7 +205,7 @@ impl CheckpointFolder {
     }
 }
 
-/// The names in a folder and their paths, sorted; none if it is not there.
+/// The names in a folder and their paths, sorted; none if it does not exist.
 pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let failed = |error| Error::io(folder, error);
     let listed = match fs::read_dir(folder) {
@@ -224,7 +224,7 @@ pub(super) fn entries(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-/// The step in `gs20`, written the one way that it is written here.
+/// The step in `gs20`; `None` for any other spelling, such as `gs020`.
 pub(crate) fn step_of(name: &str) -> Option<u64> {
     let step = name.strip_prefix("gs")?.parse().ok()?;
     (format!("gs{step}") == name).then_some(step)

@@ -1,4 +1,4 @@
-//! Which checkpoints stay.
+//! Which checkpoints are kept.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Whether `new` is better than `old`; NaN is better than nothing.
+    /// Whether `new` is better than `old`; false if either is NaN.
     pub fn is_better(self, new: f64, old: f64) -> bool {
         match self {
             Mode::Max => new > old,
@@ -31,7 +31,7 @@ impl Mode {
     }
 }
 
-/// A saved student, and what a callback said of it.
+/// A saved student, with the metric that a callback returned for it.
 ///
 /// ```
 /// use textbrewer::checkpoint::Saved;
@@ -58,10 +58,10 @@ impl Saved {
     }
 }
 
-/// Which of the saved students stay in the folder.
+/// Which of the saved students are kept in the folder.
 ///
-/// All of them by default, as in TextBrewer. Policies are joined with [`or`](Self::or): what
-/// one of them keeps is kept. The newest and the best are always kept.
+/// All of them by default, as in TextBrewer. Policies are combined with [`or`](Self::or). The
+/// newest student and the best one are always kept.
 ///
 /// ```
 /// use textbrewer::checkpoint::{Keep, Mode, Saved};
@@ -81,7 +81,7 @@ pub struct Keep {
     all: bool,
     last: u64,
     best: u64,
-    /// Multiples of any of these stay.
+    /// Multiples of any of these are kept.
     every: BTreeSet<u64>,
 }
 
@@ -93,7 +93,7 @@ impl Keep {
         every: BTreeSet::new(),
     };
 
-    /// Everything.
+    /// Keeps all students.
     pub fn all() -> Self {
         Keep {
             all: true,
@@ -101,7 +101,7 @@ impl Keep {
         }
     }
 
-    /// The last `count`.
+    /// Keeps the last `count`.
     pub fn last(count: u64) -> Self {
         Keep {
             last: count.max(1),
@@ -109,7 +109,7 @@ impl Keep {
         }
     }
 
-    /// The `count` with the best metric. Of equal ones the earlier is better.
+    /// Keeps the `count` with the best metric. Of equal ones the earlier is better.
     pub fn best(count: u64) -> Self {
         Keep {
             best: count.max(1),
@@ -117,7 +117,7 @@ impl Keep {
         }
     }
 
-    /// Those at multiples of `steps` optimizer steps.
+    /// Keeps those at multiples of `steps` optimizer steps.
     pub fn every(steps: u64) -> Self {
         Keep {
             every: BTreeSet::from([steps.max(1)]),
@@ -125,7 +125,7 @@ impl Keep {
         }
     }
 
-    /// What this or `other` keeps.
+    /// Keeps what this or `other` keeps.
     pub fn or(mut self, other: Keep) -> Self {
         self.all |= other.all;
         self.last = self.last.max(other.last);
@@ -134,7 +134,8 @@ impl Keep {
         self
     }
 
-    /// The steps of those that do not stay, in the order of `saved`, which is that of time.
+    /// The steps of the students to remove. `saved` is all of them, oldest first, and the steps
+    /// are in that order.
     pub fn to_remove(&self, saved: &[Saved], mode: Mode) -> Vec<u64> {
         if self.all {
             return Vec::new();
@@ -150,7 +151,7 @@ impl Keep {
             .iter()
             .filter_map(|saved| Some((saved.metric.filter(|m| !m.is_nan())?, saved.step)))
             .collect();
-        // Stable: of equal ones the earlier stays in front.
+        // The sort is stable: of equal ones the earlier stays in front.
         ranked.sort_by(|a, b| match mode {
             Mode::Max => b.0.total_cmp(&a.0),
             Mode::Min => a.0.total_cmp(&b.0),

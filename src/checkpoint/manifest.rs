@@ -1,4 +1,4 @@
-//! What a state folder says of itself.
+//! The manifest of a state folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,11 +21,11 @@ pub(super) const RANDOM: &str = "random.safetensors";
 
 pub(super) const HOOKS: &str = "hooks.safetensors";
 
-/// The files beside the manifest of every run; one with hooks has theirs too, and no run has
-/// any other.
+/// The files beside every manifest. A run with hooks also has [`HOOKS`]; there are no others.
 const FILES: [&str; 5] = [PROGRESS, STUDENT, OPTIMIZER, DISTILLER, RANDOM];
 
-/// The format of a state. Version 2 has hooks, which earlier programs would lose.
+/// The format of a state: 2 with hooks, which versions of this crate that know only format 1
+/// would lose, and 1 without.
 pub(super) fn format_of(description: &Description) -> u64 {
     match description.has_hooks() {
         true => 2,
@@ -33,7 +33,7 @@ pub(super) fn format_of(description: &Description) -> u64 {
     }
 }
 
-/// What a state folder says of itself.
+/// The manifest of a state folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
@@ -42,14 +42,14 @@ pub(crate) struct Manifest {
     pub(super) crate_version: String,
     /// The run that wrote it; a resumed run keeps its name.
     pub(crate) run: String,
-    /// Counts the checkpoints in the folder: the newest has the largest.
+    /// Counts the checkpoints in the folder; the newest has the largest.
     pub(crate) sequence: u64,
     pub(super) global_step: u64,
     pub(crate) description: Description,
     pub(super) files: BTreeMap<String, Written>,
 }
 
-/// Only the version, so that it is told before anything else that a later one changed.
+/// The version alone, checked before anything that a later version may have changed.
 #[derive(Deserialize)]
 struct Version {
     format: u64,
@@ -76,7 +76,7 @@ impl Manifest {
             let reason = format!("has format {}, which it does not follow", manifest.format);
             return Err(damaged(reason));
         }
-        // Names are compared and never followed.
+        // Names are compared, never used as paths.
         for name in manifest.names() {
             if !manifest.files.contains_key(name) {
                 return Err(damaged(format!("does not list `{name}`")));
@@ -98,7 +98,7 @@ impl Manifest {
     }
 }
 
-/// A file of a checkpoint is not what it should be.
+/// An error about a file of a checkpoint.
 pub(super) fn damaged(path: &Path, reason: impl Into<String>) -> Error {
     Error::Checkpoint {
         path: path.to_path_buf(),

@@ -1,30 +1,29 @@
-//! Checkpoints from which a run goes on as if it had never stopped, and which of them stay.
+//! Checkpoints, from which a run resumes as if it had never stopped, and which of them are kept.
 //!
 //! A run writes into `output_dir`:
 //!
 //! ```text
 //! gs20.safetensors            the student after 20 optimizer steps: weights only
-//! best.safetensors            another name of the student with the best metric
-//! state/gs20/                 all else that the run needs to go on; complete or absent
+//! best.safetensors            the student with the best metric (a hard link)
+//! state/gs20/                 all else that the run needs to resume; complete or absent
 //!     manifest.json           version, configuration, sizes and checksums
-//!     progress.json           position in the run and in the data, losses under way, their
-//!                             scale, metrics
-//!     student.safetensors     another name of gs20.safetensors
-//!     optimizer.safetensors   what the optimizer remembers
-//!     distiller.safetensors   projections, and whatever else the distiller keeps
+//!     progress.json           position in the run and in the data, losses, loss scale, metrics
+//!     student.safetensors     gs20.safetensors (a hard link)
+//!     optimizer.safetensors   the optimizer's state
+//!     distiller.safetensors   projections, and whatever else the distiller saves
 //!     random.safetensors      libtorch's random generators
 //!     hooks.safetensors       the states of the run's hooks, if it has hooks
 //! ```
 //!
-//! A state folder is written under another name, every file flushed to the disk, and renamed
-//! when it is whole; only then are older ones removed. The states of the newest two
-//! checkpoints stay, so that there is another one when the newest is damaged; one that a resume
-//! found damaged does not count. [`Keep`] says
-//! which of the students stay.
+//! A state folder is written under a temporary name, every file is flushed to the disk, and the
+//! folder is renamed when it is complete; only then are older ones removed. The states of the
+//! newest two checkpoints are kept, so that there is another one if the newest is damaged; a
+//! state that was found damaged when resuming does not count. [`Keep`] says which of the
+//! students are kept.
 //!
 //! [`Run::resume`](crate::Run::resume) takes the newest state whose checksums are right.
-//! Nothing in it is trusted: names that lead elsewhere, links and sizes that do not fit are
-//! refused before memory is asked for, and no file is a program.
+//! Nothing in it is trusted: paths out of the folder, links, and sizes that do not fit are
+//! refused before memory is allocated, and no file is executed.
 
 mod description;
 mod disk;

@@ -5,27 +5,26 @@ use super::manifest::damaged;
 use super::read::{self, Loaded};
 use crate::error::{Error, Result, shortened};
 
-/// The newest checkpoint that is whole, and what is wrong with newer ones.
+/// The newest intact checkpoint, and what is wrong with newer ones.
 #[derive(Debug)]
 pub(crate) struct Newest {
     pub(crate) loaded: Loaded,
     pub(crate) damaged: Vec<Error>,
-    /// The steps of those.
+    /// The steps of the damaged ones.
     pub(crate) damaged_steps: Vec<u64>,
 }
 
 impl CheckpointFolder {
-    /// All of the checkpoint of this step.
+    /// Loads the checkpoint of this step.
     pub(crate) fn load(&self, step: u64) -> Result<Loaded> {
         read::load(&self.state(step), step)
     }
 
-    /// The newest checkpoint that is whole, of any run; `None` when there is no checkpoint at
-    /// all.
+    /// Loads the newest intact checkpoint of any run; `None` if there is no checkpoint at all.
     ///
     /// # Errors
-    /// When all are damaged, and when one is of a later version: passing over it would lose
-    /// work that is there.
+    /// If all are damaged, and if one was written by a later version: passing over it would lose
+    /// work.
     pub(crate) fn newest(&self) -> Result<Option<Newest>> {
         let mut damaged = Vec::new();
         let mut damaged_steps = Vec::new();
@@ -64,11 +63,11 @@ impl CheckpointFolder {
         }
     }
 
-    /// What is wrong with each, those of the largest steps first, and of many with the last.
+    /// What is wrong with each, largest steps first; of many with the first few and the last.
     fn all_damaged(&self, all: &[(u64, Error)]) -> Error {
         const FIRST: usize = 4;
         let states = self.states();
-        let told = |error: &Error| {
+        let shown_reason = |error: &Error| {
             let text = match error {
                 Error::Checkpoint { path, reason } => {
                     let path = path.strip_prefix(&states).unwrap_or(path);
@@ -78,13 +77,13 @@ impl CheckpointFolder {
             };
             shortened(text.lines().next().unwrap_or_default(), 300).into_owned()
         };
-        let first = all.iter().take(FIRST).map(|(_, error)| told(error));
+        let first = all.iter().take(FIRST).map(|(_, error)| shown_reason(error));
         let mut reasons: Vec<String> = first.collect();
         if let [.., (_, last)] = all.get(FIRST..).unwrap_or_default() {
             if all.len() > FIRST + 1 {
                 reasons.push(format!("{} more", all.len() - FIRST - 1));
             }
-            reasons.push(told(last));
+            reasons.push(shown_reason(last));
         }
         let reason = format!(
             "all {} checkpoints are damaged: {}",

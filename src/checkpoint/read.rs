@@ -1,4 +1,4 @@
-//! State folders in, from whoever wrote them.
+//! Reading state folders, without trust in whoever wrote them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,8 +15,8 @@ use super::states::StateTensors;
 use crate::error::{Error, Result};
 use crate::weights;
 
-/// The most that is written or read of a text, as for a configuration: that of a large BERT
-/// has 200 KB, and the list of a hundred thousand checkpoints 10 MB.
+/// The largest text that is written or read, as for a configuration: the description of a large
+/// BERT has 200 KB, and a list of a hundred thousand checkpoints 10 MB.
 pub(super) const TEXT_LIMIT: u64 = 16 << 20;
 
 /// Everything in a state folder.
@@ -29,7 +29,7 @@ pub(crate) struct Loaded {
     pub(crate) tensors: StateTensors,
 }
 
-/// The manifest alone; nothing else was looked at.
+/// Reads the manifest alone, without checking any other file.
 pub(super) fn manifest(folder: &Path, step: u64) -> Result<Manifest> {
     let about = fs::symlink_metadata(folder).map_err(|error| Error::io(folder, error))?;
     if !about.is_dir() {
@@ -44,7 +44,7 @@ pub(super) fn manifest(folder: &Path, step: u64) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// All of a state folder, once every size and checksum was found right.
+/// Loads a state folder, after checking every size and checksum.
 pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
     let manifest = manifest(folder, step)?;
     for name in manifest.names() {
@@ -94,7 +94,7 @@ pub(super) fn load(folder: &Path, step: u64) -> Result<Loaded> {
     })
 }
 
-/// The length of a file that is one: no link, which could lead anywhere, no device.
+/// The length of a regular file. Links, which could lead anywhere, and devices are refused.
 fn regular_file(path: &Path) -> Result<u64> {
     match fs::symlink_metadata(path) {
         Ok(about) if about.is_file() => Ok(about.len()),

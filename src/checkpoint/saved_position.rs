@@ -1,4 +1,4 @@
-//! How far a run has come.
+//! The position of a run in a checkpoint.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,30 @@ use serde::{Deserialize, Serialize};
 use super::Saved;
 use crate::optim::{LossScaling, LossScalingState};
 
-/// How far a run has come: all that is neither a tensor nor given by its description.
+/// The position of a run in a checkpoint, with losses and metrics so far: everything that is
+/// neither a tensor nor part of its description.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SavedPosition {
-    /// Optimizer steps.
+    /// Optimizer steps done.
     pub(crate) global_step: u64,
-    /// Batches.
+    /// Batches trained on.
     pub(crate) forward_step: u64,
-    /// The epoch under way, from 1.
+    /// The current epoch, counted from 1.
     pub(crate) epoch: u64,
     /// Batches taken from the loader in this epoch.
     pub(crate) batch: u64,
     /// Batches as accumulation counts them.
     pub(crate) counted: u64,
-    /// What ended the run before its length did, if it is not to go on.
+    /// What ended the run early, if it is not to be continued.
     pub(crate) stopped: Option<Stopped>,
     /// The losses of the last batch.
     pub(crate) losses: BTreeMap<String, f64>,
-    /// Sum and number of the losses since the checkpoint before.
+    /// Sum and number of the losses since the previous checkpoint.
     pub(crate) sums: BTreeMap<String, (f64, u64)>,
     /// Every checkpoint so far, removed ones too.
     pub(crate) history: Vec<Point>,
-    /// The steps whose students are there.
+    /// The steps whose students exist.
     pub(crate) kept: Vec<u64>,
     /// The best of the history.
     pub(crate) best: Option<Point>,
@@ -37,7 +38,7 @@ pub(crate) struct SavedPosition {
     pub(crate) scaling: Option<LossScalingState>,
 }
 
-/// What ended a run before its length did.
+/// What ended a run early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Stopped {
@@ -69,7 +70,7 @@ impl From<Point> for Saved {
 }
 
 impl SavedPosition {
-    /// What cannot be, whoever wrote it.
+    /// Why no run can have this position, if none can.
     pub(super) fn contradiction(&self) -> Option<&'static str> {
         let cannot_scale = |state: LossScalingState| LossScaling::new().set_numbers(state).is_err();
         let rules = [
@@ -96,7 +97,7 @@ impl SavedPosition {
             ),
             (
                 self.scaling.is_some_and(cannot_scale),
-                "`scaling` has a scale or a tracker that cannot be",
+                "`scaling` has a scale or a tracker that is impossible",
             ),
         ];
         rules.into_iter().find(|(bad, _)| *bad).map(|(_, why)| why)

@@ -1,4 +1,4 @@
-//! The states of a run, written into its folder and removed from it.
+//! Writing and removing the states of a run.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,10 +18,10 @@ use super::saved_position::SavedPosition;
 use crate::error::{Error, Result};
 use crate::weights;
 
-/// Another one, for when the newest is damaged.
+/// More than one, in case the newest is damaged.
 const STATES_KEPT: usize = 2;
 
-/// What a state folder holds besides the student.
+/// The content of a state folder besides the student.
 #[derive(Debug)]
 pub(crate) struct Content<'a> {
     pub(crate) description: &'a Description,
@@ -39,8 +39,8 @@ pub(crate) struct StateTensors {
 }
 
 impl CheckpointFolder {
-    /// Writes the state folder that belongs to a student, complete or not at all, and removes
-    /// those of this run that it makes superfluous. The folder's path is returned.
+    /// Writes the state folder that belongs to a student, complete or not at all, and then removes
+    /// older ones of this run. Returns the folder's path.
     pub(crate) fn save_state(
         &mut self,
         student: &SavedStudent,
@@ -48,7 +48,7 @@ impl CheckpointFolder {
     ) -> Result<PathBuf> {
         let final_path = self.state(student.step);
         let building = temporary(&final_path);
-        // Two checkpoints of one number cannot be told apart; no run gets that far.
+        // Saturated, two checkpoints would have one number; no run gets that far.
         self.sequence = self.sequence.saturating_add(1);
         let built = self.build_state(&building, student, content);
         let moved = built.and_then(|()| self.put_in_place(&building, &final_path));
@@ -69,11 +69,11 @@ impl CheckpointFolder {
     ) -> Result<()> {
         let states = self.states();
         if fs::symlink_metadata(&states).is_ok_and(|about| !about.is_dir()) {
-            let reason = "is no folder of its own; remove it, or choose another `output_dir`";
+            let reason = "is not a folder; remove it, or choose another `output_dir`";
             return Err(damaged(&states, reason));
         }
         if !self.folder.is_dir() {
-            // Making it anew would hide that the checkpoints in it are gone.
+            // Creating it again would hide that the checkpoints in it are gone.
             let source = std::io::Error::new(
                 std::io::ErrorKind::NotFound,
                 "the folder was deleted during the run; choose a folder that stays (`output_dir`)",
@@ -81,7 +81,7 @@ impl CheckpointFolder {
             return Err(Error::io(&self.folder, source));
         }
         if !states.is_dir() {
-            // Its name too has to survive a power cut.
+            // Its name has to survive a power cut, too.
             self.disk.create_folder(&states)?;
             self.disk.sync_folder(&self.folder)?;
         }
@@ -129,10 +129,10 @@ impl CheckpointFolder {
     fn write_json(&self, path: &Path, value: &impl Serialize) -> Result<Written> {
         let text = serde_json::to_vec_pretty(value).map_err(Error::other)?;
         if text.len() as u64 > TEXT_LIMIT {
-            // Written it could not be read again.
+            // It could not be read again.
             let reason = format!(
-                "would have {} bytes, more than the {TEXT_LIMIT} that are read; give fewer \
-                 checkpoints (`ckpt_frequency`, `ckpt_steps`) or leave out the state \
+                "would have {} bytes, more than the {TEXT_LIMIT} that can be read again; save \
+                 fewer checkpoints (`ckpt_frequency`, `ckpt_steps`) or no states \
                  (`save_state(false)`)",
                 text.len()
             );
@@ -148,8 +148,8 @@ impl CheckpointFolder {
         if fs::symlink_metadata(path).is_err() {
             return self.disk.rename(building, path);
         }
-        // A folder cannot be renamed over one that is not empty. The one that is there is of
-        // an earlier run, or damaged.
+        // A folder cannot be renamed over one that is not empty. The existing one is from an
+        // earlier run, or damaged.
         let aside = temporary(&path.with_extension("old"));
         self.disk.remove(&aside)?;
         self.disk.rename(path, &aside)?;
@@ -161,9 +161,9 @@ impl CheckpointFolder {
         self.disk.remove(&aside)
     }
 
-    /// Keeps the newest states of this run. One that is known to be damaged is not counted: a
-    /// whole one would go in its place. One that cannot be removed takes room and does no
-    /// other harm.
+    /// Removes all but the newest states of this run. One that is known to be damaged does not
+    /// count, as an intact one would be removed in its place. One that cannot be removed takes
+    /// up room and does no other harm.
     fn remove_old_states(&self) {
         let Ok(steps) = self.steps() else { return };
         let mut own: Vec<(u64, u64)> = steps
@@ -175,18 +175,18 @@ impl CheckpointFolder {
             .collect();
         own.sort_unstable();
         own.reverse();
-        let mut whole = 0;
+        let mut intact = 0;
         for (_, step) in own {
-            if whole < STATES_KEPT {
-                whole += usize::from(!self.damaged.contains(&step));
+            if intact < STATES_KEPT {
+                intact += usize::from(!self.damaged.contains(&step));
             } else if let Err(error) = self.remove_state(step) {
-                log::warn!("a checkpoint that is no longer needed stays: {error}");
+                log::warn!("a checkpoint that is no longer needed was not removed: {error}");
             }
         }
     }
 
     pub(super) fn remove_state(&self, step: u64) -> Result<()> {
-        // Under another name first: half removed it would look damaged.
+        // Renamed first: half removed it would look damaged.
         let path = self.state(step);
         let aside = temporary(&path);
         self.disk.remove(&aside)?;

@@ -1,4 +1,4 @@
-//! What a callback is told of a checkpoint, and what it can say.
+//! What a callback is given and what it returns.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use crate::error::Result;
 /// Called after a checkpoint.
 pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 
-/// Whether training goes on after a callback.
+/// Whether training continues after a callback.
 ///
 /// ```
 /// use textbrewer::Flow;
@@ -21,10 +21,10 @@ pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<V
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Flow {
-    /// Go on.
+    /// Continue training.
     #[default]
     Continue,
-    /// End the run here, as if it had been this long.
+    /// End the run here, as if this had been its length.
     Stop,
 }
 
@@ -34,7 +34,7 @@ impl From<()> for Flow {
     }
 }
 
-/// What a callback is told.
+/// The checkpoint that a callback is called for.
 ///
 /// ```
 /// use textbrewer::{weights, CheckpointInfo, Result};
@@ -64,7 +64,7 @@ impl From<()> for Flow {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CheckpointInfo {
-    /// Optimizer steps so far.
+    /// Optimizer steps done.
     pub global_step: u64,
     /// The epoch, counted from 1.
     pub epoch: u64,
@@ -72,13 +72,13 @@ pub struct CheckpointInfo {
     pub path: PathBuf,
     /// The losses of the last batch, by the name under which they are logged, unweighted.
     pub losses: BTreeMap<String, f64>,
-    /// The means of the losses of all batches since the checkpoint before.
+    /// The means of the losses of all batches since the previous checkpoint.
     pub mean_losses: BTreeMap<String, f64>,
 }
 
-/// What a callback returns: whether to go on, and how good the student is.
+/// What a callback returns: whether to continue, and a metric of the student.
 ///
-/// `()`, a [`Flow`], a metric as a number, and both as a pair become one, so callbacks write
+/// `()`, a [`Flow`], a number, and a pair of both convert into it, so callbacks write
 /// `Ok(())`, `Ok(Flow::Stop)`, `Ok(0.87)` or `Ok((0.87, Flow::Continue))`.
 ///
 /// ```
@@ -92,10 +92,10 @@ pub struct CheckpointInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Verdict {
-    /// Whether training goes on.
+    /// Whether training continues.
     pub flow: Flow,
     /// How good the student is, for [`Run::keep`](crate::Run::keep), early stopping and
-    /// `best.safetensors`. One that is not finite counts as none.
+    /// `best.safetensors`. A metric that is not finite counts as none.
     pub metric: Option<f64>,
 }
 

@@ -1,12 +1,12 @@
-//! Weights that are fit to be saved.
+//! The check of variables before they are saved.
 
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Fails if a trainable variable is not finite: a finite loss can have a gradient that is not,
-/// and the step after it ruins the weights. All variables are asked about together, so that
-/// the device is waited for once.
+/// Fails if a trainable variable is not finite. A finite loss can have a gradient that is not,
+/// and the step with that gradient ruins the weights. All variables are checked together, so
+/// that there is one transfer from the device.
 pub(super) fn check_finite<'a>(
     state: impl Iterator<Item = &'a (String, Tensor)>,
     step: u64,
@@ -15,7 +15,7 @@ pub(super) fn check_finite<'a>(
     let Some((_, first)) = trained.first() else {
         return Ok(());
     };
-    // A distiller's own parameters may be elsewhere than the student's.
+    // A distiller's own parameters may be on another device than the student's.
     let device = first.device();
     let finite = trained
         .iter()

@@ -14,9 +14,9 @@ use crate::step::StepInfo;
 /// Hooks run in the order in which they were given, without gradients, after the optimizer step
 /// and before the checkpoint of that step, if there is one. So what they save and what they
 /// change in the student is part of that checkpoint. They run after every step, also after one
-/// that the device leaves out because a gradient is not finite
-/// ([`OnNonFinite`](crate::OnNonFinite), [loss scaling](crate::Run::loss_scaling)): such a step
-/// counts, and nobody waits for the device to say whether there was one.
+/// that the device skips because a gradient is not finite ([`OnNonFinite`](crate::OnNonFinite),
+/// [loss scaling](crate::Run::loss_scaling)): a skipped step counts, and the run does not wait
+/// for the device to learn of it.
 ///
 /// In the [`StepInfo`] that they get, `global_step` and `forward_step` are the steps and batches
 /// done, the one just done included, and there is no `batch_id`.

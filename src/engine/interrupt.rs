@@ -1,4 +1,4 @@
-//! Wishes that a run ends: flags and Ctrl-C.
+//! Requests to end a run: flags and Ctrl-C.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +8,7 @@ use signal_hook::flag;
 
 use crate::error::{Error, Result};
 
-/// Whether somebody wants the run to end.
+/// Where requests to end the run come from.
 #[derive(Debug)]
 pub(super) struct Stop {
     flags: Vec<Arc<AtomicBool>>,
@@ -25,22 +25,22 @@ impl Stop {
         Ok(Stop { flags, interrupts })
     }
 
-    pub(super) fn is_wanted(&self) -> bool {
+    pub(super) fn is_requested(&self) -> bool {
         let interrupted = self.interrupts.as_ref().is_some_and(Interrupts::happened);
         interrupted || self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))
     }
 }
 
-/// What a shell expects of a process that Ctrl-C ended.
+/// The exit status that shells expect of a process ended by Ctrl-C.
 const STATUS: i32 = 130;
 
-/// The handlers are there once for the process: taking them away would not bring the
-/// system's own back.
+/// The handlers of the process, registered once: removing them would not restore the system's
+/// own.
 #[derive(Debug)]
 struct Process {
     /// Set by the first Ctrl-C; while it is set, the next one ends the process.
     happened: Option<Arc<AtomicBool>>,
-    /// Runs under way that want to know.
+    /// The number of current runs that handle Ctrl-C.
     runs: u64,
 }
 
@@ -49,7 +49,7 @@ static PROCESS: Mutex<Process> = Mutex::new(Process {
     runs: 0,
 });
 
-/// While it lives, Ctrl-C is told of and ends the process only the second time.
+/// While it exists, the first Ctrl-C is only noted and the second one ends the process.
 #[derive(Debug)]
 struct Interrupts {
     happened: Arc<AtomicBool>,
@@ -63,7 +63,7 @@ impl Interrupts {
             None => {
                 let happened = Arc::new(AtomicBool::new(false));
                 let register = || {
-                    // In this order: the first Ctrl-C finds it not yet set.
+                    // In this order, so that the first Ctrl-C still finds the flag unset.
                     flag::register_conditional_shutdown(SIGINT, STATUS, Arc::clone(&happened))?;
                     flag::register(SIGINT, Arc::clone(&happened))
                 };

@@ -17,12 +17,12 @@ pub(super) struct PendingLosses {
     latest: BTreeMap<String, f64>,
     /// Sum and number of the values since the last [`take_means`](Self::take_means).
     sums: BTreeMap<String, (f64, u64)>,
-    /// Whether a value that is not finite is only noted.
+    /// Whether values that are not finite are recorded instead of ending the run.
     notes: bool,
     noted: Option<NonFinite>,
-    /// The number of steps left out since the last read, on the device.
-    left_out: Option<Tensor>,
-    /// The number of those that were read.
+    /// The number of optimizer steps skipped since the last read, on the device.
+    skipped: Option<Tensor>,
+    /// The number of skipped steps as of the last read.
     skipped_steps: u64,
 }
 
@@ -62,30 +62,30 @@ impl PendingLosses {
         Ok(())
     }
 
-    /// What was noted.
+    /// The values that were not finite, if any were recorded.
     pub(super) fn noted(&self) -> Option<&NonFinite> {
         self.noted.as_ref()
     }
 
-    /// Adds 1 or 0, on the device, to the number of optimizer steps that were left out.
-    pub(super) fn count_left_out(&mut self, found: &Tensor) -> Result<()> {
-        self.left_out = Some(match self.left_out.take() {
+    /// Adds 1 or 0, on the device, to the number of skipped optimizer steps.
+    pub(super) fn count_skipped(&mut self, found: &Tensor) -> Result<()> {
+        self.skipped = Some(match self.skipped.take() {
             Some(count) => count.f_add(found)?,
             None => found.shallow_clone(),
         });
         Ok(())
     }
 
-    /// How many optimizer steps were left out, as far as that was read.
+    /// The number of optimizer steps skipped, as of the last read.
     pub(super) fn skipped_steps(&self) -> u64 {
         self.skipped_steps
     }
 
-    fn note_left_out(&mut self, steps: u64) {
+    fn note_skipped(&mut self, steps: u64) {
         if steps > 0 {
             log::warn!(
-                "{steps} optimizer steps since the last reading were left out, as a gradient was \
-                 NaN or infinite; where the losses are finite, look for `sqrt` or `norm` at 0"
+                "{steps} optimizer steps since the last reading were skipped, as a gradient was \
+                 NaN or infinite; if the losses are finite, look for `sqrt` or `norm` at 0"
             );
             self.skipped_steps += steps;
         }
@@ -96,7 +96,7 @@ impl PendingLosses {
             return;
         };
         log::warn!(
-            "`{term}` is {value} at training step {step}; a step with such a gradient is left out"
+            "`{term}` is {value} at training step {step}; a step with such a gradient is skipped"
         );
         let noted = self.noted.get_or_insert(NonFinite {
             term,
@@ -115,7 +115,7 @@ impl PendingLosses {
         &self.latest
     }
 
-    /// What has to be kept when the run is interrupted, all values having been read.
+    /// Adds the losses to a checkpoint; all values must have been read.
     pub(super) fn add_to(&self, position: &mut SavedPosition) {
         // JSON has no other numbers.
         let finite = self.latest.iter().filter(|(_, value)| value.is_finite());
@@ -123,7 +123,7 @@ impl PendingLosses {
         position.sums = self.sums.clone();
     }
 
-    /// Goes on where it was interrupted.
+    /// Continues with the losses of a checkpoint.
     pub(super) fn resume(&mut self, position: &SavedPosition) {
         self.latest = position.losses.clone();
         self.sums = position.sums.clone();
@@ -139,13 +139,13 @@ impl PendingLosses {
     /// Reads all values at once, hands them to the sinks, and fails at the first that is
     /// not finite.
     ///
-    /// A sink that fails is told of and dropped: a full disk under the logs must not end
+    /// A sink that fails is reported and dropped: a full disk under the logs must not end
     /// the training.
     pub(super) fn flush(&mut self, sinks: &mut Vec<Box<dyn LogSink + '_>>) -> Result<()> {
         let steps = std::mem::take(&mut self.steps);
         let mut tensors: Vec<Tensor> = steps.iter().map(|s| s.values.shallow_clone()).collect();
-        // The last, behind all losses, and in the same transfer.
-        let counts_left_out = match self.left_out.take() {
+        // Appended to the losses, so that there is one transfer.
+        let counts_skipped = match self.skipped.take() {
             Some(count) => {
                 let device = tensors.first().unwrap_or(&count).device();
                 tensors.push(count.f_to_device(device)?.f_reshape([1])?);
@@ -156,7 +156,7 @@ impl PendingLosses {
         if tensors.is_empty() {
             return Ok(());
         }
-        // Double only after the transfer: not every device has it.
+        // Converted to double after the transfer: not every device has doubles.
         let read = Tensor::f_cat(&tensors, 0)?
             .f_to_device(Device::Cpu)?
             .f_to_kind(Kind::Double)?;
@@ -173,7 +173,7 @@ impl PendingLosses {
                 Err(error) if self.notes => self.note(error),
                 checked => first_bad = first_bad.and(checked),
             }
-            // Where they are only noted, means are of the others.
+            // Where bad values are recorded, the means leave them out.
             let averaged = named
                 .iter()
                 .filter(|(_, value)| value.is_finite() || !self.notes);
@@ -184,16 +184,16 @@ impl PendingLosses {
             }
             self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
         }
-        if let (true, Some(count)) = (counts_left_out, values.next()) {
-            self.note_left_out(count as u64);
+        if let (true, Some(count)) = (counts_skipped, values.next()) {
+            self.note_skipped(count as u64);
         }
-        // The values around the first bad one explain it, so they are logged before it is told.
+        // The values around the first bad one explain it, so they are logged before the error.
         keep_working(sinks, |sink| sink.flush());
         first_bad
     }
 }
 
-/// The value where the others are: a term of the user's own may be elsewhere.
+/// The value on the device of the others: a user's own term may be on another.
 fn beside(loss: &Tensor, device: Device) -> Result<Tensor> {
     let value = without_dimensions(loss)?;
     Ok(match value.device() == device {
@@ -202,7 +202,7 @@ fn beside(loss: &Tensor, device: Device) -> Result<Tensor> {
     })
 }
 
-/// Gives a number to every sink; one that fails is told of and dropped.
+/// Gives a number to every sink; one that fails is reported and dropped.
 pub(super) fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
     let tag = format!("scalar/{name}");
     keep_working(sinks, |sink| sink.scalar(&tag, value, step));
@@ -215,13 +215,13 @@ fn keep_working(
     sinks.retain_mut(|sink| match action(sink.as_mut()) {
         Ok(()) => true,
         Err(error) => {
-            log::warn!("{error}; training goes on without this log");
+            log::warn!("{error}; training continues without this log");
             false
         }
     });
 }
 
-/// The parts come before the total: the total is bad whenever one of them is.
+/// Terms are checked before the total, which is not finite whenever one of them is not.
 fn check_finite(named: &[(&String, f64)], step: u64) -> Result<()> {
     let parts = named.iter().skip(1).chain(named.first());
     for (name, value) in parts {

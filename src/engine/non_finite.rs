@@ -1,20 +1,21 @@
-//! What is done about a loss that is NaN or infinite.
+//! The policy for losses and gradients that are NaN or infinite.
 
 /// What is done when a loss or a gradient is NaN or infinite.
 ///
-/// The values are read from the device together, every
-/// [`log_interval`](crate::TrainingConfig::log_interval) batches and before every checkpoint,
-/// so it is told of that much later. With [`SkipStep`](Self::SkipStep) and
-/// [`StopAndSave`](Self::StopAndSave) the device itself leaves out the optimizer step of such
-/// a gradient ([`Optimizer::step_unless`](crate::Optimizer::step_unless)), so that the
-/// weights stay finite; nobody waits for it. A step that is left out counts in the length of
-/// the run, the schedule and the checkpoints, and not in the optimizer's own count. The device
-/// counts them, also where the loss is finite and only its gradient is not, and
-/// [`TrainSummary::skipped_steps`](crate::TrainSummary::skipped_steps) tells. Under
-/// [`LossScaling`](crate::optim::LossScaling) such steps are normal, and only losses are told of.
+/// Loss values are read from the device together, every
+/// [`log_interval`](crate::TrainingConfig::log_interval) batches and before every checkpoint, so
+/// a bad value is reported up to that many batches late. With [`SkipStep`](Self::SkipStep) and
+/// [`StopAndSave`](Self::StopAndSave) the device itself skips an optimizer step with such a
+/// gradient ([`Optimizer::step_unless`](crate::Optimizer::step_unless)), so that the weights stay
+/// finite without waiting for the device. A skipped step counts in the length of the run, the
+/// schedule and the checkpoints, but not in the optimizer's own count.
+/// [`TrainSummary::skipped_steps`](crate::TrainSummary::skipped_steps) is the number of skipped
+/// steps, including those whose loss was finite and only the gradient was not. Under
+/// [`LossScaling`](crate::optim::LossScaling) skipped steps are normal, and only losses are
+/// reported.
 ///
-/// A distiller that reads its losses itself, as [`EmdDistiller`](crate::EmdDistiller) does,
-/// returns the error itself, whatever is set here.
+/// A distiller that reads its losses itself, such as [`EmdDistiller`](crate::EmdDistiller),
+/// returns an error in any case.
 ///
 /// ```
 /// use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -50,16 +51,16 @@ pub enum OnNonFinite {
     /// the first term that went bad.
     #[default]
     Error,
-    /// The optimizer step is left out and told of in a warning; the run goes on.
+    /// The optimizer step is skipped with a warning, and the run continues.
     SkipStep,
-    /// The optimizer step is left out, and once it is told of, the run ends after the current
-    /// step, with a checkpoint of weights that are finite.
+    /// The optimizer step is skipped. When the values are next read, the run ends after the
+    /// current step, with a checkpoint of weights that are finite.
     StopAndSave,
 }
 
-/// Losses that were NaN or infinite, in a run that went on or stopped because of them: what
-/// [`TrainSummary::non_finite`](crate::TrainSummary::non_finite) tells. See [`OnNonFinite`]
-/// for an example.
+/// The losses that were NaN or infinite in a run that did not fail for them, for
+/// [`TrainSummary::non_finite`](crate::TrainSummary::non_finite). See [`OnNonFinite`] for an
+/// example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NonFinite {

@@ -43,15 +43,15 @@ impl Plan {
             let per_epoch = plan.steps_per_epoch(batches);
             if per_epoch == 0 {
                 let reason = format!(
-                    "{accumulation} batches are wanted for one optimizer step, but the loader has \
+                    "{accumulation} batches are needed for one optimizer step, but the loader has \
                      {batches} in an epoch; lower it, or set `step_on_remainder`"
                 );
                 return Err(Error::config("gradient_accumulation_steps", reason));
             }
-            // More checkpoints than steps are one after every step.
+            // At most one checkpoint after every step.
             let frequency = config.ckpt_frequency.min(per_epoch);
-            // In floating point, as the original computes it: for some frequencies the
-            // integer quotient is another step.
+            // In floating point, as in TextBrewer: for some frequencies the integer quotient is
+            // another step.
             let at = |i: u64| (per_epoch as f64 * i as f64 / frequency as f64) as u64;
             plan.checkpoints = Checkpoints::InEpoch {
                 steps: (0..frequency).map(at).collect(),
@@ -79,8 +79,8 @@ impl Plan {
         }
     }
 
-    /// Whether a run that has come this far has nothing left to do: batches left over at the
-    /// end make no step, but their losses are logged.
+    /// Whether a run at this position has nothing left to do. Batches left over at the end make
+    /// no step, but their losses are logged.
     pub(crate) fn is_complete_after(&self, at: &Position) -> bool {
         match self.length {
             Length::Epochs { epochs, batches } => {
@@ -90,8 +90,8 @@ impl Plan {
         }
     }
 
-    /// Whether a run of this plan was ever there after a step. A position that is read from a
-    /// file says how much of the loader is passed over, which may have no end.
+    /// Whether a run of this plan can be at this position after a step. A position that is read
+    /// from a file decides how many batches are skipped, and the loader may be endless.
     pub(crate) fn has_position(&self, at: &Position) -> bool {
         match self.length {
             Length::Epochs { batches, .. } => {
@@ -114,7 +114,7 @@ impl Plan {
         }
     }
 
-    /// By what the loss of a batch is divided before it is accumulated. Batches are counted
+    /// What the loss of a batch is divided by before it is accumulated. Batches are counted
     /// from 0, in the epoch or, for a run of steps, in the run.
     pub(crate) fn divisor(&self, batch: u64) -> u64 {
         match self.batches_per_epoch() {

@@ -1,4 +1,4 @@
-//! Plans, against what the original does.
+//! Plans, compared with what TextBrewer does.
 
 use super::*;
 

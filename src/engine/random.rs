@@ -13,8 +13,8 @@ struct Moment(BTreeMap<String, Tensor>);
 
 /// The generators' states when the run began, when its epoch began, and now.
 ///
-/// The first two are for loaders that draw from libtorch: a resumed run lets them draw the
-/// same again.
+/// The first two are for loaders that draw random numbers from libtorch: in a resumed run they
+/// draw the same again.
 #[derive(Debug)]
 pub(super) struct Random {
     devices: Vec<Device>,
@@ -27,7 +27,7 @@ const EPOCH: &str = "epoch";
 const NOW: &str = "now";
 
 impl Random {
-    /// Of a run on this device, which begins now.
+    /// For a run on this device that begins now.
     pub(super) fn new(device: Device) -> Result<Self> {
         let mut devices = vec![Device::Cpu];
         // No other kind of device has a generator of its own.
@@ -54,7 +54,7 @@ impl Random {
         Ok(())
     }
 
-    /// All three, to be kept.
+    /// All three, for a checkpoint.
     pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let now = self.now()?;
         let mut state = BTreeMap::new();
@@ -66,7 +66,7 @@ impl Random {
         Ok(state)
     }
 
-    /// Takes over the first two of what was kept.
+    /// Takes the first two from a checkpoint.
     pub(super) fn load(&mut self, state: &BTreeMap<String, Tensor>) {
         self.run = self.moment(RUN, state);
         self.epoch = self.moment(EPOCH, state);
@@ -78,8 +78,8 @@ impl Random {
             let tensor = state.get(&format!("{moment}.{device}"));
             if tensor.is_none() {
                 log::warn!(
-                    "the checkpoint has no random state of {device}; the run goes on with \
-                     other random numbers"
+                    "the checkpoint has no random state of {device}; the run continues \
+                     with other random numbers"
                 );
             }
             Some((device, tensor?.shallow_clone()))
@@ -95,7 +95,7 @@ impl Random {
         self.set(&self.epoch)
     }
 
-    /// Puts back the third of what was kept.
+    /// Restores the third from a checkpoint.
     pub(super) fn return_to(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.set(&self.moment(NOW, state))
     }
@@ -111,7 +111,7 @@ impl Random {
     }
 }
 
-/// Every GPU is one: a run may go on with another than it began with.
+/// All GPUs have one name: a run may be resumed on another GPU.
 fn name(device: Device) -> String {
     match device {
         Device::Cpu => "cpu",

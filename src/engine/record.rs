@@ -51,7 +51,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         }
     }
 
-    /// Goes on with what a checkpoint has recorded.
+    /// Continues with what a checkpoint has recorded.
     pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
         let saved = &newest.loaded.position;
         self.saving.resume(newest)?;
@@ -75,12 +75,12 @@ impl<'a, S: ?Sized> Record<'a, S> {
         self.losses.push(step, total, report)
     }
 
-    /// Counts an optimizer step that the device left out, or did not: 1 or 0.
-    pub(super) fn count_left_out(&mut self, left_out: &Tensor) -> Result<()> {
-        self.losses.count_left_out(left_out)
+    /// Adds 1 or 0, on the device, to the number of skipped optimizer steps.
+    pub(super) fn count_skipped(&mut self, skipped: &Tensor) -> Result<()> {
+        self.losses.count_skipped(skipped)
     }
 
-    /// Whether it is time to read the losses.
+    /// Whether the losses are due to be read.
     pub(super) fn is_reading_due(&self) -> bool {
         let interval = self.log_interval;
         interval.is_some_and(|interval| self.losses.len() >= interval)
@@ -121,7 +121,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
             && (self.losses.noted().is_some() || self.losses.skipped_steps() > 0)
     }
 
-    /// Notes that the run ends before its time; by a wish, if it was not for a bad value.
+    /// Notes that the run ends before its length: interrupted, or because of a bad value.
     pub(super) fn ends_early(&mut self, is_interrupted: bool) {
         self.summary.interrupted = is_interrupted;
     }
@@ -161,7 +161,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
             let _guard = tch::no_grad_guard();
             let mut all = Verdict::default();
             for callback in callbacks {
-                // The others still run: each may have something of its own to record.
+                // All of them run before a stop is obeyed: each may have something to record.
                 let verdict = callback(student, &info)?;
                 all.metric = verdict.metric.or(all.metric);
                 if verdict.flow == Flow::Stop {
@@ -206,7 +206,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         Ok(())
     }
 
-    /// Removes students that need not stay, and gives the best its name.
+    /// Removes the students that are not kept and updates `best.safetensors`.
     pub(super) fn tidy(&mut self) -> Result<()> {
         self.saving.tidy()?;
         if let (_, Some(best)) = self.saving.best() {
@@ -215,7 +215,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         Ok(())
     }
 
-    /// Closes logs and progress bar, whatever became of the run, and sums it up.
+    /// Closes logs and progress bar whatever the outcome, and sums the run up.
     pub(super) fn finish(
         mut self,
         result: Result<()>,

@@ -1,4 +1,4 @@
-//! The checkpoints of a run under way: which there are, and which is the best.
+//! The checkpoints of the current run: which exist, and which is the best.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::checkpoint::{
 };
 use crate::error::Result;
 
-/// The checkpoints of a run under way.
+/// The checkpoints of the current run.
 #[derive(Debug)]
 pub(super) struct Saving {
     checkpoints: CheckpointFolder,
@@ -21,9 +21,9 @@ pub(super) struct Saving {
     early_stopping: Option<EarlyStopping>,
     pub(super) saves_state: bool,
     description: Description,
-    /// Every planned checkpoint so far.
+    /// Every planned checkpoint so far, removed ones too.
     history: Vec<Saved>,
-    /// The steps whose students are there.
+    /// The steps whose students exist.
     kept: Vec<u64>,
     best: Option<Saved>,
 }
@@ -47,8 +47,8 @@ impl Saving {
         }
     }
 
-    /// Goes on with the checkpoints of a run that was interrupted, and completes what it may
-    /// have been about to do.
+    /// Continues with the checkpoints of an interrupted run, and completes the removal and
+    /// renaming that it may not have finished.
     pub(super) fn resume(&mut self, newest: &Newest) -> Result<()> {
         self.checkpoints.continue_run(newest);
         let loaded = &newest.loaded;
@@ -61,7 +61,7 @@ impl Saving {
         self.best = position.best.map(Into::into);
         let checkpoints = &self.checkpoints;
         if checkpoints.holds(loaded) {
-            // Elsewhere, files of these names are another run's.
+            // In another folder, files of these names belong to another run.
             self.kept = position.kept.clone();
         }
         self.kept
@@ -69,7 +69,7 @@ impl Saving {
         self.tidy()
     }
 
-    /// Writes the student; it is one of those that there are from then on.
+    /// Writes the student.
     pub(super) fn student(
         &mut self,
         step: u64,
@@ -81,7 +81,7 @@ impl Saving {
         Ok(student)
     }
 
-    /// Notes what the callbacks said of a planned checkpoint, and says whether the run ends.
+    /// Records the metric of a planned checkpoint, and returns whether the run ends early.
     pub(super) fn record(&mut self, step: u64, metric: Option<f64>) -> bool {
         let finite = metric.filter(|metric| metric.is_finite());
         if let (Some(metric), None) = (metric, finite) {
@@ -104,14 +104,14 @@ impl Saving {
         stopping.is_some_and(|stopping| stopping.should_stop(&self.history, self.mode))
     }
 
-    /// The part of the position that is known here.
+    /// Adds the checkpoints to what is saved.
     pub(super) fn add_to(&self, position: &mut SavedPosition) {
         position.history = self.history.iter().map(|saved| (*saved).into()).collect();
         position.kept = self.kept.clone();
         position.best = self.best.map(Into::into);
     }
 
-    /// Writes what the run needs to go on from this student, into the folder returned.
+    /// Writes the state that belongs to this student, into the folder returned.
     pub(super) fn state(
         &mut self,
         student: &SavedStudent,
@@ -126,8 +126,8 @@ impl Saving {
         self.checkpoints.save_state(student, &content)
     }
 
-    /// Removes the students that need not stay, and gives the best its name. It is done again
-    /// when a run is resumed, which may have been interrupted in the middle of it.
+    /// Removes the students that are not kept and updates `best.safetensors`. A resumed run does
+    /// it again, as it may have been interrupted in the middle.
     pub(super) fn tidy(&mut self) -> Result<()> {
         if let Some(best) = self.best_here() {
             self.checkpoints.point_best(best.step)?;
@@ -139,7 +139,7 @@ impl Saving {
         let saved = kept.map(|step| Saved::new(*step, metric_of(step)));
         let saved: Vec<_> = saved.collect();
         let mut removed = self.keep.to_remove(&saved, self.mode);
-        // Of a metric that was reached twice the first is the best.
+        // If a metric was reached twice, the first is the best.
         removed.retain(|step| self.best.is_none_or(|best| best.step != *step));
         for step in &removed {
             self.checkpoints.remove_student(*step);
@@ -148,7 +148,7 @@ impl Saving {
         Ok(())
     }
 
-    /// The files of the students that there are.
+    /// The files of the students that exist.
     pub(super) fn files(&self) -> Vec<PathBuf> {
         let files = self
             .kept
@@ -163,8 +163,8 @@ impl Saving {
         (self.best, file.filter(|path| path.is_file()))
     }
 
-    /// The best, if its student is here: a run that was resumed into another folder may have
-    /// left it in the one before.
+    /// The best, if its student is in this folder: that of a run resumed into another folder may
+    /// be in the previous one.
     fn best_here(&self) -> Option<Saved> {
         self.best.filter(|best| self.kept.contains(&best.step))
     }

@@ -1,4 +1,4 @@
-//! What a run came to.
+//! The outcome of a run.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::NonFinite;
 use crate::checkpoint::Saved;
 
-/// What a run came to.
+/// The outcome of a run.
 ///
 /// ```
 /// use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -37,37 +37,38 @@ use crate::checkpoint::Saved;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[non_exhaustive]
 pub struct TrainSummary {
-    /// Optimizer steps.
+    /// Optimizer steps done.
     pub global_steps: u64,
-    /// Batches.
+    /// Batches trained on.
     pub forward_steps: u64,
-    /// Epochs, the last of which may not be whole in a run of steps.
+    /// Epochs begun; in a run of steps the last may be incomplete.
     pub epochs: u64,
     /// The losses of the last batch, by the name under which they are logged, unweighted.
     pub losses: BTreeMap<String, f64>,
-    /// The files of the student's weights that there are at the end, in the order in which
-    /// they were written; of a resumed run those from before too.
+    /// The files of the student's weights that exist at the end, in the order in which they were
+    /// written; of a resumed run also those from before.
     pub checkpoints: Vec<PathBuf>,
-    /// How much memory the kept teacher outputs take, if they are kept.
+    /// The memory of the cached teacher outputs in bytes, if they are cached.
     pub cache_bytes: Option<u64>,
     /// Whether a callback ended the run.
     pub stopped_by_callback: bool,
-    /// Whether the metric got no better, and [`Run::early_stopping`](crate::Run::early_stopping)
-    /// ended the run.
+    /// Whether the metric no longer improved and
+    /// [`Run::early_stopping`](crate::Run::early_stopping) ended the run.
     pub stopped_early: bool,
-    /// The losses that were not finite, if the run was not to fail for them
-    /// ([`Run::on_non_finite`](crate::Run::on_non_finite)); of a resumed run only its own.
+    /// The losses that were not finite, if the run did not fail for them
+    /// ([`Run::on_non_finite`](crate::Run::on_non_finite)); those from before a resume are not
+    /// included.
     pub non_finite: Option<NonFinite>,
-    /// The optimizer steps that were left out for a gradient that was not finite, whether the
-    /// loss was or not, if the run was not to fail for them; of a resumed run only its own.
-    /// Those that loss scaling skips are not among them.
+    /// The optimizer steps that were skipped for a gradient that was not finite, whether the loss
+    /// was finite or not; those from before a resume and those that loss scaling skips are not
+    /// included.
     pub skipped_steps: u64,
-    /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run, which can
-    /// be resumed.
+    /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run; it can be
+    /// resumed.
     pub interrupted: bool,
-    /// The optimizer step from which a resumed run went on.
+    /// The optimizer step from which the run was resumed.
     pub resumed_from: Option<u64>,
-    /// What is wrong with checkpoints newer than the one that was resumed from.
+    /// What is wrong with the checkpoints newer than the one that was resumed from.
     pub damaged: Vec<String>,
     /// The checkpoint with the best metric, if callbacks returned any.
     pub best: Option<Saved>,

@@ -112,7 +112,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.end_step()
     }
 
-    /// Where the run is now, as distillers are told.
+    /// The current position, for distillers and hooks.
     fn step_info(&self) -> StepInfo {
         let at = &self.at;
         StepInfo::new(
@@ -125,15 +125,15 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn optimizer_step(&mut self) -> Result<()> {
         let steps = (self.at.global_step, self.plan.total_steps());
-        let left_out = self.update.step(self.distiller, steps, self.ranks)?;
-        if let Some(left_out) = left_out {
-            self.record.count_left_out(&left_out)?;
+        let skipped = self.update.step(self.distiller, steps, self.ranks)?;
+        if let Some(skipped) = skipped {
+            self.record.count_skipped(&skipped)?;
         }
         self.at.global_step += 1;
         Ok(())
     }
 
-    /// What distiller and user do after every step, before a checkpoint of it is saved.
+    /// Lets the distiller and the hooks act before a checkpoint of the step is saved.
     fn after_step(&mut self) -> Result<()> {
         let step = self.step_info();
         let _guard = tch::no_grad_guard();
@@ -141,7 +141,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.hooks.after_step(self.distiller.student(), &step)
     }
 
-    /// Saves a checkpoint if one is due or the run is to end here.
+    /// Saves a checkpoint if one is due or if the run ends here.
     fn end_step(&mut self) -> Result<Flow> {
         let epoch = self.at.epoch.saturating_sub(1);
         let is_planned = self.plan.saves_after(self.at.global_step, epoch);
@@ -149,7 +149,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             true => self.checkpoint(is_planned)?,
             false => Flow::Continue,
         };
-        let is_interrupted = self.ranks.agree(self.stop.is_wanted())?;
+        let is_interrupted = self.ranks.agree(self.stop.is_requested())?;
         let gives_up = self.ranks.agree(self.record.gives_up())?;
         if flow == Flow::Continue && !self.is_last_step() && (is_interrupted || gives_up) {
             if !is_planned {
@@ -161,10 +161,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         Ok(flow)
     }
 
-    /// Saves a checkpoint. Callbacks are called for those that the plan knows: for others they
-    /// would not have been called if the run had not been interrupted.
+    /// Saves a checkpoint. Callbacks are called only if it was planned: a run that is not
+    /// interrupted would not have called them here.
     fn checkpoint(&mut self, is_planned: bool) -> Result<Flow> {
-        // Before anything is saved, so that weights that a NaN has ruined are not.
+        // First, so that weights ruined by a NaN are not saved.
         self.read_losses()?;
         let student = self
             .record
@@ -179,7 +179,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             Flow::Continue
         };
         if self.record.saves_state() {
-            // After the callbacks, so that the random numbers that they drew belong to the run.
+            // After the callbacks, whose random numbers are part of the run.
             let mut position = self.at.to_saved();
             position.scaling = self.update.scaling_state()?;
             let tensors = StateTensors {

@@ -28,7 +28,7 @@ impl Update<'_> {
         self.optimizer.zero_grad()
     }
 
-    /// Takes up the loss scale of a checkpoint.
+    /// Continues with the loss scale of a checkpoint.
     pub(super) fn resume(&mut self, scaling: Option<LossScalingState>) -> Result<()> {
         self.has_gradients = true;
         match (&mut self.scaling, scaling) {
@@ -66,9 +66,9 @@ impl Update<'_> {
         scaled.f_backward().context(context)
     }
 
-    /// One optimizer step, which counts even where the device leaves it out for a gradient that
-    /// is not finite. Whether it did is returned as 1 or 0 on the device, unless nobody asks or
-    /// it is normal, as under loss scaling.
+    /// Does one optimizer step. It counts even if the device skips it for a gradient that is not
+    /// finite. Whether that happened is returned as 1 or 0 on the device; not by default, where
+    /// such a gradient is no reason to skip, nor under loss scaling, where skipping is normal.
     pub(super) fn step<D: Distiller + ?Sized>(
         &mut self,
         distiller: &D,
@@ -88,7 +88,7 @@ impl Update<'_> {
             Some(found) => self.optimizer.step_unless(factor, found)?,
             None => self.optimizer.step(factor)?,
         }
-        let left_out = match (&mut self.scaling, found) {
+        let skipped = match (&mut self.scaling, found) {
             (Some(scaling), Some(found)) => {
                 scaling.update(&found)?;
                 None
@@ -96,15 +96,15 @@ impl Update<'_> {
             (_, found) => found,
         };
         self.optimizer.zero_grad()?;
-        Ok(left_out)
+        Ok(skipped)
     }
 
     fn parameters(&self) -> impl Iterator<Item = &Tensor> {
         self.optimizer.groups().iter().flat_map(ParamGroup::tensors)
     }
 
-    /// Whether a gradient is not finite, as 1 or 0 on the device, where that matters. Gradients
-    /// of a scaled loss are divided by the scale.
+    /// Whether a gradient is not finite, as 1 or 0 on the device, unless the step is done in any
+    /// case. Gradients of a scaled loss are divided by the scale.
     fn found_non_finite(&self, device: Device) -> Result<Option<Tensor>> {
         match (&self.scaling, self.on_non_finite) {
             (Some(scaling), _) => scaling.unscale(self.parameters()).map(Some),

@@ -150,7 +150,7 @@ fn cosine(step: u64, warmup: u64, total: u64) -> f64 {
 /// The part of the steps that warms up, rounded down as in TextBrewer's examples.
 fn warmup_steps(fraction: f64, total: u64) -> Option<u64> {
     let is_fraction = (0.0..=1.0).contains(&fraction);
-    is_fraction.then(|| (fraction * total as f64) as u64)
+    is_fraction.then_some((fraction * total as f64) as u64)
 }
 
 /// The factor while `step` is below `warmup`.

@@ -223,7 +223,7 @@ fn names_tell_hooks_apart() {
 }
 
 #[test]
-fn hooks_run_after_steps_that_the_device_leaves_out() {
+fn hooks_run_after_steps_that_the_device_skips() {
     let folder = tempfile::tempdir().unwrap();
     let student = Net::new(2, 4, 0.2);
     let bad = batch(0) * f64::NAN;

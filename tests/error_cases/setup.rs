@@ -63,7 +63,7 @@ fn an_epoch_too_short_for_one_optimizer_step_is_refused() {
     let train_config = config(folder.path()).gradient_accumulation_steps(4);
     assert_eq!(
         trained!(train_config, loader(3), .optimizer(AdamW::new(1e-3)).epochs(2)),
-        "gradient_accumulation_steps: 4 batches are wanted for one optimizer step, but the \
+        "gradient_accumulation_steps: 4 batches are needed for one optimizer step, but the \
          loader has 3 in an epoch; lower it, or set `step_on_remainder`"
     );
 }

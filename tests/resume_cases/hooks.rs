@@ -43,7 +43,7 @@ impl<S: ?Sized> Hook<S> for Average {
     fn after_step(&mut self, _: &S, step: &StepInfo) -> Result<()> {
         for (_, variable, mean) in &mut self.means {
             let _ = mean.f_lerp_tensor_(variable, &Tensor::from(0.25f32))?;
-            if step.global_step % 2 == 0 {
+            if step.global_step.is_multiple_of(2) {
                 let _ = variable.f_lerp_tensor_(mean, &Tensor::from(0.5f32))?;
             }
         }

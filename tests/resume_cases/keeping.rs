@@ -203,7 +203,10 @@ fn files_of_another_run_in_a_new_folder_are_left_alone() {
         })
     };
     let error = go_on(false).unwrap_err().to_string();
-    assert!(error.contains("gs3.safetensors is there"), "{error}");
+    assert!(
+        error.contains("gs3.safetensors is from an earlier run"),
+        "{error}"
+    );
     let summary = go_on(true).unwrap();
     assert_eq!(summary.resumed_from, Some(4));
     assert_eq!(summary.best, Some(Saved::new(3, 0.9)));

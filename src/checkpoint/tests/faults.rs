@@ -108,7 +108,7 @@ fn a_failure_at_any_operation_leaves_the_earlier_checkpoints_whole() {
 }
 
 #[test]
-fn a_folder_that_was_deleted_is_told_and_not_made_anew() {
+fn a_deleted_folder_is_an_error_and_not_created_again() {
     let (folder, mut checkpoints) = saved(&[1]);
     let gone = folder.path().join("gone");
     std::fs::create_dir(&gone).unwrap();

@@ -191,7 +191,7 @@ fn links_are_not_followed() {
     checkpoints.disk.remove(&path).unwrap();
     symlink(elsewhere.path().join("state"), &path).unwrap();
     assert!(error_of(checkpoints.newest()).contains("state: is a link"));
-    assert!(error_of(save(&mut checkpoints, 3)).contains("is no folder of its own"));
+    assert!(error_of(save(&mut checkpoints, 3)).contains("is not a folder"));
     assert_eq!(names(&elsewhere.path().join("state")), ["gs2"]);
 }
 

@@ -18,13 +18,13 @@ pub(super) const SCHEDULE: &str = "schedule";
 /// The steps at which the factors of two schedules are compared.
 const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 
-/// The parts of a run's description that are not the distiller's.
+/// The run's own part of its description, without that of distiller and optimizer.
 #[derive(Debug)]
 pub(super) struct RunDescription {
     pub(super) in_epochs: bool,
     pub(super) total_steps: u64,
     pub(super) max_grad_norm: Option<f64>,
-    /// How the loss is scaled, if it is. The scale itself is part of the progress.
+    /// How the loss is scaled, if it is. The scale itself is part of the saved position.
     pub(super) loss_scaling: Option<Value>,
     pub(super) seed: u64,
     pub(super) postprocesses: bool,
@@ -34,7 +34,7 @@ pub(super) struct RunDescription {
 }
 
 impl RunDescription {
-    /// What the run is made of.
+    /// The whole description.
     pub(super) fn describe<D: Distiller + ?Sized>(
         &self,
         distiller: &D,

@@ -1,4 +1,4 @@
-//! What an earlier run left in the folder of the checkpoints.
+//! Files that an earlier run left in the folder of the checkpoints.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use std::sync::{Mutex, PoisonError};
 use crate::checkpoint::{CheckpointFolder, step_of};
 use crate::error::{Error, Result};
 
-/// What runs of this process have written. A program that trains in several runs goes on with
-/// its own files; what must not be lost is what was there when it was started.
+/// The files that runs of this process have written. A program that trains in several runs may
+/// replace its own files, but not those that existed when it was started.
 static WRITTEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 
-/// Notes a student or state that was just written.
+/// Remembers a student or state that was just written.
 pub(in crate::engine) fn note(path: &Path) {
-    // The same file has many names, and the working directory may change.
+    // A file has many paths, and the working directory may change.
     if let Ok(path) = path.canonicalize() {
         let mut written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner);
         written.insert(path);
@@ -26,12 +26,12 @@ fn is_ours(path: &Path) -> bool {
         .is_ok_and(|path| written.contains(&path))
 }
 
-/// That no student is there of a step that `saves` says the run may write, and no state that it could be
-/// gone on from by mistake, but those that this process wrote itself. Students of other steps
-/// are left alone, and are no obstacle.
+/// Fails if the folder holds files that this run would overwrite or that could be taken for its
+/// own: students of a step that `saves` says the run may write, states, and the best student.
+/// Students of other steps, and whatever this process wrote itself, are no obstacle.
 ///
-/// States of an earlier run of this process stay: they are older than any that the run will
-/// write, and the newest is the one that a run goes on from.
+/// States of an earlier run of this process stay. They are older than those that the run will
+/// write, and resuming takes the newest.
 pub(super) fn check(
     folder: &Path,
     saves: impl Fn(u64) -> bool,
@@ -57,8 +57,8 @@ pub(super) fn check(
         None => check_states(checkpoints),
         Some((_, path)) => {
             let reason = format!(
-                "{} is there, of an earlier run, and would be overwritten; choose another \
-                 folder, or ask for it with `overwrite(true)`",
+                "{} is from an earlier run and would be overwritten; choose another folder, or \
+                 allow it with `overwrite(true)`",
                 path.display()
             );
             Err(Error::config("output_dir", reason))
@@ -66,7 +66,7 @@ pub(super) fn check(
     }
 }
 
-/// A run that is killed before its first state, or whose states are damaged, would be gone on
+/// A run that is killed before its first state, or whose states are damaged, would be resumed
 /// from another run's.
 fn check_states(checkpoints: &CheckpointFolder) -> Result<()> {
     let left = checkpoints.left_behind()?;
@@ -74,7 +74,7 @@ fn check_states(checkpoints: &CheckpointFolder) -> Result<()> {
         None => Ok(()),
         Some(path) => {
             let reason = format!(
-                "{} is there, of an earlier run; choose another folder, go on with that run \
+                "{} is from an earlier run; choose another folder, continue that run \
                  (`resume_or_start`), or have it removed with `overwrite(true)`",
                 path.display()
             );

@@ -7,8 +7,8 @@ use crate::engine::epochs::Feed;
 use crate::engine::run::Postprocessor;
 use crate::error::{Error, Result};
 
-/// The loader, with what is done to its batches before the models see them. Where teacher
-/// outputs are kept, the batches have to be the same in every epoch.
+/// The loader with the postprocessor applied. Where teacher outputs are cached, the batches are
+/// kept, as they have to be the same in every epoch.
 pub(super) fn feed<'a, B: Batch + 'a>(
     loader: &'a mut dyn DataLoader<Batch = B>,
     postprocessor: Option<Postprocessor<'a, B>>,
@@ -46,7 +46,7 @@ pub(super) fn feed<'a, B: Batch + 'a>(
     Ok(Box::new(feed.fixed().shuffle(seed)))
 }
 
-/// Tells an error of the user's function from one of the loader.
+/// Marks an error as one of the postprocessor and not of the loader.
 #[derive(Debug, thiserror::Error)]
 #[error("batch_postprocessor: {0}")]
 struct Postprocessing(#[source] Error);

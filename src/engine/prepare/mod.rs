@@ -1,4 +1,4 @@
-//! All that precedes the loop: checks, optimizer, resuming, data, logs.
+//! Everything before the loop: checks, optimizer, resuming, data, logs.
 
 mod description;
 pub(super) mod existing;
@@ -56,9 +56,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let folder = &distiller.config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
     checkpoints.prepare()?;
-    let is_new_here = !options.begin.goes_on_in(folder);
+    let is_new_here = !options.begin.resumes_in(folder);
     if is_new_here && !options.overwrites {
-        let (steps, anywhere) = (1..=plan.total_steps(), options.may_save_anywhere());
+        let (steps, anywhere) = (1..=plan.total_steps(), options.may_save_unplanned());
         let saves = |step| plan.saves_at(step) || (anywhere && steps.contains(&step));
         existing::check(folder, saves, &checkpoints)?;
     }
@@ -110,7 +110,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         bar = bar.hidden();
     }
     if is_new_here && options.overwrites {
-        // Only now that nothing is wrong with the run.
+        // Only now that nothing else can fail.
         checkpoints.clear()?;
     }
     log::info!("training for {} optimizer steps", plan.total_steps());

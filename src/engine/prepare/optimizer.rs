@@ -10,7 +10,7 @@ use crate::distiller::Distiller;
 use crate::error::{Error, Result, Side};
 use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups};
 
-/// Gives the optimizer the parameters that it has not got yet.
+/// Gives the optimizer the parameters that it does not have yet.
 pub(super) fn add_groups<D: Distiller + ?Sized>(
     optimizer: &mut dyn Optimizer,
     no_decay: &[String],
@@ -27,8 +27,8 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
             optimizer.add_group(group)?;
         }
     }
-    // In a second run with the same optimizer the projections are there already. Those
-    // of another distiller have the same names: the optimizer refuses them then.
+    // In a second run with the same optimizer the projections are in it already. Those of
+    // another distiller have the same names, so the optimizer refuses them.
     for group in distiller.core().param_groups() {
         let mut known = optimizer.groups().iter();
         if !known.any(|known| is_same(known, &group)) {

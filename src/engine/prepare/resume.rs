@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::optim::Optimizer;
 use crate::weights::{self, LoadOptions};
 
-/// The checkpoint that the run is to go on from, if it is to.
+/// The checkpoint to resume from, if the run resumes.
 pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newest>> {
     let (folder, must) = match begin {
         Begin::New => return Ok(None),
@@ -40,8 +40,8 @@ pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newe
     Ok(Some(newest))
 }
 
-/// That the run can be where the checkpoint says that it was. The description, which is compared
-/// before, says whether the loss is scaled; a saved that says otherwise was changed.
+/// Fails if a run of this plan is never at the saved position. Whether the loss is scaled was
+/// compared with the description; a saved position that says otherwise was altered.
 fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
     let saved = &newest.loaded.position;
     let reason = if !plan.has_position(&Position::of(saved)) {
@@ -91,7 +91,7 @@ pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bo
     check_position(newest, plan, is_scaled)
 }
 
-/// Restores what a checkpoint holds, once the run was found to be the same.
+/// Restores what a checkpoint holds, after [`check`].
 pub(super) fn load<D: Distiller + ?Sized>(
     newest: &Newest,
     distiller: &mut D,
@@ -100,8 +100,8 @@ pub(super) fn load<D: Distiller + ?Sized>(
 ) -> Result<()> {
     let loaded = &newest.loaded;
     let origin = loaded.path.display().to_string();
-    // First what may be refused: by hooks and distillers of the user's own, or because files do
-    // not fit though their checksums are right. The student, found to fit, is changed last.
+    // First what may be refused: by the user's own hooks and distillers, or because files do not
+    // fit although their checksums are right. The student fits, and is changed last.
     weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
     distiller.core_mut().load_state(&loaded.tensors.distiller)?;

@@ -90,21 +90,21 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         }
     }
 
-    /// How often to go over the loader, whose length must be known. Of this and
+    /// The number of epochs; the loader must know its length. Of this and
     /// [`steps`](Self::steps) the last one called counts.
     pub fn epochs(mut self, epochs: u64) -> Self {
         self.length = Some(RequestedLength::Epochs(epochs));
         self
     }
 
-    /// How many optimizer steps to do; the loader is started anew as often as needed.
+    /// The number of optimizer steps; the loader is restarted as often as needed.
     pub fn steps(mut self, steps: u64) -> Self {
         self.length = Some(RequestedLength::Steps(steps));
         self
     }
 
-    /// Changes each batch before the models see it; once for each batch of the loader's first
-    /// epoch when teacher outputs are kept.
+    /// Changes each batch before the models see it. When teacher outputs are cached it is called
+    /// once for each batch of the first epoch.
     pub fn batch_postprocessor(
         mut self,
         postprocessor: impl FnMut(D::Batch) -> Result<D::Batch> + 'a,
@@ -113,11 +113,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// The seed of what the run itself chooses, 0 by default: when teacher outputs are kept,
+    /// The seed for what the run itself shuffles, 0 by default. When teacher outputs are cached,
     /// the batches of the first epoch come in another order in every epoch, as in TextBrewer.
-    /// A loader that [keeps its batches](crate::DataLoader::keeps_batches) itself gives them
-    /// in its own order, unless there is a [postprocessor](Self::batch_postprocessor), which
-    /// is applied to each batch once.
+    /// Only a loader that [keeps its batches](crate::DataLoader::keeps_batches) itself gives them
+    /// in its own order, unless there is a [postprocessor](Self::batch_postprocessor).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
@@ -129,7 +128,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// A missing optimizer or length, a configuration that cannot work, folders that cannot
     /// be written, checkpoints of an earlier run that would be
     /// [overwritten](Self::overwrite), and whatever goes wrong in the loader, the distiller, a
-    /// callback or libtorch. Checkpoints written before an error stay whole.
+    /// hook, a callback or libtorch. Checkpoints written before an error stay intact.
     pub fn run(self) -> Result<TrainSummary> {
         let (training, newest) = prepare::prepare(self)?;
         training.run(newest)

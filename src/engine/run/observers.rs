@@ -81,10 +81,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Called after each checkpoint, without gradients; evaluate there. It returns `Ok(())`
-    /// to go on, a [`Flow`](crate::Flow), a metric (`Ok(0.87)`), or both as a pair: whatever
-    /// becomes a [`Verdict`]. Call this again for several, which run in their order; the
-    /// metric is that of the last that returns one.
+    /// Called after each checkpoint, without gradients: the place to evaluate. It returns `Ok(())`
+    /// to continue, a [`Flow`](crate::Flow), a metric (`Ok(0.87)`), or both as a pair: anything
+    /// that converts into a [`Verdict`]. Call this again for several callbacks, which run in
+    /// their order; the metric is that of the last one that returns a metric.
     pub fn callback<R, F>(mut self, mut callback: F) -> Self
     where
         R: Into<Verdict>,
@@ -98,7 +98,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Where every loss value goes, besides the TensorBoard log that `log_dir` asks for.
+    /// Receives every loss value, besides the TensorBoard log that `log_dir` asks for.
     pub fn log_sink(mut self, sink: impl LogSink + 'a) -> Self {
         self.observers.sinks.push(Box::new(sink));
         self

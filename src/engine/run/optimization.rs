@@ -16,9 +16,9 @@ pub(in crate::engine) struct Optimization<'a> {
 }
 
 impl<'a, D: Distiller + ?Sized> Run<'a, D> {
-    /// What changes the parameters. An optimizer without groups gets the student's trainable
-    /// variables; one with groups keeps them, and they must hold some of the student's
-    /// variables. Pass `&mut optimizer` to go on using it.
+    /// The optimizer. One without groups gets the student's trainable variables; one with groups
+    /// keeps them, and they must hold some of the student's variables. Pass `&mut optimizer` to
+    /// use it again afterwards.
     pub fn optimizer(mut self, optimizer: impl Optimizer + 'a) -> Self {
         self.optimization.optimizer = Some(Box::new(optimizer));
         self
@@ -48,11 +48,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// `fp16`. Without this call [`LossScaling::new`] is used when the configuration's
     /// precision of the student is `fp16`, and nothing otherwise.
     ///
-    /// A step whose gradients are infinite or NaN changes neither parameters nor the
-    /// optimizer, and counts all the same: schedules go on, and checkpoints come as planned.
-    /// Logged losses are not scaled; the scale is logged as `scalar/loss_scale` when they are
-    /// read. A *loss* that is infinite or NaN ends the run with or without scaling: it comes
-    /// from the forward pass, which no scale changes.
+    /// A step whose gradients are infinite or NaN changes neither parameters nor optimizer, but
+    /// it counts: schedules advance, and checkpoints come as planned. Logged losses are not
+    /// scaled; the scale is logged as `scalar/loss_scale` when they are read. A *loss* that is
+    /// infinite or NaN ends the run with or without scaling: it comes from the forward pass,
+    /// which no scale changes.
     ///
     /// ```
     /// use textbrewer::optim::LossScaling;

@@ -1,4 +1,4 @@
-//! What a run does to survive, as its user describes it.
+//! Options for resuming, checkpoints and interruption.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(in crate::engine) enum Begin {
 }
 
 impl Begin {
-    /// Whether the run is to go on in this folder, so that what is there is its own.
-    pub(in crate::engine) fn goes_on_in(&self, output_dir: &Path) -> bool {
+    /// Whether the run resumes in this folder, so that the files there are its own.
+    pub(in crate::engine) fn resumes_in(&self, output_dir: &Path) -> bool {
         match self {
             Begin::New => false,
             Begin::ResumeIfAny => true,
@@ -34,7 +34,7 @@ impl Begin {
     }
 }
 
-/// What a run does to survive, as its user describes it.
+/// Options for resuming, checkpoints and interruption.
 #[derive(Debug)]
 pub(in crate::engine) struct Options {
     pub(in crate::engine) begin: Begin,
@@ -67,31 +67,32 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether there may be checkpoints after steps for which none is planned.
-    pub(in crate::engine) fn may_save_anywhere(&self) -> bool {
+    /// Whether the run may save checkpoints that are not planned.
+    pub(in crate::engine) fn may_save_unplanned(&self) -> bool {
         let interrupted = self.handles_interrupts || !self.stop_flags.is_empty();
         interrupted || self.on_non_finite == OnNonFinite::StopAndSave
     }
 }
 
 impl<D: Distiller + ?Sized> Run<'_, D> {
-    /// Goes on from the newest checkpoint in `folder`, the `output_dir` of a run that was
-    /// interrupted, as if it had not been: with the weights, the optimizer's state,
-    /// projections, random numbers, and at the same batch. On the CPU the numbers are the
-    /// same to the last bit; [`checkpoint`](crate::checkpoint) says what is kept.
+    /// Continues from the newest checkpoint in `folder`, the `output_dir` of an interrupted run,
+    /// as if it had not been interrupted: with the weights, the optimizer's state, projections,
+    /// random numbers, and at the same batch. On the CPU the numbers are the same to the last
+    /// bit; [`checkpoint`](crate::checkpoint) lists what is saved.
     ///
-    /// The run has to be described as before. Its length may be another; a run that was
-    /// complete, or that a callback ended, does nothing more.
+    /// The run has to be described as before. Only its length may be another
+    /// ([`extend`](Self::extend) says what else can be); a run that was complete, or that a
+    /// callback ended, does nothing more.
     ///
-    /// A newest checkpoint that is damaged is reported
-    /// ([`TrainSummary::damaged`](crate::TrainSummary::damaged)), and the one before it is
-    /// used. [`run`](Self::run) fails when there is no checkpoint, and with the list of
-    /// differences when the run is another ([`Error::ResumeMismatch`](crate::Error)).
+    /// If the newest checkpoint is damaged, this is reported
+    /// ([`TrainSummary::damaged`](crate::TrainSummary::damaged)) and the one before it is used.
+    /// [`run`](Self::run) fails if there is no checkpoint, and with the list of differences if
+    /// the run is described otherwise ([`Error::ResumeMismatch`](crate::Error)).
     ///
-    /// In another `output_dir` than `folder` no checkpoint of an earlier program is
-    /// [overwritten](Self::overwrite) unasked.
+    /// If `output_dir` is not `folder`, checkpoints of an earlier program are not
+    /// [overwritten](Self::overwrite) there unless that is allowed.
     ///
-    /// A callback may run twice at one step: when the run is interrupted while it runs.
+    /// A callback may run twice at one step: if the run is interrupted while it runs.
     ///
     /// ```
     /// use tch::{nn, nn::Module, Device, Kind, Tensor};
@@ -114,7 +115,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     ///     trainer.train(&mut loader).steps(steps).optimizer(AdamW::new(0.1)).resume_or_start().run()
     /// };
     /// assert_eq!(train(4)?.resumed_from, None);
-    /// // The second time it goes on: the weights are those of step 4, not new random ones.
+    /// // The second time it continues with the weights of step 4, not with new random ones.
     /// let summary = train(6)?;
     /// assert_eq!((summary.resumed_from, summary.global_steps), (Some(4), 6));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -124,11 +125,11 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
         self
     }
 
-    /// Goes on from the newest checkpoint in `output_dir` as [`resume`](Self::resume) does,
-    /// or begins if there is none: for programs that are started again until they are done.
+    /// Continues from the newest checkpoint in `output_dir` as [`resume`](Self::resume) does, or
+    /// begins if there is none: for programs that are started again until they are done.
     ///
-    /// Students in `output_dir` without a complete state beside them, as a run leaves that is
-    /// killed early, cannot be gone on from. The run that begins then replaces those of its
+    /// Students in `output_dir` without a complete state beside them, which a run leaves that is
+    /// killed early, cannot be resumed from. The run then begins anew and replaces those of its
     /// steps; [`overwrite`](Self::overwrite) need not be set.
     pub fn resume_or_start(mut self) -> Self {
         self.options.begin = Begin::ResumeIfAny;
@@ -177,52 +178,52 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
         self
     }
 
-    /// Whether what an earlier program left in `output_dir` may be replaced. By default a run
-    /// is refused at its start where there are students of its steps (of any step, if it may be
-    /// interrupted there), states (`state/gs*`) or a `best.safetensors`. Several runs of one program always go on with its own files.
+    /// Whether the run may replace what an earlier program left in `output_dir`. By default it is
+    /// refused at its start if `output_dir` has students of its steps (of any step, if the run
+    /// may be interrupted there), states (`state/gs*`) or a `best.safetensors`. Files of the same
+    /// program are no obstacle, so that it may train in several runs.
     ///
-    /// With `true` students of the same steps are overwritten when the run gets there, and
-    /// all states and `best.safetensors`, also those of this program, are removed at the
-    /// start of the run, with a warning in the log: whoever resumes in the folder never goes
-    /// on from another run's state. Without it the states of an earlier run of this program
-    /// stay until they are replaced; the newest is the one that was written last.
+    /// With `true`, students are overwritten when the run reaches their step. All states and
+    /// `best.safetensors`, also those of this program, are removed at the start of the run, with
+    /// a warning in the log, so that nobody resumes from another run's state by mistake. Without
+    /// it the states of an earlier run of this program stay until they are replaced; the newest
+    /// is the one that was written last.
     ///
-    /// It is not needed where a run is to go on in `output_dir`, with
-    /// [`resume`](Self::resume) or [`resume_or_start`](Self::resume_or_start): what is there
-    /// is taken as the run's own.
+    /// It is not needed to continue a run in `output_dir` with [`resume`](Self::resume) or
+    /// [`resume_or_start`](Self::resume_or_start): the files there are the run's own.
     pub fn overwrite(mut self, overwrite: bool) -> Self {
         self.options.overwrites = overwrite;
         self
     }
 
-    /// Which of the saved students stay in `output_dir`; all of them by default.
+    /// Which of the saved students are kept in `output_dir`; all of them by default.
     pub fn keep(mut self, keep: Keep) -> Self {
         self.options.keep = keep;
         self
     }
 
-    /// Whether the metric that the callback returns is better when it is larger, as it is by
-    /// default, or smaller. The best student is also there as `best.safetensors`.
+    /// Whether a larger metric is better, which is the default, or a smaller one. The best
+    /// student is also saved as `best.safetensors`.
     pub fn metric_mode(mut self, mode: Mode) -> Self {
         self.options.mode = mode;
         self
     }
 
-    /// Ends the run when the metric that the callback returns gets no better.
+    /// Ends the run when the metric that the callback returns no longer improves.
     pub fn early_stopping(mut self, early_stopping: EarlyStopping) -> Self {
         self.options.early_stopping = Some(early_stopping);
         self
     }
 
-    /// Whether checkpoints have what a run needs to go on; they do by default. Without it
-    /// only the students' weights are written, as in TextBrewer: optimizers such as AdamW
-    /// remember twice as much as the student has.
+    /// Whether checkpoints have a state to resume from; they do by default. Without it only the
+    /// students' weights are written, as in TextBrewer, which takes less room: the state of
+    /// optimizers such as AdamW is twice as large as the student.
     pub fn save_state(mut self, save: bool) -> Self {
         self.options.saves_state = save;
         self
     }
 
-    /// What is done when a loss or a gradient is NaN or infinite; by default the run fails.
+    /// The policy for losses and gradients that are NaN or infinite; by default the run fails.
     pub fn on_non_finite(mut self, policy: OnNonFinite) -> Self {
         self.options.on_non_finite = policy;
         self
@@ -263,9 +264,9 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
         self
     }
 
-    /// Lets the first Ctrl-C end the run as a [`stop_flag`](Self::stop_flag) does, and the
-    /// second one the process at once, with status 130. It is for programs: while the run
-    /// lasts, the whole process is concerned. After it Ctrl-C ends the process again.
+    /// Lets the first Ctrl-C end the run as a [`stop_flag`](Self::stop_flag) does, and the second
+    /// one end the process at once, with status 130. This is for programs, not for libraries: it
+    /// affects the whole process while the run lasts. Afterwards Ctrl-C ends the process again.
     pub fn handle_interrupts(mut self) -> Self {
         self.options.handles_interrupts = true;
         self
