@@ -248,7 +248,8 @@ fn a_cache_keeps_any_kind() {
             distiller.train_on_batch(&Tensor::from(0.0), &step).unwrap();
         }
         assert_eq!(asked.get(), 1);
-        let (kept, first) = (seen.borrow_mut().remove(1), seen.borrow_mut().remove(0));
+        let kept = seen.borrow_mut().remove(1);
+        let first = seen.borrow_mut().remove(0);
         let cache = distiller.core().teacher_cache().unwrap();
         for ((first, kept), expected) in first.iter().zip(&kept).zip(all_kinds()) {
             assert_same(first, kept);

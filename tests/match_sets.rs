@@ -219,8 +219,8 @@ fn maps_that_cannot_work_are_refused() {
     );
     assert_eq!(
         shown(LayerMap::from_pairs([(1, 1), (0, 2)])),
-        "LayerMap::from_pairs[1]: (0, 2) is no pair of layers: they are counted from 1; for \
-         the embeddings there is `with_embeddings`"
+        "LayerMap::from_pairs[1]: (0, 2) is no pair of layers: they are counted from 1; to \
+         match the embeddings use `with_embeddings`"
     );
     assert!(LayerMap::from_pairs([]).is_err());
 }

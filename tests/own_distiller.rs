@@ -4,6 +4,8 @@
 mod common;
 #[path = "own_cases/mine.rs"]
 mod mine;
+#[path = "own_cases/state.rs"]
+mod state;
 #[path = "own_cases/traps.rs"]
 mod traps;
 

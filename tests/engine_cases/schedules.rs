@@ -87,7 +87,7 @@ fn a_warmup_that_is_no_fraction_is_refused() {
         .optimizer(Sgd::new(0.1))
         .schedule(linear_with_warmup_fraction(100.0))
         .run();
-    assert!(matches!(&result, Err(Error::Config { .. })), "{result:?}");
+    assert!(matches!(&result, Err(Error::Protocol { .. })), "{result:?}");
     let line = first_line(result);
     assert!(line.contains("the schedule's factor is NaN"), "{line}");
 }

@@ -4,14 +4,19 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 use tch::nn::VarStore;
-use textbrewer::engine::Hook;
-use textbrewer::{Result, StepInfo, weights};
+use textbrewer::{Hook, Result, StepInfo, weights};
 
 #[derive(Debug)]
 pub struct Average<'a> {
-    pub of: &'a VarStore,
-    pub kept_in: &'a VarStore,
-    pub decay: f64,
+    of: &'a VarStore,
+    kept_in: &'a VarStore,
+    rate: Tensor,
+}
+
+impl<'a> Average<'a> {
+    pub fn new(of: &'a VarStore, kept_in: &'a VarStore, rate: f32) -> Self {
+        Average { of, kept_in, rate: Tensor::from(rate) }
+    }
 }
 
 impl<S: ?Sized> Hook<S> for Average<'_> {
@@ -22,7 +27,7 @@ impl<S: ?Sized> Hook<S> for Average<'_> {
     fn after_step(&mut self, _student: &S, _step: &StepInfo) -> Result<()> {
         let pairs = weights::state_dict(self.of).into_iter().zip(weights::state_dict(self.kept_in));
         for ((_, student), (_, mut average)) in pairs {
-            average.f_lerp_(&student, 1.0 - self.decay)?;
+            let _ = average.f_lerp_tensor_(&student, &self.rate)?;
         }
         Ok(())
     }

@@ -1,15 +1,29 @@
-//! A student that is no transformer, a loss and a distiller of one's own, and a callback
-//! that stops early.
+//! A student that is no transformer, a callback that stops early, and what users add of their
+//! own: losses, a term, a distiller, a teacher that follows the student, and a head.
+
+mod distiller;
+mod dkd;
+mod ema;
+mod head;
+mod term;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use tch::nn::{self, Module, VarStore, RNN};
 use tch::{Device, Kind, Tensor};
-use textbrewer::distiller::{Pair, Parts, SharedLosses, DistillerBuilder};
+use textbrewer::distiller::DistillerBuilder;
+use textbrewer::models::{Bert, BertConfig, BertInputs};
 use textbrewer::{
-    AdamW, AdaptorOutput, BoxError, DistillationConfig, Distiller, Error, Flow, GeneralDistiller,
-    IntermediateMatch, LossReport, Model, Presets, Result, StepInfo, TrainingConfig, VecLoader,
+    AdamW, AdaptorOutput, BasicTrainer, BoxError, DataLoader, DistillationConfig, Distiller, Flow,
+    GeneralDistiller, IntermediateMatch, Model, Presets, Result, TrainingConfig, VecLoader,
 };
+
+use distiller::FeaturesFirst;
+use dkd::dkd;
+use ema::Average;
+use head::FirstToken;
+use term::Length;
 
 const VOCABULARY: i64 = 40;
 const LABELS: i64 = 3;
@@ -55,53 +69,6 @@ fn adaptor(_batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
     Ok(AdaptorOutput::new().logits(&output.logits).hidden(&output.states))
 }
 
-/// The usual losses, and one that keeps the student's logits small.
-struct Decayed<'a> {
-    pair: Pair<'a, Tensor, BiGru>,
-    losses: SharedLosses,
-    config: TrainingConfig,
-}
-
-impl<'a> TryFrom<Parts<'a, Tensor, BiGru>> for Decayed<'a> {
-    type Error = Error;
-
-    fn try_from(parts: Parts<'a, Tensor, BiGru>) -> Result<Self> {
-        let device = parts.train_config.device;
-        Ok(Decayed {
-            losses: SharedLosses::new(&parts.distill_config, &parts.presets, device, 1)?,
-            pair: parts.pair,
-            config: parts.train_config,
-        })
-    }
-}
-
-impl Distiller for Decayed<'_> {
-    type Batch = Tensor;
-    type Student = BiGru;
-
-    fn train_on_batch(&mut self, batch: &Tensor, step: &StepInfo) -> Result<LossReport> {
-        let teacher = self.pair.run_teacher(batch, step)?;
-        let student = self.pair.run_student(batch)?;
-        let size = student.logits[0].whole()?.f_square()?.f_mean(Kind::Float)?;
-        let mut report =
-            self.losses.report(&teacher, std::slice::from_ref(&teacher), &student, batch, step)?;
-        report.add("logits_size", size, 0.01);
-        Ok(report)
-    }
-
-    fn config(&self) -> &TrainingConfig {
-        &self.config
-    }
-
-    fn student(&self) -> &BiGru {
-        self.pair.student()
-    }
-
-    fn variables(&self) -> &VarStore {
-        self.pair.variables()
-    }
-}
-
 fn main() -> std::result::Result<(), BoxError> {
     tch::manual_seed(1);
     let folder = std::env::args().nth(1).ok_or("usage: downstream OUTPUT_DIR")?;
@@ -115,16 +82,13 @@ fn main() -> std::result::Result<(), BoxError> {
     let train_config = TrainingConfig::default().device(Device::Cpu).output_dir(folder);
     let distill_config = DistillationConfig::default()
         .intermediate_matches([IntermediateMatch::hidden(-1, -1).loss("l1")]);
-    let batches = (0..4)
-        .map(|_| Tensor::f_randint(VOCABULARY, [8, 10], (Kind::Int64, Device::Cpu)))
-        .collect::<std::result::Result<_, _>>()?;
-    let mut loader = VecLoader::new(batches)?;
+    let mut loader = batches()?;
 
     let mut distiller = GeneralDistiller::builder(&teacher, &student, &student_vars)
         .adaptor(adaptor)
-        .presets(presets.clone())
+        .presets(presets)
         .train_config(train_config.clone())
-        .distill_config(distill_config.clone())
+        .distill_config(distill_config)
         .build()?;
     let best = Cell::new(f64::INFINITY);
     let summary = distiller
@@ -142,17 +106,82 @@ fn main() -> std::result::Result<(), BoxError> {
         return Err(format!("the callback did not stop it: {summary:?}").into());
     }
 
-    let mut own: Decayed = DistillerBuilder::new(&teacher, &student, &student_vars)
-        .adaptor(adaptor)
-        .presets(presets)
-        .train_config(train_config)
-        .distill_config(distill_config)
-        .build()?;
-    let run = own.train(&mut loader).steps(6).optimizer(AdamW::new(0.01)).progress(false);
-    let losses = run.run()?.losses;
-    if !losses.contains_key("logits_size") || !losses.contains_key("unweighted_hidden_l1_-1_-1") {
-        return Err(format!("a loss is missing: {losses:?}").into());
-    }
-    println!("stopped after {} epochs; {} losses of its own distiller", summary.epochs, losses.len());
+    own_parts(&teacher, &student, &student_vars, &train_config)?;
+    self_distillation(&train_config)?;
+    own_head(&train_config)?;
+    println!("stopped after {} epochs; distiller, term, loss, teacher and head work", summary.epochs);
     Ok(())
+}
+
+type Checked = std::result::Result<(), BoxError>;
+
+fn expect(losses: &BTreeMap<String, f64>, names: &[&str]) -> Checked {
+    match names.iter().find(|name| !losses.contains_key(**name)) {
+        None => Ok(()),
+        Some(name) => Err(format!("`{name}` is missing: {losses:?}").into()),
+    }
+}
+
+fn batches() -> Result<VecLoader<Tensor>> {
+    let batch = || Tensor::f_randint(VOCABULARY, [8, 10], (Kind::Int64, Device::Cpu));
+    VecLoader::new((0..4).map(|_| batch()).collect::<std::result::Result<_, _>>()?)
+}
+
+/// A distiller, a term with a parameter, and a loss with labels.
+fn own_parts(
+    teacher: &BiGru,
+    student: &BiGru,
+    variables: &VarStore,
+    config: &TrainingConfig,
+) -> Checked {
+    // The label is a rule that the batch shows.
+    let with_labels = |batch: &Tensor, output: &Output| {
+        let labels = batch.f_select(1, 0)?.f_remainder_tensor(&Tensor::from(LABELS))?;
+        Ok(adaptor(batch, output)?.labels(&labels))
+    };
+    let mut distiller: FeaturesFirst<Tensor, BiGru> =
+        DistillerBuilder::new(teacher, student, variables)
+            .adaptor(with_labels)
+            .presets(Presets::default().kd_loss_per_position("dkd", dkd))
+            .train_config(config.clone())
+            .distill_config(DistillationConfig::default().kd_loss_type("dkd").temperature(1.0))
+            .term(Length::new(0.5)?)
+            .build()?;
+    let mut loader = batches()?;
+    let run = distiller.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).progress(false);
+    expect(&run.run()?.losses, &["unweighted_kd_loss", "length"])
+}
+
+/// The teacher follows the student.
+fn self_distillation(config: &TrainingConfig) -> Checked {
+    let (variables, averages) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
+    let student = BiGru::new(&variables.root(), WIDTH);
+    let teacher = BiGru::new(&averages.root(), WIDTH);
+    let mut distiller = GeneralDistiller::builder(&teacher, &student, &variables)
+        .adaptor(adaptor)
+        .train_config(config.clone())
+        .build()?;
+    let before = averages.variables()["classifier.weight"].copy();
+    let mut loader = batches()?;
+    let run = distiller.train(&mut loader).epochs(1).optimizer(AdamW::new(0.01)).progress(false);
+    run.hook(Average::new(&variables, &averages, 0.1)).run()?;
+    if averages.variables()["classifier.weight"].equal(&before) {
+        return Err("the teacher does not follow".into());
+    }
+    Ok(())
+}
+
+/// The crate's BERT under a head that it does not have.
+fn own_head(config: &TrainingConfig) -> Checked {
+    let variables = VarStore::new(Device::Cpu);
+    let bert = BertConfig::default().vocab_size(VOCABULARY).hidden_size(8).intermediate_size(8);
+    let bert = bert.num_attention_heads(2).num_hidden_layers(1).num_labels(LABELS);
+    let model = Bert::<FirstToken>::new(&variables.root(), &bert)?;
+    let mut trainer = BasicTrainer::builder(&model, &variables)
+        .adaptor(|_, output| Ok(AdaptorOutput::new().losses(&output.logits.f_square()?)))
+        .train_config(config.clone())
+        .build()?;
+    let mut loader = batches()?.map(|tokens| Ok(BertInputs::new(tokens)));
+    let run = trainer.train(&mut loader).epochs(1).optimizer(AdamW::new(0.01)).progress(false);
+    expect(&run.run()?.losses, &["total_loss"])
 }
