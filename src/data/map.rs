@@ -13,10 +13,11 @@ use super::DataLoader;
 /// use textbrewer::data::{DataLoader, VecLoader};
 ///
 /// let batches = (1..=3i64).map(Tensor::from).collect();
-/// let mut loader = VecLoader::new(batches)?.map(|batch| Ok(batch * 10));
+/// let mut loader = VecLoader::new(batches)?.map(|batch| Ok(batch.f_square()?));
 /// assert_eq!(loader.num_batches(), Some(3));
 /// loader.start_epoch(1)?;
-/// assert_eq!(loader.next_batch()?.map(|batch| batch.int64_value(&[])), Some(10));
+/// loader.next_batch()?;
+/// assert_eq!(loader.next_batch()?.map(|batch| batch.int64_value(&[])), Some(4));
 /// # textbrewer::Result::Ok(())
 /// ```
 pub struct Map<L, F> {

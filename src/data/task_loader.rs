@@ -36,7 +36,7 @@ type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
 /// # fn main() -> textbrewer::Result<()> {
 /// let ones = |count: i64| (0..count).map(|_| Tensor::from_slice(&[1f32])).collect();
 /// let mnli = VecLoader::new(ones(300))?.shuffle(1);
-/// let sst2 = VecLoader::new(ones(100))?.shuffle(2).map(|batch| Ok(batch * 2));
+/// let sst2 = VecLoader::new(ones(100))?.shuffle(2).map(|batch| Ok(batch.f_neg()?));
 /// let mut loader = TaskLoader::new()
 ///     .task("mnli", mnli)
 ///     .task("sst2", sst2)
@@ -44,7 +44,7 @@ type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
 ///     .seed(42);
 /// for batch in loader.epoch(1)?.take(10) {
 ///     let batch = batch?;
-///     let expected = if batch.task == "mnli" { 1.0 } else { 2.0 };
+///     let expected = if batch.task == "mnli" { 1.0 } else { -1.0 };
 ///     assert_eq!(batch.batch.double_value(&[0]), expected);
 /// }
 /// # Ok(())

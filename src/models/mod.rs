@@ -12,7 +12,7 @@ mod layers;
 pub use activation::Activation;
 pub use bert::{
     Bert, BertConfig, BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification,
-    BertForTokenClassification, BertInputs, BertModel, BertOutput, BertOutputs, Head, LogitsOutput,
-    MaskedLM, ModelType, NoHead, ProblemType, QuestionAnswering, QuestionAnsweringOutput,
+    BertForTokenClassification, BertInputs, BertModel, BertOutput, Head, LogitsOutput, MaskedLM,
+    ModelType, NoHead, ProblemType, QuestionAnswering, QuestionAnsweringOutput,
     SequenceClassification, TokenClassification,
 };

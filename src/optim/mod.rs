@@ -56,7 +56,10 @@ use crate::error::Result;
 ///
 ///     fn zero_grad(&mut self) -> Result<()> {
 ///         for tensor in self.groups.iter().flat_map(ParamGroup::tensors) {
-///             tensor.shallow_clone().zero_grad();
+///             let mut gradient = tensor.f_grad()?;
+///             if gradient.defined() {
+///                 let _ = gradient.f_detach_()?.f_zero_()?;
+///             }
 ///         }
 ///         Ok(())
 ///     }
@@ -65,9 +68,12 @@ use crate::error::Result;
 ///         let _guard = tch::no_grad_guard();
 ///         for group in &self.groups {
 ///             let rate = factor * group.options.learning_rate.unwrap_or(self.rate);
-///             for tensor in group.tensors().filter(|tensor| tensor.grad().defined()) {
-///                 let change = tensor.f_grad()?.f_sign()?.f_mul_scalar(-rate)?;
-///                 let _ = tensor.shallow_clone().f_add_(&change)?;
+///             for tensor in group.tensors() {
+///                 let gradient = tensor.f_grad()?;
+///                 if gradient.defined() {
+///                     let change = gradient.f_sign()?.f_mul(&Tensor::from(-rate))?;
+///                     let _ = tensor.shallow_clone().f_add_(&change)?;
+///                 }
 ///             }
 ///         }
 ///         Ok(())

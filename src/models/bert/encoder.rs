@@ -4,7 +4,8 @@ use tch::{Tensor, nn};
 
 use super::attention::Attention;
 use super::names::below;
-use super::{BertConfig, BertOutput, BertOutputs};
+use super::output::StateSelection;
+use super::{BertConfig, BertOutput};
 use crate::error::{Error, Result};
 use crate::models::Activation;
 use crate::models::layers::{LayerNorm, Linear};
@@ -78,7 +79,7 @@ impl Encoder {
         &self,
         embedded: Tensor,
         mask: Option<&Tensor>,
-        outputs: &BertOutputs,
+        outputs: &StateSelection,
         train: bool,
     ) -> Result<BertOutput> {
         let len = self.layers.len();

@@ -20,12 +20,13 @@ pub use head::{
 };
 pub use inputs::BertInputs;
 pub use model_type::ModelType;
-pub use output::{BertOutput, BertOutputs, LogitsOutput, QuestionAnsweringOutput};
+pub use output::{BertOutput, LogitsOutput, QuestionAnsweringOutput};
 
 use tch::nn;
 
 use embeddings::Embeddings;
 use encoder::Encoder;
+use output::StateSelection;
 use pooler::Pooler;
 
 use crate::config::LayerSelection;
@@ -151,7 +152,7 @@ pub struct Bert<H> {
     pooler: Option<Pooler>,
     head: H,
     config: BertConfig,
-    outputs: BertOutputs,
+    outputs: StateSelection,
     /// The path of the model in its variable store: empty, or with a dot at the end.
     scope: String,
 }
@@ -195,7 +196,7 @@ impl<H: Head> Bert<H> {
             pooler,
             head,
             config: config.clone(),
-            outputs: BertOutputs {
+            outputs: StateSelection {
                 hidden_states: config.output_hidden_states.into(),
                 attentions: config.output_attentions.into(),
             },
@@ -243,11 +244,6 @@ impl<H: Head> Bert<H> {
     /// The model's shape.
     pub fn config(&self) -> &BertConfig {
         &self.config
-    }
-
-    /// Which states are returned.
-    pub fn outputs(&self) -> &BertOutputs {
-        &self.outputs
     }
 
     /// The head.

@@ -5,28 +5,12 @@ use tch::Tensor;
 use crate::config::LayerSelection;
 
 /// Which hidden states and attentions a model returns besides its result.
-///
-/// Hidden states only cost memory. Layers whose attentions are not requested use a fused kernel
-/// that does not store them.
-///
-/// ```
-/// use tch::{nn::VarStore, Device};
-/// use textbrewer::models::{BertConfig, BertModel};
-///
-/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
-/// #     .num_attention_heads(2).num_hidden_layers(1);
-/// let variables = VarStore::new(Device::Cpu);
-/// let model = BertModel::new(&variables.root(), &config)?.output_attentions([-1]);
-/// assert!(model.outputs().attentions.contains(0, 1) && model.outputs().hidden_states.is_none());
-/// # textbrewer::Result::Ok(())
-/// ```
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct BertOutputs {
+#[derive(Debug, Clone)]
+pub(super) struct StateSelection {
     /// Which hidden states: 0 is the embeddings' output, 1 the first layer's.
-    pub hidden_states: LayerSelection,
+    pub(super) hidden_states: LayerSelection,
     /// Which layers' attention probabilities: 0 is the first layer's.
-    pub attentions: LayerSelection,
+    pub(super) attentions: LayerSelection,
 }
 
 /// The hidden states and attentions of a BERT.
