@@ -1,8 +1,11 @@
 //! Dynamic loss scaling against PyTorch. `tests/reference/loss_scaling.json` was made by
 //! `tests/reference/loss_scaling.py` with `torch.amp.GradScaler`, on the same slopes.
 
+mod common;
+
 use std::collections::BTreeMap;
 
+use common::plain::Plain;
 use tch::{Device, Kind, Tensor};
 use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
 use textbrewer::{Error, Result};
@@ -18,30 +21,6 @@ fn optimizer(name: &str) -> Box<dyn Optimizer> {
         "adamw" => Box::new(AdamW::new(0.1)),
         "adam" => Box::new(Adam::new(0.1).weight_decay(0.1)),
         _ => Box::new(Sgd::new(0.1).momentum(0.9)),
-    }
-}
-
-/// Has only what it must have, so that `step_unless` is the one that is provided.
-struct Plain(Box<dyn Optimizer>);
-
-impl Optimizer for Plain {
-    fn add_group(&mut self, group: ParamGroup) -> Result<()> {
-        self.0.add_group(group)
-    }
-    fn groups(&self) -> &[ParamGroup] {
-        self.0.groups()
-    }
-    fn zero_grad(&mut self) -> Result<()> {
-        self.0.zero_grad()
-    }
-    fn step(&mut self, factor: f64) -> Result<()> {
-        self.0.step(factor)
-    }
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.0.state()
-    }
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.0.load_state(state)
     }
 }
 

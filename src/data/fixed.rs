@@ -7,8 +7,7 @@ use tch::Device;
 use crate::batch::Batch;
 use crate::error::Result;
 
-use super::order::Order;
-use super::{DataLoader, advance, not_started};
+use super::{DataLoader, VecLoader, not_started};
 
 /// What [`DataLoader::fixed`] returns: the batches of the loader's epoch 1 in every epoch.
 ///
@@ -31,28 +30,45 @@ use super::{DataLoader, advance, not_started};
 /// ```
 pub struct Fixed<L: DataLoader> {
     loader: L,
-    batches: Vec<L::Batch>,
     seed: Option<u64>,
-    rest: Option<std::vec::IntoIter<usize>>,
-    last: Option<u64>,
+    collected: Option<VecLoader<L::Batch>>,
 }
 
 impl<L: DataLoader> Fixed<L> {
     pub(super) fn new(loader: L) -> Self {
         Fixed {
             loader,
-            batches: Vec::new(),
             seed: None,
-            rest: None,
-            last: None,
+            collected: None,
         }
     }
+}
 
+impl<L> Fixed<L>
+where
+    L: DataLoader,
+    L::Batch: Batch,
+{
     /// Shuffles the batches anew in every epoch, from this seed.
     #[must_use]
     pub fn shuffle(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self.collected = self.collected.map(|batches| batches.shuffle(seed));
         self
+    }
+
+    fn collect(&mut self) -> Result<VecLoader<L::Batch>> {
+        // One more than announced, so that an endless loader is detected.
+        let limit = self.loader.num_batches();
+        let limit = limit.map_or(usize::MAX, |n| n.saturating_add(1));
+        // Epoch 1 whichever is asked for, so that a resumed run gets the batches that it had.
+        let collected = self.loader.epoch(1)?.take(limit);
+        let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
+        let batches = VecLoader::new(collected.collect::<Result<_>>()?)?;
+        Ok(match self.seed {
+            Some(seed) => batches.shuffle(seed),
+            None => batches,
+        })
     }
 }
 
@@ -64,41 +80,30 @@ where
     type Batch = L::Batch;
 
     fn num_batches(&self) -> Option<usize> {
-        match self.batches.len() {
-            0 => self.loader.num_batches(),
-            count => Some(count),
+        match &self.collected {
+            None => self.loader.num_batches(),
+            Some(batches) => batches.num_batches(),
         }
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.rest = None;
-        if self.batches.is_empty() {
-            // One more than announced, so that an endless loader is detected.
-            let limit = self
-                .loader
-                .num_batches()
-                .map_or(usize::MAX, |n| n.saturating_add(1));
-            // Epoch 1 whichever is asked for, so that a resumed run gets the batches that it had.
-            let collected = self.loader.epoch(1)?.take(limit);
-            let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
-            self.batches = collected.collect::<Result<_>>()?;
-        }
-        let mut order = Order::new("batches", self.batches.len())?;
-        order.seed = self.seed;
-        self.rest = Some(order.indices(epoch).into_iter());
+        let mut batches = match self.collected.take() {
+            Some(batches) => batches,
+            None => self.collect()?,
+        };
+        batches.start_epoch(epoch)?;
+        self.collected = Some(batches);
         Ok(())
     }
 
     fn next_batch(&mut self) -> Result<Option<L::Batch>> {
-        let index = self.rest.as_mut().ok_or_else(not_started)?.next();
-        self.last = index.map(|index| index as u64);
-        let batch = index.and_then(|index| self.batches.get(index));
-        batch.map(|batch| batch.to_device(Device::Cpu)).transpose()
+        let batches = self.collected.as_mut().ok_or_else(not_started)?;
+        batches.next_batch()
     }
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
-        let rest = self.rest.as_mut().ok_or_else(not_started)?;
-        Ok(advance(rest, batches))
+        let collected = self.collected.as_mut().ok_or_else(not_started)?;
+        collected.skip(batches)
     }
 
     fn keeps_batches(&self) -> bool {
@@ -106,7 +111,7 @@ where
     }
 
     fn batch_id(&self) -> Option<u64> {
-        self.last
+        self.collected.as_ref().and_then(VecLoader::batch_id)
     }
 }
 
@@ -114,7 +119,7 @@ impl<L: DataLoader + fmt::Debug> fmt::Debug for Fixed<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fixed")
             .field("loader", &self.loader)
-            .field("batches", &self.batches.len())
+            .field("is_collected", &self.collected.is_some())
             .field("seed", &self.seed)
             .finish_non_exhaustive()
     }

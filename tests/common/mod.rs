@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod example;
+pub mod plain;
 pub mod record;
 pub mod said;
 pub mod tensorboard;

@@ -2,7 +2,6 @@
 //! stay what they are.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
@@ -14,33 +13,10 @@ use textbrewer::{
 };
 
 use crate::common::elements;
+use crate::common::plain::Plain;
 use crate::common::tiny::{
     Net, batch, config, fill_projections, first_line, general, loader, numbers, projected_numbers,
 };
-
-/// Has only what it must have, so that `step_unless` is the one that is provided.
-struct Plain<O>(O);
-
-impl<O: Optimizer> Optimizer for Plain<O> {
-    fn add_group(&mut self, group: ParamGroup) -> Result<()> {
-        self.0.add_group(group)
-    }
-    fn groups(&self) -> &[ParamGroup] {
-        self.0.groups()
-    }
-    fn zero_grad(&mut self) -> Result<()> {
-        self.0.zero_grad()
-    }
-    fn step(&mut self, factor: f64) -> Result<()> {
-        self.0.step(factor)
-    }
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.0.state()
-    }
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        self.0.load_state(state)
-    }
-}
 
 fn plain_or_not(is_plain: bool, optimizer: impl Optimizer + 'static) -> Box<dyn Optimizer> {
     match is_plain {
