@@ -13,8 +13,8 @@ use tch::Tensor;
 /// use textbrewer::{AdaptorOutput, Feature};
 ///
 /// let state = |length| Tensor::f_zeros([2, length, 8], (Kind::Float, Device::Cpu));
-/// let (source_mask, target_mask) = (Tensor::f_from_slice2(&[[1, 1, 0], [1, 0, 0]])?,
-///     Tensor::f_from_slice2(&[[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])?);
+/// let source_mask = Tensor::from_slice2(&[[1, 1, 0], [1, 0, 0]]);
+/// let target_mask = Tensor::from_slice2(&[[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]);
 /// // The padding of the encoder's inputs is not that of the decoder's.
 /// let output = AdaptorOutput::new()
 ///     .inputs_mask(&source_mask)

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use common::plain::Plain;
 use tch::{Device, Kind, Tensor};
 use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
-use textbrewer::{Error, Result};
+use textbrewer::Error;
 
 type Row = (f64, i64, f64, f64, f64);
 

@@ -61,7 +61,7 @@ use crate::step::StepInfo;
 ///         }
 ///         let mut report = LossReport::new();
 ///         for logits in &said.student.logits {
-///             report.add("size", logits.f_square()?.f_mean(Kind::Float)?, 1.0);
+///             report.add("size", logits.whole()?.f_square()?.f_mean(Kind::Float)?, 1.0);
 ///         }
 ///         Ok(report)
 ///     }

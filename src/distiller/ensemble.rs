@@ -14,23 +14,26 @@ use crate::scalar::ScalarOps;
 /// teacher are handed on as they are, of whatever kind.
 ///
 /// ```
-/// use tch::Tensor;
-/// use textbrewer::distiller::{Ensemble, Teacher, Teachers};
-/// use textbrewer::{from_fn, AdaptorOutput, StepInfo};
+/// use tch::{nn, nn::Module, Device, Tensor};
+/// use textbrewer::distiller::Ensemble;
+/// use textbrewer::{from_fn, AdaptorOutput, MultiTeacherDistiller, TrainingConfig};
 ///
-/// let teacher = |value: f64| {
-///     let model = from_fn(move |batch: &Tensor, _| Ok(batch * value));
-///     Teacher::new(model, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+/// let variables = nn::VarStore::new(Device::Cpu);
+/// let layer = nn::linear(variables.root(), 3, 3, Default::default());
+/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let sure = from_fn(|batch: &Tensor, _| Ok(batch * 9.0));
+/// let unsure = from_fn(|batch: &Tensor, _| Ok(batch * 0.1));
+/// let built = |ensemble| {
+///     MultiTeacherDistiller::builder(&student, &variables)
+///         .teacher(&sure, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///         .teacher(&unsure, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///         .ensemble(ensemble)
+///         .student_adaptor(|_, logits| Ok(AdaptorOutput::new().logits(logits)))
+///         .train_config(TrainingConfig::default().device(Device::Cpu))
+///         .build()
 /// };
-/// let mean = |ensemble| -> textbrewer::Result<f64> {
-///     let teachers = Teachers::new(vec![teacher(1.0), teacher(5.0)], ensemble, None, 0)?;
-///     let output = teachers.run(&Tensor::from_slice2(&[[1.0, 0.0]]), &StepInfo::new(0, 0, 1, 1))?;
-///     Ok(output.together.logits[0].whole()?.double_value(&[0, 0]))
-/// };
-/// assert_eq!(mean(Ensemble::MeanLogits)?, 3.0);
-/// assert_eq!(mean(Ensemble::Weighted(vec![3.0, 1.0]))?, 2.0);
-/// assert!(mean(Ensemble::Confidence)? > 3.0); // the second one is surer
-/// assert!(mean(Ensemble::Weighted(vec![1.0])).is_err());
+/// assert!(built(Ensemble::Weighted(vec![3.0, 1.0])).is_ok());
+/// assert!(built(Ensemble::Weighted(vec![1.0])).is_err());
 /// let softened: Ensemble = serde_json::from_str(r#"{"mean_probabilities": {"temperature": 8}}"#)?;
 /// assert_eq!(softened, Ensemble::MeanProbabilities { temperature: 8.0 });
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -44,7 +44,8 @@ use crate::step::StepInfo;
 ///
 ///     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
 ///         for logits in &said.student.logits {
-///             report.add("size", logits.f_square()?.f_mean(Kind::Float)?, self.weight);
+///             let size = logits.whole()?.f_square()?.f_mean(Kind::Float)?;
+///             report.add("size", size, self.weight);
 ///         }
 ///         Ok(())
 ///     }

@@ -40,7 +40,7 @@ pub fn losses_of_outputs<B: Batch, T: 'static>(
         .presets(presets)
         .term(looking);
     for output in outputs.teachers {
-        builder = builder.teacher(&model, once(output));
+        builder = builder.teacher(model, once(output));
     }
     let report = builder.build()?.train_on_batch(batch, step)?;
     let seen = seen.borrow_mut().pop().expect("the term was run");

@@ -64,7 +64,11 @@ impl<B> Term<B> for Counting {
     }
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         self.count.set(self.count.get() + 1);
-        assert_eq!(self.count.get() as u64, step.global_step, "steps that are done");
+        assert_eq!(
+            self.count.get() as u64,
+            step.global_step,
+            "steps that are done"
+        );
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ pub struct Length {
 impl Length {
     pub fn new(weight: f64) -> Result<Self> {
         let variables = VarStore::new(Device::Cpu);
-        let scale = variables.root().f_ones("length.scale", &[1])?;
+        let scale = variables.root().sub("length").f_ones("scale", &[1])?;
         Ok(Length { variables, scale, weight })
     }
 }
