@@ -54,7 +54,9 @@ pub use error::{BoxError, Error, Result, Side};
 pub use feature::Feature;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{Logits, probability_shift, select_logits_with_mask};
-pub use model::{FromFn, Model, from_fn};
+#[doc(hidden)]
+pub use model::FromFn;
+pub use model::{Model, from_fn};
 pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};

@@ -74,6 +74,7 @@ impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
 /// assert_eq!(scaled(2.0).forward(&Tensor::from(1.5), false)?.double_value(&[]), 3.0);
 /// # textbrewer::Result::Ok(())
 /// ```
+#[doc(hidden)]
 #[derive(Clone, Copy)]
 pub struct FromFn<F>(F);
 

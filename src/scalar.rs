@@ -10,6 +10,7 @@ use tch::{Kind, TchError, Tensor};
 type Result<T> = std::result::Result<T, TchError>;
 
 /// What may stand beside a tensor in [`ScalarOps`]: `f64` and `i64`.
+#[doc(hidden)]
 pub trait Number: Beside {}
 
 impl Number for f64 {}

@@ -736,7 +736,7 @@ fn kept_teacher_outputs_change_no_loss() {
             .epochs(3)
             .optimizer(AdamW::new(0.01));
         run.log_sink(log.clone()).run().unwrap();
-        assert_eq!(distiller.core().teacher_cache().is_some(), caching);
+        assert_eq!(distiller.core().cache_bytes().is_some(), caching);
         let losses: Vec<_> = log.curve("scalar/unweighted_emd_hidden");
         assert_eq!(losses.len(), 6);
         (losses, calls.get())

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use common::plain::Plain;
 use tch::{Device, Kind, Tensor};
-use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
 use textbrewer::Error;
+use textbrewer::optim::{Adam, AdamW, LossScaling, Optimizer, ParamGroup, Sgd};
 
 type Row = (f64, i64, f64, f64, f64);
 

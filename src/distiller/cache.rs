@@ -26,9 +26,9 @@ use crate::step::StepInfo;
 /// anew. Every run begins with an empty cache.
 ///
 /// Clones are handles of one cache: several teachers share it and its limit, each at a
-/// [`Place`] of its own.
+/// place of its own.
 #[derive(Clone)]
-pub struct TeacherCache(Rc<RefCell<Store>>);
+pub(super) struct TeacherCache(Rc<RefCell<Store>>);
 
 /// Which of the teachers that share a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -141,22 +141,12 @@ impl TeacherCache {
     }
 
     /// How much memory the kept tensors take.
-    pub fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.0.borrow().bytes
     }
 
-    /// How many outputs are kept: batches, times teachers.
-    pub fn len(&self) -> usize {
-        self.0.borrow().entries.len()
-    }
-
-    /// Whether nothing is kept.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Forgets everything. Every run does so at its start: its batches may be others.
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         let mut store = self.0.borrow_mut();
         store.entries.clear();
         store.bytes = 0;

@@ -216,8 +216,12 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// distillation configuration and the descriptions of the terms.
     fn description(&self) -> BTreeMap<String, String>;
 
-    /// Where teacher outputs are kept, if they are.
-    fn teacher_cache(&self) -> Option<&TeacherCache>;
+    /// How many bytes the teacher outputs take that are kept, if they are.
+    fn cache_bytes(&self) -> Option<u64>;
+
+    /// Forgets the teacher outputs that are kept. Every run does so at its start: its batches
+    /// may be others.
+    fn clear_cache(&self);
 
     /// Tells the terms that an optimizer step was done.
     ///
@@ -271,8 +275,14 @@ impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
         description
     }
 
-    fn teacher_cache(&self) -> Option<&TeacherCache> {
-        self.cache.as_ref()
+    fn cache_bytes(&self) -> Option<u64> {
+        self.cache.as_ref().map(TeacherCache::bytes)
+    }
+
+    fn clear_cache(&self) {
+        if let Some(cache) = &self.cache {
+            cache.clear();
+        }
     }
 
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {

@@ -35,7 +35,7 @@ pub(crate) use builder::check_training;
 pub use builder::{DistillerBuilder, Task};
 #[doc(hidden)]
 pub use builder::{ManyTasks, ManyTeachers, OneModel, OnePair};
-pub use cache::TeacherCache;
+use cache::TeacherCache;
 pub use core::{AnyCore, Core};
 pub use emd::EmdDistiller;
 pub use ensemble::Ensemble;

@@ -13,7 +13,7 @@ use crate::step::StepInfo;
 ///
 /// `loss = w_kd · KD(student logits, ensemble of teacher logits) + Σ wᵢ · matchᵢ + w_hl · Σ mean(losses)`
 ///
-/// The [`Ensemble`] is the mean of the logits by default. A match takes its features from
+/// The [`Ensemble`](super::Ensemble) is the mean of the logits by default. A match takes its features from
 /// the teacher that its `teacher` names, the first by default.
 ///
 /// ```

@@ -10,7 +10,7 @@ use super::prepare::existing;
 use super::saving::Saving;
 use super::{OnNonFinite, TrainSummary};
 use crate::checkpoint::{Newest, SavedPosition, SavedStudent, StateTensors, Stopped};
-use crate::distiller::{Distiller, LossReport, TOTAL_LOSS, TeacherCache};
+use crate::distiller::{Distiller, LossReport, TOTAL_LOSS};
 use crate::error::{Error, Result};
 use crate::logging::{LogSink, ProgressBar};
 use crate::optim::LossScalingState;
@@ -220,7 +220,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         mut self,
         result: Result<()>,
         at: &Position,
-        cache: Option<&TeacherCache>,
+        cache_bytes: Option<u64>,
     ) -> Result<TrainSummary> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one from reading them.
@@ -234,7 +234,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         summary.losses = self.losses.latest().clone();
         summary.non_finite = self.losses.noted().cloned();
         summary.skipped_steps = self.losses.skipped_steps();
-        summary.cache_bytes = cache.map(TeacherCache::bytes);
+        summary.cache_bytes = cache_bytes;
         summary.checkpoints = self.saving.files();
         (summary.best, summary.best_path) = self.saving.best();
         Ok(summary)

@@ -32,8 +32,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     /// Trains to the end, from a checkpoint if there is one.
     pub(super) fn run(mut self, newest: Option<Newest>) -> Result<TrainSummary> {
         let result = self.run_from(newest);
-        let cache = self.distiller.core().teacher_cache();
-        self.record.finish(result, &self.at, cache)
+        let cache_bytes = self.distiller.core().cache_bytes();
+        self.record.finish(result, &self.at, cache_bytes)
     }
 
     fn run_from(&mut self, newest: Option<Newest>) -> Result<()> {

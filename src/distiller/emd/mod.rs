@@ -29,14 +29,14 @@ use crate::transport::TransportPlan;
 ///
 /// Gradients flow through `d`, to the student and to the projection, and not through `f`. All
 /// the costs are read from the device together, once a batch, and the problems are solved
-/// exactly ([`transport::solve`]). Logits, labels and `intermediate_matches` are those of
+/// exactly ([`transport::solve`](crate::transport::solve)). Logits, labels and `intermediate_matches` are those of
 /// [`GeneralDistiller`](crate::GeneralDistiller), which with the key `emd` of a
 /// [`DistillationConfig`](crate::DistillationConfig) is the same. Padding, as the student's
 /// `inputs_mask` tells it, is left out.
 ///
 /// # Weights of layers
-/// They sum to 1 for each model, [uniform](LayerWeights::Uniform) or
-/// [re-estimated](LayerWeights::Reestimated) after each batch, for teacher layers (and for
+/// They sum to 1 for each model, [uniform](crate::LayerWeights::Uniform) or
+/// [re-estimated](crate::LayerWeights::Reestimated) after each batch, for teacher layers (and for
 /// student layers with rows and columns exchanged) by
 ///
 /// > Cᵢ = Σⱼ fᵢⱼ dᵢⱼ / wᵢ,  rᵢ = mean over features of Σₖ Cₖ / Cᵢ,  wᵢ ← exp(rᵢ / τ) / Σₖ exp(rₖ / τ)

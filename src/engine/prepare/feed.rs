@@ -2,17 +2,16 @@
 
 use crate::batch::Batch;
 use crate::data::DataLoader;
-use crate::distiller::TeacherCache;
 use crate::engine::epochs::Feed;
 use crate::engine::run::Postprocessor;
 use crate::error::{Error, Result};
 
-/// The loader with the postprocessor applied. Where teacher outputs are cached, the batches are
-/// kept, as they have to be the same in every epoch.
+/// The loader with the postprocessor applied. Where teacher outputs are kept, the batches are
+/// too, as they have to be the same in every epoch.
 pub(super) fn feed<'a, B: Batch + 'a>(
     loader: &'a mut dyn DataLoader<Batch = B>,
     postprocessor: Option<Postprocessor<'a, B>>,
-    cache: Option<&TeacherCache>,
+    keeps_outputs: bool,
     seed: u64,
 ) -> Result<Feed<'a, B>> {
     let loader_keeps = loader.keeps_batches();
@@ -22,11 +21,7 @@ pub(super) fn feed<'a, B: Batch + 'a>(
             postprocessor(batch).map_err(|error| Error::other(Postprocessing(error)))
         }));
     }
-    let Some(cache) = cache else {
-        return Ok(feed);
-    };
-    cache.clear();
-    if feed.keeps_batches() {
+    if !keeps_outputs || feed.keeps_batches() {
         return Ok(feed);
     }
     if feed.num_batches().is_none() {

@@ -95,8 +95,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let device = distiller.config().device;
     let random = Random::new(device)?;
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
-    let cache = distiller.core().teacher_cache().cloned();
-    let feed = feed::feed(loader, postprocessor, cache.as_ref(), seed)?;
+    distiller.core().clear_cache();
+    let keeps_outputs = distiller.core().cache_bytes().is_some();
+    let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
     if ranks.is_first()
         && let Some(folder) = &distiller.config().log_dir
