@@ -186,7 +186,7 @@ fn distance(
     let batch = loader.epoch(1)?.next();
     let batch = batch.ok_or_else(|| Error::other("there is no batch"))??;
     let report = distiller.train_on_batch(&batch, &StepInfo::new(0, 0, 1, 0))?;
-    let terms = report.terms().iter();
+    let terms = report.losses().iter();
     terms
         .filter(|term| term.name.starts_with("unweighted_emd"))
         .map(|term| Ok((term.name.clone(), term.loss.f_double_value(&[])?)))

@@ -137,7 +137,7 @@ fn batch() -> Tensor {
 }
 
 fn term(report: &LossReport, name: &str) -> f64 {
-    let term = report.terms().iter().find(|term| term.name == name);
+    let term = report.losses().iter().find(|term| term.name == name);
     term.unwrap_or_else(|| panic!("no {name}"))
         .loss
         .double_value(&[])
@@ -179,7 +179,7 @@ fn with_its_own_twin_nearest_each_layer_learns_from_it_alone() {
     assert!(distiller.hidden_plan().is_none());
     let report = distiller.train_on_batch(&batch(), &step()).unwrap();
     let names: Vec<_> = report
-        .terms()
+        .losses()
         .iter()
         .map(|term| term.name.as_str())
         .collect();
@@ -524,7 +524,7 @@ fn logits_labels_and_chosen_layers_count_beside_it() {
     };
     let report = report_of(teacher.copy());
     let terms: Vec<_> = report
-        .terms()
+        .losses()
         .iter()
         .map(|term| (term.name.as_str(), term.weight))
         .collect();
@@ -543,7 +543,7 @@ fn logits_labels_and_chosen_layers_count_beside_it() {
     });
     assert!(
         without_logits
-            .terms()
+            .losses()
             .iter()
             .all(|term| term.name != "unweighted_kd_loss")
     );

@@ -165,7 +165,7 @@ fn matched_attentions_are_those_of_the_layers_asked_for() {
             .build()
             .unwrap();
         let report = distiller.train_on_batch(&batch(3), &first_step()).unwrap();
-        report.terms()[0].loss.double_value(&[])
+        report.losses()[0].loss.double_value(&[])
     };
     let teacher = distilling.layers(Side::Teacher, "attention");
     let student = distilling.layers(Side::Student, "attention");
@@ -213,7 +213,7 @@ fn what_is_needed_and_not_kept_is_named() {
         assert_eq!(
             first_line(emd.train_on_batch(&batch(3), &step)),
             "`emd` (unless its hidden_weight is 0): teacher layer 1 of `hidden` was not \
-             kept; ask the model for it (`layers` of the configuration tells which ones are needed)"
+             kept; ask the model for it (`layers` of the configuration lists those that are needed)"
         );
     }
 }

@@ -60,7 +60,7 @@ pub enum Ensemble {
 }
 
 impl Ensemble {
-    /// Whether it can speak for this many teachers.
+    /// Fails unless it works with this many teachers.
     pub(super) fn check(&self, teachers: usize) -> Result<()> {
         if teachers == 0 {
             return Err(no_teacher());

@@ -1,4 +1,4 @@
-//! In what a model computes.
+//! Precision of a forward pass.
 
 use tch::Device;
 
@@ -6,7 +6,7 @@ use crate::config::{Precision, TrainingConfig};
 use crate::error::{Result, Side};
 use crate::native::Autocast;
 
-/// In what a model computes, and where.
+/// The precision and device of a forward pass.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MixedPrecision {
     precision: Precision,

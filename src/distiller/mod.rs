@@ -4,6 +4,7 @@
 //! others and puts them together in a few lines; one of a user's own does the same from
 //! outside the crate, by implementing [`Distiller`].
 
+mod any_core;
 mod basic;
 mod builder;
 mod cache;
@@ -12,6 +13,7 @@ mod emd;
 mod ensemble;
 mod general;
 mod hard_labels;
+mod kept;
 mod matches;
 mod mixed_precision;
 mod multi_task;
@@ -30,20 +32,21 @@ mod terms;
 mod trainer;
 mod weight_schedule;
 
+pub use any_core::AnyCore;
 pub use basic::BasicDistiller;
 pub(crate) use builder::check_training;
 pub use builder::{DistillerBuilder, Task};
 #[doc(hidden)]
 pub use builder::{ManyTasks, ManyTeachers, OneModel, OnePair};
 use cache::TeacherCache;
-pub use core::{AnyCore, Core};
+pub use core::Core;
 pub use emd::EmdDistiller;
 pub use ensemble::Ensemble;
 pub use general::GeneralDistiller;
 pub use multi_task::MultiTaskDistiller;
 pub use multi_teacher::MultiTeacherDistiller;
 pub use needs::Needs;
-pub use report::{LossReport, LossTerm};
+pub use report::{LossReport, WeightedLoss};
 pub(crate) use report::{TOTAL_LOSS, without_dimensions};
 pub use said::Said;
 pub use term::Term;

@@ -1,4 +1,4 @@
-//! The total loss of a batch, as a list of named, weighted terms.
+//! The total loss of a batch, as a list of named, weighted losses.
 
 use tch::{Kind, Tensor};
 
@@ -17,13 +17,13 @@ pub(crate) const TOTAL_LOSS: &str = "total_loss";
 ///
 /// let mut report = LossReport::new();
 /// report.add("size", Tensor::from(3.0), 0.5);
-/// let term = &report.terms()[0];
-/// assert_eq!((term.name.as_str(), term.weight), ("size", 0.5));
-/// assert_eq!(term.loss.double_value(&[]), 3.0); // not weighted yet
+/// let part = &report.losses()[0];
+/// assert_eq!((part.name.as_str(), part.weight), ("size", 0.5));
+/// assert_eq!(part.loss.double_value(&[]), 3.0); // not weighted yet
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct LossTerm {
+pub struct WeightedLoss {
     /// Under which name it is logged, unweighted, after `scalar/`.
     pub name: String,
     /// The loss: one number.
@@ -32,7 +32,7 @@ pub struct LossTerm {
     pub weight: f64,
 }
 
-/// The total loss of a batch, as a list of named, weighted terms: `total = Σ weightᵢ · lossᵢ`.
+/// The total loss of a batch, as a list of named, weighted losses: `total = Σ weightᵢ · lossᵢ`.
 ///
 /// ```
 /// use tch::Tensor;
@@ -47,18 +47,18 @@ pub struct LossTerm {
 /// ```
 #[derive(Debug, Default)]
 pub struct LossReport {
-    terms: Vec<LossTerm>,
+    losses: Vec<WeightedLoss>,
 }
 
 impl LossReport {
-    /// No term yet.
+    /// No loss yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a term.
+    /// Adds a loss.
     pub fn add(&mut self, name: impl Into<String>, loss: Tensor, weight: f64) -> &mut Self {
-        self.terms.push(LossTerm {
+        self.losses.push(WeightedLoss {
             name: name.into(),
             loss,
             weight,
@@ -66,30 +66,30 @@ impl LossReport {
         self
     }
 
-    /// The terms, in the order in which they were added.
-    pub fn terms(&self) -> &[LossTerm] {
-        &self.terms
+    /// The losses, in the order in which they were added.
+    pub fn losses(&self) -> &[WeightedLoss] {
+        &self.losses
     }
 
     /// The weighted sum.
     ///
     /// # Errors
-    /// When there is no term, or one is not a single number.
+    /// When there is no loss, or one is not a single number.
     pub fn total(&self) -> Result<Tensor> {
-        let weighted = self.terms.iter().map(|term| {
-            if !term.loss.defined() {
-                let what = format!("loss `{}`", term.name);
+        let weighted = self.losses.iter().map(|part| {
+            if !part.loss.defined() {
+                let what = format!("loss `{}`", part.name);
                 return Err(Error::shape(what, "a single number", "an undefined tensor"));
             }
-            if term.loss.numel() != 1 {
+            if part.loss.numel() != 1 {
                 return Err(Error::shape(
-                    format!("loss `{}`", term.name),
+                    format!("loss `{}`", part.name),
                     "a single number (take the mean or the sum)",
-                    format!("shape {:?}", term.loss.size()),
+                    format!("shape {:?}", part.loss.size()),
                 ));
             }
-            let loss = without_dimensions(&term.loss)?;
-            Ok(match term.weight {
+            let loss = without_dimensions(&part.loss)?;
+            Ok(match part.weight {
                 1.0 => loss,
                 weight => loss.times(weight)?,
             })
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn no_term_is_an_error() {
+    fn no_loss_is_an_error() {
         let message = LossReport::new().total().unwrap_err().to_string();
         assert!(message.contains("nothing to optimize"), "{message}");
     }

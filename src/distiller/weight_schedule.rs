@@ -1,11 +1,11 @@
-//! Weights of losses that change as training goes on.
+//! Weights of losses that change in the course of training.
 
 use std::fmt;
 
 use crate::presets::WeightFunction;
 use crate::step::StepInfo;
 
-/// A weight that may change as training goes on.
+/// A weight that may change in the course of training.
 ///
 /// As in TextBrewer the first optimizer step uses the configured weight, and from the
 /// second on the schedule **replaces** it: the two are not multiplied.

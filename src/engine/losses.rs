@@ -48,7 +48,11 @@ impl PendingLosses {
         let mut names = vec![TOTAL_LOSS.to_owned()];
         let device = total.device();
         let mut values = vec![beside(total, device)?];
-        for term in report.terms().iter().filter(|term| term.name != TOTAL_LOSS) {
+        for term in report
+            .losses()
+            .iter()
+            .filter(|term| term.name != TOTAL_LOSS)
+        {
             names.push(term.name.clone());
             values.push(beside(&term.loss, device)?);
         }

@@ -105,7 +105,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// A loss, projection or schedule was asked for under a name nobody registered.
+    /// A loss, projection or schedule was asked for under a name that is not registered.
     #[error("{}: unknown {kind} `{}`; known: {}", shown(field), shown(name), known.join(", "))]
     #[non_exhaustive]
     UnknownPreset {
@@ -153,7 +153,7 @@ pub enum Error {
     /// A layer was left out that a loss needs: the adaptor returned an undefined tensor.
     #[error(
         "{needed_by}: {side} layer {index} of `{feature}` was not kept; ask the model for it \
-         (`layers` of the configuration tells which ones are needed)"
+         (`layers` of the configuration lists those that are needed)"
     )]
     #[non_exhaustive]
     LayerNotKept {

@@ -59,7 +59,7 @@ pub fn kd_loss_of<B: Batch>(
         student: again(student),
     };
     let (report, ()) = losses_of_outputs(outputs, config, presets, at, |_| ())?;
-    Ok(report.terms()[0].loss.shallow_clone())
+    Ok(report.losses()[0].loss.shallow_clone())
 }
 
 /// The same once more, as far as losses on logits look at it.

@@ -228,7 +228,7 @@ pub fn projected_numbers<D: Distiller>(distiller: &D) -> Vec<f64> {
 pub fn losses_of<D: Distiller>(distiller: &mut D, batch: &D::Batch) -> BTreeMap<String, f64> {
     let step = StepInfo::new(0, 0, 1, 0);
     let report = distiller.train_on_batch(batch, &step).expect("losses");
-    let terms = report.terms().iter();
+    let terms = report.losses().iter();
     let mut losses: BTreeMap<_, _> = terms
         .map(|term| (term.name.clone(), term.loss.double_value(&[])))
         .collect();

@@ -17,7 +17,7 @@ fn first() -> StepInfo {
 }
 
 fn values(report: &LossReport) -> Vec<(String, f64)> {
-    let terms = report.terms().iter();
+    let terms = report.losses().iter();
     terms
         .map(|term| (term.name.clone(), term.loss.double_value(&[])))
         .collect()

@@ -267,9 +267,9 @@ fn layers_that_were_not_kept_are_named_by_the_match_that_needs_them() {
         step(with_match(matched), second_only, second_only)
     };
     // The student's last layer is its second.
-    assert_eq!(run(1, -1).unwrap().terms().len(), 2);
+    assert_eq!(run(1, -1).unwrap().losses().len(), 2);
     let remedy = "was not kept; ask the model for it \
-                  (`layers` of the configuration tells which ones are needed)";
+                  (`layers` of the configuration lists those that are needed)";
     for (teacher, student, named) in [
         (-1, 1, "teacher layer -1 of `mine`"),
         (1, 0, "student layer 0 of `mine`"),

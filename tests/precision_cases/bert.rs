@@ -6,7 +6,7 @@ use Precision::{Bf16, Float32, Fp16};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::config::Precision;
-use textbrewer::distiller::LossTerm;
+use textbrewer::distiller::WeightedLoss;
 use textbrewer::models::{
     BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput, ModelType,
 };
@@ -133,11 +133,11 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
     let report = distiller
         .train_on_batch(&inputs(padding), &StepInfo::new(0, 0, 1, 1))
         .unwrap();
-    let loss = |term: &LossTerm| {
+    let loss = |term: &WeightedLoss| {
         assert_eq!(term.loss.kind(), Kind::Float, "{}", term.name);
         (term.name.clone(), term.loss.double_value(&[]))
     };
-    let losses = report.terms().iter().map(loss).collect();
+    let losses = report.losses().iter().map(loss).collect();
     report.total().unwrap().backward();
     for (name, variable) in student.variables.variables() {
         assert!(all_finite(&variable.grad()), "gradient of {name}");

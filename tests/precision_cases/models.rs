@@ -108,8 +108,8 @@ fn each_model_computes_in_its_precision_and_the_losses_in_float32() {
             mean_square(&hidden_s, &hidden_t),
             s.iter().sum::<f64>() / s.len() as f64,
         ];
-        assert_eq!(report.terms().len(), expected.len());
-        for (term, expected) in report.terms().iter().zip(expected) {
+        assert_eq!(report.losses().len(), expected.len());
+        for (term, expected) in report.losses().iter().zip(expected) {
             let loss = term.loss.double_value(&[]);
             assert_eq!(term.loss.kind(), Kind::Float, "{}", term.name);
             assert!(close(loss, expected), "{}: {loss}, {expected}", term.name);
