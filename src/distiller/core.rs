@@ -140,14 +140,14 @@ impl<'a, B, S: ?Sized> Core<'a, B, S> {
             if name == ONLY_TASK || known == [ONLY_TASK] {
                 let reason =
                     "the distiller has several tasks; it has to say which one a batch is of";
-                return Error::config("task", reason);
+                return Error::protocol("task", reason);
             }
             let reason = format!(
                 "a batch is of this task, but the distiller has only {}; \
                  describe it with `task`, or name the batches as there",
                 known.join(", ")
             );
-            Error::config(format!("task `{name}`"), reason)
+            Error::protocol(format!("task `{name}`"), reason)
         })
     }
 

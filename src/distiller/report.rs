@@ -95,7 +95,7 @@ impl LossReport {
             })
         });
         sum(weighted)?.ok_or_else(|| {
-            Error::config(
+            Error::protocol(
                 "losses",
                 "nothing to optimize: the adaptors returned neither logits of both models \
                  nor `losses`, and no intermediate match is configured",

@@ -115,7 +115,7 @@ pub trait Term<B> {
             return Ok(());
         }
         let reason = "a checkpoint has a state of it, but it does not implement `load_state`";
-        Err(Error::config(format!("term `{}`", self.name()), reason))
+        Err(Error::protocol(format!("term `{}`", self.name()), reason))
     }
 
     /// Called after every optimizer step, before the checkpoint of that step. `step` counts the

@@ -87,7 +87,7 @@ impl<'a, B> Terms<'a, B> {
             let place = || format!("term `{}`", term.name());
             if !names.insert(term.name()) {
                 let reason = "there are two of this name; give each a name of its own";
-                return Err(Error::config(place(), reason));
+                return Err(Error::protocol(place(), reason));
             }
             for (parameter, _) in term
                 .param_groups()
@@ -99,7 +99,7 @@ impl<'a, B> Terms<'a, B> {
                         "its parameter `{parameter}` has the name of another one, of the student \
                          or of a term; give it a name of its own"
                     );
-                    return Err(Error::config(place(), reason));
+                    return Err(Error::protocol(place(), reason));
                 }
             }
         }
@@ -172,7 +172,7 @@ impl<'a, B> Terms<'a, B> {
                 let name = format!("{}.{key}", term.name());
                 if state.insert(name.clone(), tensor).is_some() {
                     let reason = format!("its state and a parameter are both called `{name}`");
-                    return Err(Error::config(format!("term `{}`", term.name()), reason));
+                    return Err(Error::protocol(format!("term `{}`", term.name()), reason));
                 }
             }
         }

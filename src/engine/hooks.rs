@@ -25,14 +25,14 @@ impl<'a, S: ?Sized> Hooks<'a, S> {
             let name = hook.name();
             if name.is_empty() || name.contains(SEPARATOR) {
                 let reason = format!("the name `{name}` is empty or has a `{SEPARATOR}` in it");
-                return Err(Error::config("hook", reason));
+                return Err(Error::protocol("hook", reason));
             }
             if !names.insert(name) {
                 let reason = format!(
                     "two are called `{name}`; give each a name of its own, by which its state \
                      is saved"
                 );
-                return Err(Error::config("hook", reason));
+                return Err(Error::protocol("hook", reason));
             }
         }
         Ok(Hooks { hooks })

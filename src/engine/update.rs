@@ -52,7 +52,7 @@ impl Update<'_> {
         if !total.requires_grad() {
             let reason = "the loss does not depend on any trainable variable of the student; \
                           were its outputs detached, or made without gradients?";
-            return Err(Error::config("student", reason));
+            return Err(Error::protocol("student", reason));
         }
         let mean = match divisor {
             1 => total,
@@ -146,5 +146,5 @@ fn check_gradients<D: Distiller + ?Sized>(distiller: &D) -> Result<()> {
          this the student's own VarStore?",
         variables.len()
     );
-    Err(Error::config("student", reason))
+    Err(Error::protocol("student", reason))
 }

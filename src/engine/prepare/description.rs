@@ -34,6 +34,21 @@ pub(super) struct RunDescription {
 }
 
 impl RunDescription {
+    /// A schedule that cannot work is told before anything is trained, as far as it is looked at.
+    fn check_factors(&self, factors: &[f64]) -> Result<()> {
+        let total_steps = self.total_steps;
+        let mut of_steps = SCHEDULE_AT.iter().zip(factors);
+        let bad = of_steps.find(|(step, factor)| **step < total_steps && !factor.is_finite());
+        let Some((step, factor)) = bad else {
+            return Ok(());
+        };
+        let reason = format!(
+            "its factor at step {step} of {total_steps} is {factor}, which must be a finite \
+             number; a warm-up as a fraction is from 0 to 1"
+        );
+        Err(Error::config(SCHEDULE, reason))
+    }
+
     /// The whole description.
     pub(super) fn describe<D: Distiller + ?Sized>(
         &self,
@@ -44,6 +59,7 @@ impl RunDescription {
         let length = if self.in_epochs { "epochs" } else { "steps" };
         let factor = |schedule: &dyn LrSchedule, step| schedule.factor(step, self.total_steps);
         let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| factor(schedule, step)));
+        self.check_factors(&factors.unwrap_or_default())?;
         let run = BTreeMap::from([
             ("length".to_owned(), json!(length)),
             ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),

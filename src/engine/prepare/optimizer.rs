@@ -38,7 +38,7 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
     if groups_given && !optimizes_student(optimizer, distiller.variables()) {
         let reason = "its groups hold none of the student's variables; \
                       make a new optimizer for this student";
-        return Err(Error::config("optimizer", reason));
+        return Err(Error::protocol("optimizer", reason));
     }
     Ok(())
 }
