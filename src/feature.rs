@@ -60,6 +60,13 @@ impl Feature {
         self
     }
 
+    pub(crate) fn own_mask(&self) -> Option<&Tensor> {
+        match &self.mask {
+            FeatureMask::Own(mask) => Some(mask),
+            FeatureMask::Inputs | FeatureMask::Unmasked => None,
+        }
+    }
+
     /// Lets all positions count, although there is an `inputs_mask`.
     #[must_use]
     pub fn unmasked(mut self) -> Self {

@@ -195,7 +195,7 @@ fn what_is_needed_and_not_kept_is_named() {
             assert_eq!(
                 first_line(distiller.train_on_batch(&batch(3), &step)),
                 "intermediate_matches[1] (`hidden_mse`): teacher layer -1 of `hidden` was not \
-                 kept; ask the model for it (`layers` of the configuration tells which ones \
+                 kept; ask the model for it (`layers` of the configuration lists those that \
                  are needed)"
             );
         }

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::projection_spec::MOST_ELEMENTS;
 use super::scheduler_spec::optional;
 use super::{
-    EmdConfig, IntermediateMatch, LayerSelection, Precision, SchedulerSpec, check_finite,
+    EmdConfig, IntermediateMatch, LayerSelection, Needs, Precision, SchedulerSpec, check_finite,
     check_name, is_false, json, match_list, or_null, write_aligned,
 };
 use crate::error::{Error, Side};
@@ -66,10 +66,14 @@ pub struct DistillationConfig {
     pub intermediate_matches: Vec<IntermediateMatch>,
     /// Lets every student layer learn from every teacher layer, by optimal transport. Default
     /// none; [`EmdDistiller`](crate::EmdDistiller) has it always.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(
+        deserialize_with = "optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub emd: Option<EmdConfig>,
     /// Keeps the teacher's logits for every batch in main memory instead of recomputing them
-    /// in each epoch. Default false.
+    /// in each epoch. Default false. Not for a teacher that changes, such as the moving average
+    /// of the student: it would be asked once.
     pub is_caching_logits: bool,
     /// With `is_caching_logits`: also keeps the features that matches need. Default false.
     #[serde(skip_serializing_if = "is_false")]
@@ -80,6 +84,16 @@ pub struct DistillationConfig {
     /// The maximum size of the cache in megabytes. Default no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_limit_mb: Option<u64>,
+}
+
+/// serde's derived structs also accept a list of the fields' values.
+fn optional_object<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<EmdConfig>, D::Error> {
+    #[derive(Deserialize)]
+    struct Object(#[serde(deserialize_with = "json::object")] EmdConfig);
+    let object = Option::<Object>::deserialize(deserializer)?;
+    Ok(object.map(|Object(config)| config))
 }
 
 impl Default for DistillationConfig {
@@ -265,11 +279,7 @@ impl DistillationConfig {
     /// # textbrewer::Result::Ok(())
     /// ```
     pub fn layers(&self, side: Side, feature: &str) -> LayerSelection {
-        let layers = self.layers_where(feature, |matched| match side {
-            Side::Teacher => Some(matched.layer_teacher.as_slice()),
-            Side::Student => Some(matched.layer_student.as_slice()),
-        });
-        layers.union(self.layers_of_emd(feature))
+        self.needs().layers(side, feature)
     }
 
     /// Which layers of `feature` the matches and `emd` need from one of several teachers.
@@ -284,28 +294,18 @@ impl DistillationConfig {
     /// assert_eq!(config.layers_of_teacher(1, "hidden"), [8].into());
     /// ```
     pub fn layers_of_teacher(&self, teacher: usize, feature: &str) -> LayerSelection {
-        let layers = self.layers_where(feature, |matched| {
-            (matched.teacher == teacher).then_some(matched.layer_teacher.as_slice())
-        });
-        match teacher {
-            0 => layers.union(self.layers_of_emd(feature)),
-            _ => layers,
-        }
+        self.needs().layers_of_teacher(teacher, feature)
     }
 
-    fn layers_where<'a>(
-        &'a self,
-        feature: &str,
-        layers: impl Fn(&'a IntermediateMatch) -> Option<&'a [i64]>,
-    ) -> LayerSelection {
-        let of_feature = self.intermediate_matches.iter();
-        let of_feature = of_feature.filter(|matched| matched.feature == feature);
-        of_feature.filter_map(layers).flatten().copied().collect()
-    }
-
-    fn layers_of_emd(&self, feature: &str) -> LayerSelection {
-        let emd = self.emd.as_ref().map(|emd| emd.layers(feature));
-        emd.unwrap_or_default()
+    /// What the configured losses need of the models. With terms of one's own:
+    /// `config.needs().and(term.needs())`.
+    pub fn needs(&self) -> Needs {
+        let matches = self
+            .intermediate_matches
+            .iter()
+            .map(IntermediateMatch::needs);
+        let emd = self.emd.iter().map(EmdConfig::needs);
+        matches.chain(emd).fold(Needs::new().logits(), Needs::and)
     }
 
     /// Checks every value. Names of losses, projections and schedules are looked up

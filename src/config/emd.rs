@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LayerSelection, ProjectionSpec, json};
+use super::{LayerSelection, Needs, ProjectionSpec, json};
 use crate::error::{Error, Result};
 
 /// What an [`EmdDistiller`](crate::EmdDistiller) matches, and how much it counts.
@@ -136,14 +136,18 @@ impl EmdConfig {
         self
     }
 
-    /// Which layers of `feature` both models must return: all of what is matched.
-    pub(crate) fn layers(&self, feature: &str) -> LayerSelection {
-        let weight = match feature {
-            "hidden" => self.hidden_weight,
-            "attention" => self.attention_weight,
-            _ => 0.0,
-        };
-        LayerSelection::from(weight > 0.0)
+    /// All layers of what is matched, of the first teacher and of the student.
+    pub(crate) fn needs(&self) -> Needs {
+        let features = [
+            ("hidden", self.hidden_weight),
+            ("attention", self.attention_weight),
+        ];
+        let matched = features.into_iter().filter(|(_, weight)| *weight > 0.0);
+        matched.fold(Needs::new(), |needs, (feature, _)| {
+            needs
+                .teacher_layers(0, feature, LayerSelection::All)
+                .student_layers(feature, LayerSelection::All)
+        })
     }
 
     /// Checks every number. Names are looked up when the distiller gets the configuration.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layers, ProjectionSpec, check_finite, check_name};
+use super::{Layers, Needs, ProjectionSpec, check_finite, check_name};
 use crate::error::Error;
 
 /// More layers than any loss takes at once.
@@ -122,6 +122,14 @@ impl IntermediateMatch {
             0 => name,
             teacher => format!("{name}_teacher{teacher}"),
         }
+    }
+
+    /// The layers of both sides.
+    pub(crate) fn needs(&self) -> Needs {
+        let (teacher, student) = (&self.layer_teacher, &self.layer_student);
+        Needs::new()
+            .teacher_layers(self.teacher, &self.feature, teacher.as_slice().to_vec())
+            .student_layers(&self.feature, student.as_slice().to_vec())
     }
 
     pub(super) fn check(&self, path: &str) -> crate::error::Result<()> {

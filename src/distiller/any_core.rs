@@ -6,7 +6,6 @@ use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::cache::TeacherCache;
-use super::state::by_key;
 use super::{Core, Needs};
 use crate::config::TrainingConfig;
 use crate::error::Result;
@@ -108,8 +107,7 @@ impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
 
     fn description(&self) -> BTreeMap<String, String> {
         let mut description = self.terms.descriptions();
-        let config = self.distill_config.as_ref();
-        description.extend(config.map(by_key).unwrap_or_default());
+        description.extend(self.description.clone());
         description
     }
 

@@ -65,7 +65,7 @@ impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for BasicDistiller<'a, B, S> {
         if config.is_some_and(|config| config.emd.is_some()) {
             return Err(Error::config("emd", reason));
         }
-        Ok(BasicDistiller(core))
+        Ok(BasicDistiller(core.without_tasks("BasicDistiller")?))
     }
 }
 

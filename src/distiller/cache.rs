@@ -40,7 +40,7 @@ struct Store {
     bytes: u64,
     limit: Option<u64>,
     kind: Option<Kind>,
-    needs: Needs,
+    needs: Rc<Needs>,
 }
 
 impl TeacherCache {
@@ -51,7 +51,7 @@ impl TeacherCache {
     /// When a term needs features at every step and the configuration keeps logits only.
     pub(super) fn new(
         config: &DistillationConfig,
-        needs: Needs,
+        needs: &Rc<Needs>,
         needs_layers: Option<&str>,
     ) -> Result<Option<Self>> {
         if !config.is_caching_logits {
@@ -71,7 +71,7 @@ impl TeacherCache {
                 .cache_limit_mb
                 .map(|limit| limit.saturating_mul(1 << 20)),
             kind: config.cache_dtype.map(|dtype| dtype.kind()),
-            needs,
+            needs: Rc::clone(needs),
         })))))
     }
 

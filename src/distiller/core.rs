@@ -5,6 +5,8 @@ use std::fmt;
 
 use tch::nn::VarStore;
 
+#[cfg(doc)]
+use super::DistillerBuilder;
 use super::emd::Observed;
 use super::task_models::TaskModels;
 use super::terms::Terms;
@@ -16,15 +18,19 @@ use crate::step::StepInfo;
 /// What every distiller holds: student and variables, teachers, configurations, terms, and the
 /// teacher outputs that are kept.
 ///
-/// A distiller of your own holds one too. Nothing can be forgotten then: the engine trains,
-/// saves, compares and restores what the core knows. Any `D: TryFrom<Core>` can be made by the
-/// crate's builders.
+/// A distiller of your own holds one too. The engine trains, saves, compares and restores what the
+/// core knows. What the distiller has besides, it does not know: keep settings that a resume has to
+/// compare, parameters and memory in a [`Term`](super::Term).
+///
+/// The builders make any `D: TryFrom<Core>` (`From<Core>` will do): [`DistillerBuilder::new`] for a
+/// teacher and a student, [`DistillerBuilder::of_teachers`], [`DistillerBuilder::of_tasks`] and
+/// [`DistillerBuilder::without_teacher`].
 ///
 /// ```
 /// use tch::{nn, nn::Module, Device, Kind, Tensor};
 /// use textbrewer::distiller::{AnyCore, Core, DistillerBuilder};
 /// use textbrewer::{
-///     from_fn, AdamW, AdaptorOutput, Batch, Distiller, Error, LossReport, Result, StepInfo,
+///     from_fn, AdamW, AdaptorOutput, Batch, Distiller, LossReport, Result, StepInfo,
 ///     TrainingConfig, VecLoader,
 /// };
 ///
@@ -32,11 +38,9 @@ use crate::step::StepInfo;
 /// #[derive(Debug)]
 /// struct Late<'a, B, S>(Core<'a, B, S>);
 ///
-/// impl<'a, B, S> TryFrom<Core<'a, B, S>> for Late<'a, B, S> {
-///     type Error = Error;
-///
-///     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
-///         Ok(Late(core))
+/// impl<'a, B, S> From<Core<'a, B, S>> for Late<'a, B, S> {
+///     fn from(core: Core<'a, B, S>) -> Self {
+///         Late(core)
 ///     }
 /// }
 ///
@@ -83,20 +87,22 @@ use crate::step::StepInfo;
 pub struct Core<'a, B, S: ?Sized> {
     pub(super) student: &'a S,
     pub(super) variables: &'a VarStore,
-    /// At least one; without several tasks it has no name.
+    /// By task name; a distiller without tasks has one entry, `ONLY_TASK`.
     pub(super) tasks: BTreeMap<String, TaskModels<'a, B>>,
     pub(super) train_config: TrainingConfig,
     /// None where there is no teacher.
     pub(super) distill_config: Option<DistillationConfig>,
     pub(super) terms: Terms<'a, B>,
     pub(super) cache: Option<TeacherCache>,
+    /// What a resume compares, without the terms.
+    pub(super) description: BTreeMap<String, String>,
 }
 
 /// The name of the only task of a distiller that has not several.
 pub(super) const ONLY_TASK: &str = "";
 
 impl<'a, B, S: ?Sized> Core<'a, B, S> {
-    /// Runs the models and adds up what the terms make of it: the whole of most distillers.
+    /// Runs the models, then all terms. Most distillers' `train_on_batch` is this call.
     ///
     /// # Errors
     /// Those of [`run_models`](Self::run_models) and [`losses`](Self::losses).
@@ -111,7 +117,37 @@ impl<'a, B, S: ?Sized> Core<'a, B, S> {
     /// Those of the models, their adaptors and the cache; logits of teachers that do not fit
     /// together.
     pub fn run_models<'b>(&self, batch: &'b B, step: &'b StepInfo) -> Result<Said<'b, B>> {
-        self.task(ONLY_TASK)?.run(batch, step)
+        let models = self.tasks.get(ONLY_TASK).ok_or_else(|| {
+            let reason = "the distiller has several; say which one a batch is of with `run_task`";
+            Error::protocol("tasks", reason)
+        })?;
+        models.run(ONLY_TASK, batch, step)
+    }
+
+    /// [`run_models`](Self::run_models) for a batch of one of several tasks.
+    ///
+    /// # Errors
+    /// As there, with the name of the task; when there is no such task.
+    pub fn run_task<'b>(
+        &self,
+        task: &'b str,
+        batch: &'b B,
+        step: &'b StepInfo,
+    ) -> Result<Said<'b, B>> {
+        let models = self.tasks.get(task).ok_or_else(|| {
+            let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
+            let has = match known.as_slice() {
+                [ONLY_TASK] => "no tasks".to_owned(),
+                known => format!("only {}", known.join(", ")),
+            };
+            let reason = format!(
+                "a batch is of this task, but the distiller has {has}; \
+                 describe it with `task`, or name the batches as there"
+            );
+            Error::protocol(format!("task `{task}`"), reason)
+        })?;
+        let said = models.run(task, batch, step);
+        said.map_err(|error| error_of(task, error))
     }
 
     /// What the terms make of what the models said.
@@ -120,35 +156,35 @@ impl<'a, B, S: ?Sized> Core<'a, B, S> {
     /// When an adaptor did not return what a term needs, or shapes do not fit.
     pub fn losses(&mut self, said: &Said<'_, B>) -> Result<LossReport> {
         let mut report = LossReport::new();
-        self.terms.add_to(&mut report, said)?;
+        let added = self.terms.add_to(&mut report, said, |_| true);
+        added.map_err(|error| error_of(said.task, error))?;
         Ok(report)
     }
 
-    /// [`report`](Self::report) for a batch of one of several tasks.
+    /// [`losses`](Self::losses) of the terms of these names alone. The crate's terms are
+    /// `soft_labels`, `intermediate_matches`, `hard_labels` and `emd`.
     ///
     /// # Errors
-    /// As there, with the name of the task; when there is no such task.
-    pub fn report_of(&mut self, task: &str, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let at_task = |error| error_of(task, error);
-        let said = self.task(task)?.run(batch, step).map_err(at_task)?;
-        self.losses(&said).map_err(at_task)
+    /// As there; when there is no term of such a name.
+    pub fn losses_of(&mut self, terms: &[&str], said: &Said<'_, B>) -> Result<LossReport> {
+        self.terms.check_names(terms)?;
+        let mut report = LossReport::new();
+        let added = self
+            .terms
+            .add_to(&mut report, said, |name| terms.contains(&name));
+        added.map_err(|error| error_of(said.task, error))?;
+        Ok(report)
     }
 
-    fn task(&self, name: &str) -> Result<&TaskModels<'a, B>> {
-        self.tasks.get(name).ok_or_else(|| {
-            let known: Vec<&str> = self.tasks.keys().map(String::as_str).collect();
-            if name == ONLY_TASK || known == [ONLY_TASK] {
-                let reason =
-                    "the distiller has several tasks; it has to say which one a batch is of";
-                return Error::protocol("task", reason);
-            }
-            let reason = format!(
-                "a batch is of this task, but the distiller has only {}; \
-                 describe it with `task`, or name the batches as there",
-                known.join(", ")
-            );
-            Error::protocol(format!("task `{name}`"), reason)
-        })
+    /// Refuses tasks, for a distiller that has no way to tell them apart.
+    pub(super) fn without_tasks(self, distiller: &str) -> Result<Self> {
+        match self.tasks.contains_key(ONLY_TASK) {
+            true => Ok(self),
+            false => Err(Error::config(
+                "tasks",
+                format!("{distiller} has none; use MultiTaskDistiller"),
+            )),
+        }
     }
 
     /// What to learn from the teachers; none where there is no teacher.
@@ -165,6 +201,7 @@ impl<'a, B, S: ?Sized> Core<'a, B, S> {
 /// tasks share one cache, and its limit is no task's own.
 fn error_of(task: &str, error: Error) -> Error {
     match error {
+        error if task == ONLY_TASK => error,
         Error::CacheLimit { .. } => error,
         other => Error::Task {
             task: task.to_owned(),

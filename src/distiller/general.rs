@@ -65,7 +65,7 @@ impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for GeneralDistiller<'a, B, S> {
     type Error = Error;
 
     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
-        Ok(GeneralDistiller(core))
+        Ok(GeneralDistiller(core.without_tasks("GeneralDistiller")?))
     }
 }
 

@@ -1,5 +1,9 @@
 //! The loss on the ground truth.
 
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
 use super::report::sum_of_means;
 use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term};
@@ -62,5 +66,13 @@ impl<B> Term<B> for HardLabels {
 
     fn description(&self) -> String {
         String::new()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }

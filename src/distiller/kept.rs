@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
 use super::Needs;
-use super::needs::Layers;
 use crate::adaptor::AdaptorOutput;
 use crate::batch::Batch;
-use crate::config::LayerSelection;
+use crate::config::{LayerSelection, NeededLayers};
 use crate::error::Result;
 use crate::feature::{Feature, FeatureMask};
 use crate::kind::is_floating;
@@ -63,7 +62,7 @@ impl KeptOutput {
             kept.collect::<Result<Vec<_>>>()
         };
         let mut features = BTreeMap::new();
-        for (name, wanted) in needs.teachers.get(&teacher).unwrap_or(&Layers::new()) {
+        for (name, wanted) in needs.teachers.get(&teacher).unwrap_or(&NeededLayers::new()) {
             // What is missing is reported by the term that needs it.
             if let Some(feature) = output.features.get(name) {
                 features.insert(name.clone(), KeptFeature::new(feature, wanted, kind)?);

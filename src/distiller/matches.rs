@@ -1,6 +1,6 @@
 //! Losses between intermediate features of both models.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -87,14 +87,8 @@ impl<B> Term<B> for Matches {
     }
 
     fn needs(&self) -> Needs {
-        let mut needs = Needs::new();
-        for Match { config, .. } in &self.matches {
-            let (teacher, student) = (&config.layer_teacher, &config.layer_student);
-            needs = needs
-                .teacher_layers(config.teacher, &config.feature, teacher.as_slice().to_vec())
-                .student_layers(&config.feature, student.as_slice().to_vec());
-        }
-        needs
+        let needs = self.matches.iter().map(|matched| matched.config.needs());
+        needs.fold(Needs::new(), Needs::and)
     }
 
     /// Adds a loss for each match, `unweighted_{feature}_{loss}_{student layer}_{teacher layer}`.
@@ -126,6 +120,14 @@ impl<B> Term<B> for Matches {
     fn description(&self) -> String {
         String::new()
     }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
+    }
 }
 
 impl Match {
@@ -134,11 +136,11 @@ impl Match {
         let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
         let layers = self.config.layer_teacher.as_slice().iter();
         let from_teacher = layers
-            .map(|&layer| said.teacher_layer(teacher, feature, layer, &needed_by))
+            .map(|&layer| said.teacher_layer_for(&needed_by, teacher, feature, layer))
             .collect::<Result<Vec<_>>>()?;
         let layers = self.config.layer_student.as_slice().iter();
         let mut from_student = layers
-            .map(|&layer| said.student_layer(feature, layer, &needed_by))
+            .map(|&layer| said.student_layer_for(&needed_by, feature, layer))
             .collect::<Result<Vec<_>>>()?;
         let at_place = |error: Error| error.at(&self.place);
         if let Some(projection) = &self.projection {
@@ -146,7 +148,7 @@ impl Match {
                 *layer = projection.forward(layer).map_err(at_place)?;
             }
         }
-        let mask = said.mask(feature, teacher, &from_student.iter().collect::<Vec<_>>());
+        let mask = said.mask(teacher, feature, &from_student.iter().collect::<Vec<_>>());
         self.loss
             .apply(&from_student, &from_teacher, mask)
             .map_err(at_place)

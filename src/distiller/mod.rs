@@ -14,11 +14,11 @@ mod ensemble;
 mod general;
 mod hard_labels;
 mod kept;
+mod loss_term;
 mod matches;
 mod mixed_precision;
 mod multi_task;
 mod multi_teacher;
-mod needs;
 mod report;
 mod said;
 mod soft_labels;
@@ -43,14 +43,19 @@ pub use core::Core;
 pub use emd::EmdDistiller;
 pub use ensemble::Ensemble;
 pub use general::GeneralDistiller;
+#[doc(hidden)]
+pub use loss_term::LossTerm;
+pub use loss_term::loss_term;
 pub use multi_task::MultiTaskDistiller;
 pub use multi_teacher::MultiTeacherDistiller;
-pub use needs::Needs;
 pub use report::{LossReport, WeightedLoss};
 pub(crate) use report::{TOTAL_LOSS, without_dimensions};
 pub use said::Said;
 pub use term::Term;
 pub use trainer::BasicTrainer;
+
+/// Also in [`config`](crate::config).
+pub use crate::config::Needs;
 
 use tch::nn::VarStore;
 

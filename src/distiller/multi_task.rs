@@ -81,6 +81,7 @@ impl<B: Batch, S: ?Sized> Distiller for MultiTaskDistiller<'_, B, S> {
     }
 
     fn train_on_batch(&mut self, batch: &TaskBatch<B>, step: &StepInfo) -> Result<LossReport> {
-        self.0.report_of(&batch.task, &batch.batch, step)
+        let said = self.0.run_task(&batch.task, &batch.batch, step)?;
+        self.0.losses(&said)
     }
 }

@@ -58,7 +58,9 @@ impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for MultiTeacherDistiller<'a, B, 
     type Error = Error;
 
     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
-        Ok(MultiTeacherDistiller(core))
+        Ok(MultiTeacherDistiller(
+            core.without_tasks("MultiTeacherDistiller")?,
+        ))
     }
 }
 

@@ -1,25 +1,29 @@
 //! What the models said of a batch.
 
+use std::rc::Rc;
+
 use tch::Tensor;
 
 use crate::adaptor::AdaptorOutput;
+use crate::config::{LayerSelection, Needs};
 use crate::error::{Error, Result, Side};
 use crate::feature::FeatureMask;
-use crate::losses::at_least_float32;
+use crate::kind::at_least_float32;
 use crate::step::StepInfo;
 
 /// What the models said of a batch: what a [`Term`](super::Term) makes losses of.
 ///
 /// ```
+/// use tch::Tensor;
 /// use textbrewer::Result;
 /// use textbrewer::distiller::Said;
-/// use tch::Tensor;
 ///
-/// /// The distance between the last hidden states.
+/// /// The distance between the last hidden states, of the positions that count.
 /// fn distance<B>(said: &Said<'_, B>) -> Result<Tensor> {
-///     let teacher = said.teacher_layer(0, "hidden", -1, "my term")?;
-///     let student = said.student_layer("hidden", -1, "my term")?;
-///     textbrewer::losses::hidden_mse(&student, &teacher, said.mask("hidden", 0, &[&student]))
+///     let teacher = said.teacher_layer(0, "hidden", -1)?;
+///     let student = said.student_layer("hidden", -1)?;
+///     let mask = said.mask(0, "hidden", &[&student]);
+///     textbrewer::losses::hidden_mse(&student, &teacher, mask)
 /// }
 /// ```
 #[derive(Debug)]
@@ -27,53 +31,83 @@ use crate::step::StepInfo;
 pub struct Said<'b, B> {
     /// The batch itself.
     pub batch: &'b B,
+    /// The task that it is of; empty without several tasks.
+    pub task: &'b str,
     /// Where in the training it stands.
     pub step: &'b StepInfo,
-    /// What each teacher said, without gradients.
+    /// What each teacher said, without gradients: of its logits, their masks, and its features
+    /// what the terms need ([`Needs`]), and nothing else. It is the same whether teacher outputs
+    /// are kept or not.
     pub teachers: Vec<AdaptorOutput>,
     /// The logits of all teachers in one, as their [`Ensemble`](super::Ensemble) combines them,
     /// with the first teacher's mask.
     pub ensemble: AdaptorOutput,
     /// What the student said.
     pub student: AdaptorOutput,
+    pub(super) needs: Rc<Needs>,
 }
+
+/// Whose error it is, until a term puts its name there.
+pub(super) const SOME_TERM: &str = "a term";
 
 impl<B> Said<'_, B> {
     /// A layer of a teacher's feature, in `float32` at least. A negative index counts from the
-    /// end. `needed_by` is named in the error.
+    /// end.
     ///
     /// # Errors
-    /// When there is no such teacher, feature or layer, or the layer was not kept.
-    pub fn teacher_layer(
-        &self,
-        teacher: usize,
-        feature: &str,
-        index: i64,
-        needed_by: &str,
-    ) -> Result<Tensor> {
-        let count = self.teachers.len();
-        let Some(output) = self.teachers.get(teacher) else {
-            return Err(no_teacher(needed_by, teacher, count));
-        };
-        layer(output, Side::Teacher, feature, index, needed_by)
+    /// When there is no such teacher, feature or layer, or no [`Needs`] lists the layer.
+    pub fn teacher_layer(&self, teacher: usize, feature: &str, index: i64) -> Result<Tensor> {
+        self.teacher_layer_for(SOME_TERM, teacher, feature, index)
     }
 
     /// A layer of a feature of the student's, as [`teacher_layer`](Self::teacher_layer).
     ///
     /// # Errors
-    /// When there is no such feature or layer, or the layer was not kept.
-    pub fn student_layer(&self, feature: &str, index: i64, needed_by: &str) -> Result<Tensor> {
-        layer(&self.student, Side::Student, feature, index, needed_by)
+    /// When there is no such feature or layer, or no [`Needs`] lists the layer.
+    pub fn student_layer(&self, feature: &str, index: i64) -> Result<Tensor> {
+        self.student_layer_for(SOME_TERM, feature, index)
+    }
+
+    /// [`teacher_layer`](Self::teacher_layer), with what errors say of who needs it.
+    pub(super) fn teacher_layer_for(
+        &self,
+        needed_by: &str,
+        teacher: usize,
+        feature: &str,
+        index: i64,
+    ) -> Result<Tensor> {
+        let Some(output) = self.teachers.get(teacher) else {
+            let count = self.teachers.len();
+            return Err(Error::protocol(needed_by, absent_teacher(teacher, count)));
+        };
+        let listed = self.needs.teachers.get(&teacher);
+        let listed = listed.and_then(|layers| layers.get(feature));
+        layer(output, listed, Side::Teacher, feature, index, needed_by)
+    }
+
+    /// [`student_layer`](Self::student_layer), with what errors say of who needs it.
+    pub(super) fn student_layer_for(
+        &self,
+        needed_by: &str,
+        feature: &str,
+        index: i64,
+    ) -> Result<Tensor> {
+        let listed = self.needs.student.get(feature);
+        let output = &self.student;
+        layer(output, listed, Side::Student, feature, index, needed_by)
     }
 
     /// Which positions of the student's `layers` of this feature count, when they are matched
     /// with those of a teacher: the mask of the student's feature, else that of the teacher's,
     /// else the student's `inputs_mask` if the layers have positions.
-    pub fn mask(&self, feature: &str, teacher: usize, layers: &[&Tensor]) -> Option<&Tensor> {
-        let student = self.student.features.get(feature).map(|f| &f.mask);
+    pub fn mask(&self, teacher: usize, feature: &str, layers: &[&Tensor]) -> Option<&Tensor> {
+        let student = self.student.features.get(feature);
         let teacher = self.teachers.get(teacher);
         let teacher = teacher.and_then(|output| output.features.get(feature));
-        match (student, teacher.map(|f| &f.mask)) {
+        match (
+            student.map(|feature| &feature.mask),
+            teacher.map(|feature| &feature.mask),
+        ) {
             (Some(FeatureMask::Own(mask)), _) => Some(mask),
             (Some(FeatureMask::Unmasked), _) => None,
             (_, Some(FeatureMask::Own(mask))) => Some(mask),
@@ -102,42 +136,63 @@ impl<B> Said<'_, B> {
     }
 }
 
+/// `listed` is what the terms said that they need of the feature.
 fn layer(
     output: &AdaptorOutput,
+    listed: Option<&LayerSelection>,
     side: Side,
     feature: &str,
     index: i64,
     needed_by: &str,
 ) -> Result<Tensor> {
+    let not_listed = || {
+        let reason = format!(
+            "reads {side} layer {index} of `{feature}`, which `needs` does not list; add it there"
+        );
+        Error::protocol(needed_by, reason)
+    };
+    let listed = listed.ok_or_else(not_listed)?;
     let Some(available) = output.features.get(feature) else {
         return Err(Error::missing(side, feature, needed_by));
     };
     let len = available.layers.len();
     let position = if index < 0 { index + len as i64 } else { index };
-    let position = usize::try_from(position).ok();
-    match position.and_then(|position| available.layers.get(position)) {
-        Some(layer) if layer.defined() => at_least_float32(layer),
-        Some(_) => Err(Error::LayerNotKept {
-            side,
-            feature: feature.to_owned(),
-            index,
-            needed_by: needed_by.to_owned(),
-        }),
-        None => Err(Error::LayerOutOfRange {
+    let position = usize::try_from(position).unwrap_or(usize::MAX);
+    let Some(layer) = available.layers.get(position) else {
+        return Err(Error::LayerOutOfRange {
             side,
             feature: feature.to_owned(),
             index,
             len,
             needed_by: needed_by.to_owned(),
-        }),
+        });
+    };
+    if !listed.contains(position, len) {
+        return Err(not_listed());
     }
+    if !layer.defined() {
+        return Err(Error::LayerNotKept {
+            side,
+            feature: feature.to_owned(),
+            index,
+            needed_by: needed_by.to_owned(),
+        });
+    }
+    at_least_float32(layer)
 }
 
 /// `teachers` is how many there are.
-pub(super) fn no_teacher(place: &str, teacher: usize, teachers: usize) -> Error {
-    let reason = match teachers.checked_sub(1) {
+pub(super) fn absent_teacher(teacher: usize, teachers: usize) -> String {
+    match teachers.checked_sub(1) {
         Some(last) => format!("there is no teacher {teacher}; the last is {last}, counted from 0"),
         None => "there is no teacher at all".to_owned(),
-    };
-    Error::config(format!("{place}.teacher"), reason)
+    }
+}
+
+/// A match that names a teacher which is not there.
+pub(super) fn no_teacher(place: &str, teacher: usize, teachers: usize) -> Error {
+    Error::config(
+        format!("{place}.teacher"),
+        absent_teacher(teacher, teachers),
+    )
 }

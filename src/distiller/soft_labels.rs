@@ -1,6 +1,7 @@
 //! The loss between the logits of both models.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use tch::Tensor;
@@ -238,6 +239,14 @@ impl<B: 'static> Term<B> for SoftLabels {
 
     fn description(&self) -> String {
         String::new()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::Tensor;
 
+use crate::config::DistillationConfig;
 use crate::error::{Context, Error, Result};
 use crate::optim::ParamGroup;
 use crate::weights::kind_and_shape;
@@ -69,15 +70,16 @@ pub(super) fn check_group_state(
 }
 
 /// A configuration by its keys.
-pub(super) fn by_key(config: &impl serde::Serialize) -> BTreeMap<String, String> {
-    match serde_json::to_value(config) {
-        Ok(serde_json::Value::Object(keys)) => {
-            let text = |(key, value): (String, serde_json::Value)| (key, value.to_string());
-            keys.into_iter().map(text).collect()
-        }
-        // A function of the user's own in place of a name; it cannot be compared.
-        _ => BTreeMap::new(),
-    }
+pub(super) fn by_key(config: &DistillationConfig) -> Result<BTreeMap<String, String>> {
+    let value = serde_json::to_value(config).map_err(|source| Error::Json {
+        place: "the distillation configuration".to_owned(),
+        reason: source.to_string(),
+        source,
+    })?;
+    let keys = value.as_object().into_iter().flatten();
+    Ok(keys
+        .map(|(key, value)| (key.clone(), value.to_string()))
+        .collect())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use super::mixed_precision::MixedPrecision;
 use crate::adaptor::AdaptorOutput;
 use crate::config::TrainingConfig;
 use crate::error::{Error, Result, Side};
+use crate::feature::Feature;
 use crate::logits::Logits;
 use crate::model::Model;
 
@@ -66,7 +67,9 @@ pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput
         .into_iter()
         .flat_map(|(key, tensors)| tensors.iter().map(move |tensor| (key, tensor)));
     let mask = output.inputs_mask.iter().map(|mask| ("inputs_mask", mask));
-    for (key, tensor) in logits.chain(of_lists).chain(mask) {
+    let own_masks = output.features.values().filter_map(Feature::own_mask);
+    let own_masks = own_masks.map(|mask| ("mask of a feature", mask));
+    for (key, tensor) in logits.chain(of_lists).chain(mask).chain(own_masks) {
         if !tensor.defined() {
             let what = format!("`{key}` of the {side} adaptor");
             return Err(Error::shape(what, "a tensor", "an undefined one"));

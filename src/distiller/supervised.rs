@@ -1,5 +1,9 @@
 //! The losses that a model computes itself, as the only term.
 
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
 use super::report::{TOTAL_LOSS, sum_of_means};
 use super::{LossReport, Needs, Said, Term};
 use crate::error::{Error, Result, Side};
@@ -7,7 +11,13 @@ use crate::optim::ParamGroup;
 
 /// The sum of the means of the adaptor's `losses`.
 #[derive(Debug)]
-pub(super) struct Supervised;
+pub(super) struct Supervised {
+    /// Whether it is all there is: it is the total loss then.
+    pub(super) is_alone: bool,
+}
+
+/// Its name in the logs beside others: that of the hard-label loss of the distillers.
+const BESIDE_OTHERS: &str = "unweighted_hard_label_loss";
 
 impl<B> Term<B> for Supervised {
     fn name(&self) -> &str {
@@ -21,7 +31,11 @@ impl<B> Term<B> for Supervised {
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
         let missing = || Error::missing(Side::Student, "losses", "BasicTrainer");
         let total = sum_of_means(&said.student.losses)?.ok_or_else(missing)?;
-        report.add(TOTAL_LOSS, total, 1.0);
+        let name = match self.is_alone {
+            true => TOTAL_LOSS,
+            false => BESIDE_OTHERS,
+        };
+        report.add(name, total, 1.0);
         Ok(())
     }
 
@@ -31,5 +45,13 @@ impl<B> Term<B> for Supervised {
 
     fn description(&self) -> String {
         String::new()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }

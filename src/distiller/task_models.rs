@@ -20,11 +20,18 @@ impl<B> TaskModels<'_, B> {
     /// # Errors
     /// Those of the models, their adaptors and the cache; logits of teachers that do not fit
     /// together.
-    pub(super) fn run<'b>(&self, batch: &'b B, step: &'b StepInfo) -> Result<Said<'b, B>> {
+    pub(super) fn run<'b>(
+        &self,
+        task: &'b str,
+        batch: &'b B,
+        step: &'b StepInfo,
+    ) -> Result<Said<'b, B>> {
         let (teachers, ensemble) = self.teachers.run(batch, step)?;
         Ok(Said {
             student: self.student.run(batch)?,
+            needs: self.teachers.needs(),
             batch,
+            task,
             step,
             teachers,
             ensemble,

@@ -1,13 +1,17 @@
 //! A teacher with its adaptor, and several teachers as one.
 
 use std::fmt;
+use std::rc::Rc;
+
+use tch::Tensor;
 
 use super::cache::Place;
+use super::core::ONLY_TASK;
 use super::mixed_precision::MixedPrecision;
 use super::student::{Adapted, defined};
 use super::{Ensemble, TeacherCache};
 use crate::adaptor::AdaptorOutput;
-use crate::config::TrainingConfig;
+use crate::config::{Needs, TrainingConfig};
 use crate::error::{Result, Side};
 use crate::model::Model;
 use crate::native::NoHistory;
@@ -52,6 +56,8 @@ pub(super) struct Teachers<'a, B> {
     ensemble: Ensemble,
     precision: MixedPrecision,
     cache: Option<TeacherCache>,
+    /// What is handed on of each teacher's output.
+    needs: Rc<Needs>,
     /// The number of the task, by which the cache tells its outputs from those of others.
     task: usize,
 }
@@ -70,6 +76,7 @@ impl<'a, B> Teachers<'a, B> {
             ensemble,
             precision: MixedPrecision::of(config, Side::Teacher),
             cache: None,
+            needs: Rc::default(),
             task: 0,
         })
     }
@@ -81,14 +88,35 @@ impl<'a, B> Teachers<'a, B> {
             ensemble: Ensemble::default(),
             precision: MixedPrecision::default(),
             cache: None,
+            needs: Rc::default(),
             task: 0,
         }
     }
 
-    /// Keeps outputs in `cache`, if there is one, as those of a task that has this number.
-    pub(super) fn keep_in(&mut self, cache: Option<&TeacherCache>, task: usize) {
+    /// Hands on what terms need, and keeps it in `cache`, if there is one, as outputs of a task
+    /// that has this number.
+    pub(super) fn hand_on(&mut self, needs: &Rc<Needs>, cache: Option<&TeacherCache>, task: usize) {
+        self.needs = Rc::clone(needs);
         self.cache = cache.cloned();
         self.task = task;
+    }
+
+    /// What differs from one teacher, for a resume to compare.
+    pub(super) fn description(&self, task: &str) -> Option<(String, String)> {
+        let is_usual = self.teachers.len() <= 1 && self.ensemble == Ensemble::MeanLogits;
+        if task == ONLY_TASK && is_usual {
+            return None;
+        }
+        let teachers = format!("{} teacher(s), {:?}", self.teachers.len(), self.ensemble);
+        let key = match task {
+            ONLY_TASK => "teachers".to_owned(),
+            task => format!("task.{task}"),
+        };
+        Some((key, teachers))
+    }
+
+    pub(super) fn needs(&self) -> Rc<Needs> {
+        Rc::clone(&self.needs)
     }
 
     /// How many there are.
@@ -107,7 +135,10 @@ impl<'a, B> Teachers<'a, B> {
     ) -> Result<(Vec<AdaptorOutput>, AdaptorOutput)> {
         let mut each = Vec::with_capacity(self.teachers.len());
         for (index, teacher) in self.teachers.iter().enumerate() {
-            let compute = || teacher.run(batch, self.precision);
+            let compute = || {
+                let output = teacher.run(batch, self.precision)?;
+                Ok(needed(output, &self.needs, index))
+            };
             each.push(match &self.cache {
                 Some(cache) => {
                     let place = Place {
@@ -131,4 +162,31 @@ impl<B> fmt::Debug for Teachers<'_, B> {
             .field("ensemble", &self.ensemble)
             .finish_non_exhaustive()
     }
+}
+
+/// Of a teacher's output what terms need, so that a need that was forgotten is an error with a
+/// cache and without one.
+fn needed(mut output: AdaptorOutput, needs: &Needs, teacher: usize) -> AdaptorOutput {
+    if !needs.logits {
+        output.logits.clear();
+        output.logits_mask.clear();
+    }
+    output.logits_weights.clear();
+    output.labels.clear();
+    output.losses.clear();
+    output.inputs_mask = None;
+    let layers = needs.teachers.get(&teacher);
+    output.features.retain(|name, feature| {
+        let Some(listed) = layers.and_then(|layers| layers.get(name)) else {
+            return false;
+        };
+        let len = feature.layers.len();
+        for (position, layer) in feature.layers.iter_mut().enumerate() {
+            if !listed.contains(position, len) {
+                *layer = Tensor::new();
+            }
+        }
+        true
+    });
+    output
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::{LossReport, Needs, Said};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::optim::ParamGroup;
 use crate::step::StepInfo;
 
@@ -14,8 +14,9 @@ use crate::step::StepInfo;
 /// Soft labels, hard labels, intermediate matches and BERT-EMD are terms. One of your own is
 /// added to any distiller with [`term`](super::DistillerBuilder::term). The distiller's
 /// [`Core`](super::Core) then trains its parameters, saves and restores its state, and keeps of
-/// the teachers' outputs what it needs. The methods without a default are those that would be
-/// missed without a word.
+/// the teachers' outputs what it needs. The methods have no defaults where a term would go wrong
+/// without a word if one was forgotten. A loss that is a function of what the models said needs no
+/// type of its own: [`loss_term`](super::loss_term).
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -57,6 +58,14 @@ use crate::step::StepInfo;
 ///     fn description(&self) -> String {
 ///         format!("weight {}", self.weight)
 ///     }
+///
+///     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+///         Ok(BTreeMap::new())
+///     }
+///
+///     fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+///         Ok(())
+///     }
 /// }
 ///
 /// # let folder = tempfile::tempdir()?;
@@ -77,7 +86,7 @@ use crate::step::StepInfo;
 /// ```
 pub trait Term<B> {
     /// What errors call it, and under what its state is saved; no two terms of a distiller have
-    /// the same name.
+    /// the same name, and there is no `.` or `/` in it.
     fn name(&self) -> &str;
 
     /// What it needs of the models.
@@ -98,33 +107,61 @@ pub trait Term<B> {
     /// string.
     fn description(&self) -> String;
 
-    /// What it remembers from batch to batch besides its parameters.
+    /// What it remembers from batch to batch besides its parameters; an empty map for most terms.
     ///
     /// # Errors
     /// When there is no memory for it.
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(BTreeMap::new())
-    }
+    fn state(&self) -> Result<BTreeMap<String, Tensor>>;
 
-    /// Puts back what [`state`](Self::state) gave. A term that has a state must implement both.
+    /// Puts back what [`state`](Self::state) gave, when a run is resumed. After it `state` has to
+    /// be that again, or the resume fails.
     ///
     /// # Errors
-    /// When a tensor is missing or does not fit; then nothing must have changed.
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
-        if state.is_empty() {
-            return Ok(());
-        }
-        let reason = "a checkpoint has a state of it, but it does not implement `load_state`";
-        Err(Error::protocol(format!("term `{}`", self.name()), reason))
-    }
+    /// When a tensor is missing or does not fit.
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
 
-    /// Called after every optimizer step, before the checkpoint of that step. `step` counts the
-    /// step that was just done.
+    /// Called after every optimizer step, without gradients, before the checkpoint of that step.
+    /// `step` counts the step that was just done.
     ///
     /// # Errors
     /// Whatever goes wrong in it; it ends the run.
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         let _ = step;
         Ok(())
+    }
+}
+
+/// For a term that is looked at after the run.
+impl<B, T: Term<B> + ?Sized> Term<B> for &mut T {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn needs(&self) -> Needs {
+        (**self).needs()
+    }
+
+    fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+        (**self).add_to(report, said)
+    }
+
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        (**self).param_groups()
+    }
+
+    fn description(&self) -> String {
+        (**self).description()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        (**self).state()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        (**self).load_state(state)
+    }
+
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        (**self).after_step(step)
     }
 }

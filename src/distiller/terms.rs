@@ -9,16 +9,18 @@ use tch::{Device, Tensor};
 use super::emd::{Emd, Observed};
 use super::hard_labels::HardLabels;
 use super::matches::Matches;
+use super::report::TOTAL_LOSS;
+use super::said::{SOME_TERM, absent_teacher};
 use super::soft_labels::SoftLabels;
 use super::state::{check_group_state, group_state, load_group_state};
 use super::supervised::Supervised;
-use super::{Needs, Term};
+use super::{LossReport, Needs, Said, Term, WeightedLoss};
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
 use crate::step::StepInfo;
-use crate::weights::state_dict;
+use crate::weights::{self, state_dict};
 
 /// Terms in the order of their losses: those of the configuration, then the user's own.
 pub(super) struct Terms<'a, B> {
@@ -63,47 +65,73 @@ impl<'a, B: 'static> Terms<'a, B> {
 
 impl<'a, B> Terms<'a, B> {
     /// The losses that the model computes itself.
-    pub(super) fn supervised() -> Self {
+    pub(super) fn supervised(is_alone: bool) -> Self {
         Terms {
-            terms: vec![Box::new(Supervised)],
+            terms: vec![Box::new(Supervised { is_alone })],
             configured: 1,
             projections: VarStore::new(Device::Cpu),
             emd: None,
         }
     }
 
-    /// Adds the user's own.
+    /// Adds the user's own; `teachers` is how many there are.
     ///
     /// # Errors
-    /// When two terms have one name, or two parameters, of which one may be the student's.
-    pub(super) fn and(mut self, terms: Vec<BoxedTerm<'a, B>>, student: &VarStore) -> Result<Self> {
+    /// When two terms have one name, or two parameters, of which one may be the student's; a
+    /// name that cannot be, or a teacher that is not there.
+    pub(super) fn and(
+        mut self,
+        terms: Vec<BoxedTerm<'a, B>>,
+        student: &VarStore,
+        teachers: usize,
+    ) -> Result<Self> {
         self.terms.extend(terms);
         let mut names = BTreeSet::new();
-        let mut parameters: BTreeSet<String> = state_dict(student)
-            .into_iter()
-            .map(|(name, _)| name)
-            .collect();
+        let variables = state_dict(student).into_iter();
+        let mut parameters: BTreeSet<String> = variables.map(|(name, _)| name).collect();
         for term in &self.terms {
-            let place = || format!("term `{}`", term.name());
-            if !names.insert(term.name()) {
-                let reason = "there are two of this name; give each a name of its own";
-                return Err(Error::protocol(place(), reason));
+            let wrong = |reason: String| Err(Error::protocol(place(term.name()), reason));
+            if term.name().is_empty() || term.name().contains(['.', '/']) {
+                return wrong("a name must not be empty, nor have a `.` or `/` in it".to_owned());
             }
-            for (parameter, _) in term
-                .param_groups()
-                .iter()
-                .flat_map(|group| &group.parameters)
-            {
+            if !names.insert(term.name()) {
+                return wrong("there are two of this name; give each a name of its own".to_owned());
+            }
+            let needs = term.needs();
+            let last = needs.teachers.keys().next_back().copied();
+            if let Some(teacher) = last.filter(|teacher| *teacher >= teachers) {
+                return wrong(absent_teacher(teacher, teachers));
+            }
+            let groups = term.param_groups();
+            for (parameter, tensor) in groups.iter().flat_map(|group| &group.parameters) {
+                if !tensor.defined() || !tensor.requires_grad() {
+                    return wrong(format!(
+                        "its parameter `{parameter}` cannot be trained: it has no gradient; make \
+                         it in a `VarStore`, or leave it out of `param_groups`"
+                    ));
+                }
                 if !parameters.insert(parameter.clone()) {
-                    let reason = format!(
+                    return wrong(format!(
                         "its parameter `{parameter}` has the name of another one, of the student \
                          or of a term; give it a name of its own"
-                    );
-                    return Err(Error::protocol(place(), reason));
+                    ));
                 }
             }
         }
+        // A state and a parameter of one name.
+        self.state()?;
         Ok(self)
+    }
+
+    /// Fails unless there is a term of each of these names.
+    pub(super) fn check_names(&self, names: &[&str]) -> Result<()> {
+        let is_known = |name: &str| self.terms.iter().any(|term| term.name() == name);
+        let Some(unknown) = names.iter().find(|name| !is_known(name)) else {
+            return Ok(());
+        };
+        let known: Vec<&str> = self.terms.iter().map(|term| term.name()).collect();
+        let reason = format!("there is none; the terms are {}", known.join(", "));
+        Err(Error::protocol(place(unknown), reason))
     }
 
     pub(super) fn projections(&self) -> &VarStore {
@@ -114,15 +142,24 @@ impl<'a, B> Terms<'a, B> {
         self.emd.as_ref()
     }
 
-    /// Adds the losses of all.
+    /// Adds the losses of the terms whose names are wanted.
     pub(super) fn add_to(
         &mut self,
-        report: &mut super::LossReport,
-        said: &super::Said<'_, B>,
+        report: &mut LossReport,
+        said: &Said<'_, B>,
+        wanted: impl Fn(&str) -> bool,
     ) -> Result<()> {
         for (index, term) in self.terms.iter_mut().enumerate() {
+            if !wanted(term.name()) {
+                continue;
+            }
+            let is_users = index >= self.configured;
+            let before = report.losses().len();
             let added = term.add_to(report, said);
-            added.map_err(|error| at(index >= self.configured, term.as_ref(), error))?;
+            added.map_err(|error| of_term(is_users, term.name(), error))?;
+            if is_users {
+                check_losses(term.name(), report.losses(), before)?;
+            }
         }
         Ok(())
     }
@@ -130,7 +167,7 @@ impl<'a, B> Terms<'a, B> {
     pub(super) fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         for (index, term) in self.terms.iter_mut().enumerate() {
             let done = term.after_step(step);
-            done.map_err(|error| at(index >= self.configured, term.as_ref(), error))?;
+            done.map_err(|error| of_term(index >= self.configured, term.name(), error))?;
         }
         Ok(())
     }
@@ -153,14 +190,10 @@ impl<'a, B> Terms<'a, B> {
             .collect()
     }
 
+    /// What each of the user's own says that must be the same, and that it is there.
     pub(super) fn descriptions(&self) -> BTreeMap<String, String> {
-        let described = self
-            .terms
-            .iter()
-            .map(|term| (term.name(), term.description()));
-        described
-            .filter(|(_, description)| !description.is_empty())
-            .map(|(name, description)| (format!("term.{name}"), description))
+        let own = self.terms.iter().skip(self.configured);
+        own.map(|term| (format!("term.{}", term.name()), term.description()))
             .collect()
     }
 
@@ -172,7 +205,7 @@ impl<'a, B> Terms<'a, B> {
                 let name = format!("{}.{key}", term.name());
                 if state.insert(name.clone(), tensor).is_some() {
                     let reason = format!("its state and a parameter are both called `{name}`");
-                    return Err(Error::protocol(format!("term `{}`", term.name()), reason));
+                    return Err(Error::protocol(place(term.name()), reason));
                 }
             }
         }
@@ -198,18 +231,13 @@ impl<'a, B> Terms<'a, B> {
             };
         }
         check_group_state(&groups, &parameters)?;
-        let before: Vec<_> = self
-            .terms
-            .iter()
-            .map(|term| term.state())
-            .collect::<Result<_>>()?;
-        for (index, state) in of_terms.into_iter().enumerate() {
-            let Some(term) = self.terms.get_mut(index) else {
-                continue; // cannot be: there is a state for each
-            };
-            if let Err(error) = term.load_state(state) {
-                for (term, state) in self.terms.iter_mut().zip(before).take(index) {
-                    term.load_state(state)?;
+        let before = self.terms.iter().map(|term| copies(&term.state()?));
+        let before: Vec<_> = before.collect::<Result<_>>()?;
+        for (index, state) in of_terms.iter().enumerate() {
+            if let Err(error) = self.load_term(index, state) {
+                // The first error is what matters, whatever this comes to.
+                for (term, state) in self.terms.iter_mut().zip(&before).take(index + 1) {
+                    let _ = term.load_state(state);
                 }
                 return Err(error);
             }
@@ -217,23 +245,94 @@ impl<'a, B> Terms<'a, B> {
         load_group_state(&groups, &parameters)
     }
 
+    fn load_term(&mut self, index: usize, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        let is_users = index >= self.configured;
+        let Some(term) = self.terms.get_mut(index) else {
+            return Ok(()); // cannot be: there is a state for each
+        };
+        let loaded = term.load_state(state);
+        let loaded = loaded.and_then(|()| check_restored(state, &term.state()?));
+        loaded.map_err(|error| of_term(is_users, term.name(), error))
+    }
+
     /// The term that a name in the state belongs to, and what the term calls it.
     fn owner_of<'n>(&self, name: &'n str) -> Option<(usize, &'n str)> {
-        let terms = self.terms.iter().enumerate();
-        let owners = terms.filter_map(|(index, term)| {
-            let key = name.strip_prefix(term.name())?.strip_prefix('.')?;
-            Some((index, key))
-        });
-        // Of `a` and `a.b` the longer name.
-        owners.min_by_key(|(_, key)| key.len())
+        let (of, key) = name.split_once('.')?;
+        let index = self.terms.iter().position(|term| term.name() == of)?;
+        Some((index, key))
     }
 }
 
-fn at<B>(is_users: bool, term: &(dyn Term<B> + '_), error: Error) -> Error {
-    match is_users {
-        true => error.at(format!("term `{}`", term.name())),
-        false => error,
+fn place(term: &str) -> String {
+    format!("term `{term}`")
+}
+
+/// An error of a user's term is understood with its name; those of the crate's say where they
+/// come from.
+fn of_term(is_users: bool, name: &str, error: Error) -> Error {
+    if !is_users {
+        return error;
     }
+    let mut error = error.at(place(name));
+    match &mut error {
+        Error::MissingOutput { needed_by: of, .. }
+        | Error::LayerOutOfRange { needed_by: of, .. }
+        | Error::LayerNotKept { needed_by: of, .. }
+        | Error::Protocol { what: of, .. }
+            if of == SOME_TERM =>
+        {
+            *of = place(name);
+        }
+        _ => {}
+    }
+    match error {
+        // The user's own words do not say whose they are.
+        Error::Other(_) => Error::Term {
+            term: name.to_owned(),
+            source: Box::new(error),
+        },
+        error => error,
+    }
+}
+
+/// Losses of one name would be one curve, and the total has its own.
+fn check_losses(term: &str, losses: &[WeightedLoss], before: usize) -> Result<()> {
+    for (index, loss) in losses.iter().enumerate().skip(before) {
+        let name = &loss.name;
+        let mut earlier = losses.iter().take(index);
+        if name == TOTAL_LOSS || earlier.any(|other| other.name == *name) {
+            let reason =
+                format!("there is a loss `{name}` already; give this one a name of its own");
+            return Err(Error::protocol(place(term), reason));
+        }
+    }
+    Ok(())
+}
+
+/// Tensors with memory of their own: what a term hands out may be what it loads into.
+fn copies(state: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
+    let state = state.iter();
+    let copied = state.map(|(name, tensor)| Ok((name.clone(), copy(tensor)?)));
+    copied.collect()
+}
+
+fn copy(tensor: &Tensor) -> Result<Tensor> {
+    let _no_history = tch::no_grad_guard();
+    let mut copy = tensor.f_empty_like()?;
+    copy.f_copy_(tensor)?;
+    Ok(copy)
+}
+
+/// A term that does not put back what it gave would go on with something else.
+fn check_restored(saved: &BTreeMap<String, Tensor>, now: &BTreeMap<String, Tensor>) -> Result<()> {
+    let Some(difference) = weights::difference(saved, now)? else {
+        return Ok(());
+    };
+    let reason = format!(
+        "after `load_state` its state is not the saved one: {difference}; let `load_state` restore \
+         every tensor that `state` returns"
+    );
+    Err(Error::protocol(SOME_TERM, reason))
 }
 
 impl<B> fmt::Debug for Terms<'_, B> {

@@ -54,7 +54,7 @@ impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for BasicTrainer<'a, B, S> {
     type Error = Error;
 
     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
-        Ok(BasicTrainer(core))
+        Ok(BasicTrainer(core.without_tasks("BasicTrainer")?))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Making errors, and telling where they come from.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 
@@ -119,6 +120,13 @@ impl From<TchError> for Error {
             context: "tensor operation".to_owned(),
             source,
         }
+    }
+}
+
+/// For conversions that cannot fail.
+impl From<Infallible> for Error {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -344,6 +344,16 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// A user's term failed.
+    #[error("term `{}`: {source}", shown(term))]
+    #[non_exhaustive]
+    Term {
+        /// Its name.
+        term: String,
+        /// What went wrong in it.
+        source: Box<Error>,
+    },
+
     /// A hook failed, or did not restore its state when the run was resumed.
     #[error("hook `{}` at global step {step}: {source}", shown(hook))]
     #[non_exhaustive]

@@ -4,6 +4,7 @@
 //! `safetensors` and `transformers` read and write; Python's pickles are not read.
 //! Every name, shape and dtype is checked before anything is loaded.
 
+mod compare;
 mod dtype;
 mod file;
 mod header;
@@ -16,6 +17,7 @@ mod transfer_report;
 mod transfer_source;
 mod write;
 
+pub(crate) use compare::difference;
 pub(crate) use file::WeightsFile;
 pub use load::{LoadOptions, LoadReport, load_file, load_into};
 pub(crate) use load::{check_fit, load_opened};

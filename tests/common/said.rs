@@ -1,6 +1,7 @@
 //! Distillers of models that say what a test hands them.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use tch::nn::VarStore;
@@ -120,5 +121,13 @@ impl<B, T, F: Fn(&Said<'_, B>) -> T> Term<B> for Looking<F, T> {
 
     fn description(&self) -> String {
         String::new()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }

@@ -35,6 +35,12 @@ impl<B> Term<B> for Telling<'_> {
     fn description(&self) -> String {
         String::new()
     }
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
+    }
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         assert!(!self.variable.square().requires_grad());
         let event = format!("term {}", step.global_step);

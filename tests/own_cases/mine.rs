@@ -1,11 +1,13 @@
 //! A distiller and a term of a user's own.
 
+use std::collections::BTreeMap;
+
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
 use textbrewer::distiller::{AnyCore, DistillerBuilder, Needs, OnePair, Said};
 use textbrewer::optim::ParamGroup;
 use textbrewer::{
-    AdaptorOutput, Core, DistillationConfig, Distiller, Error, IntermediateMatch, LossReport,
+    AdaptorOutput, Core, DistillationConfig, Distiller, IntermediateMatch, LossReport,
     ProjectionSpec, Result, StepInfo, Term, TrainingConfig,
 };
 
@@ -15,11 +17,9 @@ use crate::common::tiny::{Net, Output, adapt};
 #[derive(Debug)]
 pub struct Mine<'a>(Core<'a, Tensor, Net>);
 
-impl<'a> TryFrom<Core<'a, Tensor, Net>> for Mine<'a> {
-    type Error = Error;
-
-    fn try_from(core: Core<'a, Tensor, Net>) -> Result<Self> {
-        Ok(Mine(core))
+impl<'a> From<Core<'a, Tensor, Net>> for Mine<'a> {
+    fn from(core: Core<'a, Tensor, Net>) -> Self {
+        Mine(core)
     }
 }
 
@@ -88,12 +88,8 @@ impl<B> Term<B> for Scaled {
     }
 
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
-        let teacher = said
-            .teacher_layer(0, "hidden", -1, self.name)?
-            .f_mean(None)?;
-        let student = said
-            .student_layer("hidden", -1, self.name)?
-            .f_mul(&self.scale())?;
+        let teacher = said.teacher_layer(0, "hidden", -1)?.f_mean(None)?;
+        let student = said.student_layer("hidden", -1)?.f_mul(&self.scale())?;
         let loss = student.f_sub(&teacher)?.f_square()?.f_mean(None)?;
         report.add(self.name, loss, self.weight);
         Ok(())
@@ -106,6 +102,14 @@ impl<B> Term<B> for Scaled {
 
     fn description(&self) -> String {
         format!("weight {}", self.weight)
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }
 

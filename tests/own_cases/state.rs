@@ -1,9 +1,7 @@
 //! What a term remembers is saved and restored with the run, or the resume fails.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::rc::Rc;
 
 use tch::Tensor;
 use textbrewer::distiller::{Needs, Said};
@@ -19,21 +17,32 @@ use crate::common::tiny::{Net, batches, config, square};
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Loads {
     Well,
-    /// It is not implemented.
+    /// Nothing is done.
     Never,
     /// It is refused.
     Fails,
 }
 
-/// Counts optimizer steps.
+/// Counts optimizer steps, in a tensor whose memory its state shares.
 struct Counting {
     name: &'static str,
-    count: Rc<Cell<i64>>,
+    count: Tensor,
     loads: Loads,
 }
 
-/// The same without a `load_state` of its own.
-struct Forgetful(Counting);
+impl Counting {
+    fn new(name: &'static str, loads: Loads) -> Self {
+        Counting {
+            name,
+            count: Tensor::from(0i64),
+            loads,
+        }
+    }
+
+    fn count(&self) -> i64 {
+        self.count.int64_value(&[])
+    }
+}
 
 impl<B> Term<B> for Counting {
     fn name(&self) -> &str {
@@ -52,98 +61,113 @@ impl<B> Term<B> for Counting {
         String::new()
     }
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let count = Tensor::from(self.count.get());
+        let count = self.count.shallow_clone();
         Ok(BTreeMap::from([("count".to_owned(), count)]))
     }
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
-        if self.loads == Loads::Fails {
-            return Err(Error::other("no room"));
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        match self.loads {
+            Loads::Well => self.count.f_copy_(&state["count"])?,
+            Loads::Never => {}
+            Loads::Fails => return Err(Error::other("no room")),
         }
-        self.count.set(i64::try_from(&state["count"])?);
         Ok(())
     }
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
-        self.count.set(self.count.get() + 1);
-        assert_eq!(
-            self.count.get() as u64,
-            step.global_step,
+        let _ = self.count.f_add_(&Tensor::from(1i64))?;
+        assert!(
+            self.count() as u64 <= step.global_step,
             "steps that are done"
         );
         Ok(())
     }
 }
 
-impl<B> Term<B> for Forgetful {
-    fn name(&self) -> &str {
-        self.0.name
-    }
-    fn needs(&self) -> Needs {
-        Needs::new()
-    }
-    fn add_to(&mut self, _: &mut LossReport, _: &Said<'_, B>) -> Result<()> {
-        Ok(())
-    }
-    fn param_groups(&self) -> Vec<ParamGroup> {
-        Vec::new()
-    }
-    fn description(&self) -> String {
-        String::new()
-    }
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Term::<B>::state(&self.0)
-    }
-}
-
-/// Trains on to `steps`; the counts of both terms after it.
-fn train(folder: &Path, steps: u64, second: Loads) -> (Result<TrainSummary>, [i64; 2]) {
+/// Trains on to `steps` with these terms; they show their counts after it.
+fn train(folder: &Path, steps: u64, terms: &mut [Counting]) -> Result<TrainSummary> {
     let student = Net::new(1, 4, 0.2);
-    let counts = [Rc::new(Cell::new(0)), Rc::new(Cell::new(0))];
-    let [first, other] = &counts;
-    let counting = |name, count: &Rc<Cell<i64>>, loads| Counting {
-        name,
-        count: Rc::clone(count),
-        loads,
-    };
     let builder = BasicTrainer::builder(&student, &student.variables)
         .train_config(config(folder).ckpt_steps(2))
-        .adaptor(square)
-        .term(counting("first", first, Loads::Well));
-    let builder = match second {
-        Loads::Never => builder.term(Forgetful(counting("second", other, second))),
-        _ => builder.term(counting("second", other, second)),
-    };
-    let mut trainer = builder.build().unwrap();
-    let mut loader = VecLoader::new(batches(3)).unwrap();
+        .adaptor(square);
+    let builder = terms
+        .iter_mut()
+        .fold(builder, |builder, term| builder.term(term));
+    let mut loader = VecLoader::new(batches(3))?;
+    let mut trainer = builder.build()?;
     let run = trainer.train(&mut loader).steps(steps).progress(false);
-    let result = run.optimizer(AdamW::new(0.05)).resume_or_start().run();
-    (result, counts.map(|count| count.get()))
+    run.optimizer(AdamW::new(0.05)).resume_or_start().run()
+}
+
+fn two(second: Loads) -> [Counting; 2] {
+    [
+        Counting::new("first", Loads::Well),
+        Counting::new("second", second),
+    ]
+}
+
+fn counts(terms: &[Counting]) -> Vec<i64> {
+    terms.iter().map(Counting::count).collect()
 }
 
 #[test]
 fn a_term_goes_on_counting_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let (result, counts) = train(folder.path(), 4, Loads::Well);
-    assert_eq!((result.unwrap().resumed_from, counts), (None, [4, 4]));
-    let (result, counts) = train(folder.path(), 7, Loads::Well);
-    assert_eq!((result.unwrap().resumed_from, counts), (Some(4), [7, 7]));
+    let mut terms = two(Loads::Well);
+    let summary = train(folder.path(), 4, &mut terms).unwrap();
+    assert_eq!((summary.resumed_from, counts(&terms)), (None, vec![4, 4]));
+    let mut terms = two(Loads::Well);
+    let summary = train(folder.path(), 7, &mut terms).unwrap();
+    assert_eq!(
+        (summary.resumed_from, counts(&terms)),
+        (Some(4), vec![7, 7])
+    );
 }
 
 #[test]
-fn a_state_that_cannot_be_put_back_is_no_silent_loss() {
+fn a_state_that_is_not_put_back_is_no_silent_loss() {
     let folder = tempfile::tempdir().unwrap();
-    train(folder.path(), 4, Loads::Well).0.unwrap();
-    let (result, _) = train(folder.path(), 7, Loads::Never);
+    train(folder.path(), 4, &mut two(Loads::Well)).unwrap();
+    let error = train(folder.path(), 7, &mut two(Loads::Never)).unwrap_err();
     assert_eq!(
-        result.unwrap_err().to_string(),
-        "term `second`: a checkpoint has a state of it, but it does not implement `load_state`"
+        error.to_string(),
+        "term `second`: after `load_state` its state is not the saved one: `count` has other \
+         values; let `load_state` restore every tensor that `state` returns"
     );
 }
 
 #[test]
 fn a_term_that_refuses_its_state_leaves_the_others_as_they_were() {
     let folder = tempfile::tempdir().unwrap();
-    train(folder.path(), 4, Loads::Well).0.unwrap();
-    let (result, counts) = train(folder.path(), 7, Loads::Fails);
-    assert_eq!(result.unwrap_err().to_string(), "no room");
-    assert_eq!(counts, [0, 0]);
+    train(folder.path(), 4, &mut two(Loads::Well)).unwrap();
+    let mut terms = two(Loads::Fails);
+    let error = train(folder.path(), 7, &mut terms).unwrap_err();
+    assert_eq!(error.to_string(), "term `second`: no room");
+    assert_eq!(counts(&terms), [0, 0]);
+}
+
+#[test]
+fn terms_that_come_or_go_between_two_runs_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = || [Counting::new("first", Loads::Well)];
+    train(folder.path(), 4, &mut one()).unwrap();
+    let message = |terms: &mut [Counting]| {
+        let error = train(folder.path(), 7, terms).unwrap_err();
+        error.to_string()
+    };
+    let missing = message(&mut []);
+    assert!(missing.contains("distiller.term.first"), "{missing}");
+    let added = message(&mut two(Loads::Well));
+    assert!(added.contains("distiller.term.second"), "{added}");
+    assert!(train(folder.path(), 7, &mut one()).is_ok());
+}
+
+#[test]
+fn names_that_cannot_be_saved_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["", "a.b", "a/b"] {
+        let error = train(folder.path(), 4, &mut [Counting::new(name, Loads::Well)]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("term `{name}`: a name must not be empty, nor have a `.` or `/` in it")
+        );
+    }
 }

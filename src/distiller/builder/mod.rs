@@ -13,13 +13,15 @@ pub use teachers::ManyTeachers;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use tch::nn::VarStore;
 
+use super::state::by_key;
 use super::task_models::TaskModels;
 use super::terms::{BoxedTerm, Terms};
 use super::{Core, TeacherCache, Term};
-use crate::config::{DistillationConfig, TrainingConfig};
+use crate::config::{DistillationConfig, Needs, TrainingConfig};
 use crate::error::{Error, Result};
 use crate::presets::Presets;
 
@@ -53,6 +55,7 @@ pub struct DistillerBuilder<'a, B, M, D> {
     distill_config: DistillationConfig,
     presets: Presets,
     terms: Vec<BoxedTerm<'a, B>>,
+    needs: Needs,
     has_emd: bool,
     distiller: PhantomData<D>,
 }
@@ -98,6 +101,7 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
             distill_config: DistillationConfig::default(),
             presets: Presets::default(),
             terms: Vec::new(),
+            needs: Needs::new(),
             has_emd: false,
             distiller: PhantomData,
         }
@@ -123,6 +127,14 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         self
     }
 
+    /// Adds what a distiller of your own reads itself of what the models said, besides what its
+    /// terms need.
+    #[must_use]
+    pub fn needs(mut self, needs: Needs) -> Self {
+        self.needs = self.needs.and(needs);
+        self
+    }
+
     /// Checks everything that can be checked before a batch is there.
     ///
     /// # Errors
@@ -130,7 +142,8 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
     /// terms of one name, a device that is not there or not where the student is.
     pub fn build(mut self) -> Result<D>
     where
-        D: TryFrom<Core<'a, B, M::Student>, Error = Error>,
+        D: TryFrom<Core<'a, B, M::Student>>,
+        Error: From<D::Error>,
     {
         let (student, variables) = self.models.student();
         if self.has_emd {
@@ -140,22 +153,29 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         check_training(&self.train_config, variables)?;
         let (config, distill_config) = (&self.train_config, &self.distill_config);
         let Tasks(mut tasks) = self.models.tasks(config, distill_config)?;
+        // A match may choose among the teachers that every task has.
+        let teachers = tasks.iter().map(|(_, task)| task.teachers.len());
+        let teachers = teachers.min().unwrap_or(0);
         let terms = match M::HAS_TEACHER {
-            false => Terms::supervised(),
-            true => {
-                // A match may choose among the teachers that every task has.
-                let teachers = tasks.iter().map(|(_, task)| task.teachers.len());
-                let teachers = teachers.min().unwrap_or(0);
-                Terms::configured(distill_config, &self.presets, config.device, teachers)?
-            }
+            false => Terms::supervised(self.terms.is_empty()),
+            true => Terms::configured(distill_config, &self.presets, config.device, teachers)?,
         };
-        let terms = terms.and(self.terms, variables)?;
-        let (needs, layers) = (terms.needs(), terms.needs_teacher_layers());
-        let cache = TeacherCache::new(distill_config, needs, layers)?;
+        let terms = terms.and(self.terms, variables, teachers)?;
+        let layers = terms.needs_teacher_layers();
+        let needs = Rc::new(terms.needs().and(self.needs));
+        let cache = TeacherCache::new(distill_config, &needs, layers)?;
         for (number, (_, task)) in tasks.iter_mut().enumerate() {
-            task.teachers.keep_in(cache.as_ref(), number);
+            task.teachers.hand_on(&needs, cache.as_ref(), number);
         }
-        D::try_from(Core {
+        let mut description = match M::HAS_TEACHER {
+            true => by_key(distill_config)?,
+            false => BTreeMap::new(),
+        };
+        for (name, task) in &tasks {
+            description.extend(task.teachers.description(name));
+        }
+        let made = D::try_from(Core {
+            description,
             student,
             variables,
             tasks: tasks.into_iter().collect::<BTreeMap<_, _>>(),
@@ -163,7 +183,8 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
             distill_config: M::HAS_TEACHER.then_some(self.distill_config),
             terms,
             cache,
-        })
+        });
+        Ok(made?)
     }
 }
 

@@ -47,7 +47,7 @@ impl MatchedFeature {
                 *layer = projection.forward(layer)?;
             }
         }
-        let mask = said.mask(self.feature, 0, &from_student.iter().collect::<Vec<_>>());
+        let mask = said.mask(0, self.feature, &from_student.iter().collect::<Vec<_>>());
         let mut losses = Vec::with_capacity(from_teacher.len() * from_student.len());
         for (i, teacher) in from_teacher.iter().enumerate() {
             for (j, student) in from_student.iter().enumerate() {

@@ -32,8 +32,17 @@ impl Weights {
         teacher: Option<&Tensor>,
         student: Option<&Tensor>,
     ) -> Result<Option<Self>> {
-        let (Some(teacher), Some(student)) = (teacher, student) else {
-            return Ok(None);
+        let (teacher, student) = match (teacher, student) {
+            (Some(teacher), Some(student)) => (teacher, student),
+            (None, None) => return Ok(None),
+            _ => {
+                let wanted = "those of the teacher's layers and of the student's";
+                return Err(Error::shape(
+                    "kept weights of layers",
+                    wanted,
+                    "one of the two",
+                ));
+            }
         };
         let numbers = |model: &str, tensor: &Tensor| {
             let what = || format!("kept weights of the {model}'s layers");

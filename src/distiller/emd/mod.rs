@@ -128,6 +128,7 @@ impl<'a, B, S: ?Sized> TryFrom<Core<'a, B, S>> for EmdDistiller<'a, B, S> {
     fn try_from(core: Core<'a, B, S>) -> Result<Self> {
         let missing = || Error::config("emd", "is not configured: nothing to match");
         let observed = core.emd().ok_or_else(missing)?.clone();
+        let core = core.without_tasks("EmdDistiller")?;
         Ok(EmdDistiller { core, observed })
     }
 }

@@ -9,9 +9,9 @@ use tch::nn::VarStore;
 
 use super::layer_costs::{LayerCosts, MatchedFeature};
 use super::layer_weights::Weights;
-use crate::config::{EmdConfig, LayerSelection, LayerWeights, ProjectionSpec};
+use crate::config::{EmdConfig, LayerWeights, Needs, ProjectionSpec};
 use crate::distiller::matches::parameters_of;
-use crate::distiller::{LossReport, Needs, Said, Term};
+use crate::distiller::{LossReport, Said, Term};
 use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
@@ -147,12 +147,7 @@ impl<B> Term<B> for Emd {
     }
 
     fn needs(&self) -> Needs {
-        let features = self.matched.iter().map(|matched| matched.feature);
-        features.fold(Needs::new(), |needs, feature| {
-            needs
-                .teacher_layers(0, feature, LayerSelection::All)
-                .student_layers(feature, LayerSelection::All)
-        })
+        self.config.needs()
     }
 
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
@@ -215,7 +210,7 @@ impl<B> Term<B> for Emd {
         Ok(state)
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let unknown = |name: &&String| ![TEACHER_WEIGHTS, STUDENT_WEIGHTS].contains(&name.as_str());
         if let Some(name) = state.keys().find(unknown) {
             return Err(Error::WeightsMismatch {

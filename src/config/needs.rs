@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::LayerSelection;
+use super::LayerSelection;
 use crate::error::Side;
 
-/// What a [`Term`](super::Term) needs of the models: whether logits, and which layers of which
-/// features. Models can leave the rest out, and teacher outputs that are kept keep no more.
+/// What a [`Term`](crate::Term) needs of the models: whether logits, and which layers of which
+/// features. A term is handed no more of the teachers, teacher outputs that are kept keep no more,
+/// and models can leave the rest out.
 ///
 /// ```
 /// use textbrewer::Side;
-/// use textbrewer::config::LayerSelection;
-/// use textbrewer::distiller::Needs;
+/// use textbrewer::config::{LayerSelection, Needs};
 ///
 /// let needs = Needs::new()
 ///     .logits()
@@ -22,13 +22,13 @@ use crate::error::Side;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
-    pub(super) logits: bool,
-    pub(super) teachers: BTreeMap<usize, Layers>,
-    student: Layers,
+    pub(crate) logits: bool,
+    pub(crate) teachers: BTreeMap<usize, Layers>,
+    pub(crate) student: Layers,
 }
 
 /// Layers by feature.
-pub(super) type Layers = BTreeMap<String, LayerSelection>;
+pub(crate) type Layers = BTreeMap<String, LayerSelection>;
 
 impl Needs {
     /// Nothing: a term on the student's losses alone.
@@ -51,8 +51,11 @@ impl Needs {
         feature: impl Into<String>,
         layers: impl Into<LayerSelection>,
     ) -> Self {
-        let of_teacher = self.teachers.entry(teacher).or_default();
-        add(of_teacher, feature.into(), layers.into());
+        let layers = layers.into();
+        if !layers.is_none() {
+            let of_teacher = self.teachers.entry(teacher).or_default();
+            add(of_teacher, feature.into(), layers);
+        }
         self
     }
 
@@ -86,16 +89,21 @@ impl Needs {
     /// The layers of a feature that a model of this side has to return; of all teachers
     /// together, where there are several.
     pub fn layers(&self, side: Side, feature: &str) -> LayerSelection {
-        let of = |layers: &Layers| layers.get(feature).cloned().unwrap_or_default();
         match side {
-            Side::Student => of(&self.student),
+            Side::Student => self.student.get(feature).cloned().unwrap_or_default(),
             Side::Teacher => {
-                let teachers = self.teachers.values();
-                teachers
-                    .map(of)
-                    .fold(LayerSelection::None, LayerSelection::union)
+                let teachers = self.teachers.keys();
+                let of_each = teachers.map(|teacher| self.layers_of_teacher(*teacher, feature));
+                of_each.fold(LayerSelection::None, LayerSelection::union)
             }
         }
+    }
+
+    /// The layers of a feature that one of the teachers has to return.
+    pub fn layers_of_teacher(&self, teacher: usize, feature: &str) -> LayerSelection {
+        let of_teacher = self.teachers.get(&teacher);
+        let layers = of_teacher.and_then(|layers| layers.get(feature));
+        layers.cloned().unwrap_or_default()
     }
 }
 
