@@ -71,7 +71,7 @@ pub struct DistillationConfig {
     /// Keeps the teacher's logits for every batch in main memory instead of recomputing them
     /// in each epoch. Default false.
     pub is_caching_logits: bool,
-    /// With `is_caching_logits`: also keeps the features that matches need. Default false.
+    /// With `is_caching_logits`: also keeps the features that terms need. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cache_features: bool,
     /// The element type of the cache. Default that of the teacher's output.

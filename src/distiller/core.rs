@@ -21,7 +21,7 @@ use crate::step::StepInfo;
 /// crate's builders.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::distiller::{AnyCore, Core, DistillerBuilder};
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, Batch, Distiller, Error, LossReport, Result, StepInfo,
@@ -70,7 +70,7 @@ use crate::step::StepInfo;
 /// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// let mut late: Late<Tensor, _> = DistillerBuilder::new(&teacher, &student, &variables)
 ///     .train_config(config)
 ///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))
@@ -83,7 +83,7 @@ use crate::step::StepInfo;
 pub struct Core<'a, B, S: ?Sized> {
     pub(super) student: &'a S,
     pub(super) variables: &'a VarStore,
-    /// At least one; without several tasks it has no name.
+    /// By task name; a distiller without tasks has one entry, `ONLY_TASK`.
     pub(super) tasks: BTreeMap<String, TaskModels<'a, B>>,
     pub(super) train_config: TrainingConfig,
     /// None where there is no teacher.
@@ -96,7 +96,7 @@ pub struct Core<'a, B, S: ?Sized> {
 pub(super) const ONLY_TASK: &str = "";
 
 impl<'a, B, S: ?Sized> Core<'a, B, S> {
-    /// Runs the models and adds up what the terms make of it: the whole of most distillers.
+    /// Runs the models, then all terms. Most distillers' `train_on_batch` is this call.
     ///
     /// # Errors
     /// Those of [`run_models`](Self::run_models) and [`losses`](Self::losses).
