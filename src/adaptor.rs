@@ -24,7 +24,7 @@ use crate::logits::Logits;
 /// | `attention` | [`attention`](Self::attention) | a list of `[batch, heads, length, length]` |
 ///
 /// [`feature`](Self::feature) adds lists under names of the user's own, each with a mask of its
-/// own where `inputs_mask` is not theirs ([`Feature`]). A layer of a feature that no match needs
+/// own where `inputs_mask` is not theirs ([`Feature`]). A layer of a feature that no term needs
 /// may be an undefined tensor, so that the others keep their places.
 ///
 /// ```

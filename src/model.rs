@@ -12,7 +12,7 @@ use crate::error::Result;
 /// A closure becomes a model with [`from_fn`]; a reference to a model is a model.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::{Model, Result};
 ///
 /// #[derive(Debug)]
@@ -24,7 +24,8 @@ use crate::error::Result;
 ///     type Output = Tensor;
 ///
 ///     fn forward(&self, batch: &Tensor, train: bool) -> Result<Tensor> {
-///         Ok(self.layer.forward(&batch.f_dropout(0.1, train)?))
+///         let kept = batch.f_dropout(0.1, train)?;
+///         Ok(kept.f_linear(&self.layer.ws, self.layer.bs.as_ref())?)
 ///     }
 /// }
 ///
@@ -65,11 +66,12 @@ impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
 ///
 /// ```
 /// use tch::Tensor;
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::{from_fn, Model};
 ///
 /// // Its type cannot be written down, but `impl Model` can.
 /// fn scaled(factor: f64) -> impl Model<Tensor, Output = Tensor> {
-///     from_fn(move |batch: &Tensor, _train| Ok(batch.f_mul_scalar(factor)?))
+///     from_fn(move |batch: &Tensor, _train| Ok(batch.times(factor)?))
 /// }
 /// assert_eq!(scaled(2.0).forward(&Tensor::from(1.5), false)?.double_value(&[]), 3.0);
 /// # textbrewer::Result::Ok(())
@@ -88,9 +90,10 @@ impl<F> fmt::Debug for FromFn<F> {
 ///
 /// ```
 /// use tch::{Kind, Tensor};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::{from_fn, Model};
 ///
-/// let doubler = from_fn(|batch: &Tensor, _train| Ok(batch * 2.0));
+/// let doubler = from_fn(|batch: &Tensor, _train| Ok(batch.times(2.0)?));
 /// let output = doubler.forward(&Tensor::from_slice(&[1f32, 2.0]), false)?;
 /// assert_eq!(output.sum(Kind::Float).double_value(&[]), 6.0);
 /// # textbrewer::Result::Ok(())

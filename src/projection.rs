@@ -12,9 +12,10 @@ use crate::error::{Error, Result};
 ///
 /// ```
 /// use tch::Tensor;
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::ProjectionForward;
 ///
-/// let double: ProjectionForward = Box::new(|state| Ok(state.f_mul_scalar(2.0)?));
+/// let double: ProjectionForward = Box::new(|state| Ok(state.times(2.0)?));
 /// assert_eq!(double(&Tensor::from(1.5))?.double_value(&[]), 3.0);
 /// # Ok::<(), textbrewer::Error>(())
 /// ```

@@ -75,7 +75,7 @@ pub struct DistillationConfig {
     /// in each epoch. Default false. Not for a teacher that changes, such as the moving average
     /// of the student: it would be asked once.
     pub is_caching_logits: bool,
-    /// With `is_caching_logits`: also keeps the features that matches need. Default false.
+    /// With `is_caching_logits`: also keeps the features that terms need. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cache_features: bool,
     /// The element type of the cache. Default that of the teacher's output.

@@ -62,8 +62,8 @@ pub struct TrainingConfig {
     /// The rank of this process among several; -1 is a single process. Default -1; anything
     /// else is not supported yet.
     pub local_rank: i64,
-    /// Whether gradient clipping covers the projections too. TextBrewer clips only the
-    /// student's gradients. Default false.
+    /// Whether gradient clipping covers all parameters of the terms too: projections and those
+    /// of your own terms. TextBrewer clips only the student's gradients. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub clip_projections: bool,
     /// Whether the optimizer takes a step on batches left over at the end of an epoch, too

@@ -36,7 +36,7 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// clipped.
     fn param_groups(&self) -> Vec<ParamGroup>;
 
-    /// The tensors that a run needs to go on, besides the student's variables and the state of
+    /// The tensors that a resumed run needs, besides the student's variables and the state of
     /// the optimizer: all parameters of the terms, and what the terms remember.
     ///
     /// # Errors
@@ -60,7 +60,7 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// may be others.
     fn clear_cache(&self);
 
-    /// Tells the terms that an optimizer step was done.
+    /// Called after every optimizer step.
     ///
     /// # Errors
     /// Those of the terms.

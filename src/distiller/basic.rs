@@ -17,17 +17,18 @@ use crate::step::StepInfo;
 /// [`GeneralDistiller`](crate::GeneralDistiller).
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, BasicDistiller, Distiller, TrainingConfig, VecLoader,
 /// };
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
-/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.narrow(-1, 0, 2) * 3.0));
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?.times(3.0)?));
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 ///
 /// let mut distiller = BasicDistiller::builder(&teacher, &student, &variables)
 ///     .train_config(config)

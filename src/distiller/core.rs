@@ -27,7 +27,7 @@ use crate::step::StepInfo;
 /// [`DistillerBuilder::without_teacher`].
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::distiller::{AnyCore, Core, DistillerBuilder};
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, Batch, Distiller, LossReport, Result, StepInfo,
@@ -74,7 +74,7 @@ use crate::step::StepInfo;
 /// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// let mut late: Late<Tensor, _> = DistillerBuilder::new(&teacher, &student, &variables)
 ///     .train_config(config)
 ///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))

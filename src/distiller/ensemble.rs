@@ -14,15 +14,16 @@ use crate::scalar::ScalarOps;
 /// teacher are handed on as they are, of whatever kind.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Tensor};
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::distiller::Ensemble;
 /// use textbrewer::{from_fn, AdaptorOutput, MultiTeacherDistiller, TrainingConfig};
 ///
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 3, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
-/// let sure = from_fn(|batch: &Tensor, _| Ok(batch * 9.0));
-/// let unsure = from_fn(|batch: &Tensor, _| Ok(batch * 0.1));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+/// let sure = from_fn(|batch: &Tensor, _| Ok(batch.times(9.0)?));
+/// let unsure = from_fn(|batch: &Tensor, _| Ok(batch.times(0.1)?));
 /// let built = |ensemble| {
 ///     MultiTeacherDistiller::builder(&student, &variables)
 ///         .teacher(&sure, |_, logits| Ok(AdaptorOutput::new().logits(logits)))

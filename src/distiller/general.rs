@@ -17,7 +17,7 @@ use crate::step::StepInfo;
 /// its features alone.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller,
 ///     IntermediateMatch, ProjectionSpec, TrainingConfig, VecLoader,
@@ -29,7 +29,7 @@ use crate::step::StepInfo;
 /// let teacher = from_fn(|batch: &Tensor, _| Ok(Tensor::f_cat(&[batch, batch], -1)?));
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 3, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 ///
 /// let matched = IntermediateMatch::hidden(0, 0)
 ///     .loss("hidden_mse")

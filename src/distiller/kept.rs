@@ -34,8 +34,8 @@ enum KeptMask {
     Own(Kept),
 }
 
-/// Logits of any kind, whose tensors are those that are kept. An output matrix, which the logits
-/// of all batches share, stays where it is.
+/// Logits of any kind, whose tensors are those that are kept. An output matrix is shared by all
+/// batches and not copied.
 struct KeptLogits {
     form: Logits,
     tensors: Vec<Kept>,

@@ -17,7 +17,7 @@ use crate::step::StepInfo;
 /// of [`GeneralDistiller`](crate::GeneralDistiller), the same for all tasks.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::data::TaskLoader;
 /// use textbrewer::distiller::Task;
 /// use textbrewer::{from_fn, AdamW, AdaptorOutput, Distiller, MultiTaskDistiller};
@@ -28,17 +28,21 @@ use crate::step::StepInfo;
 /// // A body that both tasks share, and a head of two logits for each.
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 4, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
-/// let sums = from_fn(|batch: &Tensor, _| Ok(batch.cumsum(-1, Kind::Float).narrow(-1, 0, 2)));
-/// let signs = from_fn(|batch: &Tensor, _| Ok(batch.sign().narrow(-1, 0, 2)));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+/// let sums = from_fn(|batch: &Tensor, _| Ok(batch.f_cumsum(-1, Kind::Float)?.f_narrow(-1, 0, 2)?));
+/// let signs = from_fn(|batch: &Tensor, _| Ok(batch.f_sign()?.f_narrow(-1, 0, 2)?));
 ///
 /// let mut distiller = MultiTaskDistiller::builder(&student, &variables)
 ///     .task("sums", Task::new()
 ///         .teacher(&sums, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
-///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(&both.narrow(-1, 0, 2)))))
+///         .student_adaptor(|_, both: &Tensor| {
+///             Ok(AdaptorOutput::new().logits(both.f_narrow(-1, 0, 2)?))
+///         }))
 ///     .task("signs", Task::new()
 ///         .teacher(&signs, |_, logits| Ok(AdaptorOutput::new().logits(logits)))
-///         .student_adaptor(|_, both: &Tensor| Ok(AdaptorOutput::new().logits(&both.narrow(-1, 2, 2)))))
+///         .student_adaptor(|_, both: &Tensor| {
+///             Ok(AdaptorOutput::new().logits(both.f_narrow(-1, 2, 2)?))
+///         }))
 ///     .train_config(config)
 ///     .build()?;
 ///

@@ -17,18 +17,19 @@ use crate::step::StepInfo;
 /// the teacher that its `teacher` names, the first by default.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::distiller::Ensemble;
 /// use textbrewer::{from_fn, AdamW, AdaptorOutput, Distiller, MultiTeacherDistiller};
 /// use textbrewer::{TrainingConfig, VecLoader};
 ///
 /// # let folder = tempfile::tempdir()?;
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
-/// let sure = from_fn(|batch: &Tensor, _| Ok(batch * 9.0));
-/// let unsure = from_fn(|batch: &Tensor, _| Ok((batch * 0.1, "a type of its own")));
+/// let sure = from_fn(|batch: &Tensor, _| Ok(batch.times(9.0)?));
+/// let unsure = from_fn(|batch: &Tensor, _| Ok((batch.times(0.1)?, "a type of its own")));
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 3, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 ///
 /// let mut distiller = MultiTeacherDistiller::builder(&student, &variables)
 ///     .teacher(&sure, |_, logits| Ok(AdaptorOutput::new().logits(logits)))

@@ -52,8 +52,8 @@ impl<B> fmt::Debug for Student<'_, B> {
 }
 
 /// Refuses tensors that hold nothing: libtorch has no shape to give for them, and tch panics
-/// where one is asked for. In features they are layers that were not kept, for the matches
-/// to tell of.
+/// where one is asked for. Undefined layers in features are allowed; the term that needs one
+/// reports it.
 pub(super) fn defined(output: AdaptorOutput, side: Side) -> Result<AdaptorOutput> {
     let logits = output.logits.iter().flat_map(Logits::tensors);
     let logits = logits.map(|tensor| ("logits", tensor));

@@ -20,7 +20,7 @@ use crate::step::StepInfo;
 ///
 /// ```
 /// use std::collections::BTreeMap;
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::distiller::{Needs, Said, Term};
 /// use textbrewer::optim::ParamGroup;
 /// use textbrewer::{
@@ -73,7 +73,7 @@ use crate::step::StepInfo;
 /// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// let mut distiller = GeneralDistiller::builder(&teacher, &student, &variables)
 ///     .train_config(config)
 ///     .adaptor(|_batch, logits| Ok(AdaptorOutput::new().logits(logits)))

@@ -14,7 +14,7 @@ use crate::step::StepInfo;
 /// `loss = Σ mean(losses)`, where `losses` is what the adaptor returned.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Reduction, Tensor};
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader,
 /// };
@@ -23,12 +23,16 @@ use crate::step::StepInfo;
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// let model = from_fn(|(input, _label): &(Tensor, Tensor), _| Ok(layer.forward(input)));
+/// let model = from_fn(|(input, _label): &(Tensor, Tensor), _| {
+///     Ok(input.f_linear(&layer.ws, layer.bs.as_ref())?)
+/// });
 ///
 /// let mut trainer = BasicTrainer::builder(&model, &variables)
 ///     .train_config(config)
 ///     .adaptor(|(_input, label), logits: &Tensor| {
-///         Ok(AdaptorOutput::new().losses(&logits.cross_entropy_for_logits(label)))
+///         let none = None::<&Tensor>;
+///         let loss = logits.f_cross_entropy_loss(label, none, Reduction::Mean, -100, 0.0)?;
+///         Ok(AdaptorOutput::new().losses(&loss))
 ///     })
 ///     .build()?;
 /// let input = Tensor::randn([4, 3], (Kind::Float, Device::Cpu));

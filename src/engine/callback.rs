@@ -46,16 +46,16 @@ impl From<()> for Flow {
 ///     println!("epoch {}: {:?}", checkpoint.epoch, checkpoint.losses);
 ///     Ok(())
 /// }
-/// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// # use tch::{nn, Device, Kind, Tensor};
 /// # use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader};
 /// # let folder = tempfile::tempdir()?;
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// # let mut trainer = BasicTrainer::builder(&model, &variables)
 /// #     .train_config(config)
-/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
 /// #     .build()?;
 /// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
 /// # trainer.train(&mut loader).epochs(1).optimizer(AdamW::new(0.01)).callback(callback).run()?;

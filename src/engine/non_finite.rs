@@ -18,7 +18,7 @@
 /// returns an error in any case.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
 /// use textbrewer::{OnNonFinite, TrainingConfig, VecLoader};
 ///
@@ -26,10 +26,10 @@
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// # let mut trainer = BasicTrainer::builder(&model, &variables)
 /// #     .train_config(config)
-/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
 /// #     .build()?;
 /// let batch = |value| Tensor::full([4, 3], value, (Kind::Float, Device::Cpu));
 /// let mut loader = VecLoader::new(vec![batch(1.0), batch(f64::NAN), batch(2.0)])?;

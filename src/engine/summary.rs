@@ -9,7 +9,7 @@ use crate::checkpoint::Saved;
 /// The outcome of a run.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::{
 ///     from_fn, AdaptorOutput, BasicTrainer, Distiller, Sgd, TrainSummary, TrainingConfig, VecLoader,
 /// };
@@ -18,12 +18,12 @@ use crate::checkpoint::Saved;
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
 /// # let mut loader = VecLoader::new((0..4).map(|_| batch()).collect())?;
 /// let mut trainer = BasicTrainer::builder(&model, &variables)
 ///     .train_config(config.gradient_accumulation_steps(2))
-///     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+///     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
 ///     .build()?;
 /// let summary: TrainSummary =
 ///     trainer.train(&mut loader).epochs(3).optimizer(Sgd::new(0.01)).run()?;

@@ -265,7 +265,7 @@ impl Presets {
     ///     "scaled",
     ///     &[("factor", Some(2.0))],
     ///     |arguments| {
-    ///         let factor = arguments[0];
+    ///         let factor = arguments.first().copied().unwrap_or(2.0);
     ///         move |_student: &Tensor, _teacher: &Tensor, base: f64| {
     ///             Ok(Temperature::Constant(base * factor))
     ///         }

@@ -28,15 +28,15 @@ use crate::presets::Presets;
 /// Describes a distiller `D`: its models `M`, and the settings that all distillers have.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Tensor};
+/// use tch::{nn, Device, Tensor};
 /// use textbrewer::{
 ///     from_fn, AdaptorOutput, DistillationConfig, GeneralDistiller, Presets, TrainingConfig,
 /// };
 ///
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
-/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.narrow(-1, 0, 2)));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+/// let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
 ///
 /// let builder = |loss: &str| {
 ///     GeneralDistiller::builder(&teacher, &student, &variables)
@@ -90,7 +90,7 @@ impl<B> fmt::Debug for Tasks<'_, B> {
     }
 }
 
-/// Models with a teacher, so that there is something to configure about it.
+/// Models with a teacher: `distill_config` and `presets` apply.
 pub trait WithTeacher {}
 
 impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {

@@ -21,14 +21,15 @@ use crate::model::Model;
 /// Two teachers of one task, and what the student's output means for it:
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Tensor};
+/// use tch::{nn, Device, Tensor};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::distiller::{Ensemble, Task};
 /// use textbrewer::{from_fn, AdaptorOutput, MultiTaskDistiller, TrainingConfig};
 ///
 /// let variables = nn::VarStore::new(Device::Cpu);
 /// let layer = nn::linear(variables.root(), 2, 2, Default::default());
-/// let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
-/// let teacher = |factor: f64| from_fn(move |batch: &Tensor, _| Ok(batch * factor));
+/// let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+/// let teacher = |factor: f64| from_fn(move |batch: &Tensor, _| Ok(batch.times(factor)?));
 /// let task = Task::new()
 ///     .teacher(teacher(1.0), |_, logits| Ok(AdaptorOutput::new().logits(logits)))
 ///     .teacher(teacher(2.0), |_, logits| Ok(AdaptorOutput::new().logits(logits)))

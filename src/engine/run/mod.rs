@@ -20,7 +20,7 @@ pub(super) use options::{Begin, Options};
 /// Made by [`Distiller::train`], or by [`Run::new`] for a `&mut dyn Distiller`.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::schedule::linear_with_warmup;
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, Flow, MemorySink, TrainingConfig,
@@ -31,10 +31,10 @@ pub(super) use options::{Begin, Options};
 /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// # let mut trainer = BasicTrainer::builder(&model, &variables)
 /// #     .train_config(config)
-/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+/// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
 /// #     .build()?;
 /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
 /// # let mut loader = VecLoader::new(vec![batch(), batch()])?;

@@ -56,7 +56,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     ///
     /// ```
     /// use textbrewer::optim::LossScaling;
-    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use tch::{nn, Device, Kind, Tensor};
     /// # use textbrewer::{
     /// #     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, MemorySink, TrainingConfig,
     /// #     VecLoader,
@@ -65,10 +65,10 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
     /// # let variables = nn::VarStore::new(Device::Cpu);
     /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
     /// # let mut trainer = BasicTrainer::builder(&model, &variables)
     /// #     .train_config(config)
-    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
     /// #     .build()?;
     /// # let batch = || Tensor::ones([4, 3], (Kind::Float, Device::Cpu));
     /// # let mut loader = VecLoader::new(vec![batch(), batch()])?;

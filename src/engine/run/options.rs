@@ -95,7 +95,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// A callback may run twice at one step: if the run is interrupted while it runs.
     ///
     /// ```
-    /// use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// use tch::{nn, Device, Kind, Tensor};
     /// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
     /// use textbrewer::{TrainingConfig, VecLoader};
     ///
@@ -106,10 +106,10 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// let train = |steps| {
     ///     let variables = nn::VarStore::new(Device::Cpu);
     ///     let layer = nn::linear(variables.root(), 3, 2, Default::default());
-    ///     let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    ///     let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
     ///     let mut trainer = BasicTrainer::builder(&model, &variables)
     ///         .train_config(config.clone())
-    ///         .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    ///         .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
     ///         .build()?;
     ///     let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
     ///     trainer.train(&mut loader).steps(steps).optimizer(AdamW::new(0.1)).resume_or_start().run()
@@ -146,7 +146,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// temperatures that go by the run's progress follow the new length too.
     ///
     /// ```
-    /// use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// use tch::{nn, Device, Kind, Tensor};
     /// use textbrewer::schedule::linear_with_warmup_fraction;
     /// use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, Error};
     /// use textbrewer::{TrainingConfig, VecLoader};
@@ -157,10 +157,10 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// let train = |steps, extend| {
     ///     let variables = nn::VarStore::new(Device::Cpu);
     ///     let layer = nn::linear(variables.root(), 3, 2, Default::default());
-    ///     let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    ///     let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
     ///     let mut trainer = BasicTrainer::builder(&model, &variables)
     ///         .train_config(config.clone())
-    ///         .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    ///         .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
     ///         .build()?;
     ///     let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
     ///     let run = trainer.train(&mut loader).steps(steps).optimizer(AdamW::new(0.1));
@@ -236,7 +236,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// ```
     /// use std::sync::atomic::{AtomicBool, Ordering};
     /// use std::sync::Arc;
-    /// # use tch::{nn, nn::Module, Device, Kind, Tensor};
+    /// # use tch::{nn, Device, Kind, Tensor};
     /// # use textbrewer::{from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller};
     /// # use textbrewer::{TrainingConfig, VecLoader};
     ///
@@ -244,10 +244,10 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
     /// # let variables = nn::VarStore::new(Device::Cpu);
     /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-    /// # let model = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
     /// # let mut trainer = BasicTrainer::builder(&model, &variables)
     /// #     .train_config(config)
-    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.square())))
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
     /// #     .build()?;
     /// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
     /// let stop = Arc::new(AtomicBool::new(false));
