@@ -138,7 +138,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.step_info();
         let _guard = tch::no_grad_guard();
         self.distiller.core_mut().after_step(&step)?;
-        self.hooks.after_step(self.distiller.student(), &step)
+        self.hooks
+            .after_step(self.distiller.core().student(), &step)
     }
 
     /// Saves a checkpoint if one is due or if the run ends here.
@@ -173,7 +174,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let flow = if is_planned {
             log::info!("saved {path} in epoch {}", self.at.epoch);
             self.record
-                .call_back(self.distiller.student(), &student, &self.at)?
+                .call_back(self.distiller.core().student(), &student, &self.at)?
         } else {
             log::info!("saved {path} and stopped");
             Flow::Continue

@@ -69,7 +69,7 @@ impl RunDescription {
             (SCHEDULE.to_owned(), json!(factors)),
         ]);
         let mut variables = BTreeMap::new();
-        for (name, tensor) in weights::state_dict(distiller.variables()) {
+        for (name, tensor) in weights::state_dict(distiller.core().variables()) {
             variables.insert(name, TensorDescription::new(&tensor)?);
         }
         let mut state = BTreeMap::new();
@@ -88,7 +88,7 @@ impl RunDescription {
                 .collect(),
         });
         Ok(Description {
-            config: config_of(distiller.config())?,
+            config: config_of(distiller.core().config())?,
             distiller: distiller.core().description(),
             run,
             variables,

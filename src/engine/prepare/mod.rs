@@ -43,7 +43,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         options,
     } = run;
     let ranks = Ranks;
-    check_training(distiller.config(), distiller.variables())?;
+    check_training(distiller.core().config(), distiller.core().variables())?;
     let max_grad_norm = optimization.max_grad_norm;
     if max_grad_norm.is_some_and(f64::is_nan) {
         return Err(Error::config("max_grad_norm", "must be a number, is NaN"));
@@ -53,7 +53,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let plan = plan(length, loader, distiller)?;
     let mut hooks = Hooks::new(observers.hooks)?;
 
-    let folder = &distiller.config().output_dir;
+    let folder = &distiller.core().config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
     checkpoints.prepare()?;
     let is_new_here = !options.begin.resumes_in(folder);
@@ -86,13 +86,13 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     };
     let schedule = optimization.schedule;
     let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
-    let newest = resume::find(&options.begin, distiller.config())?;
+    let newest = resume::find(&options.begin, distiller.core().config())?;
     if let Some(newest) = &newest {
         resume::check(newest, &description, &plan, options.extends)?;
         resume::load(newest, distiller, &mut optimizer, &mut hooks)?;
     }
 
-    let device = distiller.config().device;
+    let device = distiller.core().config().device;
     let random = Random::new(device)?;
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
     distiller.core().clear_cache();
@@ -100,7 +100,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
     if ranks.is_first()
-        && let Some(folder) = &distiller.config().log_dir
+        && let Some(folder) = &distiller.core().config().log_dir
     {
         let sink = TensorBoardSink::create(folder)?;
         summary.log_dir = Some(sink.path().to_path_buf());
@@ -131,7 +131,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             observers.sinks,
             bar,
             observers.callbacks,
-            distiller.config().log_interval,
+            distiller.core().config().log_interval,
             options.on_non_finite,
             Saving::new(checkpoints, &options, description),
             summary,
@@ -165,5 +165,5 @@ fn plan<D: Distiller + ?Sized>(
             Length::Epochs { epochs, batches }
         }
     };
-    Plan::new(distiller.config(), length)
+    Plan::new(distiller.core().config(), length)
 }

@@ -102,12 +102,12 @@ pub(super) fn load<D: Distiller + ?Sized>(
     let origin = loaded.path.display().to_string();
     // First what may be refused: by the user's own hooks and distillers, or because files do not
     // fit although their checksums are right. The student fits, and is changed last.
-    weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    weights::check_fit(distiller.core().variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
     distiller.core_mut().load_state(&loaded.tensors.distiller)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
     weights::load_into(
-        distiller.variables(),
+        distiller.core().variables(),
         &loaded.student,
         &origin,
         &LoadOptions::new(),
