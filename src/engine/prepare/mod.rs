@@ -1,5 +1,6 @@
 //! Everything before the loop: checks, optimizer, resuming, data, logs.
 
+mod before;
 mod description;
 pub(super) mod existing;
 mod feed;
@@ -89,13 +90,11 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let newest = resume::find(&options.begin, distiller.core().config())?;
     if let Some(newest) = &newest {
         resume::check(newest, &description, &plan, options.extends)?;
-        resume::load(newest, distiller, &mut optimizer, &mut hooks)?;
     }
 
     let device = distiller.core().config().device;
     let random = Random::new(device)?;
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
-    distiller.core().clear_cache();
     let keeps_outputs = distiller.core().cache_bytes().is_some();
     let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
@@ -110,10 +109,19 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     if !(observers.progress && ranks.is_first()) {
         bar = bar.hidden();
     }
-    if is_new_here && options.overwrites {
-        // Only now that nothing else can fail.
-        checkpoints.clear()?;
+    // Only now that nothing else can fail.
+    let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
+    let before = newest.as_ref().map(load).transpose()?;
+    if is_new_here
+        && options.overwrites
+        && let Err(error) = checkpoints.clear()
+    {
+        if let Some(before) = before {
+            before.put_back(distiller, &mut optimizer, &mut hooks);
+        }
+        return Err(error);
     }
+    distiller.core().clear_cache();
     log::info!("training for {} optimizer steps", plan.total_steps());
     let training = Training {
         at: Position::default(),

@@ -1,5 +1,10 @@
 //! Resuming from a checkpoint.
 
+use std::collections::BTreeMap;
+
+use tch::Tensor;
+
+use super::before::Before;
 use super::description::SCHEDULE;
 use crate::checkpoint::{CheckpointFolder, Description, Newest};
 use crate::config::TrainingConfig;
@@ -91,8 +96,24 @@ pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bo
     check_position(newest, plan, is_scaled)
 }
 
-/// Restores what a checkpoint holds, after [`check`].
+/// Restores what a checkpoint holds, after [`check`], and returns what was there before. If
+/// anything is refused, all is as it was.
 pub(super) fn load<D: Distiller + ?Sized>(
+    newest: &Newest,
+    distiller: &mut D,
+    optimizer: &mut dyn Optimizer,
+    hooks: &mut Hooks<'_, D::Student>,
+) -> Result<Before> {
+    let before = Before::of(distiller, optimizer, hooks)?;
+    if let Err(error) = load_all(newest, distiller, optimizer, hooks) {
+        before.put_back(distiller, optimizer, hooks);
+        return Err(error);
+    }
+    log::info!("resumed from {}", newest.loaded.path.display());
+    Ok(before)
+}
+
+fn load_all<D: Distiller + ?Sized>(
     newest: &Newest,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
@@ -100,18 +121,20 @@ pub(super) fn load<D: Distiller + ?Sized>(
 ) -> Result<()> {
     let loaded = &newest.loaded;
     let origin = loaded.path.display().to_string();
-    // First what may be refused: by the user's own hooks and distillers, or because files do not
-    // fit although their checksums are right. The student fits, and is changed last.
+    let _guard = tch::no_grad_guard();
     weights::check_fit(distiller.core().variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
     distiller.core_mut().load_state(&loaded.tensors.distiller)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
-    weights::load_into(
-        distiller.core().variables(),
-        &loaded.student,
-        &origin,
-        &LoadOptions::new(),
-    )?;
-    log::info!("resumed from {origin}");
-    Ok(())
+    // Last, as a hook may have written into the student.
+    load_student(distiller, &loaded.student, &origin)
+}
+
+fn load_student<D: Distiller + ?Sized>(
+    distiller: &D,
+    student: &BTreeMap<String, Tensor>,
+    origin: &str,
+) -> Result<()> {
+    let variables = distiller.core().variables();
+    weights::load_into(variables, student, origin, &LoadOptions::new()).map(drop)
 }
