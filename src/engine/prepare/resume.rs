@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use tch::Tensor;
 
 use super::before::Before;
@@ -67,11 +68,27 @@ fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
     Err(Error::Checkpoint { path, reason })
 }
 
+/// Leaves of the factors of two schedules those that both have: a longer run has more of them,
+/// and earlier versions of this crate saved them for steps that a run does not have.
+fn shorten_schedules(one: &mut Description, other: &mut Description) {
+    let factors = |run: &Description| Some(run.run.get(SCHEDULE)?.as_array()?.len());
+    let (Some(of_one), Some(of_other)) = (factors(one), factors(other)) else {
+        return;
+    };
+    let common = of_one.min(of_other);
+    for run in [one, other] {
+        if let Some(Value::Array(factors)) = run.run.get_mut(SCHEDULE) {
+            factors.truncate(common);
+        }
+    }
+}
+
 /// Fails if the checkpoint belongs to another run than the one described. Only the schedule may
 /// be another, in a run that `extends` it.
 pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bool) -> Result<()> {
     let loaded = &newest.loaded;
     let (mut before, mut now) = (loaded.manifest.description.clone(), now.clone());
+    shorten_schedules(&mut before, &mut now);
     if extends {
         before.run.remove(SCHEDULE);
         now.run.remove(SCHEDULE);
