@@ -1,4 +1,4 @@
-//! What a run holds before it is resumed, so that a refused one changes nothing.
+//! What a run holds before it is resumed, so that a resume that is refused changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::weights::{self, LoadOptions};
 
 /// Copies of all that a resume loads into. They share no memory with it.
 #[derive(Debug)]
-pub(super) struct Before {
+pub(in crate::engine) struct Before {
     hooks: BTreeMap<String, Tensor>,
     distiller: BTreeMap<String, Tensor>,
     optimizer: BTreeMap<String, Tensor>,
@@ -38,7 +38,7 @@ impl Before {
 
     /// Puts everything back. What fails is only logged: why the resume was refused is the error
     /// to be told of, and the rest is to be put back too.
-    pub(super) fn put_back<D: Distiller + ?Sized>(
+    pub(in crate::engine) fn put_back<D: Distiller + ?Sized>(
         &self,
         distiller: &mut D,
         optimizer: &mut dyn Optimizer,

@@ -20,19 +20,20 @@ use super::run::{RequestedLength, Run};
 use super::saving::Saving;
 use super::training::Training;
 use super::update::Update;
-use crate::checkpoint::{CheckpointFolder, Newest};
+use crate::checkpoint::CheckpointFolder;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
 use crate::logging::{ProgressBar, TensorBoardSink};
 use crate::optim::LossScaling;
 use description::RunDescription;
+pub(super) use resume::Resumed;
 
 /// Checks that a run can work and makes everything ready for its loop. If the run resumes, the
 /// checkpoint is loaded and returned too.
 pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     run: Run<'a, D>,
-) -> Result<(Training<'a, D>, Option<Newest>)> {
+) -> Result<(Training<'a, D>, Option<Resumed>)> {
     let Run {
         distiller,
         loader,
@@ -111,12 +112,12 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     }
     // Only now that nothing else can fail.
     let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
-    let before = newest.as_ref().map(load).transpose()?;
+    let resumed = newest.map(load).transpose()?;
     if is_new_here
         && options.overwrites
         && let Err(error) = checkpoints.clear()
     {
-        if let Some(before) = before {
+        if let Some(Resumed { before, .. }) = resumed {
             before.put_back(distiller, &mut optimizer, &mut hooks);
         }
         return Err(error);
@@ -149,7 +150,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         plan,
         distiller,
     };
-    Ok((training, newest))
+    Ok((training, resumed))
 }
 
 fn plan<D: Distiller + ?Sized>(

@@ -113,21 +113,27 @@ pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bo
     check_position(newest, plan, is_scaled)
 }
 
-/// Restores what a checkpoint holds, after [`check`], and returns what was there before. If
-/// anything is refused, all is as it was.
+/// A checkpoint that was loaded, and what was there before.
+#[derive(Debug)]
+pub(in crate::engine) struct Resumed {
+    pub(in crate::engine) newest: Newest,
+    pub(in crate::engine) before: Before,
+}
+
+/// Restores what a checkpoint holds, after [`check`]. If anything is refused, all is as it was.
 pub(super) fn load<D: Distiller + ?Sized>(
-    newest: &Newest,
+    newest: Newest,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
     hooks: &mut Hooks<'_, D::Student>,
-) -> Result<Before> {
+) -> Result<Resumed> {
     let before = Before::of(distiller, optimizer, hooks)?;
-    if let Err(error) = load_all(newest, distiller, optimizer, hooks) {
+    if let Err(error) = load_all(&newest, distiller, optimizer, hooks) {
         before.put_back(distiller, optimizer, hooks);
         return Err(error);
     }
     log::info!("resumed from {}", newest.loaded.path.display());
-    Ok(before)
+    Ok(Resumed { newest, before })
 }
 
 fn load_all<D: Distiller + ?Sized>(
