@@ -14,6 +14,8 @@ mod hooks;
 mod keeping;
 #[path = "resume_cases/non_finite.rs"]
 mod non_finite;
+#[path = "resume_cases/refused.rs"]
+mod refused;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

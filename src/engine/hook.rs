@@ -21,6 +21,10 @@ use crate::step::StepInfo;
 /// In the [`StepInfo`] that they get, `global_step` and `forward_step` are the steps and batches
 /// done, the one just done included, and there is no `batch_id`.
 ///
+/// Teacher outputs that are [kept](crate::DistillationConfig::is_caching_logits) are computed
+/// once. A teacher that a hook changes, such as a moving average of the student, would speak with
+/// its first outputs for ever: leave the caching off for it.
+///
 /// All methods are required, so that a state cannot be forgotten. `&mut H` of a hook is a hook
 /// too, so one can be lent to a run and looked at afterwards.
 ///
@@ -68,7 +72,7 @@ use crate::step::StepInfo;
 ///         Ok(means.map(|(name, _, mean)| (name.clone(), mean.shallow_clone())).collect())
 ///     }
 ///
-///     fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
+///     fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
 ///         for (name, _, mean) in &mut self.means {
 ///             let saved = state.get(name);
 ///             mean.f_copy_(saved.ok_or_else(|| Error::other(format!("no `{name}`")))?)?;
@@ -113,20 +117,22 @@ pub trait Hook<S: ?Sized> {
     fn after_step(&mut self, student: &S, step: &StepInfo) -> Result<()>;
 
     /// Every tensor that a resumed run needs, by any names; empty for a hook that remembers
-    /// nothing. Numbers go in as tensors that hold them exactly, such as `i64` for counts.
+    /// nothing. Numbers go in as tensors that hold them exactly, such as `i64` for counts. It is
+    /// also asked for before anything is restored, to put it back if the resume is refused.
     ///
     /// # Errors
     /// Whatever goes wrong.
     fn state(&self) -> Result<BTreeMap<String, Tensor>>;
 
-    /// Restores what [`state`](Self::state) returned when the checkpoint was saved; the tensors
-    /// are on the CPU. A run calls it once when it is resumed, before anything else is restored,
-    /// and then checks that [`state`](Self::state) returns the same names, kinds, shapes and
-    /// values. If it does not, the run is refused.
+    /// Restores a copy of what [`state`](Self::state) returned when the checkpoint was saved; the
+    /// tensors are on the CPU. A run calls it once when it is resumed, before anything else is
+    /// restored, and then checks that [`state`](Self::state) returns the same names, kinds, shapes
+    /// and values. If it does not, the run is refused. If the run is refused for this or another
+    /// reason, it is called again, with the state that the hook had before.
     ///
     /// # Errors
     /// When the state does not fit; the run is refused.
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()>;
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
 }
 
 impl<S: ?Sized, H: Hook<S> + ?Sized> Hook<S> for &mut H {
@@ -142,31 +148,13 @@ impl<S: ?Sized, H: Hook<S> + ?Sized> Hook<S> for &mut H {
         (**self).state()
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         (**self).load_state(state)
     }
 }
 
-/// A closure as a hook.
-pub(super) struct Closure<F> {
-    pub(super) name: String,
-    pub(super) after_step: F,
-}
-
-impl<S: ?Sized, F: FnMut(&S, &StepInfo) -> Result<()>> Hook<S> for Closure<F> {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn after_step(&mut self, student: &S, step: &StepInfo) -> Result<()> {
-        (self.after_step)(student, step)
-    }
-
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(BTreeMap::new())
-    }
-
-    fn load_state(&mut self, _state: BTreeMap<String, Tensor>) -> Result<()> {
-        Ok(())
-    }
+/// A hook, or a closure, which has no state and is no part of what a resumed run must repeat.
+pub(super) enum AfterStep<'a, S: ?Sized> {
+    Hook(Box<dyn Hook<S> + 'a>),
+    Closure(Box<dyn FnMut(&S, &StepInfo) -> Result<()> + 'a>),
 }

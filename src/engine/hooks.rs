@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
 use super::Hook;
+use super::hook::AfterStep;
 use crate::error::{Error, Result, shown};
 use crate::step::StepInfo;
 use crate::weights::kind_and_shape;
@@ -12,16 +13,17 @@ use crate::weights::kind_and_shape;
 /// Stands between a hook's name and a tensor's in a checkpoint.
 const SEPARATOR: char = '/';
 
-/// The hooks of a run, in their order.
+/// The hooks and closures of a run, in their order.
 pub(super) struct Hooks<'a, S: ?Sized> {
-    hooks: Vec<Box<dyn Hook<S> + 'a>>,
+    all: Vec<AfterStep<'a, S>>,
 }
 
 impl<'a, S: ?Sized> Hooks<'a, S> {
     /// Fails if the names of hooks do not tell them apart.
-    pub(super) fn new(hooks: Vec<Box<dyn Hook<S> + 'a>>) -> Result<Self> {
+    pub(super) fn new(all: Vec<AfterStep<'a, S>>) -> Result<Self> {
+        let hooks = Hooks { all };
         let mut names = BTreeSet::new();
-        for hook in &hooks {
+        for hook in hooks.with_state() {
             let name = hook.name();
             if name.is_empty() || name.contains(SEPARATOR) {
                 let reason = format!("the name `{name}` is empty or has a `{SEPARATOR}` in it");
@@ -35,19 +37,48 @@ impl<'a, S: ?Sized> Hooks<'a, S> {
                 return Err(Error::protocol("hook", reason));
             }
         }
-        Ok(Hooks { hooks })
+        Ok(hooks)
     }
 
+    /// The hooks without the closures.
+    fn with_state(&self) -> impl Iterator<Item = &(dyn Hook<S> + 'a)> {
+        self.all.iter().filter_map(|one| match one {
+            AfterStep::Hook(hook) => Some(hook.as_ref()),
+            AfterStep::Closure(_) => None,
+        })
+    }
+
+    fn with_state_mut(&mut self) -> impl Iterator<Item = &mut (dyn Hook<S> + 'a)> {
+        self.all.iter_mut().filter_map(|one| match one {
+            AfterStep::Hook(hook) => Some(hook.as_mut()),
+            AfterStep::Closure(_) => None,
+        })
+    }
+
+    /// The names of the hooks; closures have none.
     pub(super) fn names(&self) -> Vec<String> {
-        let names = self.hooks.iter().map(|hook| hook.name().to_owned());
-        names.collect()
+        self.with_state()
+            .map(|hook| hook.name().to_owned())
+            .collect()
     }
 
-    /// Runs all hooks after an optimizer step.
+    /// Runs all hooks and closures after an optimizer step.
     pub(super) fn after_step(&mut self, student: &S, step: &StepInfo) -> Result<()> {
-        for hook in &mut self.hooks {
-            let done = hook.after_step(student, step);
-            done.map_err(|error| failed(hook.as_ref(), step.global_step, error))?;
+        let mut closures = 0;
+        for one in &mut self.all {
+            match one {
+                AfterStep::Hook(hook) => {
+                    let done = hook.after_step(student, step);
+                    done.map_err(|error| failed(hook.name(), step.global_step, error))?;
+                }
+                AfterStep::Closure(closure) => {
+                    closures += 1;
+                    closure(student, step).map_err(|error| {
+                        let name = format!("after_step {closures}");
+                        failed(&name, step.global_step, error)
+                    })?;
+                }
+            }
         }
         Ok(())
     }
@@ -55,10 +86,10 @@ impl<'a, S: ?Sized> Hooks<'a, S> {
     /// The states of all hooks, under the hooks' names.
     pub(super) fn state(&self, step: u64) -> Result<BTreeMap<String, Tensor>> {
         let mut all = BTreeMap::new();
-        for hook in &self.hooks {
+        for hook in self.with_state() {
             let state = hook.state();
-            let state = state.map_err(|error| failed(hook.as_ref(), step, error))?;
-            let prefix = prefix(hook.as_ref());
+            let state = state.map_err(|error| failed(hook.name(), step, error))?;
+            let prefix = prefix(hook.name());
             let named = state.into_iter();
             all.extend(named.map(|(name, tensor)| (format!("{prefix}{name}"), tensor)));
         }
@@ -68,35 +99,45 @@ impl<'a, S: ?Sized> Hooks<'a, S> {
     /// Restores what [`state`](Self::state) returned after `step`. Each hook must have the same
     /// state afterwards: one that only saves it would lose it without a word.
     pub(super) fn load_state(&mut self, all: &BTreeMap<String, Tensor>, step: u64) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        for hook in &mut self.hooks {
-            let loaded = load(hook.as_mut(), all);
-            loaded.map_err(|error| failed(hook.as_ref(), step, error))?;
+        for hook in self.with_state_mut() {
+            let loaded = load(hook, all);
+            loaded.map_err(|error| failed(hook.name(), step, error))?;
         }
         Ok(())
     }
+
+    /// Gives every hook the state back that it had before a resume that is refused. One that
+    /// fails keeps none of the others from theirs.
+    pub(super) fn put_back(&mut self, all: &BTreeMap<String, Tensor>) {
+        for hook in self.with_state_mut() {
+            if let Err(error) = load(hook, all) {
+                log::warn!("hook `{}` keeps what was loaded: {error}", hook.name());
+            }
+        }
+    }
 }
 
-fn prefix<S: ?Sized>(hook: &dyn Hook<S>) -> String {
-    format!("{}{SEPARATOR}", hook.name())
+fn prefix(hook: &str) -> String {
+    format!("{hook}{SEPARATOR}")
 }
 
-fn failed<S: ?Sized>(hook: &dyn Hook<S>, step: u64, error: Error) -> Error {
+fn failed(hook: &str, step: u64, error: Error) -> Error {
     Error::Hook {
-        hook: hook.name().to_owned(),
+        hook: hook.to_owned(),
         step,
         source: Box::new(error),
     }
 }
 
 fn load<S: ?Sized>(hook: &mut dyn Hook<S>, all: &BTreeMap<String, Tensor>) -> Result<()> {
-    let prefix = prefix(hook);
+    let prefix = prefix(hook.name());
     let own = || {
         let named = all.iter();
         named.filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
     };
+    // The hook may keep what it gets and write into it.
     let copies = own().map(|(name, tensor)| Ok((name.to_owned(), tensor.f_detach_copy()?)));
-    hook.load_state(copies.collect::<Result<_>>()?)?;
+    hook.load_state(&copies.collect::<Result<_>>()?)?;
     let mut now = hook.state()?;
     for (name, saved) in own() {
         check_restored(name, saved, now.remove(name))?;
@@ -123,9 +164,10 @@ fn check_restored(name: &str, saved: &Tensor, now: Option<Tensor>) -> Result<()>
 }
 
 fn not_restored(name: &str, what: &str) -> Error {
-    Error::other(format!(
-        "its state is not the saved one after `load_state`: `{}` {what}; let `load_state` restore \
-         every tensor that `state` returns",
+    let reason = format!(
+        "the state after it is not the saved one: `{}` {what}; let it restore every tensor that \
+         `state` returns",
         shown(name)
-    ))
+    );
+    Error::protocol("load_state", reason)
 }

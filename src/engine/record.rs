@@ -132,7 +132,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         distiller: &D,
         step: u64,
     ) -> Result<SavedStudent> {
-        let state = weights::state_dict(distiller.variables());
+        let state = weights::state_dict(distiller.core().variables());
         let groups = distiller.core().param_groups().into_iter();
         let extra: Vec<_> = groups.flat_map(|group| group.parameters).collect();
         check_finite(state.iter().chain(&extra), step)?;

@@ -7,6 +7,7 @@ use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::plan::Plan;
 use super::position::Position;
+use super::prepare::Resumed;
 use super::ranks::Ranks;
 use super::record::Record;
 use super::update::Update;
@@ -30,32 +31,44 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
 
 impl<D: Distiller + ?Sized> Training<'_, D> {
     /// Trains to the end, from a checkpoint if there is one.
-    pub(super) fn run(mut self, newest: Option<Newest>) -> Result<TrainSummary> {
-        let result = self.run_from(newest);
+    pub(super) fn run(mut self, resumed: Option<Resumed>) -> Result<TrainSummary> {
+        let result = self.run_from(resumed);
         let cache_bytes = self.distiller.core().cache_bytes();
         self.record.finish(result, &self.at, cache_bytes)
     }
 
-    fn run_from(&mut self, newest: Option<Newest>) -> Result<()> {
+    fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
         self.update.drop_gradients()?;
-        let Some(newest) = newest else {
+        let Some(Resumed { newest, before }) = resumed else {
             return self.run_epochs();
         };
-        let saved = &newest.loaded.position;
-        self.record.resume(&newest)?;
-        self.update.resume(saved.scaling)?;
-        self.at = Position::of(saved);
-        if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
+        let is_over = self.resume(&newest).inspect_err(|_| {
+            before.put_back(self.distiller, &mut self.update.optimizer, &mut self.hooks);
+        })?;
+        drop((newest, before)); // They take as much memory as the gradients will.
+        if is_over {
             return Ok(());
         }
-        self.record.step(&self.at);
-        self.epochs
-            .resume(&self.at, &newest.loaded.tensors.random)?;
         let flow = self.run_batches()?;
         if flow == Flow::Stop || self.is_last_step() {
             return Ok(());
         }
         self.run_epochs()
+    }
+
+    /// Returns to the position of the checkpoint, and says whether the run is over there.
+    fn resume(&mut self, newest: &Newest) -> Result<bool> {
+        let saved = &newest.loaded.position;
+        self.record.resume(newest)?;
+        self.update.resume(saved.scaling)?;
+        self.at = Position::of(saved);
+        if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
+            return Ok(true);
+        }
+        self.record.step(&self.at);
+        let random = &newest.loaded.tensors.random;
+        self.epochs.resume(&self.at, random)?;
+        Ok(false)
     }
 
     fn run_epochs(&mut self) -> Result<()> {
@@ -138,7 +151,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.step_info();
         let _guard = tch::no_grad_guard();
         self.distiller.core_mut().after_step(&step)?;
-        self.hooks.after_step(self.distiller.student(), &step)
+        self.hooks
+            .after_step(self.distiller.core().student(), &step)
     }
 
     /// Saves a checkpoint if one is due or if the run ends here.
@@ -173,7 +187,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let flow = if is_planned {
             log::info!("saved {path} in epoch {}", self.at.epoch);
             self.record
-                .call_back(self.distiller.student(), &student, &self.at)?
+                .call_back(self.distiller.core().student(), &student, &self.at)?
         } else {
             log::info!("saved {path} and stopped");
             Flow::Continue

@@ -80,7 +80,7 @@ impl Update<'_> {
             self.has_gradients = true;
         }
         ranks.average(self.parameters())?;
-        let found = self.found_non_finite(distiller.config().device)?;
+        let found = self.found_non_finite(distiller.core().config().device)?;
         self.clip(distiller)?;
         let schedule = self.schedule.as_ref();
         let factor = schedule.map_or(1.0, |schedule| schedule.factor(steps_done, total_steps));
@@ -121,8 +121,8 @@ impl Update<'_> {
         let Some(max_norm) = self.max_grad_norm else {
             return Ok(());
         };
-        let mut clipped = distiller.variables().trainable_variables();
-        if distiller.config().clip_projections {
+        let mut clipped = distiller.core().variables().trainable_variables();
+        if distiller.core().config().clip_projections {
             let groups = distiller.core().param_groups();
             let extra = groups.into_iter().flat_map(|group| group.parameters);
             clipped.extend(extra.map(|(_, tensor)| tensor));
@@ -135,7 +135,7 @@ impl Update<'_> {
 /// Fails if no variable of the student got a gradient: with the variables of another model,
 /// training would change nothing.
 fn check_gradients<D: Distiller + ?Sized>(distiller: &D) -> Result<()> {
-    let variables = distiller.variables().trainable_variables();
+    let variables = distiller.core().variables().trainable_variables();
     for variable in &variables {
         if variable.f_grad()?.defined() {
             return Ok(());

@@ -17,6 +17,10 @@
 pub trait LrSchedule {
     /// The factor after `step` optimizer steps of a run of `total_steps`; the first step uses
     /// `factor(0, total_steps)`.
+    ///
+    /// A run asks for steps below `total_steps` only: for each before it is done, and at its
+    /// beginning for the steps 0, 1, 2, 5, 10, 100, 1000, 10,000 and 100,000, of which the
+    /// factors must be finite, and the same when the run is resumed.
     fn factor(&self, step: u64, total_steps: u64) -> f64;
 }
 

@@ -192,7 +192,7 @@ impl<S: ?Sized> Hook<S> for Named {
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         Ok(BTreeMap::new())
     }
-    fn load_state(&mut self, _: BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
         Ok(())
     }
 }

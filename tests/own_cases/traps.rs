@@ -3,11 +3,14 @@
 use std::cell::Cell;
 
 use tch::Tensor;
+use tch::nn::VarStore;
+use textbrewer::distiller::AnyCore;
 use textbrewer::{
-    AdamW, DataLoader, DistillationConfig, Distiller, FnLoader, Result, TrainSummary, VecLoader,
+    AdamW, DataLoader, DistillationConfig, Distiller, FnLoader, LossReport, Result, StepInfo,
+    TrainSummary, TrainingConfig, VecLoader, weights,
 };
 
-use crate::common::tiny::{Net, batch, batches, config, first_line, numbers};
+use crate::common::tiny::{Net, batch, batches, config, files, first_line, numbers};
 use crate::mine::{Mine, Scaled, distill_config, mine, nets};
 
 fn train(distiller: &mut Mine<'_>, loader: &mut dyn DataLoader<Batch = Tensor>) -> TrainSummary {
@@ -156,4 +159,70 @@ fn another_temperature_or_another_setting_of_a_term_is_refused() {
         r#"distiller.term.scaled: "weight 0.5" in the checkpoint, "weight 0.25" now"#,
     );
     run(distill_config(), Scaled::new(0.5)).unwrap();
+}
+
+/// What its core holds is trained and saved, whatever the distiller says of it.
+struct Contradicting<'a> {
+    own: Mine<'a>,
+    config: TrainingConfig,
+    other: &'a Net,
+}
+
+impl Distiller for Contradicting<'_> {
+    type Batch = Tensor;
+    type Student = Net;
+
+    fn train_on_batch(&mut self, batch: &Tensor, step: &StepInfo) -> Result<LossReport> {
+        self.own.train_on_batch(batch, step)
+    }
+    fn core(&self) -> &dyn AnyCore<Net> {
+        self.own.core()
+    }
+    fn core_mut(&mut self) -> &mut dyn AnyCore<Net> {
+        self.own.core_mut()
+    }
+    fn config(&self) -> &TrainingConfig {
+        &self.config
+    }
+    fn student(&self) -> &Net {
+        self.other
+    }
+    fn variables(&self) -> &VarStore {
+        &self.other.variables
+    }
+}
+
+#[test]
+fn a_distiller_cannot_contradict_its_core() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (teacher, student) = nets();
+    let other = Net::new(1, 2, 0.9);
+    let before = (numbers(&student.variables), numbers(&other.variables));
+    let own = mine(&teacher, &student, config(folder.path()), |builder| builder).unwrap();
+    let mut distiller = Contradicting {
+        own,
+        config: config(elsewhere.path()),
+        other: &other,
+    };
+    let mut loader = VecLoader::new(batches(2)).unwrap();
+    let run = distiller.train(&mut loader).epochs(1);
+    run.optimizer(AdamW::new(0.05))
+        .max_grad_norm(0.5)
+        .after_step(|seen, _| {
+            assert!(std::ptr::eq(seen, &student));
+            Ok(())
+        })
+        .callback(|seen, _| {
+            assert!(std::ptr::eq(seen, &student));
+            Ok(())
+        })
+        .run()
+        .unwrap();
+    assert_ne!(numbers(&student.variables), before.0);
+    assert_eq!(numbers(&other.variables), before.1);
+    assert_eq!(files(elsewhere.path()), Vec::<String>::new());
+    let saved = weights::read(folder.path().join("gs2.safetensors")).unwrap();
+    for (name, tensor) in weights::state_dict(&student.variables) {
+        assert_eq!(saved[&name], tensor);
+    }
 }

@@ -330,9 +330,8 @@ fn only_the_epoch_that_is_gone_on_with_is_begun() {
 fn a_loader_with_fewer_batches_than_were_had_is_told() {
     let _alone = alone();
     let folder = crate::common::tiny::folder();
-    let run = |count: usize, steps: u64, resumes: bool| {
-        let student = Net::new(1, 4, 0.2);
-        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+    let run = |student: &Net, count: usize, steps: u64, resumes: bool| {
+        let mut trainer = BasicTrainer::builder(student, &student.variables)
             .train_config(config(folder.path()))
             .adaptor(square)
             .build()?;
@@ -347,12 +346,16 @@ fn a_loader_with_fewer_batches_than_were_had_is_told() {
             false => run.run(),
         }
     };
-    run(5, 4, false).unwrap();
-    let line = first_line(run(3, 6, true));
+    let student = Net::new(1, 4, 0.2);
+    run(&student, 5, 4, false).unwrap();
+    let other = Net::new(1, 4, 0.7);
+    let before = numbers(&other.variables);
+    let line = first_line(run(&other, 3, 6, true));
+    assert_eq!(numbers(&other.variables), before);
     assert!(
         line.contains("the loader gave only 3 batches of the 4"),
         "{line}"
     );
     // With its data it may also go on for longer than it was to.
-    assert_eq!(run(5, 6, true).unwrap().resumed_from, Some(4));
+    assert_eq!(run(&student, 5, 6, true).unwrap().resumed_from, Some(4));
 }

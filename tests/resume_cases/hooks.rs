@@ -57,7 +57,7 @@ impl<S: ?Sized> Hook<S> for Average {
             .collect())
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, _, mean) in &mut self.means {
             let saved = state.get(name);
             mean.f_copy_(saved.ok_or_else(|| Error::other(format!("no `{name}`")))?)?;
@@ -86,7 +86,7 @@ impl<S: ?Sized> Hook<S> for Curriculum {
         Ok(BTreeMap::from([("level".to_owned(), level)]))
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         let level = state.get("level");
         let level = level.ok_or_else(|| Error::other("no level"))?;
         self.level.set(i64::try_from(level)?);
@@ -190,6 +190,11 @@ struct Faulty {
     fault: Fault,
 }
 
+fn copies(state: &BTreeMap<String, Tensor>) -> BTreeMap<String, Tensor> {
+    let copy = |(name, tensor): (&String, &Tensor)| (name.clone(), tensor.copy());
+    state.iter().map(copy).collect()
+}
+
 impl Faulty {
     fn new(value: Tensor, fault: Fault) -> Self {
         let state = BTreeMap::from([("value".to_owned(), value)]);
@@ -211,8 +216,8 @@ impl<S: ?Sized> Hook<S> for Faulty {
         Ok(state.map(|(n, t)| (n.clone(), t.shallow_clone())).collect())
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
-        self.state = state;
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.state = copies(state);
         let value = self.state.get_mut("value").unwrap();
         match self.fault {
             Fault::None => {}
@@ -254,6 +259,7 @@ fn a_state_that_is_not_restored_is_refused_and_nothing_else_is_changed() {
         let line = first_line(result);
         assert!(line.starts_with("hook `faulty` at global step 2: "));
         assert!(line.contains(expected), "{line}");
+        assert_eq!(fault != Fault::Refuses, line.contains("2: load_state: "));
         assert_eq!(numbers(&student.variables), before);
     }
     // The checkpoint is good; NaN and infinity come back as they are.
@@ -306,4 +312,37 @@ fn another_set_of_hooks_is_a_difference() {
     // A run without hooks goes on from a checkpoint without hooks, which has no file of them.
     train(without.path(), &student, None, true).unwrap();
     assert!(!without.path().join("state/gs2/hooks.safetensors").exists());
+}
+
+/// Closures remember nothing, so that others may be added, moved or left out.
+#[test]
+fn other_closures_are_no_difference() {
+    let _alone = alone();
+    let folder = folder();
+    let run = |level: i64, before: usize, after: usize| {
+        let student = Net::new(1, 4, 0.2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()))
+            .adaptor(square)
+            .build()?;
+        let mut loader = loader(2);
+        let mut run = trainer.train(&mut loader).epochs(1);
+        let level = Rc::new(Cell::new(level));
+        for _ in 0..before {
+            run = run.after_step(|_, _| Ok(()));
+        }
+        run = run.hook(Curriculum {
+            level: Rc::clone(&level),
+        });
+        for _ in 0..after {
+            run = run.after_step(|_, _| Ok(()));
+        }
+        let run = run.optimizer(Sgd::new(0.1)).resume_or_start();
+        let summary = run.run()?;
+        Ok::<_, Error>((summary.resumed_from, level.get()))
+    };
+    assert_eq!(run(0, 0, 1).unwrap(), (None, 2));
+    for (before, after) in [(1, 0), (2, 1), (0, 0)] {
+        assert_eq!(run(7, before, after).unwrap(), (Some(2), 2));
+    }
 }

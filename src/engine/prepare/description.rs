@@ -15,7 +15,7 @@ use crate::weights;
 /// The key of the schedule's factors.
 pub(super) const SCHEDULE: &str = "schedule";
 
-/// The steps at which the factors of two schedules are compared.
+/// The steps at which the factors of two schedules are compared, as far as a run has them.
 const SCHEDULE_AT: [u64; 9] = [0, 1, 2, 5, 10, 100, 1000, 10_000, 100_000];
 
 /// The run's own part of its description, without that of distiller and optimizer.
@@ -34,13 +34,17 @@ pub(super) struct RunDescription {
 }
 
 impl RunDescription {
+    /// The schedule's factors at the steps of [`SCHEDULE_AT`] that the run has: a schedule may
+    /// know of no others.
+    ///
     /// A schedule that cannot work is told before anything is trained, as far as it is looked at.
-    fn check_factors(&self, factors: &[f64]) -> Result<()> {
+    fn factors(&self, schedule: &(dyn LrSchedule + '_)) -> Result<Vec<f64>> {
         let total_steps = self.total_steps;
-        let mut of_steps = SCHEDULE_AT.iter().zip(factors);
-        let bad = of_steps.find(|(step, factor)| **step < total_steps && !factor.is_finite());
-        let Some((step, factor)) = bad else {
-            return Ok(());
+        let steps = SCHEDULE_AT.into_iter().filter(|step| *step < total_steps);
+        let factors = steps.map(|step| (step, schedule.factor(step, total_steps)));
+        let factors: Vec<_> = factors.collect();
+        let Some((step, factor)) = factors.iter().find(|(_, factor)| !factor.is_finite()) else {
+            return Ok(factors.into_iter().map(|(_, factor)| factor).collect());
         };
         let reason = format!(
             "its factor at step {step} of {total_steps} is {factor}, which must be a finite \
@@ -57,9 +61,9 @@ impl RunDescription {
         schedule: Option<&(dyn LrSchedule + '_)>,
     ) -> Result<Description> {
         let length = if self.in_epochs { "epochs" } else { "steps" };
-        let factor = |schedule: &dyn LrSchedule, step| schedule.factor(step, self.total_steps);
-        let factors = schedule.map(|schedule| SCHEDULE_AT.map(|step| factor(schedule, step)));
-        self.check_factors(&factors.unwrap_or_default())?;
+        let factors = schedule
+            .map(|schedule| self.factors(schedule))
+            .transpose()?;
         let run = BTreeMap::from([
             ("length".to_owned(), json!(length)),
             ("max_grad_norm".to_owned(), json!(self.max_grad_norm)),
@@ -69,7 +73,7 @@ impl RunDescription {
             (SCHEDULE.to_owned(), json!(factors)),
         ]);
         let mut variables = BTreeMap::new();
-        for (name, tensor) in weights::state_dict(distiller.variables()) {
+        for (name, tensor) in weights::state_dict(distiller.core().variables()) {
             variables.insert(name, TensorDescription::new(&tensor)?);
         }
         let mut state = BTreeMap::new();
@@ -88,7 +92,7 @@ impl RunDescription {
                 .collect(),
         });
         Ok(Description {
-            config: config_of(distiller.config())?,
+            config: config_of(distiller.core().config())?,
             distiller: distiller.core().description(),
             run,
             variables,

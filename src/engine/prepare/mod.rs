@@ -1,5 +1,6 @@
 //! Everything before the loop: checks, optimizer, resuming, data, logs.
 
+mod before;
 mod description;
 pub(super) mod existing;
 mod feed;
@@ -19,19 +20,20 @@ use super::run::{RequestedLength, Run};
 use super::saving::Saving;
 use super::training::Training;
 use super::update::Update;
-use crate::checkpoint::{CheckpointFolder, Newest};
+use crate::checkpoint::CheckpointFolder;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
 use crate::logging::{ProgressBar, TensorBoardSink};
 use crate::optim::LossScaling;
 use description::RunDescription;
+pub(super) use resume::Resumed;
 
 /// Checks that a run can work and makes everything ready for its loop. If the run resumes, the
 /// checkpoint is loaded and returned too.
 pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     run: Run<'a, D>,
-) -> Result<(Training<'a, D>, Option<Newest>)> {
+) -> Result<(Training<'a, D>, Option<Resumed>)> {
     let Run {
         distiller,
         loader,
@@ -43,7 +45,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         options,
     } = run;
     let ranks = Ranks;
-    check_training(distiller.config(), distiller.variables())?;
+    check_training(distiller.core().config(), distiller.core().variables())?;
     let max_grad_norm = optimization.max_grad_norm;
     if max_grad_norm.is_some_and(f64::is_nan) {
         return Err(Error::config("max_grad_norm", "must be a number, is NaN"));
@@ -53,7 +55,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let plan = plan(length, loader, distiller)?;
     let mut hooks = Hooks::new(observers.hooks)?;
 
-    let folder = &distiller.config().output_dir;
+    let folder = &distiller.core().config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
     checkpoints.prepare()?;
     let is_new_here = !options.begin.resumes_in(folder);
@@ -86,21 +88,19 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     };
     let schedule = optimization.schedule;
     let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
-    let newest = resume::find(&options.begin, distiller.config())?;
+    let newest = resume::find(&options.begin, distiller.core().config())?;
     if let Some(newest) = &newest {
         resume::check(newest, &description, &plan, options.extends)?;
-        resume::load(newest, distiller, &mut optimizer, &mut hooks)?;
     }
 
-    let device = distiller.config().device;
+    let device = distiller.core().config().device;
     let random = Random::new(device)?;
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
-    distiller.core().clear_cache();
     let keeps_outputs = distiller.core().cache_bytes().is_some();
     let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
     if ranks.is_first()
-        && let Some(folder) = &distiller.config().log_dir
+        && let Some(folder) = &distiller.core().config().log_dir
     {
         let sink = TensorBoardSink::create(folder)?;
         summary.log_dir = Some(sink.path().to_path_buf());
@@ -110,10 +110,19 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     if !(observers.progress && ranks.is_first()) {
         bar = bar.hidden();
     }
-    if is_new_here && options.overwrites {
-        // Only now that nothing else can fail.
-        checkpoints.clear()?;
+    // Only now that nothing else can fail.
+    let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
+    let resumed = newest.map(load).transpose()?;
+    if is_new_here
+        && options.overwrites
+        && let Err(error) = checkpoints.clear()
+    {
+        if let Some(Resumed { before, .. }) = resumed {
+            before.put_back(distiller, &mut optimizer, &mut hooks);
+        }
+        return Err(error);
     }
+    distiller.core().clear_cache();
     log::info!("training for {} optimizer steps", plan.total_steps());
     let training = Training {
         at: Position::default(),
@@ -131,7 +140,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             observers.sinks,
             bar,
             observers.callbacks,
-            distiller.config().log_interval,
+            distiller.core().config().log_interval,
             options.on_non_finite,
             Saving::new(checkpoints, &options, description),
             summary,
@@ -141,7 +150,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         plan,
         distiller,
     };
-    Ok((training, newest))
+    Ok((training, resumed))
 }
 
 fn plan<D: Distiller + ?Sized>(
@@ -165,5 +174,5 @@ fn plan<D: Distiller + ?Sized>(
             Length::Epochs { epochs, batches }
         }
     };
-    Plan::new(distiller.config(), length)
+    Plan::new(distiller.core().config(), length)
 }

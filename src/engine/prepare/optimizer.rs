@@ -23,7 +23,7 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
         return Err(Error::config("no_decay", reason));
     }
     if !groups_given {
-        for group in student_groups(distiller.variables(), no_decay)? {
+        for group in student_groups(distiller.core().variables(), no_decay)? {
             optimizer.add_group(group)?;
         }
     }
@@ -35,7 +35,7 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
             optimizer.add_group(group)?;
         }
     }
-    if groups_given && !optimizes_student(optimizer, distiller.variables()) {
+    if groups_given && !optimizes_student(optimizer, distiller.core().variables()) {
         let reason = "its groups hold none of the student's variables; \
                       make a new optimizer for this student";
         return Err(Error::protocol("optimizer", reason));
@@ -65,9 +65,9 @@ pub(super) fn loss_scaling<D: Distiller + ?Sized>(
     optimizer: &dyn Optimizer,
     distiller: &D,
 ) -> Result<Option<LossScaling>> {
-    let is_needed = distiller.config().precision_of(Side::Student) == Precision::Fp16;
+    let is_needed = distiller.core().config().precision_of(Side::Student) == Precision::Fp16;
     let scaling = requested.or_else(|| is_needed.then(LossScaling::new));
-    if scaling.is_some() && clips && !optimizes_all(optimizer, distiller.variables()) {
+    if scaling.is_some() && clips && !optimizes_all(optimizer, distiller.core().variables()) {
         // Only the optimizer's gradients are scaled back, so others would dominate the norm.
         let reason = "with loss scaling, every variable of the student that gets gradients \
                       must be in a group of the optimizer; add the others, or freeze them \

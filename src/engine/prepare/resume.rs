@@ -1,5 +1,11 @@
 //! Resuming from a checkpoint.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use tch::Tensor;
+
+use super::before::Before;
 use super::description::SCHEDULE;
 use crate::checkpoint::{CheckpointFolder, Description, Newest};
 use crate::config::TrainingConfig;
@@ -62,11 +68,27 @@ fn check_position(newest: &Newest, plan: &Plan, is_scaled: bool) -> Result<()> {
     Err(Error::Checkpoint { path, reason })
 }
 
+/// Leaves of the factors of two schedules those that both have: a longer run has more of them,
+/// and earlier versions of this crate saved them for steps that a run does not have.
+fn shorten_schedules(one: &mut Description, other: &mut Description) {
+    let factors = |run: &Description| Some(run.run.get(SCHEDULE)?.as_array()?.len());
+    let (Some(of_one), Some(of_other)) = (factors(one), factors(other)) else {
+        return;
+    };
+    let common = of_one.min(of_other);
+    for run in [one, other] {
+        if let Some(Value::Array(factors)) = run.run.get_mut(SCHEDULE) {
+            factors.truncate(common);
+        }
+    }
+}
+
 /// Fails if the checkpoint belongs to another run than the one described. Only the schedule may
 /// be another, in a run that `extends` it.
 pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bool) -> Result<()> {
     let loaded = &newest.loaded;
     let (mut before, mut now) = (loaded.manifest.description.clone(), now.clone());
+    shorten_schedules(&mut before, &mut now);
     if extends {
         before.run.remove(SCHEDULE);
         now.run.remove(SCHEDULE);
@@ -91,8 +113,30 @@ pub(super) fn check(newest: &Newest, now: &Description, plan: &Plan, extends: bo
     check_position(newest, plan, is_scaled)
 }
 
-/// Restores what a checkpoint holds, after [`check`].
+/// A checkpoint that was loaded, and what was there before.
+#[derive(Debug)]
+pub(in crate::engine) struct Resumed {
+    pub(in crate::engine) newest: Newest,
+    pub(in crate::engine) before: Before,
+}
+
+/// Restores what a checkpoint holds, after [`check`]. If anything is refused, all is as it was.
 pub(super) fn load<D: Distiller + ?Sized>(
+    newest: Newest,
+    distiller: &mut D,
+    optimizer: &mut dyn Optimizer,
+    hooks: &mut Hooks<'_, D::Student>,
+) -> Result<Resumed> {
+    let before = Before::of(distiller, optimizer, hooks)?;
+    if let Err(error) = load_all(&newest, distiller, optimizer, hooks) {
+        before.put_back(distiller, optimizer, hooks);
+        return Err(error);
+    }
+    log::info!("resumed from {}", newest.loaded.path.display());
+    Ok(Resumed { newest, before })
+}
+
+fn load_all<D: Distiller + ?Sized>(
     newest: &Newest,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
@@ -100,18 +144,20 @@ pub(super) fn load<D: Distiller + ?Sized>(
 ) -> Result<()> {
     let loaded = &newest.loaded;
     let origin = loaded.path.display().to_string();
-    // First what may be refused: by the user's own hooks and distillers, or because files do not
-    // fit although their checksums are right. The student fits, and is changed last.
-    weights::check_fit(distiller.variables(), &loaded.student, &origin)?;
+    let _guard = tch::no_grad_guard();
+    weights::check_fit(distiller.core().variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
     distiller.core_mut().load_state(&loaded.tensors.distiller)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
-    weights::load_into(
-        distiller.variables(),
-        &loaded.student,
-        &origin,
-        &LoadOptions::new(),
-    )?;
-    log::info!("resumed from {origin}");
-    Ok(())
+    // Last, as a hook may have written into the student.
+    load_student(distiller, &loaded.student, &origin)
+}
+
+fn load_student<D: Distiller + ?Sized>(
+    distiller: &D,
+    student: &BTreeMap<String, Tensor>,
+    origin: &str,
+) -> Result<()> {
+    let variables = distiller.core().variables();
+    weights::load_into(variables, student, origin, &LoadOptions::new()).map(drop)
 }

@@ -130,8 +130,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// [overwritten](Self::overwrite), and whatever goes wrong in the loader, the distiller, a
     /// hook, a callback or libtorch. Checkpoints written before an error stay intact.
     pub fn run(self) -> Result<TrainSummary> {
-        let (training, newest) = prepare::prepare(self)?;
-        training.run(newest)
+        let (training, resumed) = prepare::prepare(self)?;
+        training.run(resumed)
     }
 }
 

@@ -4,14 +4,14 @@ use super::Run;
 use crate::distiller::Distiller;
 use crate::engine::Hook;
 use crate::engine::callback::{Callback, CheckpointInfo, Verdict};
-use crate::engine::hook::Closure;
+use crate::engine::hook::AfterStep;
 use crate::error::Result;
 use crate::logging::LogSink;
 use crate::step::StepInfo;
 
 /// What runs beside the training, as the user describes it.
 pub(in crate::engine) struct Observers<'a, S: ?Sized> {
-    pub(in crate::engine) hooks: Vec<Box<dyn Hook<S> + 'a>>,
+    pub(in crate::engine) hooks: Vec<AfterStep<'a, S>>,
     pub(in crate::engine) callbacks: Vec<Callback<'a, S>>,
     pub(in crate::engine) sinks: Vec<Box<dyn LogSink + 'a>>,
     pub(in crate::engine) progress: bool,
@@ -31,7 +31,7 @@ impl<S: ?Sized> Default for Observers<'_, S> {
 impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// Called after every optimizer step, without gradients; the `global_step` that it gets is
     /// the number of steps done. It runs before the checkpoint of the step. For something that
-    /// remembers, use a [`hook`](Self::hook).
+    /// remembers, use a [`hook`](Self::hook); a resumed run may have other closures.
     ///
     /// ```
     /// # use tch::{nn, Device, Kind, Tensor};
@@ -66,9 +66,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     where
         F: FnMut(&D::Student, &StepInfo) -> Result<()> + 'a,
     {
-        let name = format!("after_step {}", self.observers.hooks.len() + 1);
-        let closure = Closure { name, after_step };
-        self.observers.hooks.push(Box::new(closure));
+        let closure = AfterStep::Closure(Box::new(after_step));
+        self.observers.hooks.push(closure);
         self
     }
 
@@ -77,7 +76,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// [`after_step`](Self::after_step) again for several, which run in their order. A resumed
     /// run must have the same hooks, by their names.
     pub fn hook(mut self, hook: impl Hook<D::Student> + 'a) -> Self {
-        self.observers.hooks.push(Box::new(hook));
+        self.observers.hooks.push(AfterStep::Hook(Box::new(hook)));
         self
     }
 

@@ -36,8 +36,8 @@ impl<S: ?Sized> Hook<S> for Average<'_> {
         Ok(weights::state_dict(self.kept_in).into_iter().collect())
     }
 
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
-        weights::load_into(self.kept_in, &state, "the average", &weights::LoadOptions::new())?;
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        weights::load_into(self.kept_in, state, "the average", &weights::LoadOptions::new())?;
         Ok(())
     }
 }
