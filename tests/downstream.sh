@@ -7,6 +7,12 @@ root=$PWD
 project=$(mktemp -d)
 trap 'rm -rf "$project"' EXIT
 
+# What users add of their own is to stay short, comments and imports aside.
+for file in distiller term ema dkd head; do
+    lines=$(grep -cvE '^ *(//|use |$)' "tests/downstream/src/$file.rs")
+    [ "$lines" -lt 40 ] || { echo "tests/downstream/src/$file.rs: $lines lines" >&2; exit 1; }
+done
+
 cp -r tests/downstream/. "$project"
 sed -i "s|TEXTBREWER|$root|" "$project/Cargo.toml"
 awk '/^```rust,ignore$/ {on = 1; next} /^```$/ {on = 0} on' README.md >"$project/build.rs"

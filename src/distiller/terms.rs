@@ -312,15 +312,8 @@ fn check_losses(term: &str, losses: &[WeightedLoss], before: usize) -> Result<()
 /// Tensors with memory of their own: what a term hands out may be what it loads into.
 fn copies(state: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
     let state = state.iter();
-    let copied = state.map(|(name, tensor)| Ok((name.clone(), copy(tensor)?)));
+    let copied = state.map(|(name, tensor)| Ok((name.clone(), tensor.f_detach_copy()?)));
     copied.collect()
-}
-
-fn copy(tensor: &Tensor) -> Result<Tensor> {
-    let _no_history = tch::no_grad_guard();
-    let mut copy = tensor.f_empty_like()?;
-    copy.f_copy_(tensor)?;
-    Ok(copy)
 }
 
 /// A term that does not put back what it gave would go on with something else.

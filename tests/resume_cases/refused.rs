@@ -86,8 +86,8 @@ impl<B> Term<B> for HeldTerm {
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         Ok(self.0.shared())
     }
-    fn load_state(&mut self, state: BTreeMap<String, Tensor>) -> Result<()> {
-        self.0.load(&state)
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.0.load(state)
     }
     fn after_step(&mut self, _: &StepInfo) -> Result<()> {
         self.0.count()

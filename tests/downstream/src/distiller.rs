@@ -1,16 +1,14 @@
 //! A distiller of one's own: in the first epoch the student learns features alone.
 
 use textbrewer::distiller::AnyCore;
-use textbrewer::{AdaptorOutput, Batch, Core, Distiller, Error, LossReport, Result, StepInfo};
+use textbrewer::{Batch, Core, Distiller, LossReport, Result, StepInfo};
 
 #[derive(Debug)]
 pub struct FeaturesFirst<'a, B, S>(Core<'a, B, S>);
 
-impl<'a, B, S> TryFrom<Core<'a, B, S>> for FeaturesFirst<'a, B, S> {
-    type Error = Error;
-
-    fn try_from(core: Core<'a, B, S>) -> Result<Self> {
-        Ok(FeaturesFirst(core))
+impl<'a, B, S> From<Core<'a, B, S>> for FeaturesFirst<'a, B, S> {
+    fn from(core: Core<'a, B, S>) -> Self {
+        FeaturesFirst(core)
     }
 }
 
@@ -27,11 +25,10 @@ impl<B: Batch, S> Distiller for FeaturesFirst<'_, B, S> {
     }
 
     fn train_on_batch(&mut self, batch: &B, step: &StepInfo) -> Result<LossReport> {
-        let mut said = self.0.run_models(batch, step)?;
-        if step.epoch == 1 {
-            said.ensemble = AdaptorOutput::new();
-            said.student.logits.clear();
+        let said = self.0.run_models(batch, step)?;
+        match step.epoch {
+            1 => self.0.losses_of(&["intermediate_matches", "length"], &said),
+            _ => self.0.losses(&said),
         }
-        self.0.losses(&said)
     }
 }

@@ -16,7 +16,7 @@ use textbrewer::distiller::DistillerBuilder;
 use textbrewer::models::{Bert, BertConfig, BertInputs};
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, BoxError, DataLoader, DistillationConfig, Distiller, Flow,
-    GeneralDistiller, IntermediateMatch, Model, Presets, Result, TrainingConfig, VecLoader,
+    GeneralDistiller, IntermediateMatch, Model, Presets, ProjectionSpec, Result, TrainingConfig, VecLoader,
 };
 
 use distiller::FeaturesFirst;
@@ -106,7 +106,7 @@ fn main() -> std::result::Result<(), BoxError> {
         return Err(format!("the callback did not stop it: {summary:?}").into());
     }
 
-    own_parts(&teacher, &student, &student_vars, &train_config)?;
+    own_parts(&teacher, &train_config)?;
     self_distillation(&train_config)?;
     own_head(&train_config)?;
     println!("stopped after {} epochs; distiller, term, loss, teacher and head work", summary.epochs);
@@ -127,29 +127,55 @@ fn batches() -> Result<VecLoader<Tensor>> {
     VecLoader::new((0..4).map(|_| batch()).collect::<std::result::Result<_, _>>()?)
 }
 
-/// A distiller, a term with a parameter, and a loss with labels.
-fn own_parts(
-    teacher: &BiGru,
-    student: &BiGru,
-    variables: &VarStore,
-    config: &TrainingConfig,
-) -> Checked {
-    // The label is a rule that the batch shows.
-    let with_labels = |batch: &Tensor, output: &Output| {
-        let labels = batch.f_select(1, 0)?.f_remainder_tensor(&Tensor::from(LABELS))?;
-        Ok(adaptor(batch, output)?.labels(&labels))
+/// A distiller, a term with a parameter, and a loss with labels: with a projection, with kept
+/// teacher outputs, and resumed.
+fn own_parts(teacher: &BiGru, config: &TrainingConfig) -> Checked {
+    let config = config.clone().output_dir(config.output_dir.join("own")).ckpt_steps(4);
+    let run = |temperature: f64, steps: u64| -> std::result::Result<_, BoxError> {
+        let variables = VarStore::new(Device::Cpu);
+        let student = BiGru::new(&variables.root(), WIDTH);
+        // The label is a rule that the batch shows.
+        let with_labels = |batch: &Tensor, output: &Output| {
+            let labels = batch.f_select(1, 0)?.f_remainder_tensor(&Tensor::from(LABELS))?;
+            Ok(adaptor(batch, output)?.labels(&labels))
+        };
+        let projection = ProjectionSpec::linear(WIDTH, WIDTH);
+        let distill_config = DistillationConfig::default()
+            .kd_loss_type("dkd")
+            .temperature(temperature)
+            .intermediate_matches([IntermediateMatch::hidden(1, 1).proj(projection)])
+            .is_caching_logits(true)
+            .cache_features(true);
+        let mut distiller: FeaturesFirst<Tensor, BiGru> =
+            DistillerBuilder::new(teacher, &student, &variables)
+                .adaptor(with_labels)
+                .presets(Presets::default().kd_loss_per_position("dkd", dkd))
+                .train_config(config.clone())
+                .distill_config(distill_config)
+                .term(Length::new(0.5)?)
+                .build()?;
+        let before = distiller.projections().variables()["projection.0.weight"].copy();
+        let mut loader = batches()?;
+        let run = distiller.train(&mut loader).steps(steps).optimizer(AdamW::new(0.01));
+        let summary = run.progress(false).resume_or_start().run()?;
+        let is_trained = !distiller.projections().variables()["projection.0.weight"].equal(&before);
+        Ok((summary, is_trained))
     };
-    let mut distiller: FeaturesFirst<Tensor, BiGru> =
-        DistillerBuilder::new(teacher, student, variables)
-            .adaptor(with_labels)
-            .presets(Presets::default().kd_loss_per_position("dkd", dkd))
-            .train_config(config.clone())
-            .distill_config(DistillationConfig::default().kd_loss_type("dkd").temperature(1.0))
-            .term(Length::new(0.5)?)
-            .build()?;
-    let mut loader = batches()?;
-    let run = distiller.train(&mut loader).epochs(3).optimizer(AdamW::new(0.01)).progress(false);
-    expect(&run.run()?.losses, &["unweighted_kd_loss", "length"])
+    let (summary, is_trained) = run(1.0, 8)?;
+    let names = ["unweighted_kd_loss", "unweighted_hidden_hidden_mse_1_1", "length"];
+    expect(&summary.losses, &names)?;
+    if !is_trained || summary.cache_bytes.is_none() {
+        return Err("the projection is not trained, or nothing is kept".into());
+    }
+    match run(2.0, 12) {
+        Ok(_) => return Err("another temperature was resumed".into()),
+        Err(error) if !error.to_string().contains("distiller.temperature") => return Err(error),
+        Err(_) => {}
+    }
+    match run(1.0, 12)?.0.resumed_from {
+        Some(8) => Ok(()),
+        other => Err(format!("resumed from {other:?}").into()),
+    }
 }
 
 /// The teacher follows the student.

@@ -1,6 +1,8 @@
 //! A term of one's own, with a parameter: the student's last state, scaled, is to be as long as
 //! the teacher's.
 
+use std::collections::BTreeMap;
+
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use textbrewer::distiller::{Needs, Said};
@@ -9,16 +11,14 @@ use textbrewer::{LossReport, Result, Term};
 
 #[derive(Debug)]
 pub struct Length {
-    variables: VarStore,
     scale: Tensor,
-    pub weight: f64,
+    weight: f64,
 }
 
 impl Length {
     pub fn new(weight: f64) -> Result<Self> {
-        let variables = VarStore::new(Device::Cpu);
-        let scale = variables.root().sub("length").f_ones("scale", &[1])?;
-        Ok(Length { variables, scale, weight })
+        let scale = VarStore::new(Device::Cpu).root().f_ones("scale", &[1])?;
+        Ok(Length { scale, weight })
     }
 }
 
@@ -32,18 +32,26 @@ impl<B> Term<B> for Length {
     }
 
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
-        let teacher = said.teacher_layer(0, "hidden", -1, "length")?.f_square()?.f_mean(None)?;
-        let student = said.student_layer("hidden", -1, "length")?.f_mul(&self.scale)?;
+        let teacher = said.teacher_layer(0, "hidden", -1)?.f_square()?.f_mean(None)?;
+        let student = said.student_layer("hidden", -1)?.f_mul(&self.scale)?;
         let difference = student.f_square()?.f_mean(None)?.f_sub(&teacher)?;
         report.add("length", difference.f_square()?, self.weight);
         Ok(())
     }
 
     fn param_groups(&self) -> Vec<ParamGroup> {
-        vec![ParamGroup::of("length", &self.variables)]
+        let parameters = vec![("length.scale".to_owned(), self.scale.shallow_clone())];
+        vec![ParamGroup::new("length", parameters)]
     }
 
     fn description(&self) -> String {
         format!("weight {}", self.weight)
+    }
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Ok(BTreeMap::new())
+    }
+
+    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
+        Ok(())
     }
 }
