@@ -4,13 +4,15 @@
 mod common;
 #[path = "own_cases/mine.rs"]
 mod mine;
+#[path = "own_cases/needs.rs"]
+mod needs;
 #[path = "own_cases/state.rs"]
 mod state;
 #[path = "own_cases/traps.rs"]
 mod traps;
 
 use common::close;
-use common::tiny::{batch, config, loader, losses_of, numbers};
+use common::tiny::{batch, config, loader, losses_of};
 use mine::{Mine, Scaled, distill_config, mine, nets};
 use tch::Tensor;
 use textbrewer::optim::Optimizer;
@@ -125,6 +127,16 @@ fn two_terms_or_parameters_of_one_name_are_refused() {
         "term `other`: its parameter `scale` has the name of another one, of the student or of \
          a term; give it a name of its own"
     );
-    let before = numbers(&student.variables);
-    assert_eq!(numbers(&student.variables), before);
+    let mut frozen = Scaled::new(0.5);
+    frozen.freeze();
+    let result = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(common::tiny::adapt)
+        .term(frozen)
+        .build();
+    assert_eq!(
+        result.map(drop).unwrap_err().to_string(),
+        "term `scaled`: its parameter `scale` cannot be trained: it has no gradient; make it in a \
+         `VarStore`, or leave it out of `param_groups`"
+    );
 }

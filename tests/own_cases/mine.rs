@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use tch::nn::VarStore;
 use tch::{Kind, Tensor};
-use textbrewer::distiller::{AnyCore, DistillerBuilder, Needs, OnePair, Said};
+use textbrewer::distiller::{AnyCore, DistillerBuilder, Needs, OnePair, Said, Task};
 use textbrewer::optim::ParamGroup;
 use textbrewer::{
     AdaptorOutput, Core, DistillationConfig, Distiller, IntermediateMatch, LossReport,
-    ProjectionSpec, Result, StepInfo, Term, TrainingConfig,
+    ProjectionSpec, Result, StepInfo, Term, TrainingConfig, from_fn,
 };
 
 use crate::common::tiny::{Net, Output, adapt};
 
 /// The usual losses, and the student's logits are kept small.
 #[derive(Debug)]
-pub struct Mine<'a>(Core<'a, Tensor, Net>);
+pub struct Mine<'a>(pub Core<'a, Tensor, Net>);
 
 impl<'a> From<Core<'a, Tensor, Net>> for Mine<'a> {
     fn from(core: Core<'a, Tensor, Net>) -> Self {
@@ -68,6 +68,10 @@ impl Scaled {
     pub fn named(mut self, name: &'static str) -> Self {
         self.name = name;
         self
+    }
+
+    pub fn freeze(&mut self) {
+        self.variables.freeze();
     }
 
     /// Shares memory with the parameter.
@@ -139,4 +143,15 @@ pub fn mine<'a>(
 ) -> Result<Mine<'a>> {
     let builder = DistillerBuilder::new(teacher, student, &student.variables);
     settings(builder.train_config(config).adaptor(with_losses)).build()
+}
+
+/// A task whose teacher is a function of the batch.
+pub fn task<'a>() -> Task<'a, Tensor, Output> {
+    let model =
+        from_fn(|batch: &Tensor, _| Ok(batch.f_mean_dim([1i64].as_slice(), false, None)?));
+    Task::new()
+        .teacher(model, |_, mean: &Tensor| {
+            Ok(AdaptorOutput::new().logits(&mean.f_narrow(-1, 0, 2)?))
+        })
+        .student_adaptor(adapt)
 }
