@@ -98,6 +98,28 @@ fn devices_are_told_by_pytorchs_names() {
 }
 
 #[test]
+fn emd_is_an_object_of_keys() {
+    for list in ["[]", "[1, 2]"] {
+        let message = distillation(&format!("{{\"emd\": {list}}}"));
+        let expected =
+            "JSON text: emd: invalid type: sequence, expected an object of keys and values";
+        assert!(message.starts_with(expected), "{message}");
+    }
+    let read = |text: &str| DistillationConfig::from_json_str(text).unwrap().emd;
+    assert!(read(r#"{"emd": {}}"#).is_some());
+    assert!(read(r#"{"emd": null}"#).is_none());
+    let error = DistillationConfig::from_json_str(r#"{"emd": {"hidden_weight": -1}}"#)
+        .and_then(|config| config.validate());
+    assert_eq!(
+        refused(error),
+        (
+            "emd.hidden_weight".to_owned(),
+            "must be a finite number, at least 0, is -1".to_owned()
+        )
+    );
+}
+
+#[test]
 fn fp16_beside_a_precision_is_a_contradiction() {
     let message = "JSON text: fp16: is true, and `precision` is `float32`; give one of them";
     assert_eq!(
