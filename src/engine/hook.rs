@@ -156,5 +156,7 @@ impl<S: ?Sized, H: Hook<S> + ?Sized> Hook<S> for &mut H {
 /// A hook, or a closure, which has no state and is no part of what a resumed run must repeat.
 pub(super) enum AfterStep<'a, S: ?Sized> {
     Hook(Box<dyn Hook<S> + 'a>),
-    Closure(Box<dyn FnMut(&S, &StepInfo) -> Result<()> + 'a>),
+    Closure(Closure<'a, S>),
 }
+
+type Closure<'a, S> = Box<dyn FnMut(&S, &StepInfo) -> Result<()> + 'a>;
