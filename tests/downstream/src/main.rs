@@ -142,7 +142,7 @@ fn own_parts(
     let mut distiller: FeaturesFirst<Tensor, BiGru> =
         DistillerBuilder::new(teacher, student, variables)
             .adaptor(with_labels)
-            .presets(Presets::default().kd_loss_per_position("dkd", dkd))
+            .presets(Presets::default().kd_loss_with_labels("dkd", dkd))
             .train_config(config.clone())
             .distill_config(DistillationConfig::default().kd_loss_type("dkd").temperature(1.0))
             .term(Length::new(0.5)?)
