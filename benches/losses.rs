@@ -27,7 +27,7 @@ fn kd_losses(criterion: &mut Criterion) -> Result<()> {
     let mut group = common::group(criterion, "kd");
     let presets = Presets::default();
     let (student, teacher) = (random(&LOGITS)?.set_requires_grad(true), random(&LOGITS)?);
-    let constant = KdInput::new(&student, &teacher, 8.0);
+    let constant = KdInput::new(&student, &teacher, 8.0)?;
     for name in presets.kd_losses() {
         let loss = presets.find_kd_loss("kd_loss_type", name)?;
         group.bench_function(name, |bencher| {
@@ -36,7 +36,7 @@ fn kd_losses(criterion: &mut Criterion) -> Result<()> {
     }
     // As the `flsw` and `cwsm` schedules make them.
     let each = Tensor::f_full([LOGITS[0]], 8.0, (Kind::Float, Device::Cpu))?;
-    let each = KdInput::new(&student, &teacher, each);
+    let each = KdInput::new(&student, &teacher, each)?;
     for name in ["ce", "mse"] {
         let loss = presets.find_kd_loss("kd_loss_type", name)?;
         group.bench_function(format!("{name}, a temperature of each"), |bencher| {

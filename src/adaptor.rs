@@ -89,6 +89,10 @@ impl AdaptorOutput {
     }
 
     /// Adds labels; one for each of the logits.
+    ///
+    /// A negative one, such as −100, marks a position without a label.
+    /// [`Presets::kd_loss_with_labels`](crate::Presets::kd_loss_with_labels) says what losses make
+    /// of it, [`probability_shift`](crate::probability_shift) has its own rule.
     #[must_use]
     pub fn labels(mut self, labels: &Tensor) -> Self {
         self.labels.push(labels.shallow_clone());

@@ -1,8 +1,22 @@
-//! Kinds of numbers in tensors.
+//! What tensors hold: numbers of which kind, if any.
 
 use tch::{Kind, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// libtorch has no shape, kind or device to give for an undefined tensor, and tch panics where one
+/// is asked for.
+pub(crate) fn defined(what: &str, tensor: &Tensor) -> Result<()> {
+    match tensor.defined() {
+        true => Ok(()),
+        false => Err(undefined(what)),
+    }
+}
+
+/// The error for an undefined tensor that was given as `what`.
+pub(crate) fn undefined(what: impl Into<String>) -> Error {
+    Error::shape(what, "a tensor", "an undefined one")
+}
 
 /// Whether numbers of this kind are floating-point numbers.
 pub(crate) fn is_floating(kind: Kind) -> bool {
@@ -17,7 +31,7 @@ pub(crate) fn is_floating(kind: Kind) -> bool {
 /// A model's output may be of 16 bits, but sums over thousands of elements need more.
 ///
 /// # Errors
-/// When there is no memory for the copy.
+/// When the tensor is undefined, or there is no memory for the copy.
 ///
 /// ```
 /// use tch::{Kind, Tensor};
@@ -31,10 +45,26 @@ pub(crate) fn is_floating(kind: Kind) -> bool {
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn at_least_float32(tensor: &Tensor) -> Result<Tensor> {
+    defined("numbers", tensor)?;
     match tensor.f_kind()? {
         Kind::Half | Kind::BFloat16 => Ok(tensor.f_to_kind(Kind::Float)?),
         _ => Ok(tensor.shallow_clone()),
     }
+}
+
+/// The smallest kind of floating-point numbers that holds those of both kinds exactly.
+pub(crate) fn holding_both(one: Kind, other: Kind) -> Kind {
+    match (one, other) {
+        _ if one == other => one,
+        (Kind::Double, _) | (_, Kind::Double) => Kind::Double,
+        // Neither `Half` nor `BFloat16` holds the other.
+        _ => Kind::Float,
+    }
+}
+
+/// Whether floating-point numbers of the kind `held` are all exact in `kind`.
+pub(crate) fn holds(kind: Kind, held: Kind) -> bool {
+    holding_both(kind, held) == kind
 }
 
 /// A conversion to what a tensor is already would still pass through libtorch's dispatcher.

@@ -101,20 +101,78 @@ fn hidden_states_of_16_bits_meet_a_matrix_of_32() {
 }
 
 #[test]
+fn a_matrix_of_16_bits_is_multiplied_as_it_is() {
+    for kind in [Kind::Half, Kind::BFloat16] {
+        let (hidden, weight) = (
+            waves(&[2, 4], 0.1).to_kind(kind),
+            waves(&[5, 4], 0.6).to_kind(kind),
+        );
+        let bias = waves(&[5], 0.8).to_kind(Kind::Float);
+        let product = hidden.matmul(&weight.tr());
+        let made = || FromHidden::new(&hidden, &weight).unwrap();
+        let (plain, with_bias) = (made().into(), made().bias(&bias).unwrap().into());
+        let expected = product.to_kind(Kind::Float);
+        for (logits, expected) in [(plain, &expected), (with_bias, &(&expected + &bias))] {
+            let logits: Logits = logits;
+            // Widened hidden states get their kind back for the product.
+            for logits in [&logits, &logits.at_least_float32().unwrap()] {
+                assert_eq!(&logits.whole().unwrap(), expected, "{kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn of_two_kinds_the_product_is_in_one_that_holds_both() {
+    let (hidden, weight, bias) = (waves(&[2, 4], 0.1), waves(&[5, 4], 0.6), waves(&[5], 0.8));
+    use Kind::{BFloat16, Double, Float, Half};
+    for (of_hidden, of_weight, of_bias, expected) in [
+        (Float, BFloat16, Float, Float),
+        (BFloat16, Float, Half, Float),
+        (Half, BFloat16, BFloat16, Float),
+        (Double, Float, Float, Double),
+        (Float, Double, Double, Double),
+    ] {
+        let [hidden, weight, bias] = [(&hidden, of_hidden), (&weight, of_weight), (&bias, of_bias)]
+            .map(|(tensor, kind)| tensor.to_kind(kind));
+        let logits = FromHidden::new(&hidden, &weight)
+            .unwrap()
+            .bias(&bias)
+            .unwrap();
+        let [hidden, weight, bias] = [hidden, weight, bias].map(|tensor| tensor.to_kind(expected));
+        let got = Logits::from(logits).whole().unwrap();
+        assert_eq!(got, hidden.linear(&weight, Some(&bias)));
+        assert_eq!(got.kind(), expected);
+    }
+}
+
+#[test]
 fn kinds_of_numbers_and_histories_go_for_every_kind_of_logits() {
-    for logits in all_kinds() {
-        let halves = logits.try_map(|tensor| match tensor.is_floating_point() {
-            true => Ok(tensor.to_kind(Kind::Half).set_requires_grad(true)),
-            false => Ok(tensor.shallow_clone()),
-        });
-        let halves = halves.unwrap();
-        let wide = halves.at_least_float32().unwrap();
-        for tensor in wide.tensors() {
-            assert!(
-                matches!(tensor.kind(), Kind::Float | Kind::Int64),
-                "{wide:?}"
-            );
+    let half = |tensor: Tensor| tensor.to_kind(Kind::Half).set_requires_grad(true);
+    let made = FromHidden::new(&half(waves(&[2, 3, 4], 0.1)), &half(waves(&[5, 4], 0.6)));
+    let (ids, k) = (indices(&[2, 3, 2]), || half(waves(&[2, 3, 2], 0.4)));
+    let halves: [Logits; 4] = [
+        half(waves(&[2, 3, 5], 0.1)).into(),
+        made.unwrap().bias(&half(waves(&[5], 0.8))).unwrap().into(),
+        TopK::new(&ids, &k(), &half(waves(&[2, 3], 0.9)))
+            .unwrap()
+            .into(),
+        Sample::new(&ids, &k()).unwrap().into(),
+    ];
+    for logits in halves {
+        let wide = logits.at_least_float32().unwrap();
+        for (tensor, given) in wide.tensors().zip(logits.tensors()) {
+            let expected = match given.kind() {
+                // The matrix and its bias are not copied.
+                Kind::Half if given.size()[0] == 5 => Kind::Half,
+                Kind::Half => Kind::Float,
+                other => other,
+            };
+            assert_eq!(tensor.kind(), expected, "{wide:?}");
             assert_eq!(tensor.requires_grad(), tensor.is_floating_point());
+        }
+        if let Ok(whole) = wide.whole() {
+            assert_eq!(whole.kind(), Kind::Float);
         }
         let detached = wide.detached().unwrap();
         assert!(detached.tensors().all(|tensor| !tensor.requires_grad()));
@@ -127,9 +185,9 @@ fn kinds_of_numbers_and_histories_go_for_every_kind_of_logits() {
 fn a_mask_selects_positions_of_every_kind() {
     let mask = Tensor::from_slice2(&[[1i64, 0, 1], [0, 1, 0]]);
     for logits in all_kinds() {
-        assert_eq!(logits.positions(), [2, 3]);
+        assert_eq!(logits.positions().unwrap(), [2, 3]);
         let selected = logits.select_with_mask(&mask).unwrap();
-        assert_eq!(selected.positions(), [3], "{selected:?}");
+        assert_eq!(selected.positions().unwrap(), [3], "{selected:?}");
         for (got, from) in selected.tensors().zip(logits.tensors()) {
             let expected = match from.size().starts_with(&[2, 3]) {
                 true => Tensor::stack(
@@ -155,6 +213,10 @@ fn a_mask_selects_positions_of_every_kind() {
 #[test]
 fn shapes_that_do_not_fit_are_errors() {
     let (ids, logs, tail) = (indices(&[2, 3]), waves(&[2, 3], 0.1), waves(&[2], 0.1));
+    let of_float32 = || {
+        let [hidden, weight] = [[2, 4], [5, 4]].map(|size| waves(&size, 0.1).to_kind(Kind::Float));
+        FromHidden::new(&hidden, &weight).unwrap()
+    };
     let cases = [
         (
             FromHidden::new(&waves(&[2, 4], 0.1), &waves(&[4, 5], 0.1)).err(),
@@ -176,6 +238,23 @@ fn shapes_that_do_not_fit_are_errors() {
         (
             FromHidden::new(&Tensor::new(), &waves(&[5, 4], 0.1)).err(),
             "hidden states of logits: expected a tensor, got an undefined one",
+        ),
+        (
+            FromHidden::new(&indices(&[2, 4]), &waves(&[5, 4], 0.1)).err(),
+            "hidden states of logits: expected floating-point numbers, got Int64",
+        ),
+        (
+            FromHidden::new(&waves(&[2, 4], 0.1), &indices(&[5, 4])).err(),
+            "output matrix of logits: expected floating-point numbers, got Int64",
+        ),
+        (
+            from_hidden().bias(&indices(&[5])).err(),
+            "bias of logits: expected floating-point numbers, got Int64",
+        ),
+        (
+            of_float32().bias(&waves(&[5], 0.1)).err(),
+            "bias of logits: expected numbers that fit into logits of Float (convert with \
+             `to_kind`), got Double",
         ),
         (
             TopK::new(&logs, &logs, &tail).err(),

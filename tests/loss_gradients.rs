@@ -90,7 +90,7 @@ fn losses_on_logits() {
             ] {
                 let name = format!("{name} {shape:?} {temperature:?}");
                 check(&name, &[waves(shape, 0.1) * 2.0], |student| {
-                    let input = KdInput::new(&student[0], &teacher, &temperature);
+                    let input = KdInput::new(&student[0], &teacher, &temperature)?;
                     loss.apply(&input.with_labels(&labels))
                 });
             }
@@ -111,7 +111,7 @@ fn losses_on_numbers() {
                 distance.max().double_value(&[]) > 1.0 && distance.min().double_value(&[]) < 1.0
             );
             check(&format!("{name} {shape:?}"), &[student], |student| {
-                loss.apply(&KdInput::new(&student[0], &teacher, 1.0))
+                loss.apply(&KdInput::new(&student[0], &teacher, 1.0)?)
             });
         }
     }

@@ -23,7 +23,7 @@ fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
     let presets = Presets::default();
     let function = presets.find_kd_loss("kd_loss_type", loss).unwrap();
     let forward = || {
-        let input = KdInput::new(&student, &teacher, temperature);
+        let input = KdInput::new(&student, &teacher, temperature).unwrap();
         function.apply(&input).unwrap()
     };
     let (_value, only_forward) = measure(forward);

@@ -50,7 +50,7 @@ fn values_and_gradients_are_pytorchs() {
             .find_kd_loss("kd_loss_type", name)
             .unwrap();
         let student = rows(&reference["student"]).set_requires_grad(true);
-        let input = KdInput::new(&student, rows(&reference["teacher"]), temperature);
+        let input = KdInput::new(&student, rows(&reference["teacher"]), temperature).unwrap();
         let loss = loss.apply(&input).unwrap();
         loss.backward();
         let label = format!("{name}, temperature {}", case["temperature"]);
@@ -135,7 +135,8 @@ fn regression_knows_no_temperature() {
     let presets = Presets::default();
     let run = |name: &str, temperature: f64| {
         let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
-        number(loss.apply(&KdInput::new(&student, &teacher, temperature)))
+        let input = KdInput::new(&student, &teacher, temperature).unwrap();
+        number(loss.apply(&input))
     };
     for name in ["regression_mse", "smooth_l1"] {
         assert_eq!(run(name, 1.0), run(name, 8.0), "{name}");

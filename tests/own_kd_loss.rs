@@ -7,7 +7,7 @@ use common::{elements, waves};
 use tch::{Kind, Tensor};
 use textbrewer::losses::Temperature;
 use textbrewer::losses::support::{ScalarOps, at_temperature};
-use textbrewer::{AdaptorOutput, DistillationConfig, KdInput, Presets, Result, StepInfo};
+use textbrewer::{AdaptorOutput, DistillationConfig, KdInput, Logits, Presets, Result, StepInfo};
 
 const ALPHA: f64 = 1.0;
 const BETA: f64 = 8.0;
@@ -70,7 +70,7 @@ fn dkd_of(student: &[f64], teacher: &[f64], label: usize) -> f64 {
 }
 
 fn presets() -> Presets {
-    Presets::default().kd_loss_per_position("dkd", dkd)
+    Presets::default().kd_loss_with_labels("dkd", dkd)
 }
 
 /// What the distillers do with the outputs of two adaptors.
@@ -159,6 +159,91 @@ fn labels_travel_with_the_positions_that_a_mask_selects() {
         let student = output(&student).logits_mask(&mask).labels(labels);
         let got = number(loss("dkd", &student, &teacher));
         assert_near("masked", got, expected);
+    }
+}
+
+#[test]
+fn positions_without_a_label_are_left_out() {
+    let Tokens {
+        student,
+        teacher,
+        mask,
+        labels,
+        expected,
+    } = tokens();
+    let gradient = |mask_of_both: Option<&Tensor>, weights: Option<&Tensor>| {
+        let leaf = student.copy().set_requires_grad(true);
+        let (mut s, mut t) = (output(&leaf).labels(&labels), output(&teacher));
+        if let Some(mask) = mask_of_both {
+            (s, t) = (s.logits_mask(mask), t.logits_mask(mask));
+        }
+        if let Some(weights) = weights {
+            s = s.logits_weights(weights);
+        }
+        let loss = loss("dkd", &s, &t).unwrap();
+        loss.backward();
+        (loss.double_value(&[]), elements(&leaf.grad()))
+    };
+    let (alone, by_label) = gradient(None, None);
+    assert_near("by labels", alone, expected);
+    assert_eq!((alone, by_label.clone()), gradient(Some(&mask), None));
+    assert!(by_label[4..8].iter().all(|gradient| *gradient == 0.0));
+    // With weights, of positions or of examples.
+    for weights in [waves(&[2, 3], 0.7) + 1.5, Tensor::from_slice(&[3.0, 0.5])] {
+        let (masked, by_mask) = gradient(Some(&mask), Some(&weights));
+        assert_eq!(gradient(None, Some(&weights)), (masked, by_mask));
+        assert_ne!(masked, alone);
+    }
+    // A mask may keep positions without a label.
+    let all = mask.ones_like();
+    assert_eq!(gradient(Some(&all), None), (alone, by_label));
+}
+
+#[test]
+fn a_temperature_of_each_is_that_of_the_positions_with_labels() {
+    let Tokens {
+        student,
+        teacher,
+        labels,
+        ..
+    } = tokens();
+    let presets = Presets::default().kd_loss_with_labels("ce", |input| {
+        let logits = |logits: &Logits| at_temperature("ce", &logits.whole()?, &input.temperature);
+        let logs = logits(&input.student)?.f_log_softmax(-1, None)?;
+        let products = logits(&input.teacher)?.f_softmax(-1, None)?.f_mul(&logs)?;
+        assert_eq!(input.labels()?, Tensor::from_slice(&[1i64, 3, 0, 2]));
+        Ok(products
+            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
+            .f_neg()?)
+    });
+    let with_labels = presets.find_kd_loss("kd_loss_type", "ce").unwrap();
+    let weighted = Presets::default();
+    let weighted = weighted.find_kd_loss("kd_loss_type", "ce").unwrap();
+    for temperature in [
+        waves(&[2, 3], 0.4) + 2.0,
+        Tensor::from_slice(&[1.5, 4.0]),
+        Tensor::from(3.0),
+    ] {
+        let input = || KdInput::new(&student, &teacher, temperature.shallow_clone()).unwrap();
+        let got = number(with_labels.apply(&input().with_labels(&labels)));
+        let weights = labels.ge(0).to_kind(Kind::Double);
+        let expected = number(weighted.apply(&input().with_weights(&weights)));
+        assert_near("loss", got, expected);
+    }
+}
+
+#[test]
+fn no_label_at_all_is_nan_and_other_losses_see_all_positions() {
+    let Tokens {
+        student, teacher, ..
+    } = tokens();
+    let none = Tensor::full([2, 3], -100, (Kind::Int64, tch::Device::Cpu));
+    let unlabelled = output(&student).labels(&none);
+    assert!(number(loss("dkd", &unlabelled, &output(&teacher))).is_nan());
+    for name in Presets::default().kd_losses() {
+        let with = number(loss(name, &unlabelled, &output(&teacher)));
+        let without = number(loss(name, &output(&student), &output(&teacher)));
+        assert_eq!(with, without, "{name}");
     }
 }
 
@@ -359,7 +444,7 @@ fn what_cannot_be_is_told() {
     let presets = Presets::default()
         .kd_loss("one number", textbrewer::losses::kd_ce)
         .kd_loss_per_position("of each class", |input| input.student.whole())
-        .kd_loss_per_position("dkd", dkd);
+        .kd_loss_with_labels("dkd", dkd);
     let message = |name: &str, student: AdaptorOutput| {
         let config = DistillationConfig::default().kd_loss_type(name);
         let both = (&student, &output(&logits));

@@ -30,7 +30,7 @@ fn a_users_own_losses_are_found_by_their_names() {
         Tensor::from_slice(&[2.0, 5.0]),
     );
     let loss = presets.find_kd_loss("kd_loss_type", "l1").unwrap();
-    let input = KdInput::new(&student, &teacher, 1.0);
+    let input = KdInput::new(&student, &teacher, 1.0).unwrap();
     assert_eq!(number(&loss.apply(&input).unwrap()), 2.0);
 
     let loss = presets.find_match_loss("loss", "l1").unwrap();
@@ -65,7 +65,10 @@ fn names_stand_for_the_functions_of_the_crate() {
     let kl = presets.find_kd_loss("kd_loss_type", "kl").unwrap();
     let (student, teacher) = (waves(&[2, 3, 4], 0.1), waves(&[2, 3, 4], 0.3));
     assert_eq!(
-        number(&kl.apply(&KdInput::new(&student, &teacher, 2.0)).unwrap()),
+        number(
+            &kl.apply(&KdInput::new(&student, &teacher, 2.0).unwrap())
+                .unwrap()
+        ),
         number(&losses::kd_kl(&student, &teacher, &Temperature::Constant(2.0)).unwrap()),
     );
 }

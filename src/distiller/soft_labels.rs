@@ -87,10 +87,10 @@ impl SoftLabels {
         let sides = student_logits.into_iter().zip(teacher_logits);
         for ((student_logits, teacher_logits), positions) in sides.zip(positions) {
             let student_logits = positions.select(&student_logits)?;
-            if student_logits.positions().len() != teacher_logits.positions().len() {
+            if student_logits.positions()?.len() != teacher_logits.positions()?.len() {
                 both_masked(teacher, student)?;
             }
-            let input = KdInput::new(student_logits, teacher_logits, self.temperature);
+            let input = KdInput::new(student_logits, teacher_logits, self.temperature)?;
             inputs.push(input.at(positions).of_batch(batch, *step));
         }
         let losses = inputs.into_iter().map(|input| self.loss_of(input));
@@ -160,9 +160,13 @@ fn rows_of_mask(logits: &[Logits], output: &AdaptorOutput) -> Result<Vec<Option<
     if output.logits_mask.is_empty() {
         return Ok(logits.iter().map(|_| None).collect());
     }
-    let positions: Vec<_> = logits.iter().map(Logits::positions).collect();
-    let places = positions.iter().zip(logits);
-    let places = places.map(|(positions, logits)| (positions.as_slice(), logits.device()));
+    let places = logits
+        .iter()
+        .map(|logits| Ok((logits.positions()?, logits.device()?)));
+    let places: Vec<_> = places.collect::<Result<_>>()?;
+    let places = places
+        .iter()
+        .map(|(positions, device)| (positions.as_slice(), *device));
     kept_rows(places, &output.logits_mask)
 }
 
@@ -189,11 +193,11 @@ fn positions_of(logits: &[Logits], student: &AdaptorOutput) -> Result<Vec<Positi
     let positions = logits.iter().zip(&rows).enumerate();
     let positions = positions.map(|(index, (logits, rows))| {
         let of_this = if weights.len() == 1 { 0 } else { index };
-        Positions::of(logits, rows.as_ref())
-            .with_labels(student.labels.get(index))
-            .with_weights(weights.get(of_this))
+        let positions = Positions::of(logits, rows.as_ref())?;
+        let positions = positions.with_labels(student.labels.get(index));
+        Ok(positions.with_weights(weights.get(of_this)))
     });
-    Ok(positions.collect())
+    positions.collect()
 }
 
 /// A mask of one side alone leaves that side with fewer dimensions than the other.

@@ -1,17 +1,9 @@
 //! What tensors have to be to stand for logits.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kind::is_floating;
-
-/// libtorch has no shape to give for an undefined tensor, and tch panics where one is asked for.
-pub(super) fn defined(what: &str, tensor: &Tensor) -> Result<()> {
-    match tensor.defined() {
-        true => Ok(()),
-        false => Err(Error::shape(what, "a tensor", "an undefined one")),
-    }
-}
+use crate::kind::{defined, is_floating};
 
 /// A tensor of exactly the shape `size`, which is called `wanted`.
 pub(super) fn fits(what: &str, wanted: &str, tensor: &Tensor, size: &[i64]) -> Result<()> {
@@ -48,13 +40,45 @@ pub(super) fn indices(what: &str, wanted: &str, indices: &Tensor) -> Result<Vec<
 /// Floating-point numbers of exactly the shape `size`, which is called `wanted`.
 pub(super) fn numbers(what: &str, wanted: &str, tensor: &Tensor, size: &[i64]) -> Result<()> {
     fits(what, wanted, tensor, size)?;
+    floating(what, tensor).map(drop)
+}
+
+/// Floating-point numbers: their kind.
+pub(super) fn floating(what: &str, tensor: &Tensor) -> Result<Kind> {
     let kind = tensor.f_kind()?;
     match is_floating(kind) {
-        true => Ok(()),
+        true => Ok(kind),
         false => Err(Error::shape(
             what,
             "floating-point numbers",
             format!("{kind:?}"),
         )),
+    }
+}
+
+/// What is to be with tensors on `device`, which are called `those`.
+pub(super) fn on_device(what: &str, those: &str, device: Device, got: Device) -> Result<()> {
+    match device == got {
+        true => Ok(()),
+        false => Err(Error::shape(
+            what,
+            format!("{device:?}, where {those} (move one with `to_device`)"),
+            format!("{got:?}"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_that_differ_are_named() {
+        let check = |device| on_device("bias", "the matrix is", Device::Cuda(1), device);
+        assert!(check(Device::Cuda(1)).is_ok());
+        assert_eq!(
+            check(Device::Cpu).unwrap_err().to_string(),
+            "bias: expected Cuda(1), where the matrix is (move one with `to_device`), got Cpu"
+        );
     }
 }

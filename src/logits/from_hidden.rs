@@ -1,10 +1,10 @@
 //! Logits that are still to be made from hidden states.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::check::{defined, fits};
+use super::check::{fits, floating, on_device};
 use crate::error::{Error, Result};
-use crate::kind::in_kind;
+use crate::kind::{at_least_float32, defined, holding_both, holds, in_kind};
 use crate::scalar::ScalarOps;
 
 /// Logits that are still to be made from hidden states and an output matrix:
@@ -33,6 +33,8 @@ pub struct FromHidden {
     hidden: Tensor,
     weight: Tensor,
     bias: Option<Tensor>,
+    /// What the product is computed in. It stays when the hidden states are widened.
+    kind: Kind,
     scale: f64,
     soft_cap: Option<f64>,
 }
@@ -40,11 +42,16 @@ pub struct FromHidden {
 impl FromHidden {
     /// From hidden states `[.., size]` and the output matrix `[classes, size]`.
     ///
+    /// The product is computed in the kind of both; of two kinds, in the smallest that holds both
+    /// exactly, for which the matrix may be copied each time.
+    ///
     /// # Errors
-    /// When these shapes do not fit together.
+    /// When these shapes do not fit together, one holds no floating-point numbers, or they are on
+    /// two devices.
     pub fn new(hidden: &Tensor, weight: &Tensor) -> Result<Self> {
-        defined("hidden states of logits", hidden)?;
-        defined("output matrix of logits", weight)?;
+        let (of_hidden, of_weight) = ("hidden states of logits", "output matrix of logits");
+        defined(of_hidden, hidden)?;
+        defined(of_weight, weight)?;
         let (size, matrix) = (hidden.size(), weight.size());
         let fit =
             matches!((size.last(), matrix.as_slice()), (Some(size), [_, also]) if size == also);
@@ -55,10 +62,14 @@ impl FromHidden {
                 format!("{size:?} and {matrix:?}"),
             ));
         }
+        let kind = holding_both(floating(of_hidden, hidden)?, floating(of_weight, weight)?);
+        let (device, those) = (hidden.device(), "the hidden states are");
+        on_device(of_weight, those, device, weight.device())?;
         Ok(FromHidden {
             hidden: hidden.shallow_clone(),
             weight: weight.shallow_clone(),
             bias: None,
+            kind,
             scale: 1.0,
             soft_cap: None,
         })
@@ -67,14 +78,26 @@ impl FromHidden {
     /// Adds a bias `[classes]`.
     ///
     /// # Errors
-    /// When it has another shape.
+    /// When it has another shape, holds no floating-point numbers, holds some that the logits'
+    /// kind does not, or is on another device.
     pub fn bias(mut self, bias: &Tensor) -> Result<Self> {
-        fits("bias of logits", "[classes]", bias, &[self.classes()])?;
+        let what = "bias of logits";
+        fits(what, "[classes]", bias, &[self.classes()])?;
+        let (given, logits) = (floating(what, bias)?, holding_both(self.kind, Kind::Float));
+        if !holds(logits, given) {
+            return Err(Error::shape(
+                what,
+                format!("numbers that fit into logits of {logits:?} (convert with `to_kind`)"),
+                format!("{given:?}"),
+            ));
+        }
+        let (device, those) = (self.hidden.device(), "the hidden states are");
+        on_device(what, those, device, bias.device())?;
         self.bias = Some(bias.shallow_clone());
         Ok(self)
     }
 
-    /// Multiplies the logits, those of the bias included.
+    /// Multiplies the logits, bias included.
     ///
     /// # Errors
     /// When the factor is not finite.
@@ -115,10 +138,21 @@ impl FromHidden {
         self.weight.size().first().copied().unwrap_or(0)
     }
 
-    /// The logits `[.., classes]`, in the kind of the output matrix.
+    /// The logits `[.., classes]`, of at least 32 bits.
     pub(super) fn whole(&self) -> Result<Tensor> {
-        let hidden = in_kind(&self.hidden, self.weight.f_kind()?)?;
-        let mut logits = hidden.f_linear(&self.weight, self.bias.as_ref())?;
+        // Hidden states that were widened get their own kind back, and lose no number by it.
+        let hidden = in_kind(&self.hidden, self.kind)?;
+        let weight = in_kind(&self.weight, self.kind)?;
+        let (fused, added) = match &self.bias {
+            Some(bias) if holds(self.kind, bias.f_kind()?) => {
+                (Some(in_kind(bias, self.kind)?), None)
+            }
+            bias => (None, bias.as_ref()),
+        };
+        let mut logits = at_least_float32(&hidden.f_linear(&weight, fused)?)?;
+        if let Some(bias) = added {
+            logits = logits.f_add(&at_least_float32(bias)?)?;
+        }
         if self.scale != 1.0 {
             logits = logits.times(self.scale)?;
         }

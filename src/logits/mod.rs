@@ -13,15 +13,16 @@ mod top_k;
 
 pub use from_hidden::FromHidden;
 pub use sample::Sample;
+pub(crate) use select::kept_rows;
 pub use select::select_logits_with_mask;
-pub(crate) use select::{kept_rows, rows_of};
 pub use shift::probability_shift;
 pub use top_k::TopK;
 
 use tch::{Device, Tensor};
 
+use self::select::rows_of;
 use crate::error::{Error, Result};
-use crate::kind::at_least_float32;
+use crate::kind::{at_least_float32, defined};
 
 /// The scores of a model's classes at each position, or what is known of them.
 ///
@@ -35,7 +36,7 @@ use crate::kind::at_least_float32;
 ///
 /// let tensor = Tensor::zeros([2, 7, 30], (Kind::Float, Device::Cpu));
 /// let logits = Logits::from(&tensor);
-/// assert_eq!(logits.positions(), [2, 7]);
+/// assert_eq!(logits.positions()?, [2, 7]);
 /// assert_eq!(logits.whole()?.size(), [2, 7, 30]);
 /// # textbrewer::Result::Ok(())
 /// ```
@@ -55,13 +56,14 @@ pub enum Logits {
 impl Logits {
     /// The scores of all classes, `[.., classes]`.
     ///
-    /// They are computed, each time anew, if they are to be made from hidden states.
+    /// If they are to be made from hidden states, they are computed, each time anew, and have
+    /// numbers of at least 32 bits. Those of a tensor are what they are.
     ///
     /// # Errors
-    /// When most classes are not known, or there is no memory for all.
+    /// When most classes are not known, the tensor is undefined, or there is no memory for all.
     pub fn whole(&self) -> Result<Tensor> {
         let known = match self {
-            Logits::Whole(tensor) => return Ok(tensor.shallow_clone()),
+            Logits::Whole(_) => return Ok(self.at_each_position()?.shallow_clone()),
             Logits::FromHidden(logits) => return logits.whole(),
             Logits::TopK(top) => format!(
                 "the {} most likely ones alone (use a loss that takes `Logits::TopK`)",
@@ -75,16 +77,22 @@ impl Logits {
     }
 
     /// The sizes of the leading dimensions: `[batch]` or `[batch, length]`, or how many
-    /// positions a mask has left.
-    pub fn positions(&self) -> Vec<i64> {
-        let mut size = self.at_each_position().size();
+    /// positions a mask has selected.
+    ///
+    /// # Errors
+    /// When the tensor is undefined.
+    pub fn positions(&self) -> Result<Vec<i64>> {
+        let mut size = self.at_each_position()?.size();
         size.pop();
-        size
+        Ok(size)
     }
 
     /// Where they are.
-    pub fn device(&self) -> Device {
-        self.at_each_position().device()
+    ///
+    /// # Errors
+    /// When the tensor is undefined.
+    pub fn device(&self) -> Result<Device> {
+        Ok(self.at_each_position()?.device())
     }
 
     /// The same logits in a value of their own; no number is copied.
@@ -99,7 +107,8 @@ impl Logits {
         }
     }
 
-    /// All tensors that they are made of.
+    /// All tensors that they are made of; an output matrix, which all positions share, and its bias
+    /// come after the hidden states.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         let tensors = match self {
             Logits::Whole(tensor) => [Some(tensor), None, None],
@@ -114,22 +123,8 @@ impl Logits {
         tensors.into_iter().flatten()
     }
 
-    /// The same kind of logits, made of other tensors: of what `f` makes of each, in the order
-    /// of [`tensors`](Self::tensors). `f` has to leave shapes as they are.
-    ///
-    /// ```
-    /// use tch::{Kind, Tensor};
-    /// use textbrewer::Logits;
-    ///
-    /// let logits = Logits::from(Tensor::from_slice2(&[[1.0, 2.0]]));
-    /// let halves = logits.try_map(|tensor| Ok(tensor.f_to_kind(Kind::Half)?))?;
-    /// assert_eq!(halves.whole()?.f_kind()?, Kind::Half);
-    /// # textbrewer::Result::Ok(())
-    /// ```
-    ///
-    /// # Errors
-    /// Those of `f`.
-    pub fn try_map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Logits> {
+    /// The same kind of logits, of what `f` makes of each tensor. `f` leaves shapes as they are.
+    fn try_map(&self, mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Logits> {
         Ok(match self {
             Logits::Whole(tensor) => Logits::Whole(f(tensor)?),
             Logits::FromHidden(logits) => Logits::FromHidden(logits.try_map(f)?),
@@ -138,8 +133,8 @@ impl Logits {
         })
     }
 
-    /// As [`try_map`](Self::try_map), of the tensors that have numbers for each position: an
-    /// output matrix, which all positions share, stays as it is.
+    /// As `try_map`, of the tensors that have numbers for each position, always in the same order:
+    /// an output matrix, which all positions share, stays as it is.
     pub(crate) fn try_map_positions(
         &self,
         mut f: impl FnMut(&Tensor) -> Result<Tensor>,
@@ -155,13 +150,17 @@ impl Logits {
 
     /// The same with numbers of at least 32 bits, which losses are computed in.
     ///
+    /// An output matrix, which all positions share, stays as it is: a copy of it would be made for
+    /// every batch.
+    ///
     /// # Errors
-    /// When there is no memory for the copy.
+    /// When the tensor is undefined, or there is no memory for the copy.
     pub fn at_least_float32(&self) -> Result<Logits> {
-        self.try_map(at_least_float32)
+        self.at_each_position()?;
+        self.try_map_positions(at_least_float32)
     }
 
-    /// The same without a history, so that no gradient comes to what they were made from.
+    /// The same logits, detached: no gradient reaches the tensors they were made from.
     ///
     /// # Errors
     /// Those of libtorch.
@@ -186,32 +185,39 @@ impl Logits {
     ///
     /// let logits = Logits::from(Tensor::zeros([2, 3, 5], (Kind::Float, Device::Cpu)));
     /// let mask = Tensor::from_slice2(&[[1, 1, 1], [1, 0, 0]]);
-    /// assert_eq!(logits.select_with_mask(&mask)?.positions(), [4]);
+    /// assert_eq!(logits.select_with_mask(&mask)?.positions()?, [4]);
     /// # textbrewer::Result::Ok(())
     /// ```
     pub fn select_with_mask(&self, mask: &Tensor) -> Result<Logits> {
-        let (positions, mask) = (self.positions(), mask.shallow_clone());
-        let one = std::iter::once((positions.as_slice(), self.device()));
+        let (positions, mask) = (self.positions()?, mask.shallow_clone());
+        let one = std::iter::once((positions.as_slice(), self.device()?));
         let rows = kept_rows(one, &[mask])?.into_iter().next().flatten();
         self.at_rows(rows.as_ref())
     }
 
-    /// These rows of the positions `[batch, length]`; all without any.
+    /// These rows of the flattened positions, as `[rows]`. With `None`, all positions.
     pub(crate) fn at_rows(&self, rows: Option<&Tensor>) -> Result<Logits> {
         match rows {
-            Some(rows) => self.try_map_positions(|tensor| rows_of(tensor, rows)),
+            Some(rows) => {
+                let rank = self.positions()?.len();
+                self.try_map_positions(|tensor| rows_of(tensor, rank, rows))
+            }
             None => Ok(self.shallow_clone()),
         }
     }
 
     /// A tensor with the positions, and one dimension more.
-    fn at_each_position(&self) -> &Tensor {
-        match self {
-            Logits::Whole(tensor) => tensor,
+    fn at_each_position(&self) -> Result<&Tensor> {
+        Ok(match self {
+            Logits::Whole(tensor) => {
+                // The others were checked when they were made.
+                defined("logits", tensor)?;
+                tensor
+            }
             Logits::FromHidden(logits) => logits.hidden(),
             Logits::TopK(top) => top.indices(),
             Logits::Sample(sample) => sample.indices(),
-        }
+        })
     }
 }
 

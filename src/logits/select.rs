@@ -3,6 +3,7 @@
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kind::{defined, undefined};
 
 /// The logits at the positions that a mask keeps.
 ///
@@ -28,6 +29,9 @@ use crate::error::{Error, Result};
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn select_logits_with_mask(logits: &[Tensor], masks: &[Tensor]) -> Result<Vec<Tensor>> {
+    if let Some(index) = logits.iter().position(|logits| !logits.defined()) {
+        return Err(undefined(format!("logits[{index}]")));
+    }
     let sizes: Vec<_> = logits.iter().map(Tensor::size).collect();
     let positions = sizes.iter().zip(logits).map(|(size, logits)| {
         let before = size.split_last().map_or(&[][..], |(_, before)| before);
@@ -36,7 +40,7 @@ pub fn select_logits_with_mask(logits: &[Tensor], masks: &[Tensor]) -> Result<Ve
     let rows = kept_rows(positions, masks)?;
     let pairs = logits.iter().zip(&rows);
     let selected = pairs.map(|(logits, rows)| match rows {
-        Some(rows) => rows_of(logits, rows),
+        Some(rows) => rows_of(logits, 2, rows),
         None => Ok(logits.shallow_clone()),
     });
     selected.collect()
@@ -67,6 +71,7 @@ pub(crate) fn kept_rows<'a>(
         let (Some(mask), Some(kept)) = (masks.get(index), kept.get_mut(index)) else {
             continue; // cannot be: the counts were compared above
         };
+        defined("logits_mask", mask)?;
         if mask.size() != [batch, length] {
             return Err(Error::shape(
                 "logits_mask",
@@ -89,7 +94,12 @@ pub(crate) fn kept_rows<'a>(
     Ok(of_each)
 }
 
-/// These rows of a tensor `[batch, length, ..]`, as `[rows, ..]`.
-pub(crate) fn rows_of(tensor: &Tensor, rows: &Tensor) -> Result<Tensor> {
-    Ok(tensor.f_flatten(0, 1)?.f_index_select(0, rows)?)
+/// These rows of the positions in the first `rank` dimensions of a tensor, as `[rows, ..]`.
+pub(super) fn rows_of(tensor: &Tensor, rank: usize, rows: &Tensor) -> Result<Tensor> {
+    let flat = match rank {
+        0 => tensor.f_unsqueeze(0)?,
+        1 => tensor.shallow_clone(),
+        _ => tensor.f_flatten(0, rank as i64 - 1)?,
+    };
+    Ok(flat.f_index_select(0, rows)?)
 }

@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::{Context, Error, Result};
+use crate::kind::defined;
 use crate::scalar::ScalarOps;
 
 /// Gives the label the teacher's largest logit, and the class that had it the label's.
@@ -31,6 +32,8 @@ use crate::scalar::ScalarOps;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn probability_shift(teacher_logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    defined("probability_shift, logits", teacher_logits)?;
+    defined("probability_shift, labels", labels)?;
     let size = teacher_logits.size();
     let unfit = |what: &str, wanted: String, got: &[i64]| {
         Err(Error::shape(

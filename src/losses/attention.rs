@@ -6,7 +6,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{count_pairs, in_students_kind, mask_like, mismatch, pairs};
+use super::check::{count_pairs, in_students_kind, mask_like, mismatch, pairs, sizes};
 use crate::error::Result;
 use crate::scalar::ScalarOps;
 
@@ -224,7 +224,7 @@ fn broadcast_over_heads(pairs: Tensor, attention: &Tensor) -> Result<Tensor> {
 }
 
 fn same_heads(loss: &str, alternative: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
-    let (student, teacher) = (student.size(), teacher.size());
+    let (student, teacher) = sizes(loss, student, teacher)?;
     if student == teacher {
         return Ok(());
     }
@@ -243,7 +243,7 @@ fn same_heads(loss: &str, alternative: &str, student: &Tensor, teacher: &Tensor)
 }
 
 fn same_positions(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<()> {
-    let (student, teacher) = (student.size(), teacher.size());
+    let (student, teacher) = sizes(loss, student, teacher)?;
     if student == teacher {
         return Ok(());
     }

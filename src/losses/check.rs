@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kind::{in_kind, is_floating};
+use crate::kind::{in_kind, is_floating, undefined};
 
 /// `student` and `teacher` do not fit; `wanted` says what would, and what to do.
 pub(super) fn mismatch(loss: &str, wanted: &str, student: &[i64], teacher: &[i64]) -> Error {
@@ -12,6 +12,26 @@ pub(super) fn mismatch(loss: &str, wanted: &str, student: &[i64], teacher: &[i64
         wanted,
         format!("student {student:?} and teacher {teacher:?}"),
     )
+}
+
+/// The shapes of both sides, if both are tensors that have one.
+pub(super) fn sizes(
+    loss: &str,
+    student: &Tensor,
+    teacher: &Tensor,
+) -> Result<(Vec<i64>, Vec<i64>)> {
+    Ok((
+        size_of(loss, "student", student)?,
+        size_of(loss, "teacher", teacher)?,
+    ))
+}
+
+/// The shape of a tensor that `loss` was given as `argument`.
+pub(super) fn size_of(loss: &str, argument: &str, tensor: &Tensor) -> Result<Vec<i64>> {
+    match tensor.defined() {
+        true => Ok(tensor.size()),
+        false => Err(undefined(format!("{loss}, {argument}"))),
+    }
 }
 
 /// Hidden states that a loss compares element by element.
@@ -50,7 +70,7 @@ pub(super) fn same_hidden(loss: &str, student: &[i64], teacher: &[i64]) -> Resul
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn fitting(loss: &str, wanted: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
-    let (size, teacher_size) = (student.size(), teacher.size());
+    let (size, teacher_size) = sizes(loss, student, teacher)?;
     match size == teacher_size {
         true => in_students_kind(loss, student, teacher),
         false => Err(mismatch(loss, wanted, &size, &teacher_size)),
@@ -60,7 +80,7 @@ pub fn fitting(loss: &str, wanted: &str, student: &Tensor, teacher: &Tensor) -> 
 /// The teacher's tensor in the student's kind, which is the one to train in.
 ///
 /// # Errors
-/// When one of them holds no floating-point numbers, or they are on two devices.
+/// When one of them is undefined or holds no floating-point numbers, or they are on two devices.
 ///
 /// ```
 /// use tch::{Kind, Tensor};
@@ -73,6 +93,7 @@ pub fn fitting(loss: &str, wanted: &str, student: &Tensor, teacher: &Tensor) -> 
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+    sizes(loss, student, teacher)?;
     let kinds = (student.f_kind()?, teacher.f_kind()?);
     check_kinds(loss, kinds)?;
     check_devices(loss, (student.device(), teacher.device()))?;
@@ -104,7 +125,7 @@ fn check_devices(loss: &str, (student, teacher): (Device, Device)) -> Result<()>
 /// A mask of exactly the shape `wanted`, as numbers of the kind of `like`, where `like` is.
 ///
 /// # Errors
-/// When the mask has another shape.
+/// When the mask has another shape, or a tensor is undefined.
 ///
 /// ```
 /// use tch::{Kind, Tensor};
@@ -118,7 +139,8 @@ fn check_devices(loss: &str, (student, teacher): (Device, Device)) -> Result<()>
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn mask_like(loss: &str, mask: &Tensor, wanted: &[i64], like: &Tensor) -> Result<Tensor> {
-    let got = mask.size();
+    let got = size_of(loss, "mask", mask)?;
+    size_of(loss, "what the mask is for", like)?;
     if got != wanted {
         return Err(Error::shape(
             format!("{loss}, mask"),

@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-use super::check::{count_pairs, in_students_kind, mask_like, pairs};
+use super::check::{count_pairs, in_students_kind, mask_like, pairs, size_of};
 use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
 
@@ -182,7 +182,8 @@ impl<'a> Two<'a> {
                 format!("{}", states.len()),
             ));
         };
-        let sizes = (first.size(), second.size());
+        let size = |state| size_of(loss, side, state);
+        let sizes = (size(first)?, size(second)?);
         match (sizes.0.as_slice(), sizes.1.as_slice()) {
             (&[batch, length, one], &[also_batch, also_length, two])
                 if (batch, length) == (also_batch, also_length) =>

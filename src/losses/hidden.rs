@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{in_students_kind, mask_like, mismatch, same_hidden};
+use super::check::{in_students_kind, mask_like, mismatch, same_hidden, sizes};
 use super::support::masked_mean;
 use crate::error::Result;
 use crate::scalar::ScalarOps;
@@ -30,8 +30,8 @@ const EPSILON: f64 = 1e-12;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let size = student.size();
-    same_hidden("hidden_mse", &size, &teacher.size())?;
+    let (size, teacher_size) = sizes("hidden_mse", student, teacher)?;
+    same_hidden("hidden_mse", &size, &teacher_size)?;
     let teacher = &in_students_kind("hidden_mse", student, teacher)?;
     let Some(mask) = mask else {
         return Ok(student.f_mse_loss(teacher, Reduction::Mean)?);
@@ -73,8 +73,8 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-    let size = student.size();
-    same_hidden("cos", &size, &teacher.size())?;
+    let (size, teacher_size) = sizes("cos", student, teacher)?;
+    same_hidden("cos", &size, &teacher_size)?;
     let teacher = &in_students_kind("cos", student, teacher)?;
     last_and_before("cos", &size)?;
     let over_hidden = |left: &Tensor, right: &Tensor| -> Result<Tensor> {
@@ -117,7 +117,7 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn pkd(student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>) -> Result<Tensor> {
-    let (given_student, given_teacher) = (student.size(), teacher.size());
+    let (given_student, given_teacher) = sizes("pkd", student, teacher)?;
     let unfit = |wanted: &str| mismatch("pkd", wanted, &given_student, &given_teacher);
     let first = |state: &Tensor| -> Result<Tensor> {
         match state.size().as_slice() {

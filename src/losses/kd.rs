@@ -2,7 +2,7 @@
 
 use tch::{Reduction, Tensor};
 
-use super::check::{fitting, mismatch};
+use super::check::{fitting, mismatch, sizes};
 use super::temperature::{Temperature, at_temperature, for_each_class};
 use crate::error::Result;
 use crate::scalar::ScalarOps;
@@ -174,8 +174,9 @@ fn divergences(student: &Tensor, teacher: &Tensor, temperature: &Temperature) ->
 /// The teacher's logits in the student's kind, if they fit.
 pub(super) fn fitting_logits(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let wanted = "logits of one shape, [batch, classes] or [batch, length, classes]";
-    if student.dim() == 0 {
-        return Err(mismatch(loss, wanted, &student.size(), &teacher.size()));
+    let (size, teacher_size) = sizes(loss, student, teacher)?;
+    if size.is_empty() {
+        return Err(mismatch(loss, wanted, &size, &teacher_size));
     }
     fitting(loss, wanted, student, teacher)
 }

@@ -3,7 +3,7 @@
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kind::in_kind;
+use crate::kind::{defined, in_kind};
 use crate::logits::Logits;
 use crate::scalar::ScalarOps;
 
@@ -11,30 +11,30 @@ use crate::scalar::ScalarOps;
 /// is known of each.
 ///
 /// A loss on logits is a function per position. This is the one place that knows how such losses
-/// become a number: `Σ w · l / Σ w` over the positions that a mask has left, where `w` is 1
-/// without weights. The sum is divided by what is left of this batch; a step of several batches
-/// is the mean of theirs.
+/// become a number: `Σ w · l / Σ w` over the selected positions, where `w` is 1 without weights.
+/// The sum is divided by what is selected of this batch; a step of several batches is the mean of
+/// theirs.
 #[derive(Debug)]
 pub(crate) struct Positions {
-    /// `[batch]` or `[batch, length]`, before a mask selects.
+    /// `[batch]` or `[batch, length]`, before the selection.
     shape: Vec<i64>,
     device: Device,
-    /// What a mask has left of the flattened positions.
+    /// Which of the flattened positions are selected, by a mask or by their labels.
     rows: Option<Tensor>,
     labels: Option<Tensor>,
     weights: Option<Tensor>,
 }
 
 impl Positions {
-    /// Those of `logits` that `rows` leaves; all without any.
-    pub(crate) fn of(logits: &Logits, rows: Option<&Tensor>) -> Self {
-        Positions {
-            shape: logits.positions(),
-            device: logits.device(),
+    /// Those of `logits` that `rows` selects. With `None`, all positions.
+    pub(crate) fn of(logits: &Logits, rows: Option<&Tensor>) -> Result<Self> {
+        Ok(Positions {
+            shape: logits.positions()?,
+            device: logits.device()?,
             rows: rows.map(Tensor::shallow_clone),
             labels: None,
             weights: None,
-        }
+        })
     }
 
     /// With labels of the positions that were there before the selection.
@@ -49,20 +49,36 @@ impl Positions {
         self
     }
 
+    /// Those of the selected positions that are at these rows.
+    pub(crate) fn at_rows(&self, rows: &Tensor) -> Result<Self> {
+        let clone = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Ok(Positions {
+            shape: self.shape.clone(),
+            device: self.device,
+            rows: Some(match &self.rows {
+                Some(selected) => selected.f_index_select(0, rows)?,
+                None => rows.shallow_clone(),
+            }),
+            labels: clone(&self.labels),
+            weights: clone(&self.weights),
+        })
+    }
+
     pub(crate) fn are_weighted(&self) -> bool {
         self.weights.is_some()
     }
 
-    /// The logits at the positions that are left.
+    /// The logits at the selected positions.
     pub(crate) fn select(&self, logits: &Logits) -> Result<Logits> {
         logits.at_rows(self.rows.as_ref())
     }
 
-    /// The labels at the positions that are left, if there are labels.
+    /// The labels at the selected positions, if there are labels.
     pub(crate) fn labels(&self) -> Result<Option<Tensor>> {
         let Some(labels) = &self.labels else {
             return Ok(None);
         };
+        defined("labels of logits", labels)?;
         let (size, count) = (labels.size(), self.shape.iter().product::<i64>());
         if size != self.shape && size != [count] {
             return Err(Error::shape(
@@ -71,17 +87,18 @@ impl Positions {
                 format!("{size:?}"),
             ));
         }
-        Ok(Some(self.left_of(&labels.f_reshape(&self.shape)?)?))
+        Ok(Some(self.selected_of(&labels.f_reshape(&self.shape)?)?))
     }
 
-    /// The weighted mean of the losses at the positions that are left; 0, with a gradient of 0,
-    /// where all weights are 0.
+    /// The weighted mean of the losses at the selected positions; 0, with a gradient of 0, where
+    /// all weights are 0.
     pub(crate) fn mean(&self, losses: &Tensor) -> Result<Tensor> {
-        let (left, size) = (self.left(), losses.size());
-        if size != left {
+        defined("losses at the positions of logits", losses)?;
+        let (selected, size) = (self.selected(), losses.size());
+        if size != selected {
             return Err(Error::shape(
                 "losses at the positions of logits",
-                format!("{left:?}, one for each position (a mean or sum over the classes)"),
+                format!("{selected:?}, one for each position (a mean or sum over the classes)"),
                 format!("{size:?}"),
             ));
         }
@@ -95,14 +112,15 @@ impl Positions {
     }
 
     fn weights_of_each(&self, weights: &Tensor) -> Result<Tensor> {
+        defined("logits_weights", weights)?;
         let size = weights.size();
         if size == self.shape {
-            return self.left_of(weights);
+            return self.selected_of(weights);
         }
         match (size.as_slice(), self.shape.as_slice()) {
             (&[one], &[batch, length]) if one == batch => {
                 let of_each = weights.f_unsqueeze(1)?.f_expand([batch, length], false)?;
-                self.left_of(&of_each)
+                self.selected_of(&of_each)
             }
             _ => Err(Error::shape(
                 "logits_weights",
@@ -115,8 +133,8 @@ impl Positions {
         }
     }
 
-    /// What is left of a tensor with a number for each position.
-    fn left_of(&self, values: &Tensor) -> Result<Tensor> {
+    /// The numbers at the selected positions, of a tensor with one for each position.
+    fn selected_of(&self, values: &Tensor) -> Result<Tensor> {
         let values = match values.device() == self.device {
             true => values.shallow_clone(),
             false => values.f_to_device(self.device)?,
@@ -127,7 +145,8 @@ impl Positions {
         })
     }
 
-    fn left(&self) -> Vec<i64> {
+    /// `[selected]`, or the shape of all positions.
+    pub(crate) fn selected(&self) -> Vec<i64> {
         match &self.rows {
             Some(rows) => rows.size(),
             None => self.shape.clone(),

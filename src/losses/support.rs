@@ -22,12 +22,13 @@
 //!
 //! let presets = Presets::default().kd_loss_per_position("tvd", total_variation);
 //! let logits = |values: [f64; 2]| Tensor::from_slice2(&[values]);
-//! let input = KdInput::new(logits([0.0, 0.0]), logits([900.0, 0.0]), 1.0);
+//! let input = KdInput::new(logits([0.0, 0.0]), logits([900.0, 0.0]), 1.0)?;
 //! let loss = presets.find_kd_loss("kd_loss_type", "tvd")?.apply(&input)?;
 //! assert_eq!(loss.double_value(&[]), 0.5);
 //! # textbrewer::Result::Ok(())
 //! ```
 
+use super::check::size_of;
 pub use super::check::{fitting, in_students_kind, mask_like};
 pub use super::temperature::at_temperature;
 pub use crate::kind::at_least_float32;
@@ -46,7 +47,7 @@ use crate::error::Result;
 /// Values and mask: `[batch, length]`, or any other shape, the same.
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or a tensor is undefined.
 ///
 /// ```
 /// use tch::Tensor;
@@ -58,8 +59,9 @@ use crate::error::Result;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn masked_mean(loss: &str, values: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    let wanted = size_of(loss, "values", values)?;
     // Weights in place of a selection, whose size the device would have to tell the host.
-    let kept = mask_like(loss, mask, &values.size(), values)?
+    let kept = mask_like(loss, mask, &wanted, values)?
         .is_not(0.0)?
         .f_to_kind(values.f_kind()?)?;
     Ok(values

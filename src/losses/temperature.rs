@@ -2,6 +2,7 @@
 
 use tch::Tensor;
 
+use super::check::size_of;
 use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
 
@@ -27,6 +28,24 @@ pub enum Temperature {
     Constant(f64),
     /// One for each example (`[batch]`) or position (`[batch, length]`).
     Each(Tensor),
+}
+
+impl Temperature {
+    /// What the logits at these rows of the flattened positions are divided by.
+    pub(crate) fn at_rows(&self, positions: &[i64], rows: &Tensor) -> Result<Temperature> {
+        let Temperature::Each(values) = self else {
+            return Ok(self.into());
+        };
+        let mut shape = size_of("logits", "temperature", values)?;
+        if shape.is_empty() {
+            return Ok(self.into());
+        }
+        of_positions("logits", &shape, positions)?;
+        shape.resize(positions.len(), 1);
+        let of_each = values.f_reshape(shape)?.f_expand(positions, false)?;
+        let at_rows = of_each.f_reshape([-1i64])?.f_index_select(0, rows)?;
+        Ok(Temperature::Each(at_rows))
+    }
 }
 
 impl From<f64> for Temperature {
@@ -59,7 +78,7 @@ impl From<Tensor> for Temperature {
 /// these, or none.
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or a tensor is undefined.
 ///
 /// ```
 /// use tch::Tensor;
@@ -75,6 +94,7 @@ impl From<Tensor> for Temperature {
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn at_temperature(loss: &str, logits: &Tensor, temperature: &Temperature) -> Result<Tensor> {
+    size_of(loss, "logits", logits)?;
     Ok(match temperature {
         Temperature::Constant(value) if *value == 1.0 => logits.shallow_clone(),
         Temperature::Constant(value) => logits.over(*value)?,
@@ -84,19 +104,24 @@ pub fn at_temperature(loss: &str, logits: &Tensor, temperature: &Temperature) ->
 
 /// Temperatures in a shape that divides the logits; one single number stays as it is.
 pub(super) fn for_each_class(loss: &str, values: &Tensor, logits: &Tensor) -> Result<Tensor> {
-    let mut shape = values.size();
+    let mut shape = size_of(loss, "temperature", values)?;
     if shape.is_empty() {
         return Ok(values.shallow_clone());
     }
     let size = logits.size();
     let positions = size.split_last().map_or(&[][..], |(_, before)| before);
-    if !positions.starts_with(&shape) {
-        return Err(Error::shape(
+    of_positions(loss, &shape, positions)?;
+    shape.resize(size.len(), 1);
+    Ok(values.f_reshape(shape)?)
+}
+
+fn of_positions(loss: &str, shape: &[i64], positions: &[i64]) -> Result<()> {
+    match positions.starts_with(shape) {
+        true => Ok(()),
+        false => Err(Error::shape(
             format!("{loss}, temperature"),
             format!("one for each example or position, {positions:?}, or a single number"),
             format!("{shape:?}"),
-        ));
+        )),
     }
-    shape.resize(size.len(), 1);
-    Ok(values.f_reshape(shape)?)
 }

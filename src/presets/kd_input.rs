@@ -10,6 +10,7 @@ use crate::error::{Error, Result, Side};
 use crate::logits::Logits;
 use crate::losses::Temperature;
 use crate::losses::positions::Positions;
+use crate::scalar::ScalarOps;
 use crate::step::StepInfo;
 
 /// What a loss on logits is computed from: the logits of both models at the positions that
@@ -22,7 +23,7 @@ use crate::step::StepInfo;
 /// use textbrewer::{KdInput, Presets};
 ///
 /// // Where the teacher gives the true class less than one half, it is not followed.
-/// let presets = Presets::default().kd_loss_per_position("careful", |input| {
+/// let presets = Presets::default().kd_loss_with_labels("careful", |input| {
 ///     let log = |logits: &Tensor| logits.f_log_softmax(-1, None);
 ///     let (q, p) = (log(&input.student.whole()?)?, log(&input.teacher.whole()?)?.f_exp()?);
 ///     let labels = input.labels()?.f_unsqueeze(-1)?;
@@ -33,7 +34,7 @@ use crate::step::StepInfo;
 /// let loss = presets.find_kd_loss("kd_loss_type", "careful")?;
 /// let logits = || Tensor::from_slice2(&[[9.0, 0.0], [9.0, 0.0]]);
 /// let labels = Tensor::from_slice(&[1i64, 1]);
-/// let input = KdInput::new(logits(), logits(), 1.0).with_labels(&labels);
+/// let input = KdInput::new(logits(), logits(), 1.0)?.with_labels(&labels);
 /// assert_eq!(loss.apply(&input)?.double_value(&[]), 0.0);
 /// # textbrewer::Result::Ok(())
 /// ```
@@ -54,20 +55,26 @@ pub struct KdInput<'a> {
 impl KdInput<'static> {
     /// Of all positions of these logits, without labels, weights or a batch, at the beginning of
     /// a training.
+    ///
+    /// # Errors
+    /// When one of them is an undefined tensor.
     pub fn new(
         student: impl Into<Logits>,
         teacher: impl Into<Logits>,
         temperature: impl Into<Temperature>,
-    ) -> Self {
-        let student = student.into();
-        KdInput {
-            positions: Positions::of(&student, None),
+    ) -> Result<Self> {
+        let (student, teacher) = (student.into(), teacher.into());
+        for (side, logits) in [(Side::Student, &student), (Side::Teacher, &teacher)] {
+            logits.device().map_err(|error| error.at(side))?;
+        }
+        Ok(KdInput {
+            positions: Positions::of(&student, None)?,
             student,
-            teacher: teacher.into(),
+            teacher,
             temperature: temperature.into(),
             step: StepInfo::new(0, 0, 1, 1),
             batch: &(),
-        }
+        })
     }
 }
 
@@ -95,6 +102,10 @@ impl<'a> KdInput<'a> {
 
     /// The labels, one for each position.
     ///
+    /// A negative one, such as −100, names no class. A loss that
+    /// [`kd_loss_with_labels`](crate::Presets::kd_loss_with_labels) registers sees no such
+    /// position; any other finds them here.
+    ///
     /// # Errors
     /// When the student's adaptor gave none for these logits, or they do not fit.
     pub fn labels(&self) -> Result<Tensor> {
@@ -117,10 +128,40 @@ impl<'a> KdInput<'a> {
         })
     }
 
-    /// At these positions, of which the logits are already.
+    /// Sets the positions at which the logits were selected.
     pub(crate) fn at(mut self, positions: Positions) -> Self {
         self.positions = positions;
         self
+    }
+
+    /// The same at the positions whose labels are not negative, flattened.
+    pub(super) fn at_labels(&self) -> Result<Self> {
+        let (labels, selected) = (self.labels()?, self.positions.selected());
+        for (side, logits) in [
+            (Side::Student, &self.student),
+            (Side::Teacher, &self.teacher),
+        ] {
+            let positions = logits.positions().map_err(|error| error.at(side))?;
+            if positions != selected {
+                return Err(Error::shape(
+                    format!("{side}'s logits"),
+                    format!("the positions {selected:?} of the labels"),
+                    format!("{positions:?}"),
+                ));
+            }
+        }
+        let is_class = labels.is_below(0)?.f_logical_not()?.f_reshape([-1i64])?;
+        let rows = is_class.f_nonzero()?.f_squeeze_dim(-1)?;
+        // Where they differ, the loss itself names the devices.
+        let at_rows = |logits: &Logits| logits.at_rows(Some(&rows.f_to_device(logits.device()?)?));
+        Ok(KdInput {
+            student: at_rows(&self.student)?,
+            teacher: at_rows(&self.teacher)?,
+            temperature: self.temperature.at_rows(&selected, &rows)?,
+            step: self.step,
+            positions: self.positions.at_rows(&rows)?,
+            batch: self.batch,
+        })
     }
 
     pub(crate) fn of_batch(self, batch: &dyn Any, step: StepInfo) -> KdInput<'_> {

@@ -16,7 +16,9 @@ type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
 ///
 /// - **Per position** ([`Presets::kd_loss_per_position`](crate::Presets::kd_loss_per_position)):
 ///   a function of a [`KdInput`] that says how large the loss is at each position. It may be
-///   weighted, and sees labels and batch.
+///   weighted, and sees the batch. With labels
+///   ([`Presets::kd_loss_with_labels`](crate::Presets::kd_loss_with_labels)), at each position
+///   that has one.
 /// - **On all positions** ([`Presets::kd_loss`](crate::Presets::kd_loss)): a function of student,
 ///   teacher and temperature that gives one number. Weights are an error.
 ///
@@ -28,7 +30,7 @@ type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
 ///
 /// let loss: KdLoss = Presets::default().find_kd_loss("kd_loss_type", "mse")?;
 /// let (student, teacher) = (Tensor::from_slice2(&[[1.0], [3.0]]), Tensor::from_slice2(&[[2.0], [5.0]]));
-/// let input = KdInput::new(&student, &teacher, 1.0);
+/// let input = KdInput::new(&student, &teacher, 1.0)?;
 /// assert_eq!(loss.apply(&input)?.double_value(&[]), (1.0 + 4.0) / 2.0);
 /// let input = input.with_weights(&Tensor::from_slice(&[1.0, 0.5]));
 /// assert_eq!(loss.apply(&input)?.double_value(&[]), (1.0 + 0.5 * 4.0) / 1.5);
@@ -42,10 +44,10 @@ enum Form {
     OnAll(OnAll),
     PerPosition {
         at_each: AtEach,
-        /// The mean over all positions, where libtorch takes it in one operator, or where it
-        /// would be rounded in another way.
+        /// The mean in one libtorch operator, where it is faster or rounds differently.
         mean: Option<OnAll>,
     },
+    AtLabels(AtEach),
 }
 
 impl KdLoss {
@@ -64,6 +66,12 @@ impl KdLoss {
         })
     }
 
+    pub(super) fn at_labels(
+        loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
+    ) -> Self {
+        KdLoss(Form::AtLabels(Rc::new(loss)))
+    }
+
     /// A loss per position with a mean of its own for where nothing is weighted.
     pub(super) fn with_mean(
         at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
@@ -76,7 +84,8 @@ impl KdLoss {
     }
 
     /// The loss as one number: the mean over the positions, weighted if they have weights.
-    /// It is 0, and its gradient as well, where all weights are 0.
+    /// It is 0, and its gradient as well, where all weights are 0, and NaN where there are no
+    /// positions.
     ///
     /// # Errors
     /// When the loss fails, gives another number of losses than there are positions, or cannot
@@ -94,6 +103,10 @@ impl KdLoss {
             } if !positions.are_weighted() => on_whole_logits(&**on_all)(input),
             Form::OnAll(on_all) => on_whole_logits(&**on_all)(input),
             Form::PerPosition { at_each, .. } => positions.mean(&at_each(input)?),
+            Form::AtLabels(at_each) => {
+                let input = input.at_labels()?;
+                input.positions.mean(&at_each(&input)?)
+            }
         }
     }
 }
@@ -111,7 +124,7 @@ pub(super) fn on_whole_logits(
 impl fmt::Debug for KdLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KdLoss")
-            .field("per_position", &matches!(self.0, Form::PerPosition { .. }))
+            .field("per_position", &!matches!(self.0, Form::OnAll(_)))
             .finish_non_exhaustive()
     }
 }

@@ -154,7 +154,8 @@ impl Presets {
     /// });
     /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).view([2, 1]);
     /// let weights = Tensor::from_slice(&[3.0, 1.0]);
-    /// let input = KdInput::new(logits([1.0, 2.0]), logits([0.0, 7.0]), 1.0).with_weights(&weights);
+    /// let input = KdInput::new(logits([1.0, 2.0]), logits([0.0, 7.0]), 1.0)?;
+    /// let input = input.with_weights(&weights);
     /// let loss = presets.find_kd_loss("kd_loss_type", "l1")?.apply(&input)?;
     /// assert_eq!(loss.double_value(&[]), (3.0 * 1.0 + 1.0 * 5.0) / 4.0);
     /// # textbrewer::Result::Ok(())
@@ -165,6 +166,43 @@ impl Presets {
         loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
     ) -> Self {
         self.with_kd_loss(name, KdLoss::per_position(loss))
+    }
+
+    /// Adds a loss on logits that needs labels, for `kd_loss_type`: as
+    /// [`kd_loss_per_position`](Self::kd_loss_per_position), at the positions whose label is not
+    /// negative.
+    ///
+    /// Negative labels, such as −100, mark positions that have none. These are left out of the
+    /// mean, as PyTorch's `ignore_index` does: the logits of both models, temperature, weights and
+    /// labels are selected before the loss is called, which sees logits `[selected, classes]` and
+    /// labels `[selected]`. Where no position has a label, the mean is NaN. Weights of 0 in place
+    /// of such labels make it 0.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::{KdInput, Presets};
+    ///
+    /// // How far the student's logit of the true class is from the teacher's.
+    /// let presets = Presets::default().kd_loss_with_labels("true_class", |input| {
+    ///     let labels = input.labels()?.f_unsqueeze(-1)?;
+    ///     let of_class = |logits: Tensor| logits.f_gather(-1, &labels, false);
+    ///     let teacher = of_class(input.teacher.whole()?)?;
+    ///     let distances = of_class(input.student.whole()?)?.f_sub(&teacher)?.f_abs()?;
+    ///     Ok(distances.f_squeeze_dim(-1)?)
+    /// });
+    /// let student = Tensor::from_slice2(&[[1.0, 2.0], [5.0, 6.0]]);
+    /// let input = KdInput::new(&student, student.f_zeros_like()?, 1.0)?;
+    /// let input = input.with_labels(&Tensor::from_slice(&[1i64, -100]));
+    /// let loss = presets.find_kd_loss("kd_loss_type", "true_class")?.apply(&input)?;
+    /// assert_eq!(loss.double_value(&[]), 2.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn kd_loss_with_labels(
+        self,
+        name: impl Into<String>,
+        loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
+    ) -> Self {
+        self.with_kd_loss(name, KdLoss::at_labels(loss))
     }
 
     /// A loss per position that has its mean from one operator where nothing is weighted.

@@ -47,7 +47,7 @@ fn loss_of(
             other => Temperature::Each(named(tensors, other)),
         };
         let loss = presets.find_kd_loss("kd_loss_type", name)?;
-        return loss.apply(&KdInput::new(&student[0], &teacher[0], temperature));
+        return loss.apply(&KdInput::new(&student[0], &teacher[0], temperature)?);
     }
     let mask = match &case["mask"] {
         Value::Null => None,

@@ -149,7 +149,7 @@ fn own_parts(teacher: &BiGru, config: &TrainingConfig) -> Checked {
         let mut distiller: FeaturesFirst<Tensor, BiGru> =
             DistillerBuilder::new(teacher, &student, &variables)
                 .adaptor(with_labels)
-                .presets(Presets::default().kd_loss_per_position("dkd", dkd))
+                .presets(Presets::default().kd_loss_with_labels("dkd", dkd))
                 .train_config(config.clone())
                 .distill_config(distill_config)
                 .term(Length::new(0.5)?)
