@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
 use crate::step::StepInfo;
-use crate::weights::{self, state_dict};
+use crate::weights::{check_restored, state_dict};
 
 /// Terms in the order of their losses: those of the configuration, then the user's own.
 pub(super) struct Terms<'a, B> {
@@ -250,9 +250,17 @@ impl<'a, B> Terms<'a, B> {
         let Some(term) = self.terms.get_mut(index) else {
             return Ok(()); // cannot be: there is a state for each
         };
-        let loaded = term.load_state(state);
+        // The term may keep what it gets and write into it.
+        let given = copies(state)?;
+        let loaded = term.load_state(&given);
         let loaded = loaded.and_then(|()| check_restored(state, &term.state()?));
-        loaded.map_err(|error| of_term(is_users, term.name(), error))
+        loaded.map_err(|error| match is_users {
+            true => Error::Term {
+                term: term.name().to_owned(),
+                source: Box::new(error),
+            },
+            false => error,
+        })
     }
 
     /// The term that a name in the state belongs to, and what the term calls it.
@@ -314,18 +322,6 @@ fn copies(state: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> 
     let state = state.iter();
     let copied = state.map(|(name, tensor)| Ok((name.clone(), tensor.f_detach_copy()?)));
     copied.collect()
-}
-
-/// A term that does not put back what it gave would go on with something else.
-fn check_restored(saved: &BTreeMap<String, Tensor>, now: &BTreeMap<String, Tensor>) -> Result<()> {
-    let Some(difference) = weights::difference(saved, now)? else {
-        return Ok(());
-    };
-    let reason = format!(
-        "after `load_state` its state is not the saved one: {difference}; let `load_state` restore \
-         every tensor that `state` returns"
-    );
-    Err(Error::protocol(SOME_TERM, reason))
 }
 
 impl<B> fmt::Debug for Terms<'_, B> {

@@ -6,9 +6,9 @@ use tch::Tensor;
 
 use super::Hook;
 use super::hook::AfterStep;
-use crate::error::{Error, Result, shown};
+use crate::error::{Error, Result};
 use crate::step::StepInfo;
-use crate::weights::kind_and_shape;
+use crate::weights::check_restored;
 
 /// Stands between a hook's name and a tensor's in a checkpoint.
 const SEPARATOR: char = '/';
@@ -131,43 +131,15 @@ fn failed(hook: &str, step: u64, error: Error) -> Error {
 
 fn load<S: ?Sized>(hook: &mut dyn Hook<S>, all: &BTreeMap<String, Tensor>) -> Result<()> {
     let prefix = prefix(hook.name());
-    let own = || {
-        let named = all.iter();
-        named.filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?, tensor)))
-    };
+    let own = all
+        .iter()
+        .filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_owned(), tensor)));
     // The hook may keep what it gets and write into it.
-    let copies = own().map(|(name, tensor)| Ok((name.to_owned(), tensor.f_detach_copy()?)));
-    hook.load_state(&copies.collect::<Result<_>>()?)?;
-    let mut now = hook.state()?;
-    for (name, saved) in own() {
-        check_restored(name, saved, now.remove(name))?;
-    }
-    match now.keys().next() {
-        Some(name) => Err(not_restored(name, "was not saved")),
-        None => Ok(()),
-    }
-}
-
-fn check_restored(name: &str, saved: &Tensor, now: Option<Tensor>) -> Result<()> {
-    let Some(now) = now else {
-        return Err(not_restored(name, "is missing"));
-    };
-    let (before, after) = (kind_and_shape(saved)?, kind_and_shape(&now)?);
-    if before != after {
-        return Err(not_restored(name, &format!("is {after}, not {before}")));
-    }
-    let now = now.f_to_device(saved.device())?;
-    match saved.f_allclose(&now, 0.0, 0.0, true)? {
-        true => Ok(()),
-        false => Err(not_restored(name, "has other values")),
-    }
-}
-
-fn not_restored(name: &str, what: &str) -> Error {
-    let reason = format!(
-        "the state after it is not the saved one: `{}` {what}; let it restore every tensor that \
-         `state` returns",
-        shown(name)
-    );
-    Error::protocol("load_state", reason)
+    let copied = |tensor: &Tensor| tensor.f_detach_copy();
+    let given = own
+        .clone()
+        .map(|(name, tensor)| Ok((name, copied(tensor)?)));
+    hook.load_state(&given.collect::<Result<_>>()?)?;
+    let saved = own.map(|(name, tensor)| (name, tensor.shallow_clone()));
+    check_restored(&saved.collect(), &hook.state()?)
 }

@@ -1,14 +1,32 @@
-//! Whether two sets of tensors are the same.
+//! Whether a state was put back.
 
 use std::collections::BTreeMap;
 
 use tch::Tensor;
 
 use super::kind_and_shape;
-use crate::error::{Result, shown};
+use crate::error::{Error, Result, shown};
 
-/// The first tensor that is not the same in both, and in what; NaN is the same as NaN.
-pub(crate) fn difference(
+/// That a state after `load_state` is what was saved. One that is saved and not put back would be
+/// lost without a word.
+///
+/// # Errors
+/// [`Error::Protocol`] with the first tensor that differs; NaN is the same as NaN.
+pub(crate) fn check_restored(
+    saved: &BTreeMap<String, Tensor>,
+    now: &BTreeMap<String, Tensor>,
+) -> Result<()> {
+    let Some(difference) = difference(saved, now)? else {
+        return Ok(());
+    };
+    let reason = format!(
+        "the state after it is not the saved one: {difference}; let it restore every tensor that \
+         `state` returns"
+    );
+    Err(Error::protocol("load_state", reason))
+}
+
+fn difference(
     saved: &BTreeMap<String, Tensor>,
     now: &BTreeMap<String, Tensor>,
 ) -> Result<Option<String>> {
@@ -18,7 +36,7 @@ pub(crate) fn difference(
         }
     }
     let added = now.keys().find(|name| !saved.contains_key(*name));
-    Ok(added.map(|name| format!("`{}` is new", shown(name))))
+    Ok(added.map(|name| format!("`{}` was not saved", shown(name))))
 }
 
 fn difference_of(saved: &Tensor, now: Option<&Tensor>) -> Result<Option<String>> {

@@ -17,7 +17,7 @@ mod transfer_report;
 mod transfer_source;
 mod write;
 
-pub(crate) use compare::difference;
+pub(crate) use compare::check_restored;
 pub(crate) use file::WeightsFile;
 pub use load::{LoadOptions, LoadReport, load_file, load_into};
 pub(crate) use load::{check_fit, load_opened};

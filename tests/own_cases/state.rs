@@ -129,8 +129,8 @@ fn a_state_that_is_not_put_back_is_no_silent_loss() {
     let error = train(folder.path(), 7, &mut two(Loads::Never)).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "term `second`: after `load_state` its state is not the saved one: `count` has other \
-         values; let `load_state` restore every tensor that `state` returns"
+        "term `second`: load_state: the state after it is not the saved one: `count` has other \
+         values; let it restore every tensor that `state` returns"
     );
 }
 
