@@ -25,7 +25,7 @@ use crate::error::Result;
 ///     &Tensor::from_slice2(&[[40.0 / 50.0, 10.0 / 50.0]]),
 /// )?;
 /// let output = AdaptorOutput::new().logits(sample);
-/// assert_eq!(output.logits[0].positions(), [1]);
+/// assert_eq!(output.logits[0].positions()?, [1]);
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug)]

@@ -17,12 +17,12 @@ type OnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tens
 /// use textbrewer::Presets;
 ///
 /// let presets = Presets::default();
-/// let state = || Tensor::from_slice(&[1.0, 2.0]).view([1, 1, 2]);
+/// let state = || Tensor::from_slice(&[1.0, 2.0]).f_view([1, 1, 2]);
 /// let on_one = presets.find_match_loss("loss", "hidden_mse")?;
-/// assert_eq!(on_one.apply(&[state()], &[state()], None)?.double_value(&[]), 0.0);
+/// assert_eq!(on_one.apply(&[state()?], &[state()?], None)?.double_value(&[]), 0.0);
 /// // `fsp` takes two layers a side.
 /// let on_two = presets.find_match_loss("loss", "fsp")?;
-/// let error = on_two.apply(&[state()], &[state()], None).unwrap_err();
+/// let error = on_two.apply(&[state()?], &[state()?], None).unwrap_err();
 /// assert!(error.to_string().contains("2 (a list of 2 layers)"));
 /// # Ok::<(), textbrewer::Error>(())
 /// ```

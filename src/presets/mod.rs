@@ -152,9 +152,9 @@ impl Presets {
     ///     let distances = student.f_l1_loss(&teacher, Reduction::None)?;
     ///     Ok(distances.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
     /// });
-    /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).view([2, 1]);
+    /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).f_view([2, 1]);
     /// let weights = Tensor::from_slice(&[3.0, 1.0]);
-    /// let input = KdInput::new(logits([1.0, 2.0]), logits([0.0, 7.0]), 1.0)?;
+    /// let input = KdInput::new(logits([1.0, 2.0])?, logits([0.0, 7.0])?, 1.0)?;
     /// let input = input.with_weights(&weights);
     /// let loss = presets.find_kd_loss("kd_loss_type", "l1")?.apply(&input)?;
     /// assert_eq!(loss.double_value(&[]), (3.0 * 1.0 + 1.0 * 5.0) / 4.0);
