@@ -9,7 +9,7 @@ use common::waves;
 use tch::{Device, Kind, Tensor};
 use textbrewer::logits::{FromHidden, Sample, TopK};
 use textbrewer::losses::support::{
-    ScalarOps, at_least_float32, at_temperature, fitting, in_students_kind, mask_like, masked_mean,
+    ScalarOps, at_least_float32, at_temperature, fitting, mask_like, masked_mean,
 };
 use textbrewer::losses::{self, Temperature};
 use textbrewer::{KdInput, Logits, Presets, Result, probability_shift, select_logits_with_mask};
@@ -69,7 +69,6 @@ fn losses_on_two() -> Vec<(Names, OnTwo)> {
     add("regression_mse", Box::new(losses::regression_mse));
     add("smooth_l1", Box::new(losses::smooth_l1));
     add("l", Box::new(|s, t| fitting("l", "one shape", s, t)));
-    add("l", Box::new(|s, t| in_students_kind("l", s, t)));
     all
 }
 

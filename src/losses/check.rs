@@ -81,18 +81,7 @@ pub fn fitting(loss: &str, wanted: &str, student: &Tensor, teacher: &Tensor) -> 
 ///
 /// # Errors
 /// When one of them is undefined or holds no floating-point numbers, or they are on two devices.
-///
-/// ```
-/// use tch::{Kind, Tensor};
-/// use textbrewer::losses::support::in_students_kind;
-///
-/// let (student, teacher) = (Tensor::from_slice(&[1f32]), Tensor::from_slice(&[2f64]));
-/// assert_eq!(in_students_kind("my loss", &student, &teacher)?.f_kind()?, Kind::Float);
-/// let labels = Tensor::from_slice(&[2i64]);
-/// assert!(in_students_kind("my loss", &student, &labels).is_err());
-/// # textbrewer::Result::Ok(())
-/// ```
-pub fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
+pub(super) fn in_students_kind(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     sizes(loss, student, teacher)?;
     let kinds = (student.f_kind()?, teacher.f_kind()?);
     check_kinds(loss, kinds)?;

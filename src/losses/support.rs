@@ -29,7 +29,7 @@
 //! ```
 
 use super::check::size_of;
-pub use super::check::{fitting, in_students_kind, mask_like};
+pub use super::check::{fitting, mask_like};
 pub use super::temperature::at_temperature;
 pub use crate::kind::at_least_float32;
 pub use crate::scalar::{Number, ScalarOps};

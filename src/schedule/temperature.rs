@@ -7,6 +7,7 @@
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::kind::defined;
 use crate::losses::Temperature;
 use crate::scalar::ScalarOps;
 
@@ -63,6 +64,8 @@ pub fn flsw(
     eps: f64,
 ) -> impl Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + Copy + Send + Sync + 'static {
     move |student, teacher, base| {
+        defined("temperature schedule `flsw`, student", student)?;
+        defined("temperature schedule `flsw`, teacher", teacher)?;
         let (size, teacher_size) = (student.size(), teacher.size());
         if size != teacher_size || size.is_empty() {
             return Err(Error::shape(
@@ -118,6 +121,7 @@ pub fn cwsm(
     beta: f64,
 ) -> impl Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + Copy + Send + Sync + 'static {
     move |student, _teacher, base| {
+        defined("temperature schedule `cwsm`, student", student)?;
         if student.dim() == 0 {
             return Err(Error::shape(
                 "temperature schedule `cwsm`",
