@@ -54,7 +54,7 @@ pub(super) fn same_hidden(loss: &str, student: &[i64], teacher: &[i64]) -> Resul
 /// `loss` is what an error is said to be of, `wanted` says in it what would fit.
 ///
 /// # Errors
-/// When the shapes differ, and as for [`in_students_kind`].
+/// When the shapes differ, and as for the student's kind.
 ///
 /// ```
 /// use tch::Tensor;
