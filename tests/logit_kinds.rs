@@ -211,6 +211,22 @@ fn a_mask_selects_positions_of_every_kind() {
 }
 
 #[test]
+fn a_mask_does_not_pass_over_logits_of_more_dimensions() {
+    let (logits, mask) = (
+        waves(&[2, 3, 2, 2], 0.1),
+        Tensor::from_slice2(&[[0i64, 0, 0]; 2]),
+    );
+    let says = || AdaptorOutput::new().logits(&logits).logits_mask(&mask);
+    let (config, presets) = (DistillationConfig::default(), Presets::default());
+    let loss = kd_loss_of((&says(), &says()), config, presets, (&(), &step()));
+    assert_eq!(
+        loss.unwrap_err().to_string(),
+        "logits_mask: expected logits [batch, classes] or [batch, length, classes] beside a mask, \
+         got [2, 3, 2] positions"
+    );
+}
+
+#[test]
 fn shapes_that_do_not_fit_are_errors() {
     let (ids, logs, tail) = (indices(&[2, 3]), waves(&[2, 3], 0.1), waves(&[2], 0.1));
     let of_float32 = || {

@@ -467,6 +467,11 @@ fn what_cannot_be_is_told() {
         message("ce", output(&logits).logits_weights(&waves(&[3], 0.1))),
         "logits_weights: expected one for each position, [2, 3], or for each example, got [3]"
     );
+    let negative = Tensor::from_slice(&[1.0, -1.0]);
+    assert_eq!(
+        message("ce", output(&logits).logits_weights(&negative)),
+        "logits_weights: expected numbers of at least 0, got -1"
+    );
     let two = output(&logits)
         .logits_weights(&weights)
         .logits_weights(&weights);

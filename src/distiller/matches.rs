@@ -149,9 +149,24 @@ impl Match {
             }
         }
         let mask = said.mask(teacher, feature, &from_student.iter().collect::<Vec<_>>());
-        self.loss
-            .apply(&from_student, &from_teacher, mask)
-            .map_err(at_place)
+        let loss = self.loss.apply(&from_student, &from_teacher, mask);
+        loss.map_err(|error| at_place(about_masks(error)))
+    }
+}
+
+/// Where the mask comes from is known only here.
+fn about_masks(error: Error) -> Error {
+    match error {
+        Error::Shape {
+            what,
+            expected,
+            got,
+        } if what.ends_with(", mask") => {
+            let remedy = "a feature without a mask of its own (`Feature::mask`, `unmasked`) has \
+                          `inputs_mask`";
+            Error::shape(what, format!("{expected}; {remedy}"), got)
+        }
+        other => other,
     }
 }
 

@@ -39,8 +39,9 @@ pub struct Said<'b, B> {
     /// what the terms need ([`Needs`]), and nothing else. It is the same whether teacher outputs
     /// are kept or not.
     pub teachers: Vec<AdaptorOutput>,
-    /// The logits of all teachers in one, as their [`Ensemble`](super::Ensemble) combines them,
-    /// with the first teacher's mask.
+    /// The logits of all teachers in one, as their [`Ensemble`](super::Ensemble) combines them (of
+    /// one teacher its own), with the first teacher's mask. There is nothing else in it, and
+    /// `probability_shift` comes later.
     pub ensemble: AdaptorOutput,
     /// What the student said.
     pub student: AdaptorOutput,

@@ -62,7 +62,12 @@ impl Update<'_> {
             Some(scaling) => scaling.scale(&mean)?,
             None => mean,
         };
-        let context = || format!("backward pass of training step {forward_step}");
+        let context = || {
+            format!(
+                "backward pass of training step {forward_step} (what a model, a loss or a term \
+                 keeps from batch to batch has to be detached)"
+            )
+        };
         scaled.f_backward().context(context)
     }
 

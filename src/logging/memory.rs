@@ -17,9 +17,9 @@ use super::LogSink;
 /// let losses = MemorySink::new();
 /// let mut given = losses.clone();
 /// given.scalar("scalar/total_loss", 0.5, 1)?;
-/// given.scalar("scalar/lr", 1e-4, 1)?;
+/// given.scalar("scalar/accuracy", 1e-4, 1)?;
 /// assert_eq!(losses.curve("scalar/total_loss"), [(1, 0.5)]);
-/// assert_eq!(losses.scalars()[1], ("scalar/lr".to_owned(), 1e-4, 1));
+/// assert_eq!(losses.scalars()[1], ("scalar/accuracy".to_owned(), 1e-4, 1));
 /// # Ok(())
 /// # }
 /// ```

@@ -12,6 +12,9 @@ use crate::error::Result;
 
 /// Receives values, each under a tag and at a step.
 ///
+/// A run logs `scalar/total_loss`, each loss under `scalar/` and its name (unweighted), and under
+/// loss scaling `scalar/loss_scale`, at the forward steps from 0.
+///
 /// A sink that fails returns an error once and ignores everything after that, so that a full
 /// disk costs the curves and not the training. `&mut S` and `Box<S>` of a sink are sinks too.
 ///

@@ -63,9 +63,20 @@ pub(crate) fn kept_rows<'a>(
     let mut kept: Vec<Option<Tensor>> = masks.iter().map(|_| None).collect();
     let mut of_each = Vec::with_capacity(count);
     for (index, (positions, device)) in positions.enumerate() {
-        let &[batch, length] = positions else {
-            of_each.push(None);
-            continue;
+        let (batch, length) = match positions {
+            &[batch, length] => (batch, length),
+            [] | [_] => {
+                of_each.push(None);
+                continue;
+            }
+            more => {
+                let wanted = "logits [batch, classes] or [batch, length, classes] beside a mask";
+                return Err(Error::shape(
+                    "logits_mask",
+                    wanted,
+                    format!("{more:?} positions"),
+                ));
+            }
         };
         let index = if masks.len() == 1 { 0 } else { index };
         let (Some(mask), Some(kept)) = (masks.get(index), kept.get_mut(index)) else {

@@ -1,6 +1,6 @@
 //! How losses at the positions of logits become one number.
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kind::{defined, in_kind};
@@ -106,6 +106,7 @@ impl Positions {
             return Ok(losses.f_mean(None)?);
         };
         let weights = in_kind(&self.weights_of_each(weights)?, losses.f_kind()?)?;
+        check_sign(&weights)?;
         let total = weights.f_sum(None)?;
         let total = total.filled(&total.f_logical_not()?, 1.0)?;
         Ok(losses.f_mul(&weights)?.f_sum(None)?.f_div(&total)?)
@@ -151,5 +152,22 @@ impl Positions {
             Some(rows) => rows.size(),
             None => self.shape.clone(),
         }
+    }
+}
+
+/// Looked at on the CPU alone: elsewhere the host would wait for the device.
+fn check_sign(weights: &Tensor) -> Result<()> {
+    if weights.device() != Device::Cpu || weights.numel() == 0 {
+        return Ok(());
+    }
+    let least = weights.f_min()?.f_to_kind(Kind::Double)?;
+    let least = f64::try_from(&least)?;
+    match least >= 0.0 {
+        true => Ok(()),
+        false => Err(Error::shape(
+            "logits_weights",
+            "numbers of at least 0",
+            format!("{least}"),
+        )),
     }
 }

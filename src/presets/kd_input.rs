@@ -20,12 +20,16 @@ use crate::step::StepInfo;
 ///
 /// ```
 /// use tch::Tensor;
+/// use textbrewer::losses::support::at_temperature;
 /// use textbrewer::{KdInput, Presets};
 ///
 /// // Where the teacher gives the true class less than one half, it is not followed.
 /// let presets = Presets::default().kd_loss_with_labels("careful", |input| {
-///     let log = |logits: &Tensor| logits.f_log_softmax(-1, None);
-///     let (q, p) = (log(&input.student.whole()?)?, log(&input.teacher.whole()?)?.f_exp()?);
+///     let log = |logits: Tensor| -> textbrewer::Result<Tensor> {
+///         let softened = at_temperature("careful", &logits, &input.temperature)?;
+///         Ok(softened.f_log_softmax(-1, None)?)
+///     };
+///     let (q, p) = (log(input.student.whole()?)?, log(input.teacher.whole()?)?.f_exp()?);
 ///     let labels = input.labels()?.f_unsqueeze(-1)?;
 ///     let right = p.f_gather(-1, &labels, false)?.f_squeeze_dim(-1)?.f_round()?;
 ///     let cross_entropy = p.f_mul(&q)?.f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
@@ -44,7 +48,7 @@ pub struct KdInput<'a> {
     pub student: Logits,
     /// The teacher's, without a gradient.
     pub teacher: Logits,
-    /// What to divide both by.
+    /// What to divide both by, with [`at_temperature`](crate::losses::support::at_temperature).
     pub temperature: Temperature,
     /// Where in the training the batch stands.
     pub step: StepInfo,

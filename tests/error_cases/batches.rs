@@ -179,7 +179,8 @@ fn features_that_do_not_fit_are_told_with_both_shapes() {
     assert_eq!(
         first_line(step(with_projection(4, 5), adapt, masked)),
         "intermediate_matches[0]: hidden_mse, mask: expected [batch, length] = [2, 3], \
-         one number for each position, got [2, 7]"
+         one number for each position; a feature without a mask of its own (`Feature::mask`, \
+         `unmasked`) has `inputs_mask`, got [2, 7]"
     );
     let unreduced = with_match(IntermediateMatch::hidden(0, 0).loss("unreduced"));
     assert_eq!(
