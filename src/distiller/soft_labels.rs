@@ -23,6 +23,8 @@ use crate::step::StepInfo;
 /// Several logits per model are matched one with one, and their losses are summed.
 pub(super) struct SoftLabels {
     loss: KdLoss,
+    /// What errors of the loss are of.
+    place: String,
     weight: WeightSchedule,
     temperature: f64,
     temperature_schedule: Option<TemperatureSchedule>,
@@ -47,6 +49,7 @@ impl SoftLabels {
         )?;
         Ok(SoftLabels {
             loss: presets.find_kd_loss("kd_loss_type", &config.kd_loss_type)?,
+            place: format!("kd_loss_type `{}`", config.kd_loss_type),
             weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
             temperature: config.temperature,
             temperature_schedule,
@@ -107,7 +110,11 @@ impl SoftLabels {
             input.temperature = schedule(&student, &teacher, self.temperature)?;
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
-        self.loss.apply(&input)
+        self.loss.apply(&input).map_err(|error| match error {
+            // Others name the loss themselves.
+            Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
+            error => error,
+        })
     }
 
     /// The teacher's logits, shifted if the configuration says so. They are shifted before a

@@ -29,6 +29,8 @@ pub(super) struct Terms<'a, B> {
     configured: usize,
     projections: VarStore,
     emd: Option<Observed>,
+    /// Where the parameters are, for they have to stay.
+    places: BTreeMap<String, usize>,
 }
 
 pub(super) type BoxedTerm<'a, B> = Box<dyn Term<B> + 'a>;
@@ -59,6 +61,7 @@ impl<'a, B: 'static> Terms<'a, B> {
             terms,
             projections,
             emd: observed,
+            places: BTreeMap::new(),
         })
     }
 }
@@ -71,6 +74,7 @@ impl<'a, B> Terms<'a, B> {
             configured: 1,
             projections: VarStore::new(Device::Cpu),
             emd: None,
+            places: BTreeMap::new(),
         }
     }
 
@@ -118,9 +122,36 @@ impl<'a, B> Terms<'a, B> {
                 }
             }
         }
+        self.places = self.places();
         // A state and a parameter of one name.
         self.state()?;
         Ok(self)
+    }
+
+    fn places(&self) -> BTreeMap<String, usize> {
+        let groups = self.param_groups();
+        let parameters = groups.iter().flat_map(|group| &group.parameters);
+        let defined = parameters.filter(|(_, tensor)| tensor.defined());
+        defined
+            .map(|(name, tensor)| (name.clone(), tensor.data_ptr() as usize))
+            .collect()
+    }
+
+    /// The optimizer trains the parameters that there were at the beginning.
+    fn check_places(&self) -> Result<()> {
+        let now = self.places();
+        if now == self.places {
+            return Ok(());
+        }
+        let moved = |(name, place): &(&String, &usize)| now.get(*name) != Some(*place);
+        let name = self.places.iter().find(moved).map(|(name, _)| name);
+        let name = name.or_else(|| now.keys().find(|name| !self.places.contains_key(*name)));
+        let reason = format!(
+            "`{}` is not there from the beginning to the end, or another tensor; `param_groups` \
+             has to return the same tensors each time",
+            name.map_or("", String::as_str)
+        );
+        Err(Error::protocol("parameters of terms", reason))
     }
 
     /// Fails unless there is a term of each of these names.
@@ -165,6 +196,9 @@ impl<'a, B> Terms<'a, B> {
     }
 
     pub(super) fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        if step.global_step == 1 {
+            self.check_places()?;
+        }
         for (index, term) in self.terms.iter_mut().enumerate() {
             let done = term.after_step(step);
             done.map_err(|error| of_term(index >= self.configured, term.name(), error))?;
@@ -199,6 +233,7 @@ impl<'a, B> Terms<'a, B> {
 
     /// All parameters under their names, and what each term remembers under the term's.
     pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.check_places()?;
         let mut state = group_state(&self.param_groups());
         for term in &self.terms {
             for (key, tensor) in term.state()? {
@@ -293,14 +328,7 @@ fn of_term(is_users: bool, name: &str, error: Error) -> Error {
         }
         _ => {}
     }
-    match error {
-        // The user's own words do not say whose they are.
-        Error::Other(_) => Error::Term {
-            term: name.to_owned(),
-            source: Box::new(error),
-        },
-        error => error,
-    }
+    error
 }
 
 /// Losses of one name would be one curve, and the total has its own.

@@ -81,8 +81,8 @@ impl Error {
     }
 
     /// The same error, said to be of this place: a shape that does not fit is only
-    /// understood with the loss or the layer that it belongs to. Errors that name a place of
-    /// their own are left alone.
+    /// understood with the loss or the layer that it belongs to, and neither is an error of the
+    /// user's own. Errors that name a place of their own are left alone.
     ///
     /// ```
     /// use textbrewer::Error;
@@ -102,6 +102,11 @@ impl Error {
                 context: format!("{place}: {context}"),
                 source,
             },
+            // A user's own words do not say where they were spoken.
+            Error::Other(source) => Error::other(At {
+                place: place.to_string(),
+                source,
+            }),
             other => other,
         }
     }
@@ -112,6 +117,14 @@ impl Error {
             source,
         }
     }
+}
+
+/// Where an error of the user's own happened.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {source}")]
+struct At {
+    place: String,
+    source: BoxError,
 }
 
 impl From<TchError> for Error {

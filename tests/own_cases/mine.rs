@@ -52,6 +52,8 @@ pub struct Scaled {
     name: &'static str,
     weight: f64,
     variables: VarStore,
+    /// Whether it hands out another parameter each time.
+    pub forgets: bool,
 }
 
 impl Scaled {
@@ -62,6 +64,7 @@ impl Scaled {
             name: "scaled",
             weight,
             variables,
+            forgets: false,
         }
     }
 
@@ -100,7 +103,11 @@ impl<B> Term<B> for Scaled {
     }
 
     fn param_groups(&self) -> Vec<ParamGroup> {
-        let parameters = vec![("scale".to_owned(), self.scale())];
+        let scale = match self.forgets {
+            true => self.scale().detach_copy().set_requires_grad(true),
+            false => self.scale(),
+        };
+        let parameters = vec![("scale".to_owned(), scale)];
         vec![ParamGroup::new(self.name, parameters)]
     }
 

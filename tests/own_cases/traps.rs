@@ -6,8 +6,8 @@ use tch::Tensor;
 use tch::nn::VarStore;
 use textbrewer::distiller::AnyCore;
 use textbrewer::{
-    AdamW, DataLoader, DistillationConfig, Distiller, FnLoader, LossReport, Result, StepInfo,
-    TrainSummary, TrainingConfig, VecLoader, weights,
+    AdamW, DataLoader, DistillationConfig, Distiller, FnLoader, IntermediateMatch, LossReport,
+    Presets, Result, StepInfo, TrainSummary, TrainingConfig, VecLoader, weights,
 };
 
 use crate::common::tiny::{Net, batch, batches, config, files, first_line, numbers};
@@ -225,4 +225,39 @@ fn a_distiller_cannot_contradict_its_core() {
     for (name, tensor) in weights::state_dict(&student.variables) {
         assert_eq!(saved[&name], tensor);
     }
+}
+
+#[test]
+fn a_parameter_that_is_another_one_later_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut term = Scaled::new(0.5);
+    term.forgets = true;
+    let result = resumed(folder.path(), &nets().1, distill_config(), term, 4);
+    assert_eq!(
+        first_line(result),
+        "parameters of terms: `scale` is not there from the beginning to the end, or another \
+         tensor; `param_groups` has to return the same tensors each time"
+    );
+}
+
+#[test]
+fn words_of_a_users_own_loss_say_whose_they_are() {
+    let (teacher, student) = nets();
+    let folder = tempfile::tempdir().unwrap();
+    let fails = || Err(textbrewer::Error::other("my words"));
+    let presets = Presets::default()
+        .kd_loss("mine", move |_, _, _| fails())
+        .match_loss("mine", move |_, _, _| fails());
+    let message = |distilling: DistillationConfig| {
+        let mut own = mine(&teacher, &student, config(folder.path()), |builder| {
+            builder.distill_config(distilling).presets(presets.clone())
+        })
+        .unwrap();
+        first_line(own.train_on_batch(&batch(0), &StepInfo::new(0, 0, 1, 1)))
+    };
+    let of_logits = DistillationConfig::default().kd_loss_type("mine");
+    assert_eq!(message(of_logits), "kd_loss_type `mine`: my words");
+    let matched = [IntermediateMatch::hidden(0, 0).loss("mine")];
+    let of_features = DistillationConfig::default().intermediate_matches(matched);
+    assert_eq!(message(of_features), "intermediate_matches[0]: my words");
 }

@@ -44,7 +44,8 @@ impl MatchedFeature {
         if let Some(projection) = projection {
             // Once a layer, not once a pair of layers.
             for layer in &mut from_student {
-                *layer = projection.forward(layer)?;
+                let projected = projection.forward(layer);
+                *layer = projected.map_err(|error| error.at("emd.hidden_projection"))?;
             }
         }
         let mask = said.mask(0, self.feature, &from_student.iter().collect::<Vec<_>>());
@@ -89,7 +90,7 @@ impl MatchedFeature {
                 expected,
                 got,
                 ..
-            } if feature == "hidden" => {
+            } if feature == "hidden" && !what.ends_with(", mask") => {
                 let remedy = "for different sizes set `hidden_projection` of `emd`";
                 Error::shape(what, format!("{expected}; {remedy}"), got).at(place)
             }
