@@ -10,11 +10,10 @@ use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::{attention_mse, hidden_mse};
 use textbrewer::{
-    AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, FromFn, IntermediateMatch,
-    LossReport, MemorySink, Model, Presets, ProjectionSpec, Result, StepInfo, TrainingConfig,
-    VecLoader, from_fn, transport,
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, EmdConfig, EmdDistiller, Error, FromFn,
+    IntermediateMatch, LayerWeights, LossReport, MemorySink, Model, Presets, ProjectionSpec,
+    Result, StepInfo, TrainingConfig, VecLoader, from_fn, transport,
 };
-use textbrewer::{EmdConfig, EmdDistiller, LayerWeights};
 
 const BATCH: i64 = 2;
 const LENGTH: i64 = 3;

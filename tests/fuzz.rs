@@ -22,11 +22,10 @@ mod task_files;
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use textbrewer::EmdConfig;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, ModelType};
 use textbrewer::weights::{LoadOptions, Names, Transfer, load_file, read, read_metadata, save};
 use textbrewer::{
-    AdaptorOutput, DistillationConfig, Error, MultiTeacherDistiller, Presets, Result,
+    AdaptorOutput, DistillationConfig, EmdConfig, Error, MultiTeacherDistiller, Presets, Result,
     TrainingConfig, from_fn,
 };
 

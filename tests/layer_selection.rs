@@ -8,10 +8,9 @@ use tch::{Device, Kind, Tensor};
 use textbrewer::config::LayerSelection;
 use textbrewer::models::{BertConfig, BertInputs, BertModel, BertOutput};
 use textbrewer::{
-    AdamW, AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
-    Model, Result, Side, StepInfo, VecLoader,
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, EmdConfig, EmdDistiller, GeneralDistiller,
+    IntermediateMatch, Model, Result, Side, StepInfo, VecLoader,
 };
-use textbrewer::{EmdConfig, EmdDistiller};
 
 /// Without anything drawn: neither weights nor dropout.
 fn bert(layers: i64, seed: i64) -> (VarStore, BertModel) {
@@ -216,4 +215,16 @@ fn what_is_needed_and_not_kept_is_named() {
              kept; ask the model for it (`layers` of the configuration lists those that are needed)"
         );
     }
+}
+
+#[test]
+fn emd_needs_all_layers_of_what_it_matches_of_both_sides() {
+    let emd = EmdConfig::default().attention_weight(0.0);
+    let config = DistillationConfig::default().emd(emd);
+    for side in [Side::Teacher, Side::Student] {
+        assert_eq!(config.layers(side, "hidden"), LayerSelection::All);
+        assert!(config.layers(side, "attention").is_none());
+    }
+    assert_eq!(config.layers_of_teacher(0, "hidden"), LayerSelection::All);
+    assert!(config.layers_of_teacher(1, "hidden").is_none());
 }

@@ -171,3 +171,23 @@ fn names_that_cannot_be_saved_are_refused() {
         );
     }
 }
+
+#[test]
+fn a_core_that_refuses_a_state_is_as_it_was() {
+    let student = Net::new(1, 4, 0.2);
+    let folder = tempfile::tempdir().unwrap();
+    let mut terms = two(Loads::Fails);
+    let [first, second] = &mut terms;
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .term(first)
+        .term(second)
+        .build()
+        .unwrap();
+    let five = ["first.count", "second.count"].map(|name| (name.to_owned(), Tensor::from(5i64)));
+    let error = trainer.core_mut().load_state(&five.into()).unwrap_err();
+    assert_eq!(error.to_string(), "term `second`: no room");
+    drop(trainer);
+    assert_eq!(counts(&terms), [0, 0]);
+}

@@ -7,11 +7,10 @@ use tch::Tensor;
 use textbrewer::config::Precision;
 use textbrewer::distiller::Task;
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller,
-    GeneralDistiller, IntermediateMatch, MemorySink, MultiTaskDistiller, MultiTeacherDistiller,
-    ProjectionSpec, Result, TaskLoader, TrainSummary, TrainingConfig,
+    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, Distiller, EmdConfig,
+    EmdDistiller, GeneralDistiller, IntermediateMatch, MemorySink, MultiTaskDistiller,
+    MultiTeacherDistiller, ProjectionSpec, Result, TaskLoader, TrainSummary, TrainingConfig,
 };
-use textbrewer::{EmdConfig, EmdDistiller};
 
 use crate::common::tiny::{Net, Output, adapt, config, fill_projections, loader, numbers, square};
 

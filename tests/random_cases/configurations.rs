@@ -6,8 +6,9 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use tch::Device;
 use textbrewer::config::Precision;
-use textbrewer::{DistillationConfig, IntermediateMatch, ProjectionSpec, TrainingConfig};
-use textbrewer::{EmdConfig, LayerWeights};
+use textbrewer::{
+    DistillationConfig, EmdConfig, IntermediateMatch, LayerWeights, ProjectionSpec, TrainingConfig,
+};
 
 use crate::models::Says;
 use crate::one;

@@ -8,14 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
-use textbrewer::EmdConfig;
 use textbrewer::config::Precision;
 use textbrewer::optim::LossScaling;
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, EmdDistiller,
-    Error, GeneralDistiller, IntermediateMatch, LayerWeights, MemorySink, Model, ProjectionSpec,
-    Result, Run, Sgd, TaskLoader, TensorLoader, TrainSummary, VecLoader,
+    AdamW, AdaptorOutput, BasicTrainer, DataLoader, DistillationConfig, Distiller, EmdConfig,
+    EmdDistiller, Error, GeneralDistiller, IntermediateMatch, LayerWeights, MemorySink, Model,
+    ProjectionSpec, Result, Run, Sgd, TaskLoader, TensorLoader, TrainSummary, VecLoader,
 };
 
 use crate::alone;

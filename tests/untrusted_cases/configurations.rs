@@ -2,9 +2,8 @@
 
 use std::path::Path;
 
-use textbrewer::EmdConfig;
 use textbrewer::models::BertConfig;
-use textbrewer::{DistillationConfig, Error, IntermediateMatch, Result, TrainingConfig};
+use textbrewer::{DistillationConfig, EmdConfig, Error, IntermediateMatch, Result, TrainingConfig};
 
 use crate::message;
 
