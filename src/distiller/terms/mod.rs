@@ -1,0 +1,217 @@
+//! The terms of a distiller, as one.
+
+mod checks;
+mod state;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use tch::Device;
+use tch::nn::VarStore;
+
+use self::checks::{check_losses, of_term, place};
+use crate::config::DistillationConfig;
+use crate::distiller::emd::{Emd, Observed};
+use crate::distiller::hard_labels::HardLabels;
+use crate::distiller::matches::Matches;
+use crate::distiller::said::absent_teacher;
+use crate::distiller::soft_labels::SoftLabels;
+use crate::distiller::supervised::Supervised;
+use crate::distiller::{LossReport, Needs, Said, Term};
+use crate::error::{Error, Result};
+use crate::optim::ParamGroup;
+use crate::presets::Presets;
+use crate::step::StepInfo;
+use crate::weights::state_dict;
+
+/// Terms in the order of their losses: those of the configuration, then the user's own.
+pub(in crate::distiller) struct Terms<'a, B> {
+    terms: Vec<BoxedTerm<'a, B>>,
+    /// How many of them are the crate's, whose errors say where they come from.
+    configured: usize,
+    projections: VarStore,
+    emd: Option<Observed>,
+    /// Where the parameters are, for they have to stay.
+    places: BTreeMap<String, usize>,
+}
+
+pub(in crate::distiller) type BoxedTerm<'a, B> = Box<dyn Term<B> + 'a>;
+
+impl<'a, B: 'static> Terms<'a, B> {
+    /// Soft labels, matches and hard labels, and EMD, as the configuration asks for them.
+    /// Projections are made on `device`; `teachers` is how many a match may choose from.
+    pub(in crate::distiller) fn configured(
+        config: &DistillationConfig,
+        presets: &Presets,
+        device: Device,
+        teachers: usize,
+    ) -> Result<Self> {
+        let projections = VarStore::new(device);
+        let mut terms: Vec<BoxedTerm<'a, B>> = vec![
+            Box::new(SoftLabels::new(config, presets)?),
+            Box::new(Matches::new(config, presets, &projections, teachers)?),
+            Box::new(HardLabels::new(config, presets)?),
+        ];
+        let mut observed = None;
+        if let Some(emd) = &config.emd {
+            let emd = Emd::new(emd, presets, &projections)?;
+            observed = Some(emd.observed());
+            terms.push(Box::new(emd));
+        }
+        Ok(Terms {
+            configured: terms.len(),
+            terms,
+            projections,
+            emd: observed,
+            places: BTreeMap::new(),
+        })
+    }
+}
+
+impl<'a, B> Terms<'a, B> {
+    /// The losses that the model computes itself.
+    pub(in crate::distiller) fn supervised(is_alone: bool) -> Self {
+        Terms {
+            terms: vec![Box::new(Supervised { is_alone })],
+            configured: 1,
+            projections: VarStore::new(Device::Cpu),
+            emd: None,
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the user's own; `teachers` is how many there are.
+    ///
+    /// # Errors
+    /// When two terms have one name, or two parameters, of which one may be the student's; a
+    /// name that cannot be, or a teacher that is not there.
+    pub(in crate::distiller) fn and(
+        mut self,
+        terms: Vec<BoxedTerm<'a, B>>,
+        student: &VarStore,
+        teachers: usize,
+    ) -> Result<Self> {
+        self.terms.extend(terms);
+        let mut names = BTreeSet::new();
+        let variables = state_dict(student).into_iter();
+        let mut parameters: BTreeSet<String> = variables.map(|(name, _)| name).collect();
+        for term in &self.terms {
+            let wrong = |reason: String| Err(Error::protocol(place(term.name()), reason));
+            if term.name().is_empty() || term.name().contains(['.', '/']) {
+                return wrong("a name must not be empty, nor have a `.` or `/` in it".to_owned());
+            }
+            if !names.insert(term.name()) {
+                return wrong("there are two of this name; give each a name of its own".to_owned());
+            }
+            let needs = term.needs();
+            let last = needs.teachers.keys().next_back().copied();
+            if let Some(teacher) = last.filter(|teacher| *teacher >= teachers) {
+                return wrong(absent_teacher(teacher, teachers));
+            }
+            let groups = term.param_groups();
+            for (parameter, tensor) in groups.iter().flat_map(|group| &group.parameters) {
+                if !tensor.defined() || !tensor.requires_grad() {
+                    return wrong(format!(
+                        "its parameter `{parameter}` cannot be trained: it has no gradient; make \
+                         it in a `VarStore`, or leave it out of `param_groups`"
+                    ));
+                }
+                if !parameters.insert(parameter.clone()) {
+                    return wrong(format!(
+                        "its parameter `{parameter}` has the name of another one, of the student \
+                         or of a term; give it a name of its own"
+                    ));
+                }
+            }
+        }
+        self.places = self.places();
+        // A state and a parameter of one name.
+        self.state()?;
+        Ok(self)
+    }
+
+    /// Fails unless there is a term of each of these names.
+    pub(in crate::distiller) fn check_names(&self, names: &[&str]) -> Result<()> {
+        let is_known = |name: &str| self.terms.iter().any(|term| term.name() == name);
+        let Some(unknown) = names.iter().find(|name| !is_known(name)) else {
+            return Ok(());
+        };
+        let known: Vec<&str> = self.terms.iter().map(|term| term.name()).collect();
+        let reason = format!("there is none; the terms are {}", known.join(", "));
+        Err(Error::protocol(place(unknown), reason))
+    }
+
+    pub(in crate::distiller) fn projections(&self) -> &VarStore {
+        &self.projections
+    }
+
+    pub(in crate::distiller) fn emd(&self) -> Option<&Observed> {
+        self.emd.as_ref()
+    }
+
+    /// Adds the losses of the terms whose names are wanted.
+    pub(in crate::distiller) fn add_to(
+        &mut self,
+        report: &mut LossReport,
+        said: &Said<'_, B>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<()> {
+        for (index, term) in self.terms.iter_mut().enumerate() {
+            if !wanted(term.name()) {
+                continue;
+            }
+            let is_users = index >= self.configured;
+            let before = report.losses().len();
+            let added = term.add_to(report, said);
+            added.map_err(|error| of_term(is_users, term.name(), error))?;
+            if is_users {
+                check_losses(term.name(), report.losses(), before)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(in crate::distiller) fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        if step.global_step == 1 {
+            self.check_places()?;
+        }
+        for (index, term) in self.terms.iter_mut().enumerate() {
+            let done = term.after_step(step);
+            done.map_err(|error| of_term(index >= self.configured, term.name(), error))?;
+        }
+        Ok(())
+    }
+
+    pub(in crate::distiller) fn needs(&self) -> Needs {
+        let needs = self.terms.iter().map(|term| term.needs());
+        needs.fold(Needs::new(), Needs::and)
+    }
+
+    /// The first that needs layers of a teacher.
+    pub(in crate::distiller) fn needs_teacher_layers(&self) -> Option<&str> {
+        let needs_layers = |term: &&BoxedTerm<'a, B>| !term.needs().teachers.is_empty();
+        Some(self.terms.iter().find(needs_layers)?.name())
+    }
+
+    pub(in crate::distiller) fn param_groups(&self) -> Vec<ParamGroup> {
+        self.terms
+            .iter()
+            .flat_map(|term| term.param_groups())
+            .collect()
+    }
+
+    /// What each of the user's own says that must be the same, and that it is there.
+    pub(in crate::distiller) fn descriptions(&self) -> BTreeMap<String, String> {
+        let own = self.terms.iter().skip(self.configured);
+        own.map(|term| (format!("term.{}", term.name()), term.description()))
+            .collect()
+    }
+}
+
+impl<B> fmt::Debug for Terms<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list()
+            .entries(self.terms.iter().map(|term| term.name()))
+            .finish()
+    }
+}
