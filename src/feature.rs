@@ -6,7 +6,9 @@ use tch::Tensor;
 ///
 /// `inputs_mask` of the [`AdaptorOutput`](crate::AdaptorOutput) is the mask of features that have
 /// none of their own, where their layers have positions: three dimensions or more. A pooled
-/// feature `[batch, size]` needs no mask and gets none.
+/// feature `[batch, size]` needs no mask and gets none. When two features are matched, what the
+/// student's says of its mask (`mask`, `unmasked`) goes before what the teacher's says, and that
+/// before the student's `inputs_mask`.
 ///
 /// ```
 /// use tch::{Device, Kind, Tensor};

@@ -162,11 +162,11 @@ fn kinds_of_numbers_and_histories_go_for_every_kind_of_logits() {
     for logits in halves {
         let wide = logits.at_least_float32().unwrap();
         for (tensor, given) in wide.tensors().zip(logits.tensors()) {
-            let expected = match given.kind() {
-                // The matrix and its bias are not copied.
-                Kind::Half if given.size()[0] == 5 => Kind::Half,
-                Kind::Half => Kind::Float,
-                other => other,
+            let expected = match (given.kind(), &logits) {
+                // `FromHidden` computes its logits in the numbers it has; `whole` widens them.
+                (Kind::Half, Logits::FromHidden(_)) => Kind::Half,
+                (Kind::Half, _) => Kind::Float,
+                (other, _) => other,
             };
             assert_eq!(tensor.kind(), expected, "{wide:?}");
             assert_eq!(tensor.requires_grad(), tensor.is_floating_point());
@@ -494,4 +494,21 @@ fn a_teachers_output_matrix_gets_no_gradient() {
         .unwrap()
         .backward();
     assert!(of_student.grad().defined() && !of_teacher.grad().defined());
+}
+
+#[test]
+fn a_loss_on_hidden_states_and_matrix_gets_both_in_one_kind() {
+    let presets = Presets::default().kd_loss_per_position("parts", |input| {
+        let Logits::FromHidden(parts) = &input.student else {
+            return Err(textbrewer::Error::other("no parts"));
+        };
+        let product = parts.hidden().f_matmul(&parts.weight().f_tr()?)?;
+        Ok(product.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?)
+    });
+    let half = |tensor: Tensor| tensor.to_kind(Kind::BFloat16);
+    let hidden = half(waves(&[2, 3, 4], 0.1));
+    let parts = FromHidden::new(&hidden, &half(waves(&[5, 4], 0.6))).unwrap();
+    let config = DistillationConfig::default().kd_loss_type("parts");
+    let both = (&output(parts), &output(waves(&[2, 3, 5], 0.1)));
+    assert!(kd_loss_of(both, config, presets, (&(), &step())).is_ok());
 }

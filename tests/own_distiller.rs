@@ -136,7 +136,7 @@ fn two_terms_or_parameters_of_one_name_are_refused() {
         .build();
     assert_eq!(
         result.map(drop).unwrap_err().to_string(),
-        "term `scaled`: its parameter `scale` cannot be trained: it has no gradient; make it in a \
-         `VarStore`, or leave it out of `param_groups`"
+        "term `scaled`: its parameter `scale` cannot be trained: it has no gradient of its own; \
+         make it in a `VarStore`, or leave it out of `param_groups`"
     );
 }

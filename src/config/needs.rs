@@ -36,7 +36,7 @@ impl Needs {
         Needs::default()
     }
 
-    /// The logits of both sides, with their masks.
+    /// The logits of the teachers, with their masks; those of the student are always there.
     #[must_use]
     pub fn logits(mut self) -> Self {
         self.logits = true;

@@ -162,7 +162,7 @@ impl<'a, B, S: ?Sized> Core<'a, B, S> {
     }
 
     /// [`losses`](Self::losses) of the terms of these names alone. The crate's terms are
-    /// `soft_labels`, `intermediate_matches`, `hard_labels` and `emd`.
+    /// `soft_labels`, `intermediate_matches`, `hard_labels` and `emd`, and `losses` without a teacher.
     ///
     /// # Errors
     /// As there; when there is no term of such a name.

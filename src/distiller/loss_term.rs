@@ -26,7 +26,7 @@ use crate::optim::ParamGroup;
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
 /// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
 /// let small = loss_term("size", 0.1, Needs::new().logits(), |said| {
-///     Ok(said.student.logits[0].whole()?.f_square()?.f_mean(Kind::Float)?)
+///     Ok(said.student_logits(0)?.f_square()?.f_mean(Kind::Float)?)
 /// });
 /// let mut distiller = GeneralDistiller::builder(&teacher, &student, &variables)
 ///     .train_config(config)

@@ -1,5 +1,7 @@
 //! The total loss of a batch, as a list of named, weighted losses.
 
+use std::collections::BTreeSet;
+
 use tch::{Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -56,7 +58,7 @@ impl LossReport {
         Self::default()
     }
 
-    /// Adds a loss.
+    /// Adds a loss, under a name that no other has; `total_loss` is the sum of all.
     pub fn add(&mut self, name: impl Into<String>, loss: Tensor, weight: f64) -> &mut Self {
         self.losses.push(WeightedLoss {
             name: name.into(),
@@ -71,11 +73,38 @@ impl LossReport {
         &self.losses
     }
 
+    /// Losses of one name would be one curve, and the total has its own.
+    fn check_names(&self) -> Result<()> {
+        let names = || self.losses.iter().map(|loss| loss.name.as_str());
+        let twice = match self.losses.len() {
+            0 | 1 => None,
+            // Without an allocation in every step.
+            2..=64 => {
+                let mut numbered = names().enumerate();
+                let twice = numbered.find(|(index, name)| names().take(*index).any(|n| n == *name));
+                twice.map(|(_, name)| name)
+            }
+            _ => {
+                let mut known = BTreeSet::new();
+                names().find(|name| !known.insert(*name))
+            }
+        };
+        let is_alone = self.losses.len() <= 1;
+        match twice.or_else(|| names().find(|name| *name == TOTAL_LOSS && !is_alone)) {
+            None => Ok(()),
+            Some(name) => {
+                let reason = "there is one of this name already; give it a name of its own";
+                Err(Error::protocol(format!("loss `{name}`"), reason))
+            }
+        }
+    }
+
     /// The weighted sum.
     ///
     /// # Errors
-    /// When there is no loss, or one is not a single number.
+    /// When there is no loss, one is not a single number, or two have one name.
     pub fn total(&self) -> Result<Tensor> {
+        self.check_names()?;
         let weighted = self.losses.iter().map(|part| {
             if !part.loss.defined() {
                 let what = format!("loss `{}`", part.name);

@@ -1,5 +1,6 @@
 //! What the models said of a batch.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tch::Tensor;
@@ -43,13 +44,27 @@ pub struct Said<'b, B> {
     /// one teacher its own), with the first teacher's mask. There is nothing else in it, and
     /// `probability_shift` comes later.
     pub ensemble: AdaptorOutput,
-    /// What the student said.
+    /// What the student said, all of it. In a term, `student_layer` and `teacher_layer` give what
+    /// its needs list.
     pub student: AdaptorOutput,
-    pub(super) needs: Rc<Needs>,
+    /// Those of the term whose turn it is, or else of all together.
+    pub(super) needs: RefCell<Rc<Needs>>,
 }
 
-/// Whose error it is, until a term puts its name there.
-pub(super) const SOME_TERM: &str = "a term";
+/// Who needs a layer that is missing; the term's name comes before the message.
+const READER: &str = "a loss of your own";
+
+/// While it lives, layers are limited to what one term needs.
+pub(super) struct Limited<'s> {
+    needs: &'s RefCell<Rc<Needs>>,
+    before: Rc<Needs>,
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        self.needs.replace(Rc::clone(&self.before));
+    }
+}
 
 impl<B> Said<'_, B> {
     /// A layer of a teacher's feature, in `float32` at least. A negative index counts from the
@@ -58,7 +73,7 @@ impl<B> Said<'_, B> {
     /// # Errors
     /// When there is no such teacher, feature or layer, or no [`Needs`] lists the layer.
     pub fn teacher_layer(&self, teacher: usize, feature: &str, index: i64) -> Result<Tensor> {
-        self.teacher_layer_for(SOME_TERM, teacher, feature, index)
+        self.teacher_layer_for(READER, teacher, feature, index)
     }
 
     /// A layer of a feature of the student's, as [`teacher_layer`](Self::teacher_layer).
@@ -66,7 +81,7 @@ impl<B> Said<'_, B> {
     /// # Errors
     /// When there is no such feature or layer, or no [`Needs`] lists the layer.
     pub fn student_layer(&self, feature: &str, index: i64) -> Result<Tensor> {
-        self.student_layer_for(SOME_TERM, feature, index)
+        self.student_layer_for(READER, feature, index)
     }
 
     /// [`teacher_layer`](Self::teacher_layer), with what errors say of who needs it.
@@ -79,9 +94,10 @@ impl<B> Said<'_, B> {
     ) -> Result<Tensor> {
         let Some(output) = self.teachers.get(teacher) else {
             let count = self.teachers.len();
-            return Err(Error::protocol(needed_by, absent_teacher(teacher, count)));
+            return Err(Error::protocol("needs", absent_teacher(teacher, count)));
         };
-        let listed = self.needs.teachers.get(&teacher);
+        let needs = self.needs.borrow();
+        let listed = needs.teachers.get(&teacher);
         let listed = listed.and_then(|layers| layers.get(feature));
         layer(output, listed, Side::Teacher, feature, index, needed_by)
     }
@@ -93,7 +109,8 @@ impl<B> Said<'_, B> {
         feature: &str,
         index: i64,
     ) -> Result<Tensor> {
-        let listed = self.needs.student.get(feature);
+        let needs = self.needs.borrow();
+        let listed = needs.student.get(feature);
         let output = &self.student;
         layer(output, listed, Side::Student, feature, index, needed_by)
     }
@@ -121,6 +138,30 @@ impl<B> Said<'_, B> {
         }
     }
 
+    /// The student's logits of all classes, `[.., classes]`, in `float32` at least.
+    ///
+    /// # Errors
+    /// When the adaptor did not return so many, or they do not tell of all classes.
+    pub fn student_logits(&self, index: usize) -> Result<Tensor> {
+        logits(&self.student, Side::Student, index)
+    }
+
+    /// The logits of the teachers together, as [`student_logits`](Self::student_logits).
+    ///
+    /// # Errors
+    /// As there; when no [`Needs`] asks for logits.
+    pub fn teacher_logits(&self, index: usize) -> Result<Tensor> {
+        logits(&self.ensemble, Side::Teacher, index)
+    }
+
+    /// Limits layers to what one term needs.
+    pub(super) fn limited_to(&self, needs: &Rc<Needs>) -> Limited<'_> {
+        Limited {
+            before: self.needs.replace(Rc::clone(needs)),
+            needs: &self.needs,
+        }
+    }
+
     /// Fails unless both sides returned logits.
     pub(super) fn require_logits(&self) -> Result<()> {
         let sides = [
@@ -137,7 +178,14 @@ impl<B> Said<'_, B> {
     }
 }
 
-/// `listed` is what the terms said that they need of the feature.
+fn logits(output: &AdaptorOutput, side: Side, index: usize) -> Result<Tensor> {
+    let Some(logits) = output.logits.get(index) else {
+        return Err(Error::missing(side, format!("logits[{index}]"), READER));
+    };
+    logits.at_least_float32()?.whole()
+}
+
+/// `listed` is what is needed of the feature.
 fn layer(
     output: &AdaptorOutput,
     listed: Option<&LayerSelection>,
@@ -148,9 +196,10 @@ fn layer(
 ) -> Result<Tensor> {
     let not_listed = || {
         let reason = format!(
-            "reads {side} layer {index} of `{feature}`, which `needs` does not list; add it there"
+            "{side} layer {index} of `{feature}` is read but not listed; add it to `Term::needs`, or \
+             with `needs` of the builder where the distiller reads it itself"
         );
-        Error::protocol(needed_by, reason)
+        Error::protocol("needs", reason)
     };
     let listed = listed.ok_or_else(not_listed)?;
     let Some(available) = output.features.get(feature) else {

@@ -13,7 +13,7 @@ use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
 use crate::logits::{Logits, kept_rows, probability_shift};
-use crate::losses::positions::Positions;
+use crate::losses::positions::{LOSSES, Positions};
 use crate::optim::ParamGroup;
 use crate::presets::{KdInput, KdLoss, Presets, TemperatureSchedule};
 use crate::step::StepInfo;
@@ -113,6 +113,7 @@ impl SoftLabels {
         self.loss.apply(&input).map_err(|error| match error {
             // Others name the loss themselves.
             Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
+            Error::Shape { ref what, .. } if what == LOSSES => error.at(&self.place),
             error => error,
         })
     }

@@ -29,13 +29,16 @@ impl<B> Term<B> for Supervised {
     }
 
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
-        let missing = || Error::missing(Side::Student, "losses", "BasicTrainer");
-        let total = sum_of_means(&said.student.losses)?.ok_or_else(missing)?;
-        let name = match self.is_alone {
-            true => TOTAL_LOSS,
-            false => BESIDE_OTHERS,
+        match (sum_of_means(&said.student.losses)?, self.is_alone) {
+            (Some(total), true) => report.add(TOTAL_LOSS, total, 1.0),
+            (Some(loss), false) => report.add(BESIDE_OTHERS, loss, 1.0),
+            // Other terms may be all there is to learn from.
+            (None, false) => report,
+            (None, true) => {
+                let needed_by = "training without a teacher";
+                return Err(Error::missing(Side::Student, "losses", needed_by));
+            }
         };
-        report.add(name, total, 1.0);
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The models of one task.
 
+use std::cell::RefCell;
 use std::fmt;
 
 use super::Said;
@@ -29,7 +30,7 @@ impl<B> TaskModels<'_, B> {
         let (teachers, ensemble) = self.teachers.run(batch, step)?;
         Ok(Said {
             student: self.student.run(batch)?,
-            needs: self.teachers.needs(),
+            needs: RefCell::new(self.teachers.needs()),
             batch,
             task,
             step,

@@ -44,10 +44,8 @@ use crate::step::StepInfo;
 ///     }
 ///
 ///     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
-///         for logits in &said.student.logits {
-///             let size = logits.whole()?.f_square()?.f_mean(Kind::Float)?;
-///             report.add("size", size, self.weight);
-///         }
+///         let size = said.student_logits(0)?.f_square()?.f_mean(Kind::Float)?;
+///         report.add("size", size, self.weight);
 ///         Ok(())
 ///     }
 ///
@@ -86,7 +84,8 @@ use crate::step::StepInfo;
 /// ```
 pub trait Term<B> {
     /// What errors call it, and under what its state is saved; no two terms of a distiller have
-    /// the same name, and there is no `.` or `/` in it.
+    /// the same name, and there is no `.` or `/` in it. The crate's are `soft_labels`,
+    /// `intermediate_matches`, `hard_labels`, `emd`, and `losses` without a teacher.
     fn name(&self) -> &str;
 
     /// What it needs of the models.
@@ -98,8 +97,9 @@ pub trait Term<B> {
     /// When an adaptor did not return what it needs, or shapes do not fit.
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()>;
 
-    /// The parameters that are trained with the student. They are saved and restored with the
-    /// run. Names must differ from those of other terms.
+    /// The parameters that are trained with the student, the same tensors each time. They are
+    /// saved and restored with the run. Names must differ from those of other terms and of the
+    /// student. A parameter that is left out here is neither trained nor saved.
     fn param_groups(&self) -> Vec<ParamGroup>;
 
     /// The settings that must be the same when a run is resumed, in any form. What the
@@ -108,13 +108,15 @@ pub trait Term<B> {
     fn description(&self) -> String;
 
     /// What it remembers from batch to batch besides its parameters; an empty map for most terms.
+    /// It is saved as `{name}.{key}`.
     ///
     /// # Errors
     /// When there is no memory for it.
     fn state(&self) -> Result<BTreeMap<String, Tensor>>;
 
-    /// Puts back what [`state`](Self::state) gave, when a run is resumed. After it `state` has to
-    /// be that again, or the resume fails.
+    /// Puts back what [`state`](Self::state) gave, when a run is resumed. The tensors are on the
+    /// CPU: move those that belong elsewhere. After it `state` has to be that again, where it was
+    /// before, or the resume fails.
     ///
     /// # Errors
     /// When a tensor is missing or does not fit.
@@ -133,6 +135,41 @@ pub trait Term<B> {
 
 /// For a term that is looked at after the run.
 impl<B, T: Term<B> + ?Sized> Term<B> for &mut T {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn needs(&self) -> Needs {
+        (**self).needs()
+    }
+
+    fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+        (**self).add_to(report, said)
+    }
+
+    fn param_groups(&self) -> Vec<ParamGroup> {
+        (**self).param_groups()
+    }
+
+    fn description(&self) -> String {
+        (**self).description()
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        (**self).state()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        (**self).load_state(state)
+    }
+
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        (**self).after_step(step)
+    }
+}
+
+/// For terms that are chosen when the program runs.
+impl<B, T: Term<B> + ?Sized> Term<B> for Box<T> {
     fn name(&self) -> &str {
         (**self).name()
     }

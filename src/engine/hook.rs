@@ -153,6 +153,24 @@ impl<S: ?Sized, H: Hook<S> + ?Sized> Hook<S> for &mut H {
     }
 }
 
+impl<S: ?Sized, H: Hook<S> + ?Sized> Hook<S> for Box<H> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn after_step(&mut self, student: &S, step: &StepInfo) -> Result<()> {
+        (**self).after_step(student, step)
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        (**self).state()
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        (**self).load_state(state)
+    }
+}
+
 /// A hook, or a closure, which has no state and is no part of what a resumed run must repeat.
 pub(super) enum AfterStep<'a, S: ?Sized> {
     Hook(Box<dyn Hook<S> + 'a>),

@@ -139,7 +139,8 @@ fn load<S: ?Sized>(hook: &mut dyn Hook<S>, all: &BTreeMap<String, Tensor>) -> Re
     let given = own
         .clone()
         .map(|(name, tensor)| Ok((name, copied(tensor)?)));
+    let before = hook.state()?;
     hook.load_state(&given.collect::<Result<_>>()?)?;
     let saved = own.map(|(name, tensor)| (name, tensor.shallow_clone()));
-    check_restored(&saved.collect(), &hook.state()?)
+    check_restored(&saved.collect(), &before, &hook.state()?)
 }

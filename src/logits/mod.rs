@@ -150,14 +150,18 @@ impl Logits {
 
     /// The same with numbers of at least 32 bits, which losses are computed in.
     ///
-    /// An output matrix, which all positions share, stays as it is: a copy of it would be made for
-    /// every batch.
+    /// Hidden states and output matrix stay as they are: [`whole`](Self::whole) widens what it
+    /// computes of them.
     ///
     /// # Errors
     /// When the tensor is undefined, or there is no memory for the copy.
     pub fn at_least_float32(&self) -> Result<Logits> {
         self.at_each_position()?;
-        self.try_map_positions(at_least_float32)
+        match self {
+            // `whole` widens what it computes, and a loss in parts wants both of one kind.
+            Logits::FromHidden(_) => Ok(self.shallow_clone()),
+            _ => self.try_map_positions(at_least_float32),
+        }
     }
 
     /// The same logits, detached: no gradient reaches the tensors they were made from.

@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::check::{indices as check_indices, numbers};
+use super::check::{indices as check_indices, numbers, on_device};
 use crate::error::Result;
 
 /// Classes drawn at each position, with weights that make up for how they were drawn:
@@ -43,6 +43,13 @@ impl Sample {
         let size = check_indices("indices of a sample", "[.., n]", indices)?;
         let wanted = "[.., n], as the indices,";
         numbers("weights of a sample", wanted, weights, &size)?;
+        let device = indices.device();
+        on_device(
+            "weights of a sample",
+            "the indices are",
+            device,
+            weights.device(),
+        )?;
         Ok(Sample {
             indices: indices.shallow_clone(),
             weights: weights.shallow_clone(),

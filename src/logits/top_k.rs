@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::check::{indices as check_indices, numbers};
+use super::check::{indices as check_indices, numbers, on_device};
 use crate::error::Result;
 
 /// A teacher's `k` most likely classes at each position, and how likely all others are together.
@@ -51,6 +51,19 @@ impl TopK {
         numbers(what, "[.., k], as the indices,", log_probabilities, &size)?;
         let positions = size.split_last().map_or(&[][..], |(_, before)| before);
         numbers("tail of the top k", "[..]", log_tail, positions)?;
+        let device = indices.device();
+        on_device(
+            "log-probabilities of the top k",
+            "the indices are",
+            device,
+            log_probabilities.device(),
+        )?;
+        on_device(
+            "tail of the top k",
+            "the indices are",
+            device,
+            log_tail.device(),
+        )?;
         Ok(TopK {
             indices: indices.shallow_clone(),
             log_probabilities: log_probabilities.shallow_clone(),

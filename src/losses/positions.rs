@@ -7,6 +7,9 @@ use crate::kind::{defined, in_kind};
 use crate::logits::Logits;
 use crate::scalar::ScalarOps;
 
+/// What errors call what a loss per position returned.
+pub(crate) const LOSSES: &str = "losses at the positions of logits";
+
 /// The positions of one tensor of logits: which of them count, what each weighs, and what else
 /// is known of each.
 ///
@@ -93,11 +96,11 @@ impl Positions {
     /// The weighted mean of the losses at the selected positions; 0, with a gradient of 0, where
     /// all weights are 0.
     pub(crate) fn mean(&self, losses: &Tensor) -> Result<Tensor> {
-        defined("losses at the positions of logits", losses)?;
+        defined(LOSSES, losses)?;
         let (selected, size) = (self.selected(), losses.size());
         if size != selected {
             return Err(Error::shape(
-                "losses at the positions of logits",
+                LOSSES,
                 format!("{selected:?}, one for each position (a mean or sum over the classes)"),
                 format!("{size:?}"),
             ));
@@ -106,15 +109,22 @@ impl Positions {
             return Ok(losses.f_mean(None)?);
         };
         let weights = in_kind(&self.weights_of_each(weights)?, losses.f_kind()?)?;
-        check_sign(&weights)?;
         let total = weights.f_sum(None)?;
         let total = total.filled(&total.f_logical_not()?, 1.0)?;
+        let total = match weights.device() {
+            Device::Cpu => total,
+            // Not waited for: the loss is NaN, and that is reported.
+            _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
+        };
         Ok(losses.f_mul(&weights)?.f_sum(None)?.f_div(&total)?)
     }
 
     fn weights_of_each(&self, weights: &Tensor) -> Result<Tensor> {
         defined("logits_weights", weights)?;
         let size = weights.size();
+        if size == self.shape || size.as_slice() == self.shape.get(..1).unwrap_or_default() {
+            check_sign(weights)?;
+        }
         if size == self.shape {
             return self.selected_of(weights);
         }

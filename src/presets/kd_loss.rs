@@ -84,8 +84,8 @@ impl KdLoss {
     }
 
     /// The loss as one number: the mean over the positions, weighted if they have weights.
-    /// It is 0, and its gradient as well, where all weights are 0, and NaN where there are no
-    /// positions.
+    /// It is 0, and its gradient as well, where all weights are 0 or a loss at the labels finds
+    /// no label, and NaN where there are no positions at all.
     ///
     /// # Errors
     /// When the loss fails, gives another number of losses than there are positions, or cannot
@@ -105,7 +105,12 @@ impl KdLoss {
             Form::PerPosition { at_each, .. } => positions.mean(&at_each(input)?),
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
-                input.positions.mean(&at_each(&input)?)
+                let losses = at_each(&input)?;
+                match losses.numel() {
+                    // A batch without labels teaches nothing.
+                    0 => Ok(losses.f_sum(None)?),
+                    _ => input.positions.mean(&losses),
+                }
             }
         }
     }

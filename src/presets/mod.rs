@@ -175,8 +175,8 @@ impl Presets {
     /// Negative labels, such as −100, mark positions that have none. These are left out of the
     /// mean, as PyTorch's `ignore_index` does: the logits of both models, temperature, weights and
     /// labels are selected before the loss is called, which sees logits `[selected, classes]` and
-    /// labels `[selected]`. Where no position has a label, the mean is NaN. Weights of 0 in place
-    /// of such labels make it 0.
+    /// labels `[selected]`. Where no position has a label, the loss is 0. On a GPU the host waits to
+    /// be told how many labels there are.
     ///
     /// ```
     /// use tch::Tensor;

@@ -7,16 +7,25 @@ use tch::Tensor;
 use super::kind_and_shape;
 use crate::error::{Error, Result, shown};
 
-/// That a state after `load_state` is what was saved. One that is saved and not put back would be
-/// lost without a word.
+/// That a state after `load_state` is what was saved, on the devices where it was `before`. One
+/// that is saved and not put back would be lost without a word.
 ///
 /// # Errors
 /// [`Error::Protocol`] with the first tensor that differs; NaN is the same as NaN.
 pub(crate) fn check_restored(
     saved: &BTreeMap<String, Tensor>,
+    before: &BTreeMap<String, Tensor>,
     now: &BTreeMap<String, Tensor>,
 ) -> Result<()> {
-    let Some(difference) = difference(saved, now)? else {
+    let elsewhere = now.iter().find_map(|(name, now)| {
+        let (was, is) = (before.get(name)?.device(), now.device());
+        (was != is).then(|| format!("`{}` is on {is:?}, not on {was:?}", shown(name)))
+    });
+    let difference = match difference(saved, now)? {
+        Some(difference) => Some(difference),
+        None => elsewhere,
+    };
+    let Some(difference) = difference else {
         return Ok(());
     };
     let reason = format!(
@@ -41,7 +50,7 @@ fn difference(
 
 fn difference_of(saved: &Tensor, now: Option<&Tensor>) -> Result<Option<String>> {
     let Some(now) = now else {
-        return Ok(Some("is missing".to_owned()));
+        return Ok(Some("was saved, and `state` does not return it".to_owned()));
     };
     let (before, after) = (kind_and_shape(saved)?, kind_and_shape(now)?);
     if before != after {

@@ -145,7 +145,7 @@ fn the_simple_distillers_say_what_they_cannot_do_without() {
         .unwrap();
     assert_eq!(
         first_line(trainer.train_on_batch(&batch(0), &FIRST())),
-        "the student adaptor returned no `losses`, which BasicTrainer needs"
+        "the student adaptor returned no `losses`, which training without a teacher needs"
     );
 }
 

@@ -1,9 +1,11 @@
 //! A distiller and a term of a user's own.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use tch::nn::VarStore;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use textbrewer::distiller::{AnyCore, DistillerBuilder, Needs, OnePair, Said, Task};
 use textbrewer::optim::ParamGroup;
 use textbrewer::{
@@ -53,18 +55,18 @@ pub struct Scaled {
     weight: f64,
     variables: VarStore,
     /// Whether it hands out another parameter each time.
-    pub forgets: bool,
+    pub forgets: Rc<Cell<bool>>,
 }
 
 impl Scaled {
     pub fn new(weight: f64) -> Self {
-        let variables = VarStore::new(tch::Device::Cpu);
+        let variables = VarStore::new(Device::Cpu);
         let _ = variables.root().ones("scale", &[1]);
         Scaled {
             name: "scaled",
             weight,
             variables,
-            forgets: false,
+            forgets: Rc::default(),
         }
     }
 
@@ -103,8 +105,8 @@ impl<B> Term<B> for Scaled {
     }
 
     fn param_groups(&self) -> Vec<ParamGroup> {
-        let scale = match self.forgets {
-            true => self.scale().detach_copy().set_requires_grad(true),
+        let scale = match self.forgets.get() {
+            true => Tensor::ones([1], (Kind::Float, Device::Cpu)).set_requires_grad(true),
             false => self.scale(),
         };
         let parameters = vec![("scale".to_owned(), scale)];

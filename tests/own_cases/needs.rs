@@ -52,8 +52,9 @@ fn a_layer_that_is_not_asked_for_is_an_error_with_a_cache_and_without_one() {
             let report = second_report(caching(caches), needs, last);
             assert_eq!(
                 first_line(report),
-                "term `mine`: reads teacher layer -1 of `hidden`, which `needs` does not list; \
-                 add it there"
+                "term `mine`: needs: teacher layer -1 of `hidden` is read but not listed; add it \
+                 to `Term::needs`, or with `needs` of the builder where the distiller reads it \
+                 itself"
             );
         }
         let asked = Needs::new().teacher_layers(0, "hidden", [3]);
@@ -65,8 +66,8 @@ fn a_layer_that_is_not_asked_for_is_an_error_with_a_cache_and_without_one() {
         };
         assert_eq!(
             first_line(second_report(caching(caches), Needs::new(), of_student)),
-            "term `mine`: reads student layer 0 of `hidden`, which `needs` does not list; add it \
-             there"
+            "term `mine`: needs: student layer 0 of `hidden` is read but not listed; add it to \
+             `Term::needs`, or with `needs` of the builder where the distiller reads it itself"
         );
     }
 }
@@ -176,7 +177,8 @@ fn two_losses_of_one_name_are_refused() {
         assert_eq!(
             first_line(distiller.train_on_batch(&batch(0), &step())),
             format!(
-                "term `{name}`: there is a loss `{name}` already; give this one a name of its own"
+                "term `{name}`: loss `{name}`: there is one of this name already; give it a name \
+                 of its own"
             )
         );
     }
@@ -293,4 +295,73 @@ fn a_term_knows_the_task_of_its_batch() {
     let (_, task) =
         losses_of_outputs(outputs, config, presets, at, |said| said.task.to_owned()).unwrap();
     assert_eq!(task, "");
+}
+
+#[test]
+fn logits_that_are_not_there_are_told() {
+    let student = Net::new(1, 4, 0.2);
+    let folder = tempfile::tempdir().unwrap();
+    let size = |said: &Said<'_, Tensor>| said.student_logits(0)?.f_mean(None).map_err(Into::into);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .term(loss_term("mine", 1.0, Needs::new(), size))
+        .build()
+        .unwrap();
+    assert_eq!(
+        first_line(trainer.train_on_batch(&batch(0), &step())),
+        "term `mine`: the student adaptor returned no `logits[0]`, which a loss of your own needs"
+    );
+    let ask = |said: &Said<'_, Tensor>| said.teacher_logits(1)?.f_mean(None).map_err(Into::into);
+    assert_eq!(
+        first_line(second_report(caching(false), Needs::new().logits(), ask)),
+        "term `mine`: the teacher adaptor returned no `logits[1]`, which a loss of your own needs"
+    );
+}
+
+#[test]
+fn a_need_of_another_term_does_not_serve() {
+    let mean = |said: &Said<'_, Tensor>| {
+        said.teacher_layer(0, "hidden", 0)?
+            .f_mean(None)
+            .map_err(Into::into)
+    };
+    let matched = IntermediateMatch::hidden(0, 0).loss("pkd");
+    let distilling = DistillationConfig::default().intermediate_matches([matched]);
+    let message = first_line(second_report(distilling, Needs::new(), mean));
+    assert!(
+        message.contains("layer 0 of `hidden` is read but not listed") || message.contains("pkd"),
+        "{message}"
+    );
+}
+
+#[test]
+fn what_a_distiller_reads_itself_is_asked_for_from_the_builder() {
+    let (teacher, student) = nets();
+    let folder = tempfile::tempdir().unwrap();
+    let built = |needs: Needs, distilling: DistillationConfig| {
+        crate::mine::mine(&teacher, &student, config(folder.path()), |builder| {
+            builder.needs(needs).distill_config(distilling)
+        })
+    };
+    let needs = |teacher| Needs::new().teacher_layers(teacher, "hidden", [0]);
+    let (batch, step) = (batch(0), step());
+    let own = built(needs(0), caching(true)).unwrap();
+    assert_eq!(
+        own.core().needs().layers_of_teacher(0, "hidden"),
+        [0].into()
+    );
+    let said = own.0.run_models(&batch, &step).unwrap();
+    assert!(said.teacher_layer(0, "hidden", 0).is_ok());
+    assert!(said.teacher_layer(0, "hidden", 1).is_err());
+    assert_eq!(
+        first_line(built(needs(9), caching(false))),
+        "needs: there is no teacher 9; the last is 0, counted from 0"
+    );
+    let logits_only = DistillationConfig::default().is_caching_logits(true);
+    assert_eq!(
+        first_line(built(needs(0), logits_only)),
+        "is_caching_logits: it keeps logits only, but `the distiller` needs the teacher's features \
+         at every step; set `cache_features` as well, which takes more memory, or leave caching off"
+    );
 }

@@ -1,6 +1,7 @@
 //! What a distiller of one's own used to forget without a word.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -229,15 +230,31 @@ fn a_distiller_cannot_contradict_its_core() {
 
 #[test]
 fn a_parameter_that_is_another_one_later_is_refused() {
+    let message = "parameters of terms: `scale` is not there from the beginning to the end, or is \
+                   another tensor; `param_groups` has to return the same tensors each time";
     let folder = tempfile::tempdir().unwrap();
-    let mut term = Scaled::new(0.5);
-    term.forgets = true;
-    let result = resumed(folder.path(), &nets().1, distill_config(), term, 4);
-    assert_eq!(
-        first_line(result),
-        "parameters of terms: `scale` is not there from the beginning to the end, or another \
-         tensor; `param_groups` has to return the same tensors each time"
-    );
+    let (teacher, student) = nets();
+    let term = Scaled::new(0.5);
+    let forgets = Rc::clone(&term.forgets);
+    let mut own = mine(&teacher, &student, config(folder.path()), |builder| {
+        builder.term(term)
+    })
+    .unwrap();
+    let mut loader = VecLoader::new(batches(3)).unwrap();
+    let run = own.train(&mut loader).steps(100).progress(false);
+    // From the first batch on, when the optimizer has it already.
+    let run = run.batch_postprocessor(|batch| {
+        forgets.set(true);
+        Ok(batch)
+    });
+    assert_eq!(first_line(run.optimizer(AdamW::new(0.05)).run()), message);
+    let steps = std::fs::read_dir(folder.path()).unwrap().count();
+    assert_eq!(steps, 0, "it is told after the first step");
+    // When a state is put back, too.
+    forgets.set(false);
+    let state = own.core().state().unwrap();
+    forgets.set(true);
+    assert_eq!(first_line(own.core_mut().load_state(&state)), message);
 }
 
 #[test]
@@ -260,4 +277,25 @@ fn words_of_a_users_own_loss_say_whose_they_are() {
     let matched = [IntermediateMatch::hidden(0, 0).loss("mine")];
     let of_features = DistillationConfig::default().intermediate_matches(matched);
     assert_eq!(message(of_features), "intermediate_matches[0]: my words");
+}
+
+/// A matrix that stays as it is, such as the statistics of a norm, is no parameter of a user's
+/// term.
+#[test]
+fn a_projection_may_have_what_is_not_trained() {
+    let (teacher, student) = nets();
+    let folder = tempfile::tempdir().unwrap();
+    let presets = Presets::default().projection("fixed", |path, from, to| {
+        let fixed = path.f_ones_no_train("fixed", &[to, from])?;
+        Ok(Box::new(move |state| {
+            Ok(state.f_linear(&fixed, None::<&Tensor>)?)
+        }))
+    });
+    let projection = textbrewer::ProjectionSpec::new("fixed", 4, 5);
+    let matched = [IntermediateMatch::hidden(3, 1).proj(projection)];
+    let built = mine(&teacher, &student, config(folder.path()), |builder| {
+        let distilling = DistillationConfig::default().intermediate_matches(matched);
+        builder.distill_config(distilling).presets(presets)
+    });
+    assert!(built.is_ok(), "{:?}", built.err());
 }

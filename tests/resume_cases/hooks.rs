@@ -242,7 +242,10 @@ fn a_state_that_is_not_restored_is_refused_and_nothing_else_is_changed() {
     train(folder.path(), &Net::new(1, 4, 0.2), Some(&mut hook), false).unwrap();
     for (fault, expected) in [
         (Fault::Ignores, "`value` has other values"),
-        (Fault::Forgets, "`value` is missing"),
+        (
+            Fault::Forgets,
+            "`value` was saved, and `state` does not return it",
+        ),
         (Fault::Refuses, "no room for it"),
         (Fault::OtherShape, "`value` is Float [1], not Float []"),
         (Fault::OtherKind, "`value` is Double [], not Float []"),

@@ -160,9 +160,9 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
             false => Terms::supervised(self.terms.is_empty()),
             true => Terms::configured(distill_config, &self.presets, config.device, teachers)?,
         };
-        let terms = terms.and(self.terms, variables, teachers)?;
+        let terms = terms.and(self.terms, self.needs, variables, teachers)?;
         let layers = terms.needs_teacher_layers();
-        let needs = Rc::new(terms.needs().and(self.needs));
+        let needs = Rc::new(terms.needs());
         let cache = TeacherCache::new(distill_config, &needs, layers)?;
         for (number, (_, task)) in tasks.iter_mut().enumerate() {
             task.teachers.hand_on(&needs, cache.as_ref(), number);

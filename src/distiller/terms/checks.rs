@@ -2,43 +2,41 @@
 
 use crate::distiller::WeightedLoss;
 use crate::distiller::report::TOTAL_LOSS;
-use crate::distiller::said::SOME_TERM;
 use crate::error::{Error, Result};
 
-pub(super) fn place(term: &str) -> String {
+pub(super) fn name_of(term: &str) -> String {
     format!("term `{term}`")
 }
 
 /// An error of a user's term is understood with its name; those of the crate's say where they
 /// come from.
 pub(super) fn of_term(is_users: bool, name: &str, error: Error) -> Error {
-    if !is_users {
-        return error;
+    match is_users {
+        true => Error::Term {
+            term: name.to_owned(),
+            source: Box::new(error),
+        },
+        false => error,
     }
-    let mut error = error.at(place(name));
-    match &mut error {
-        Error::MissingOutput { needed_by: of, .. }
-        | Error::LayerOutOfRange { needed_by: of, .. }
-        | Error::LayerNotKept { needed_by: of, .. }
-        | Error::Protocol { what: of, .. }
-            if of == SOME_TERM =>
-        {
-            *of = place(name);
-        }
-        _ => {}
-    }
-    error
 }
 
 /// Losses of one name would be one curve, and the total has its own.
-pub(super) fn check_losses(term: &str, losses: &[WeightedLoss], before: usize) -> Result<()> {
+pub(super) fn check_losses(losses: &[WeightedLoss], before: usize) -> Result<()> {
     for (index, loss) in losses.iter().enumerate().skip(before) {
         let name = &loss.name;
+        let wrong = |reason: &str| Err(Error::protocol(format!("loss `{name}`"), reason));
         let mut earlier = losses.iter().take(index);
+        if name.is_empty() {
+            return wrong("give it a name, under which it is logged");
+        }
         if name == TOTAL_LOSS || earlier.any(|other| other.name == *name) {
-            let reason =
-                format!("there is a loss `{name}` already; give this one a name of its own");
-            return Err(Error::protocol(place(term), reason));
+            return wrong("there is one of this name already; give it a name of its own");
+        }
+        if !loss.weight.is_finite() {
+            return wrong(&format!(
+                "its weight is {}; give a finite number",
+                loss.weight
+            ));
         }
     }
     Ok(())

@@ -5,11 +5,12 @@ mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 
-use tch::Device;
 use tch::nn::VarStore;
+use tch::{Device, Tensor};
 
-use self::checks::{check_losses, of_term, place};
+use self::checks::{check_losses, name_of, of_term};
 use crate::config::DistillationConfig;
 use crate::distiller::emd::{Emd, Observed};
 use crate::distiller::hard_labels::HardLabels;
@@ -31,8 +32,12 @@ pub(in crate::distiller) struct Terms<'a, B> {
     configured: usize,
     projections: VarStore,
     emd: Option<Observed>,
-    /// Where the parameters are, for they have to stay.
-    places: BTreeMap<String, usize>,
+    /// The parameters at the beginning, for they have to stay.
+    held: BTreeMap<String, Tensor>,
+    /// What each of the terms needs.
+    needs: Vec<Rc<Needs>>,
+    /// What the distiller reads itself.
+    distiller_needs: Needs,
 }
 
 pub(in crate::distiller) type BoxedTerm<'a, B> = Box<dyn Term<B> + 'a>;
@@ -63,7 +68,9 @@ impl<'a, B: 'static> Terms<'a, B> {
             terms,
             projections,
             emd: observed,
-            places: BTreeMap::new(),
+            held: BTreeMap::new(),
+            needs: Vec::new(),
+            distiller_needs: Needs::new(),
         })
     }
 }
@@ -76,7 +83,9 @@ impl<'a, B> Terms<'a, B> {
             configured: 1,
             projections: VarStore::new(Device::Cpu),
             emd: None,
-            places: BTreeMap::new(),
+            held: BTreeMap::new(),
+            needs: Vec::new(),
+            distiller_needs: Needs::new(),
         }
     }
 
@@ -88,32 +97,50 @@ impl<'a, B> Terms<'a, B> {
     pub(in crate::distiller) fn and(
         mut self,
         terms: Vec<BoxedTerm<'a, B>>,
+        needs: Needs,
         student: &VarStore,
         teachers: usize,
     ) -> Result<Self> {
         self.terms.extend(terms);
+        if let Some(teacher) = absent(&needs, teachers) {
+            return Err(Error::protocol("needs", absent_teacher(teacher, teachers)));
+        }
+        self.distiller_needs = needs;
         let mut names = BTreeSet::new();
         let variables = state_dict(student).into_iter();
         let mut parameters: BTreeSet<String> = variables.map(|(name, _)| name).collect();
-        for term in &self.terms {
-            let wrong = |reason: String| Err(Error::protocol(place(term.name()), reason));
+        for (index, term) in self.terms.iter().enumerate() {
+            let wrong = |reason: String| Err(Error::protocol(name_of(term.name()), reason));
+            let is_users = index >= self.configured;
             if term.name().is_empty() || term.name().contains(['.', '/']) {
                 return wrong("a name must not be empty, nor have a `.` or `/` in it".to_owned());
             }
             if !names.insert(term.name()) {
-                return wrong("there are two of this name; give each a name of its own".to_owned());
+                let own = [
+                    "soft_labels",
+                    "intermediate_matches",
+                    "hard_labels",
+                    "emd",
+                    "losses",
+                ];
+                let reason = match own.contains(&term.name()) {
+                    true => "is one of the crate's own; choose another name",
+                    false => "there are two of this name; give each a name of its own",
+                };
+                return wrong(reason.to_owned());
             }
             let needs = term.needs();
-            let last = needs.teachers.keys().next_back().copied();
-            if let Some(teacher) = last.filter(|teacher| *teacher >= teachers) {
+            if let Some(teacher) = absent(&needs, teachers) {
                 return wrong(absent_teacher(teacher, teachers));
             }
+            self.needs.push(Rc::new(needs));
             let groups = term.param_groups();
             for (parameter, tensor) in groups.iter().flat_map(|group| &group.parameters) {
-                if !tensor.defined() || !tensor.requires_grad() {
+                let can_be = || tensor.requires_grad() && tensor.is_leaf();
+                if is_users && !(tensor.defined() && can_be()) {
                     return wrong(format!(
-                        "its parameter `{parameter}` cannot be trained: it has no gradient; make \
-                         it in a `VarStore`, or leave it out of `param_groups`"
+                        "its parameter `{parameter}` cannot be trained: it has no gradient of its \
+                         own; make it in a `VarStore`, or leave it out of `param_groups`"
                     ));
                 }
                 if !parameters.insert(parameter.clone()) {
@@ -124,7 +151,7 @@ impl<'a, B> Terms<'a, B> {
                 }
             }
         }
-        self.places = self.places();
+        self.held = self.parameters();
         // A state and a parameter of one name.
         self.state()?;
         Ok(self)
@@ -138,7 +165,7 @@ impl<'a, B> Terms<'a, B> {
         };
         let known: Vec<&str> = self.terms.iter().map(|term| term.name()).collect();
         let reason = format!("there is none; the terms are {}", known.join(", "));
-        Err(Error::protocol(place(unknown), reason))
+        Err(Error::protocol(name_of(unknown), reason))
     }
 
     pub(in crate::distiller) fn projections(&self) -> &VarStore {
@@ -162,18 +189,23 @@ impl<'a, B> Terms<'a, B> {
             }
             let is_users = index >= self.configured;
             let before = report.losses().len();
-            let added = term.add_to(report, said);
-            added.map_err(|error| of_term(is_users, term.name(), error))?;
-            if is_users {
-                check_losses(term.name(), report.losses(), before)?;
-            }
+            let needs = self.needs.get(index);
+            let _needs = needs.map(|needs| said.limited_to(needs));
+            let mut add = || {
+                term.add_to(report, said)?;
+                match is_users {
+                    true => check_losses(report.losses(), before),
+                    false => Ok(()),
+                }
+            };
+            add().map_err(|error| of_term(is_users, term.name(), error))?;
         }
         Ok(())
     }
 
     pub(in crate::distiller) fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         if step.global_step == 1 {
-            self.check_places()?;
+            self.check_parameters()?;
         }
         for (index, term) in self.terms.iter_mut().enumerate() {
             let done = term.after_step(step);
@@ -183,14 +215,16 @@ impl<'a, B> Terms<'a, B> {
     }
 
     pub(in crate::distiller) fn needs(&self) -> Needs {
-        let needs = self.terms.iter().map(|term| term.needs());
-        needs.fold(Needs::new(), Needs::and)
+        let needs = self.needs.iter().map(|needs| Needs::clone(needs));
+        needs.fold(self.distiller_needs.clone(), Needs::and)
     }
 
     /// The first that needs layers of a teacher.
     pub(in crate::distiller) fn needs_teacher_layers(&self) -> Option<&str> {
-        let needs_layers = |term: &&BoxedTerm<'a, B>| !term.needs().teachers.is_empty();
-        Some(self.terms.iter().find(needs_layers)?.name())
+        let mut terms = self.terms.iter().zip(&self.needs);
+        let term = terms.find(|(_, needs)| !needs.teachers.is_empty());
+        let term = term.map(|(term, _)| term.name());
+        term.or((!self.distiller_needs.teachers.is_empty()).then_some("the distiller"))
     }
 
     pub(in crate::distiller) fn param_groups(&self) -> Vec<ParamGroup> {
@@ -206,6 +240,12 @@ impl<'a, B> Terms<'a, B> {
         own.map(|term| (format!("term.{}", term.name()), term.description()))
             .collect()
     }
+}
+
+/// The last teacher that is needed and not there.
+fn absent(needs: &Needs, teachers: usize) -> Option<usize> {
+    let last = needs.teachers.keys().next_back().copied();
+    last.filter(|teacher| *teacher >= teachers)
 }
 
 impl<B> fmt::Debug for Terms<'_, B> {

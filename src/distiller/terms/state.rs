@@ -5,48 +5,47 @@ use std::collections::BTreeMap;
 use tch::Tensor;
 
 use super::Terms;
-use super::checks::place;
+use super::checks::{name_of, of_term};
 use crate::distiller::state::{check_group_state, group_state, load_group_state};
 use crate::error::{Error, Result};
 use crate::weights::check_restored;
 
 impl<B> Terms<'_, B> {
-    pub(super) fn places(&self) -> BTreeMap<String, usize> {
-        let groups = self.param_groups();
-        let parameters = groups.iter().flat_map(|group| &group.parameters);
-        let defined = parameters.filter(|(_, tensor)| tensor.defined());
-        defined
-            .map(|(name, tensor)| (name.clone(), tensor.data_ptr() as usize))
-            .collect()
+    pub(super) fn parameters(&self) -> BTreeMap<String, Tensor> {
+        group_state(&self.param_groups())
     }
 
     /// The optimizer trains the parameters that there were at the beginning.
-    pub(super) fn check_places(&self) -> Result<()> {
-        let now = self.places();
-        if now == self.places {
+    pub(super) fn check_parameters(&self) -> Result<()> {
+        let now = self.parameters();
+        let is_held = |name: &String, tensor: &Tensor| {
+            let held = self.held.get(name);
+            held.is_some_and(|held| tensor.defined() && held.data_ptr() == tensor.data_ptr())
+        };
+        let other = now.iter().find(|(name, tensor)| !is_held(name, tensor));
+        let gone = || self.held.keys().find(|name| !now.contains_key(*name));
+        let Some(name) = other.map(|(name, _)| name).or_else(gone) else {
             return Ok(());
-        }
-        let moved = |(name, place): &(&String, &usize)| now.get(*name) != Some(*place);
-        let name = self.places.iter().find(moved).map(|(name, _)| name);
-        let name = name.or_else(|| now.keys().find(|name| !self.places.contains_key(*name)));
+        };
         let reason = format!(
-            "`{}` is not there from the beginning to the end, or another tensor; `param_groups` \
-             has to return the same tensors each time",
-            name.map_or("", String::as_str)
+            "`{name}` is not there from the beginning to the end, or is another tensor; \
+             `param_groups` has to return the same tensors each time"
         );
         Err(Error::protocol("parameters of terms", reason))
     }
 
     /// All parameters under their names, and what each term remembers under the term's.
     pub(in crate::distiller) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        self.check_places()?;
-        let mut state = group_state(&self.param_groups());
-        for term in &self.terms {
-            for (key, tensor) in term.state()? {
+        self.check_parameters()?;
+        let mut state = self.parameters();
+        for (index, term) in self.terms.iter().enumerate() {
+            for (key, tensor) in self.state_of(index)? {
                 let name = format!("{}.{key}", term.name());
                 if state.insert(name.clone(), tensor).is_some() {
-                    let reason = format!("its state and a parameter are both called `{name}`");
-                    return Err(Error::protocol(place(term.name()), reason));
+                    let reason = format!(
+                        "its state and a parameter are both called `{name}`; rename one of them"
+                    );
+                    return Err(Error::protocol(name_of(term.name()), reason));
                 }
             }
         }
@@ -75,21 +74,43 @@ impl<B> Terms<'_, B> {
             };
         }
         check_group_state(&groups, &parameters)?;
-        let before = self.terms.iter().map(|term| copies(&term.state()?));
+        let before = (0..self.terms.len()).map(|index| copies(&self.state_of(index)?));
         let before: Vec<_> = before.collect::<Result<_>>()?;
-        for (index, state) in of_terms.iter().enumerate() {
-            if let Err(error) = self.load_term(index, state) {
-                // The first error is what matters, whatever this comes to.
-                for (term, state) in self.terms.iter_mut().zip(&before).take(index + 1) {
-                    let _ = term.load_state(state);
-                }
-                return Err(error);
+        if let Err(error) = self.load_terms(&of_terms, &before) {
+            // The first error is what matters, whatever this comes to.
+            for (term, state) in self.terms.iter_mut().zip(&before) {
+                let _ = term.load_state(state);
             }
+            return Err(error);
         }
         load_group_state(&groups, &parameters)
     }
 
-    fn load_term(&mut self, index: usize, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn state_of(&self, index: usize) -> Result<BTreeMap<String, Tensor>> {
+        let Some(term) = self.terms.get(index) else {
+            return Ok(BTreeMap::new()); // cannot be: indices are those of the terms
+        };
+        let state = term.state();
+        state.map_err(|error| of_term(index >= self.configured, term.name(), error))
+    }
+
+    fn load_terms(
+        &mut self,
+        of_terms: &[BTreeMap<String, Tensor>],
+        before: &[BTreeMap<String, Tensor>],
+    ) -> Result<()> {
+        for (index, (state, before)) in of_terms.iter().zip(before).enumerate() {
+            self.load_term(index, state, before)?;
+        }
+        self.check_parameters()
+    }
+
+    fn load_term(
+        &mut self,
+        index: usize,
+        state: &BTreeMap<String, Tensor>,
+        before: &BTreeMap<String, Tensor>,
+    ) -> Result<()> {
         let is_users = index >= self.configured;
         let Some(term) = self.terms.get_mut(index) else {
             return Ok(()); // cannot be: there is a state for each
@@ -97,14 +118,8 @@ impl<B> Terms<'_, B> {
         // The term may keep what it gets and write into it.
         let given = copies(state)?;
         let loaded = term.load_state(&given);
-        let loaded = loaded.and_then(|()| check_restored(state, &term.state()?));
-        loaded.map_err(|error| match is_users {
-            true => Error::Term {
-                term: term.name().to_owned(),
-                source: Box::new(error),
-            },
-            false => error,
-        })
+        let loaded = loaded.and_then(|()| check_restored(state, before, &term.state()?));
+        loaded.map_err(|error| of_term(is_users, term.name(), error))
     }
 
     /// The term that a name in the state belongs to, and what the term calls it.
