@@ -2,6 +2,8 @@
 //! forgotten.
 
 mod common;
+#[path = "own_cases/losses.rs"]
+mod losses;
 #[path = "own_cases/mine.rs"]
 mod mine;
 #[path = "own_cases/needs.rs"]

@@ -4,12 +4,12 @@ use tch::Tensor;
 use textbrewer::distiller::{DistillerBuilder, Ensemble, Needs, Said, loss_term};
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, Feature, GeneralDistiller,
-    IntermediateMatch, LossReport, MultiTaskDistiller, MultiTeacherDistiller, Result, StepInfo,
+    IntermediateMatch, LossReport, MultiTaskDistiller, MultiTeacherDistiller, ProjectionSpec,
+    Result, StepInfo,
 };
 
-use crate::common::close;
 use crate::common::said::{Looking, Outputs, losses_of_outputs};
-use crate::common::tiny::{Net, adapt, batch, config, first_line, loader, losses_of, square};
+use crate::common::tiny::{Net, adapt, batch, config, first_line, loader, square};
 use crate::mine::nets;
 
 fn step() -> StepInfo {
@@ -163,48 +163,6 @@ fn a_teacher_that_is_not_there_is_told_before_training() {
 }
 
 #[test]
-fn two_losses_of_one_name_are_refused() {
-    let (teacher, student) = nets();
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["unweighted_kd_loss", "total_loss"] {
-        let constant = |_: &Said<'_, Tensor>| Ok(Tensor::from(0.0));
-        let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
-            .train_config(config(folder.path()))
-            .adaptor(adapt)
-            .term(loss_term(name, 1.0, Needs::new(), constant))
-            .build()
-            .unwrap();
-        assert_eq!(
-            first_line(distiller.train_on_batch(&batch(0), &step())),
-            format!(
-                "term `{name}`: loss `{name}`: there is one of this name already; give it a name \
-                 of its own"
-            )
-        );
-    }
-}
-
-#[test]
-fn the_loss_of_a_trainer_has_a_curve_of_its_own_beside_terms() {
-    let student = Net::new(1, 4, 0.2);
-    let folder = tempfile::tempdir().unwrap();
-    let two = |_: &Said<'_, Tensor>| Ok(Tensor::from(2f32));
-    let mut trainer = BasicTrainer::builder(&student, &student.variables)
-        .train_config(config(folder.path()))
-        .adaptor(square)
-        .term(loss_term("two", 0.5, Needs::new(), two))
-        .build()
-        .unwrap();
-    let losses = losses_of(&mut trainer, &batch(0));
-    let names: Vec<_> = losses.keys().map(String::as_str).collect();
-    assert_eq!(names, ["total", "two", "unweighted_hard_label_loss"]);
-    assert!(close(
-        losses["total"],
-        losses["unweighted_hard_label_loss"] + 1.0
-    ));
-}
-
-#[test]
 fn another_ensemble_is_refused_on_resume() {
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (Net::new(2, 4, 0.1), Net::new(2, 4, 0.7));
@@ -227,30 +185,6 @@ fn another_ensemble_is_refused_on_resume() {
     assert_eq!(
         train(Ensemble::MeanLogits, 4).unwrap().resumed_from,
         Some(2)
-    );
-}
-
-#[test]
-fn parts_of_the_loss_by_name() {
-    let (teacher, student) = nets();
-    let folder = tempfile::tempdir().unwrap();
-    let mut own =
-        crate::mine::mine(&teacher, &student, config(folder.path()), |builder| builder).unwrap();
-    let (batch, step) = (batch(0), step());
-    let names = |report: LossReport| -> Vec<String> {
-        report
-            .losses()
-            .iter()
-            .map(|loss| loss.name.clone())
-            .collect()
-    };
-    let said = own.0.run_models(&batch, &step).unwrap();
-    let of_labels = own.0.losses_of(&["hard_labels"], &said).unwrap();
-    assert_eq!(names(of_labels), ["unweighted_hard_label_loss"]);
-    assert_eq!(
-        first_line(own.0.losses_of(&["hard_label"], &said)),
-        "term `hard_label`: there is none; the terms are soft_labels, intermediate_matches, \
-         hard_labels"
     );
 }
 
@@ -326,13 +260,16 @@ fn a_need_of_another_term_does_not_serve() {
             .f_mean(None)
             .map_err(Into::into)
     };
-    let matched = IntermediateMatch::hidden(0, 0).loss("pkd");
-    let distilling = DistillationConfig::default().intermediate_matches([matched]);
-    let message = first_line(second_report(distilling, Needs::new(), mean));
+    let matched = IntermediateMatch::hidden(0, 0).proj(ProjectionSpec::linear(4, 5));
+    let distilling = || DistillationConfig::default().intermediate_matches([matched.clone()]);
+    let message = first_line(second_report(distilling(), Needs::new(), mean));
     assert!(
-        message.contains("layer 0 of `hidden` is read but not listed") || message.contains("pkd"),
+        message
+            .starts_with("term `mine`: needs: teacher layer 0 of `hidden` is read but not listed"),
         "{message}"
     );
+    let listed = Needs::new().teacher_layers(0, "hidden", [0]);
+    assert!(second_report(distilling(), listed, mean).is_ok());
 }
 
 #[test]
