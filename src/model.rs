@@ -95,7 +95,7 @@ impl<F> fmt::Debug for FromFn<F> {
 ///
 /// let doubler = from_fn(|batch: &Tensor, _train| Ok(batch.times(2.0)?));
 /// let output = doubler.forward(&Tensor::from_slice(&[1f32, 2.0]), false)?;
-/// assert_eq!(output.sum(Kind::Float).double_value(&[]), 6.0);
+/// assert_eq!(output.f_sum(Kind::Float)?.double_value(&[]), 6.0);
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn from_fn<B: ?Sized, O, F: Fn(&B, bool) -> Result<O>>(f: F) -> FromFn<F> {

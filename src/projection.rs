@@ -50,7 +50,7 @@ const WEIGHT_STD: f64 = 0.02;
 /// assert_eq!((projection.name(), projection.dim_in(), projection.dim_out()), ("tanh", 4, 6));
 /// let state = Tensor::ones([2, 3, 4], (Kind::Float, Device::Cpu));
 /// assert_eq!(projection.forward(&state)?.size(), [2, 3, 6]);
-/// assert!(projection.forward(&state.narrow(-1, 0, 2)).is_err());
+/// assert!(projection.forward(&state.f_narrow(-1, 0, 2)?).is_err());
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub struct Projection {

@@ -1,11 +1,15 @@
 //! Logits that are not a tensor of all classes: what they are made of, and what carries them.
 
 mod common;
+#[path = "logit_cases/from_hidden.rs"]
+mod from_hidden;
+#[path = "logit_cases/losses.rs"]
+mod losses;
 
 use std::cell::Cell;
 
 use common::said::{Looking, Outputs, kd_loss_of, losses_of_outputs};
-use common::{elements, waves};
+use common::waves;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::distiller::Said;
@@ -51,99 +55,6 @@ fn assert_same(got: &Logits, expected: &Logits) {
     assert!(same_kind, "{got:?}, expected {expected:?}");
     let tensors: Vec<&Tensor> = got.tensors().collect();
     assert_eq!(tensors, expected.tensors().collect::<Vec<_>>());
-}
-
-#[test]
-fn logits_from_hidden_states_are_those_of_the_formula() {
-    let (hidden, weight, bias) = (
-        waves(&[2, 3, 4], 0.1),
-        waves(&[5, 4], 0.6),
-        waves(&[5], 0.8),
-    );
-    let leaves = [&hidden, &weight, &bias].map(|leaf| leaf.copy().set_requires_grad(true));
-    let made = FromHidden::new(&leaves[0], &leaves[1]).unwrap();
-    let made = made.bias(&leaves[2]).unwrap().scale(0.25).unwrap();
-    let made = Logits::from(made.soft_cap(0.5).unwrap());
-    let z = (hidden.matmul(&weight.tr()) + &bias) * 0.25;
-    let by_hand = (z / 0.5).tanh() * 0.5;
-    common::assert_close("logits", &made.whole().unwrap(), &by_hand);
-    assert!(
-        by_hand.abs().max().double_value(&[]) > 0.2,
-        "the cap does something"
-    );
-    made.whole().unwrap().sum(None).backward();
-    assert!(
-        leaves
-            .iter()
-            .all(|leaf| leaf.grad().abs().sum(None).double_value(&[]) > 0.0)
-    );
-    // Without a bias, scale and cap.
-    let plain = Logits::from(FromHidden::new(&hidden, &weight).unwrap());
-    common::assert_close(
-        "plain",
-        &plain.whole().unwrap(),
-        &hidden.matmul(&weight.tr()),
-    );
-}
-
-#[test]
-fn hidden_states_of_16_bits_meet_a_matrix_of_32() {
-    let (hidden, weight) = (
-        waves(&[2, 4], 0.1),
-        waves(&[5, 4], 0.6).to_kind(Kind::Float),
-    );
-    let hidden = hidden.to_kind(Kind::BFloat16);
-    let logits = Logits::from(FromHidden::new(&hidden, &weight).unwrap());
-    for logits in [&logits, &logits.at_least_float32().unwrap()] {
-        let whole = logits.whole().unwrap();
-        assert_eq!(whole, hidden.to_kind(Kind::Float).matmul(&weight.tr()));
-    }
-}
-
-#[test]
-fn a_matrix_of_16_bits_is_multiplied_as_it_is() {
-    for kind in [Kind::Half, Kind::BFloat16] {
-        let (hidden, weight) = (
-            waves(&[2, 4], 0.1).to_kind(kind),
-            waves(&[5, 4], 0.6).to_kind(kind),
-        );
-        let bias = waves(&[5], 0.8).to_kind(Kind::Float);
-        let product = hidden.matmul(&weight.tr());
-        let made = || FromHidden::new(&hidden, &weight).unwrap();
-        let (plain, with_bias) = (made().into(), made().bias(&bias).unwrap().into());
-        let expected = product.to_kind(Kind::Float);
-        for (logits, expected) in [(plain, &expected), (with_bias, &(&expected + &bias))] {
-            let logits: Logits = logits;
-            // Widened hidden states get their kind back for the product.
-            for logits in [&logits, &logits.at_least_float32().unwrap()] {
-                assert_eq!(&logits.whole().unwrap(), expected, "{kind:?}");
-            }
-        }
-    }
-}
-
-#[test]
-fn of_two_kinds_the_product_is_in_one_that_holds_both() {
-    let (hidden, weight, bias) = (waves(&[2, 4], 0.1), waves(&[5, 4], 0.6), waves(&[5], 0.8));
-    use Kind::{BFloat16, Double, Float, Half};
-    for (of_hidden, of_weight, of_bias, expected) in [
-        (Float, BFloat16, Float, Float),
-        (BFloat16, Float, Half, Float),
-        (Half, BFloat16, BFloat16, Float),
-        (Double, Float, Float, Double),
-        (Float, Double, Double, Double),
-    ] {
-        let [hidden, weight, bias] = [(&hidden, of_hidden), (&weight, of_weight), (&bias, of_bias)]
-            .map(|(tensor, kind)| tensor.to_kind(kind));
-        let logits = FromHidden::new(&hidden, &weight)
-            .unwrap()
-            .bias(&bias)
-            .unwrap();
-        let [hidden, weight, bias] = [hidden, weight, bias].map(|tensor| tensor.to_kind(expected));
-        let got = Logits::from(logits).whole().unwrap();
-        assert_eq!(got, hidden.linear(&weight, Some(&bias)));
-        assert_eq!(got.kind(), expected);
-    }
 }
 
 #[test]
@@ -394,121 +305,4 @@ fn one_teacher_hands_any_kind_on_and_several_need_all_classes() {
         "the mean of several teachers, teacher 1: logits: expected scores of all classes, got \
          the 2 most likely ones alone (use a loss that takes `Logits::TopK`)"
     );
-}
-
-fn kd(
-    config: DistillationConfig,
-    student: AdaptorOutput,
-    teacher: AdaptorOutput,
-) -> Result<Tensor> {
-    let presets = Presets::default().kd_loss_per_position("top", |input| match &input.teacher {
-        Logits::TopK(top) => {
-            // −Σ over the k of p log q.
-            let logs = input.student.whole()?.f_log_softmax(-1, None)?;
-            let logs = logs.f_gather(-1, top.indices(), false)?;
-            let products = top.log_probabilities().f_exp()?.f_mul(&logs)?.f_neg()?;
-            Ok(products.f_sum_dim_intlist([-1i64].as_slice(), false, None)?)
-        }
-        other => Err(textbrewer::Error::other(format!("top: {other:?}"))),
-    });
-    kd_loss_of((&student, &teacher), config, presets, (&(), &step()))
-}
-
-fn output(logits: impl Into<Logits>) -> AdaptorOutput {
-    AdaptorOutput::new().logits(logits)
-}
-
-#[test]
-fn a_loss_takes_the_kind_that_it_is_made_for() {
-    let config = || DistillationConfig::default().kd_loss_type("top");
-    let mask = Tensor::from_slice2(&[[1i64, 0, 1], [0, 1, 0]]);
-    let (logs, ids) = waves(&[2, 3, 5], 0.7)
-        .log_softmax(-1, None)
-        .topk(2, -1, true, true);
-    let top = || TopK::new(&ids, &logs, &waves(&[2, 3], 0.1)).unwrap();
-    let student_logs = Logits::from(from_hidden())
-        .whole()
-        .unwrap()
-        .log_softmax(-1, None);
-    let products = logs.exp() * student_logs.gather(-1, &ids, false);
-    let each = elements(&products.sum_dim_intlist([-1i64].as_slice(), false, None));
-    let loss = |mask: Option<&Tensor>| {
-        let (mut student, mut teacher) = (output(from_hidden()), output(top()));
-        if let Some(mask) = mask {
-            (student, teacher) = (student.logits_mask(mask), teacher.logits_mask(mask));
-        }
-        kd(config(), student, teacher).unwrap().double_value(&[])
-    };
-    assert!((loss(None) + each.iter().sum::<f64>() / 6.0).abs() < 1e-12);
-    assert!((loss(Some(&mask)) + (each[0] + each[2] + each[4]) / 3.0).abs() < 1e-12);
-}
-
-#[test]
-fn a_loss_on_all_classes_takes_logits_from_hidden_states_and_refuses_the_rest() {
-    let config = || DistillationConfig::default().temperature(2.0);
-    let student = || output(waves(&[2, 3, 5], 0.1));
-    let whole = Logits::from(from_hidden()).whole().unwrap();
-    let value = |loss: Result<Tensor>| loss.unwrap().double_value(&[]);
-    for config in [
-        config(),
-        config().temperature_scheduler(("flsw", [1.0, 2.0])),
-    ] {
-        let made = kd(config.clone(), student(), output(from_hidden()));
-        let given = kd(config.clone(), student(), output(&whole));
-        assert_eq!(value(made), value(given));
-        let made = kd(config.clone(), output(from_hidden()), student());
-        assert_eq!(value(made), value(kd(config, output(&whole), student())));
-    }
-    let labels = Tensor::zeros([2, 3], (Kind::Int64, tch::Device::Cpu));
-    let shift = config().probability_shift(true);
-    let made = kd(
-        shift.clone(),
-        student().labels(&labels),
-        output(from_hidden()),
-    );
-    let given = kd(shift.clone(), student().labels(&labels), output(&whole));
-    assert_eq!(value(made), value(given));
-
-    let refused = "logits: expected scores of all classes, got the 2 most likely ones alone";
-    let message = kd(config(), student(), output(top_k()))
-        .unwrap_err()
-        .to_string();
-    assert!(message.starts_with(refused), "{message}");
-    let error = kd(shift, student().labels(&labels), output(top_k())).unwrap_err();
-    let message = error.to_string();
-    assert!(
-        message.starts_with(&format!("probability_shift: {refused}")),
-        "{message}"
-    );
-}
-
-/// A model in training may have its output matrix in both adaptors: as teacher it gets nothing.
-#[test]
-fn a_teachers_output_matrix_gets_no_gradient() {
-    let weight = || waves(&[5, 4], 0.6).set_requires_grad(true);
-    let (of_student, of_teacher) = (weight(), weight());
-    let logits = |weight: &Tensor| output(FromHidden::new(&waves(&[2, 4], 0.1), weight).unwrap());
-    let teacher = logits(&of_teacher);
-    let student = output(FromHidden::new(&waves(&[2, 4], 0.5), &of_student).unwrap());
-    kd(DistillationConfig::default(), student, teacher)
-        .unwrap()
-        .backward();
-    assert!(of_student.grad().defined() && !of_teacher.grad().defined());
-}
-
-#[test]
-fn a_loss_on_hidden_states_and_matrix_gets_both_in_one_kind() {
-    let presets = Presets::default().kd_loss_per_position("parts", |input| {
-        let Logits::FromHidden(parts) = &input.student else {
-            return Err(textbrewer::Error::other("no parts"));
-        };
-        let product = parts.hidden().f_matmul(&parts.weight().f_tr()?)?;
-        Ok(product.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Float)?)
-    });
-    let half = |tensor: Tensor| tensor.to_kind(Kind::BFloat16);
-    let hidden = half(waves(&[2, 3, 4], 0.1));
-    let parts = FromHidden::new(&hidden, &half(waves(&[5, 4], 0.6))).unwrap();
-    let config = DistillationConfig::default().kd_loss_type("parts");
-    let both = (&output(parts), &output(waves(&[2, 3, 5], 0.1)));
-    assert!(kd_loss_of(both, config, presets, (&(), &step())).is_ok());
 }

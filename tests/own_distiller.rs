@@ -125,6 +125,10 @@ fn two_terms_or_parameters_of_one_name_are_refused() {
         "term `scaled`: there are two of this name; give each a name of its own"
     );
     assert_eq!(
+        built([Scaled::new(0.5), Scaled::new(0.5).named("hard_labels")]),
+        "term `hard_labels`: is one of the crate's own; choose another name"
+    );
+    assert_eq!(
         built([Scaled::new(0.5), Scaled::new(0.5).named("other")]),
         "term `other`: its parameter `scale` has the name of another one, of the student or of \
          a term; give it a name of its own"

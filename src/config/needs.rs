@@ -6,8 +6,9 @@ use super::LayerSelection;
 use crate::error::Side;
 
 /// What a [`Term`](crate::Term) needs of the models: whether logits, and which layers of which
-/// features. A term is handed no more of the teachers, teacher outputs that are kept keep no more,
-/// and models can leave the rest out.
+/// features. [`Said`](crate::distiller::Said) has no more of the teachers than all terms need and gives
+/// a term no layers but its own; teacher outputs that are kept keep no more, and models can
+/// leave the rest out.
 ///
 /// ```
 /// use textbrewer::Side;

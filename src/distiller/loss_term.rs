@@ -13,7 +13,7 @@ use crate::optim::ParamGroup;
 /// parameters and without a state. It is logged under `name`.
 ///
 /// ```
-/// use tch::{nn, nn::Module, Device, Kind, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
 /// use textbrewer::distiller::{Needs, loss_term};
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, Distiller, GeneralDistiller, TrainingConfig, VecLoader,
@@ -24,7 +24,7 @@ use crate::optim::ParamGroup;
 /// # let teacher = from_fn(|batch: &Tensor, _| Ok(batch.f_narrow(-1, 0, 2)?));
 /// # let variables = nn::VarStore::new(Device::Cpu);
 /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
-/// # let student = from_fn(|batch: &Tensor, _| Ok(layer.forward(batch)));
+/// # let student = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
 /// let small = loss_term("size", 0.1, Needs::new().logits(), |said| {
 ///     Ok(said.student_logits(0)?.f_square()?.f_mean(Kind::Float)?)
 /// });

@@ -44,8 +44,8 @@ pub struct Said<'b, B> {
     /// one teacher its own), with the first teacher's mask. There is nothing else in it, and
     /// `probability_shift` comes later.
     pub ensemble: AdaptorOutput,
-    /// What the student said, all of it. In a term, `student_layer` and `teacher_layer` give what
-    /// its needs list.
+    /// What the student said, all of it. In a term, `student_layer`, `teacher_layer` and
+    /// `teacher_logits` give what its own needs list.
     pub student: AdaptorOutput,
     /// Those of the term whose turn it is, or else of all together.
     pub(super) needs: RefCell<Rc<Needs>>,
@@ -54,7 +54,7 @@ pub struct Said<'b, B> {
 /// Who needs a layer that is missing; the term's name comes before the message.
 const READER: &str = "a loss of your own";
 
-/// While it lives, layers are limited to what one term needs.
+/// While it lives, the methods are limited to what one term needs.
 pub(super) struct Limited<'s> {
     needs: &'s RefCell<Rc<Needs>>,
     before: Rc<Needs>,
@@ -149,12 +149,15 @@ impl<B> Said<'_, B> {
     /// The logits of the teachers together, as [`student_logits`](Self::student_logits).
     ///
     /// # Errors
-    /// As there; when no [`Needs`] asks for logits.
+    /// As there; when the [`Needs`] do not list logits.
     pub fn teacher_logits(&self, index: usize) -> Result<Tensor> {
+        if !self.needs.borrow().logits {
+            return Err(not_listed("the teacher's logits are"));
+        }
         logits(&self.ensemble, Side::Teacher, index)
     }
 
-    /// Limits layers to what one term needs.
+    /// Limits layers and logits to what one term needs.
     pub(super) fn limited_to(&self, needs: &Rc<Needs>) -> Limited<'_> {
         Limited {
             before: self.needs.replace(Rc::clone(needs)),
@@ -194,13 +197,7 @@ fn layer(
     index: i64,
     needed_by: &str,
 ) -> Result<Tensor> {
-    let not_listed = || {
-        let reason = format!(
-            "{side} layer {index} of `{feature}` is read but not listed; add it to `Term::needs`, or \
-             with `needs` of the builder where the distiller reads it itself"
-        );
-        Error::protocol("needs", reason)
-    };
+    let not_listed = || not_listed(&format!("{side} layer {index} of `{feature}` is"));
     let listed = listed.ok_or_else(not_listed)?;
     let Some(available) = output.features.get(feature) else {
         return Err(Error::missing(side, feature, needed_by));
@@ -229,6 +226,14 @@ fn layer(
         });
     }
     at_least_float32(layer)
+}
+
+fn not_listed(what: &str) -> Error {
+    let reason = format!(
+        "{what} read but not listed; add it to `Term::needs`, or with `needs` of the builder where \
+         the distiller reads it itself"
+    );
+    Error::protocol("needs", reason)
 }
 
 /// `teachers` is how many there are.

@@ -30,8 +30,8 @@ const PADDING: f64 = -1e-3;
 /// use tch::Tensor;
 /// use textbrewer::losses::attention_mse;
 ///
-/// let student = Tensor::from_slice(&[0.5, 0.5, 1.0, 0.0]).view([1, 1, 2, 2]);
-/// let teacher = Tensor::from_slice(&[0.75, 0.25, 0.0, 1.0]).view([1, 1, 2, 2]);
+/// let student = Tensor::from_slice(&[0.5, 0.5, 1.0, 0.0]).f_view([1, 1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[0.75, 0.25, 0.0, 1.0]).f_view([1, 1, 2, 2])?;
 /// let loss = attention_mse(&student, &teacher, None)?;
 /// assert_eq!(loss.double_value(&[]), (2.0 * 0.0625 + 2.0) / 4.0);
 /// // Without the second position one pair is left.
@@ -109,8 +109,8 @@ pub fn attention_mse_sum(
 ///
 /// // Scores before the softmax. A student that looks everywhere alike is equally wrong
 /// // whatever the teacher looks at.
-/// let student = Tensor::from_slice(&[0.0, 0.0, 0.0, 0.0]).view([1, 1, 2, 2]);
-/// let teacher = Tensor::from_slice(&[4.0, -1.0, 0.5, 2.0]).view([1, 1, 2, 2]);
+/// let student = Tensor::from_slice(&[0.0, 0.0, 0.0, 0.0]).f_view([1, 1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[4.0, -1.0, 0.5, 2.0]).f_view([1, 1, 2, 2])?;
 /// let mask = Tensor::from_slice2(&[[1, 1]]);
 /// let loss = attention_ce(&student, &teacher, Some(&mask))?;
 /// assert!((loss.double_value(&[]) - 2f64.ln()).abs() < 1e-12);
@@ -139,8 +139,8 @@ pub fn attention_ce(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -
 /// use textbrewer::losses::{attention_ce, attention_ce_mean};
 ///
 /// // Two heads of the teacher, whose mean the student's one head has.
-/// let teacher = Tensor::from_slice(&[3.0, 1.0, 0.0, 2.0, 1.0, 1.0, 4.0, 2.0]).view([1, 2, 2, 2]);
-/// let student = Tensor::from_slice(&[2.0, 1.0, 2.0, 2.0]).view([1, 1, 2, 2]);
+/// let teacher = Tensor::from_slice(&[3.0, 1.0, 0.0, 2.0, 1.0, 1.0, 4.0, 2.0]).f_view([1, 2, 2, 2])?;
+/// let student = Tensor::from_slice(&[2.0, 1.0, 2.0, 2.0]).f_view([1, 1, 2, 2])?;
 /// let loss = attention_ce_mean(&student, &teacher, None)?;
 /// let least = attention_ce(&student, &student, None)?;
 /// assert!((loss.double_value(&[]) - least.double_value(&[])).abs() < 1e-12);

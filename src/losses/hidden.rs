@@ -22,8 +22,8 @@ const EPSILON: f64 = 1e-12;
 /// use tch::Tensor;
 /// use textbrewer::losses::hidden_mse;
 ///
-/// let student = Tensor::from_slice(&[1.0, 1.0, 9.0, 9.0]).view([1, 2, 2]);
-/// let teacher = Tensor::from_slice(&[0.0, 3.0, 0.0, 0.0]).view([1, 2, 2]);
+/// let student = Tensor::from_slice(&[1.0, 1.0, 9.0, 9.0]).f_view([1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[0.0, 3.0, 0.0, 0.0]).f_view([1, 2, 2])?;
 /// let mask = Tensor::from_slice2(&[[1, 0]]);
 /// let loss = hidden_mse(&student, &teacher, Some(&mask))?;
 /// assert_eq!(loss.double_value(&[]), (1.0 + 4.0) / 2.0);
@@ -64,8 +64,8 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
 /// use textbrewer::losses::cos;
 ///
 /// // One position in the teacher's direction, one at a right angle to it.
-/// let student = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0]).view([1, 2, 2]);
-/// let teacher = Tensor::from_slice(&[2.0, 0.0, 1.0, 0.0]).view([1, 2, 2]);
+/// let student = Tensor::from_slice(&[1.0, 0.0, 0.0, 1.0]).f_view([1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[2.0, 0.0, 1.0, 0.0]).f_view([1, 2, 2])?;
 /// let loss = cos(&student, &teacher, None)?;
 /// assert!((loss.double_value(&[]) - 0.5).abs() < 1e-9);
 /// let mask = Tensor::from_slice2(&[[1, 0]]);
@@ -111,8 +111,8 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
 /// use textbrewer::losses::pkd;
 ///
 /// // At position 0 the directions are at a right angle; position 1 does not count.
-/// let student = Tensor::from_slice(&[3.0, 0.0, 9.0, 9.0]).view([1, 2, 2]);
-/// let teacher = Tensor::from_slice(&[0.0, 5.0, 0.0, 1.0]).view([1, 2, 2]);
+/// let student = Tensor::from_slice(&[3.0, 0.0, 9.0, 9.0]).f_view([1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[0.0, 5.0, 0.0, 1.0]).f_view([1, 2, 2])?;
 /// assert_eq!(pkd(&student, &teacher, None)?.double_value(&[]), 2.0);
 /// # Ok::<(), textbrewer::Error>(())
 /// ```

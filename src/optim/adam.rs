@@ -31,7 +31,8 @@ use super::{GroupOptions, Optimizer, forward_optimizer};
 /// for group in param_groups(&variables, &["bias"]) {
 ///     optimizer.add_group(group)?;
 /// }
-/// let loss = Tensor::ones([3, 4], tch::kind::FLOAT_CPU).apply(&layer).square().mean(None);
+/// let output = Tensor::f_ones([3, 4], tch::kind::FLOAT_CPU)?.f_linear(&layer.ws, layer.bs.as_ref())?;
+/// let loss = output.f_square()?.f_mean(None)?;
 /// optimizer.zero_grad()?;
 /// loss.f_backward()?;
 /// optimizer.step(1.0)?;
@@ -49,6 +50,7 @@ pub struct AdamW(Grouped);
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Kind};
+/// use textbrewer::losses::support::ScalarOps;
 /// use textbrewer::optim::{param_groups, Adam, Optimizer};
 ///
 /// let variables = VarStore::new(Device::Cpu);
@@ -57,7 +59,7 @@ pub struct AdamW(Grouped);
 /// for group in param_groups(&variables, &[]) {
 ///     optimizer.add_group(group)?;
 /// }
-/// (&weight * 1000.0).sum(Kind::Float).backward();
+/// weight.times(1000.0)?.f_sum(Kind::Float)?.f_backward()?;
 /// optimizer.step(1.0)?;
 /// // The first step is as long as the learning rate, however large the gradient.
 /// assert!((weight.double_value(&[0]) - 0.9).abs() < 1e-6);

@@ -20,7 +20,7 @@ use crate::native::optim as native;
 ///
 /// # fn main() -> textbrewer::Result<()> {
 /// let weight = tch::Tensor::from_slice(&[3f32, 4.0]).set_requires_grad(true);
-/// weight.square().sum(None).backward();
+/// weight.f_square()?.f_sum(None)?.f_backward()?;
 /// let norm = clip_grad_norm([&weight], 1.0)?;
 /// assert_eq!(norm.double_value(&[]), 10.0);
 ///

@@ -35,7 +35,8 @@ use crate::native::optim as native;
 ///     optimizer.add_group(group)?;
 /// }
 /// let mut scaling = LossScaling::new();
-/// let loss = Tensor::ones([3, 4], tch::kind::FLOAT_CPU).apply(&layer).square().mean(None);
+/// let output = Tensor::f_ones([3, 4], tch::kind::FLOAT_CPU)?.f_linear(&layer.ws, layer.bs.as_ref())?;
+/// let loss = output.f_square()?.f_mean(None)?;
 /// optimizer.zero_grad()?;
 /// scaling.scale(&loss)?.f_backward()?;
 /// let parameters = optimizer.groups().iter().flat_map(ParamGroup::tensors);

@@ -96,7 +96,7 @@ use crate::error::Result;
 ///     optimizer.add_group(group)?;
 /// }
 /// optimizer.zero_grad()?;
-/// weight.square().sum(Kind::Float).backward();
+/// weight.f_square()?.f_sum(Kind::Float)?.f_backward()?;
 /// optimizer.step(1.0)?;
 /// assert_eq!(weight.double_value(&[0]), 0.5);
 /// # Result::Ok(())

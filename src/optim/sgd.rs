@@ -30,7 +30,7 @@ use super::{GroupOptions, Optimizer, forward_optimizer};
 /// }
 /// for after in [0.75, 0.375] {
 ///     optimizer.zero_grad()?;
-///     weight.sum(Kind::Float).backward(); // the gradient is 1
+///     weight.f_sum(Kind::Float)?.f_backward()?; // the gradient is 1
 ///     optimizer.step(1.0)?;
 ///     assert_eq!(weight.double_value(&[0]), after);
 /// }

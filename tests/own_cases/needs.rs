@@ -251,6 +251,12 @@ fn logits_that_are_not_there_are_told() {
         first_line(second_report(caching(false), Needs::new().logits(), ask)),
         "term `mine`: the teacher adaptor returned no `logits[1]`, which a loss of your own needs"
     );
+    // Those of the teacher are there, for the crate's term lists them.
+    assert_eq!(
+        first_line(second_report(caching(false), Needs::new(), ask)),
+        "term `mine`: needs: the teacher's logits are read but not listed; add it to \
+         `Term::needs`, or with `needs` of the builder where the distiller reads it itself"
+    );
 }
 
 #[test]

@@ -65,9 +65,6 @@ pub trait Models<'a, B> {
     /// The student, of any kind.
     type Student: ?Sized + 'a;
 
-    /// Whether there is something to learn from besides the labels.
-    const HAS_TEACHER: bool;
-
     /// The student and its variables.
     fn student(&self) -> (&'a Self::Student, &'a VarStore);
 
@@ -156,7 +153,8 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         // A match may choose among the teachers that every task has.
         let teachers = tasks.iter().map(|(_, task)| task.teachers.len());
         let teachers = teachers.min().unwrap_or(0);
-        let terms = match M::HAS_TEACHER {
+        let has_teacher = teachers > 0;
+        let terms = match has_teacher {
             false => Terms::supervised(self.terms.is_empty()),
             true => Terms::configured(distill_config, &self.presets, config.device, teachers)?,
         };
@@ -167,7 +165,7 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         for (number, (_, task)) in tasks.iter_mut().enumerate() {
             task.teachers.hand_on(&needs, cache.as_ref(), number);
         }
-        let mut description = match M::HAS_TEACHER {
+        let mut description = match has_teacher {
             true => by_key(distill_config)?,
             false => BTreeMap::new(),
         };
@@ -180,7 +178,7 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
             variables,
             tasks: tasks.into_iter().collect::<BTreeMap<_, _>>(),
             train_config: self.train_config,
-            distill_config: M::HAS_TEACHER.then_some(self.distill_config),
+            distill_config: has_teacher.then_some(self.distill_config),
             terms,
             cache,
         });

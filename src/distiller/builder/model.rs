@@ -34,7 +34,8 @@ impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
         })
     }
 
-    /// What the model's output means; it must return `losses`.
+    /// What the model's output means. It must return `losses`, unless there are terms of your own
+    /// to learn from.
     #[must_use]
     pub fn adaptor<F>(mut self, adaptor: F) -> Self
     where
@@ -47,7 +48,6 @@ impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
 
 impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for OneModel<'a, B, S> {
     type Student = S;
-    const HAS_TEACHER: bool = false;
 
     fn student(&self) -> (&'a S, &'a VarStore) {
         (self.model, self.variables)

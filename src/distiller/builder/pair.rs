@@ -87,7 +87,6 @@ where
     S: Model<B, Output: 'a> + ?Sized,
 {
     type Student = S;
-    const HAS_TEACHER: bool = true;
 
     fn student(&self) -> (&'a S, &'a VarStore) {
         (self.student, self.variables)

@@ -81,7 +81,6 @@ impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized, D>
 
 impl<'a, B: 'static, S: Model<B, Output: 'a> + ?Sized> Models<'a, B> for ManyTeachers<'a, B, S> {
     type Student = S;
-    const HAS_TEACHER: bool = true;
 
     fn student(&self) -> (&'a S, &'a VarStore) {
         (self.student, self.variables)

@@ -116,14 +116,8 @@ impl<'a, B> Terms<'a, B> {
                 return wrong("a name must not be empty, nor have a `.` or `/` in it".to_owned());
             }
             if !names.insert(term.name()) {
-                let own = [
-                    "soft_labels",
-                    "intermediate_matches",
-                    "hard_labels",
-                    "emd",
-                    "losses",
-                ];
-                let reason = match own.contains(&term.name()) {
+                let mut own = self.terms.iter().take(self.configured);
+                let reason = match own.any(|own| own.name() == term.name()) {
                     true => "is one of the crate's own; choose another name",
                     false => "there are two of this name; give each a name of its own",
                 };
