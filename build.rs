@@ -23,9 +23,12 @@ fn main() {
         return;
     };
     compile(Path::new(&folder));
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{folder}");
-    println!("cargo:rustc-link-arg=-Wl,--no-as-needed");
-    println!("cargo:rustc-link-arg=-ltorch");
+    // One argument, which a dependent's build.rs repeats in one line: where libtorch is at run
+    // time, and that it is wanted although nothing refers to `libtorch.so` itself. It is what
+    // loads the CUDA part.
+    let link_arg = format!("-Wl,-rpath,{folder},--no-as-needed,-ltorch");
+    println!("cargo:rustc-link-arg={link_arg}");
+    println!("cargo:link_arg={link_arg}");
 }
 
 fn compile(libraries: &Path) {

@@ -1,4 +1,4 @@
-//! Every parser of files, given files that were mutated at random: none panics, and none
+//! Every parser of files of the crate, given files that were mutated at random: none panics, and none
 //! takes more memory than a few times the file.
 //!
 //! An input depends on the seed and its number alone. `FUZZ_INPUTS` is how many each parser
@@ -8,6 +8,8 @@
 //! ```text
 //! FUZZ_INPUTS=1000000 ./cargow test --release --test fuzz -- --nocapture --test-threads 1
 //! ```
+//!
+//! The parsers of the examples' files are in `examples/tasks/tests/task_fuzz.rs`.
 
 #[path = "fuzz_cases/checkpoint.rs"]
 mod checkpoint;
@@ -17,8 +19,8 @@ mod corpus;
 mod harness;
 #[path = "fuzz_cases/mutate.rs"]
 mod mutate;
-#[path = "fuzz_cases/tasks.rs"]
-mod task_files;
+#[path = "fuzz_cases/values.rs"]
+mod values;
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};

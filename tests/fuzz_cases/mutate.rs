@@ -1,10 +1,13 @@
 //! Mutations: of bytes, of JSON by its structure, and of safetensors by their header.
 
+// Each test crate uses its own part of this.
+#![allow(dead_code)]
+
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Number, Value};
 
-use super::corpus::{INTEGERS, NUMBERS, PIECES, STRINGS};
+use super::values::{INTEGERS, NUMBERS, PIECES, STRINGS};
 
 pub struct Mutator {
     random: ChaCha8Rng,

@@ -1,4 +1,4 @@
-"""Makes match_sets.json, which tests/match_sets.rs compares the crate's match sets with.
+"""Makes match_sets.json, which tests/extra/tests/match_sets.rs compares the crate's match sets with.
 
     python tests/reference/match_sets.py FILE... > tests/data/match_sets.json
 

@@ -1,4 +1,4 @@
-"""Makes metrics.json, the numbers that tests/tasks/metrics_*.rs compare with.
+"""Makes metrics.json, the numbers that examples/tasks/tests/parts/metrics_*.rs compare with.
 
     python tests/reference/metrics.py FOLDER > tests/reference/metrics.json
 

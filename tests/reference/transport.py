@@ -1,4 +1,4 @@
-"""Makes transport.json, the problems and optima that tests/transport.rs compares with.
+"""Makes transport.json, the problems and optima that tests/extra/tests/transport.rs compares with.
 
     python tests/reference/transport.py > tests/reference/transport.json
 

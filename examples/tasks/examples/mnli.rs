@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "MNLI: whether one sentence entails another.",
         task: Classification::mnli(),
         recipes: &[
-            ("teacher", include_str!("recipes/mnli/teacher.json")),
-            ("labels", include_str!("recipes/mnli/labels.json")),
-            ("distill", include_str!("recipes/mnli/distill.json")),
-            ("emd", include_str!("recipes/mnli/emd.json")),
+            ("teacher", include_str!("../recipes/mnli/teacher.json")),
+            ("labels", include_str!("../recipes/mnli/labels.json")),
+            ("distill", include_str!("../recipes/mnli/distill.json")),
+            ("emd", include_str!("../recipes/mnli/emd.json")),
         ],
     };
     example.main()

@@ -2,6 +2,7 @@
 //! on random ones (`tests/reference/transport.json`, made by `tests/reference/transport.py`),
 //! and against what any optimum must satisfy.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use std::path::Path;
@@ -102,7 +103,7 @@ fn dual(flow: &Array2<f64>, cost: &Array2<f64>, tolerance: f64) -> Option<(Vec<f
 
 #[test]
 fn scipy_finds_nothing_cheaper() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/reference/transport.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../reference/transport.json");
     for case in read_cases(&path) {
         let list = |key: &str| -> Vec<f64> { serde_json::from_value(case[key].clone()).unwrap() };
         let rows: Vec<Vec<f64>> = serde_json::from_value(case["cost"].clone()).unwrap();

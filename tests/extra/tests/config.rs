@@ -16,7 +16,7 @@ use textbrewer::{
 fn golden_folder() -> PathBuf {
     match std::env::var_os("TEXTBREWER_GOLDEN_DIR") {
         Some(folder) => folder.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../golden"),
     }
 }
 

@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "SQuAD 1.1: answers to questions about English texts.",
         task: Reading::squad(),
         recipes: &[
-            ("teacher", include_str!("recipes/squad/teacher.json")),
-            ("labels", include_str!("recipes/squad/labels.json")),
-            ("distill", include_str!("recipes/squad/distill.json")),
-            ("emd", include_str!("recipes/squad/emd.json")),
+            ("teacher", include_str!("../recipes/squad/teacher.json")),
+            ("labels", include_str!("../recipes/squad/labels.json")),
+            ("distill", include_str!("../recipes/squad/distill.json")),
+            ("emd", include_str!("../recipes/squad/emd.json")),
         ],
     };
     example.main()

@@ -4,6 +4,7 @@
 //! A needless clone, detach or read of a value makes one of these tests fail. When a change
 //! makes a step cheaper, lower the number here.
 
+#[path = "../../common/mod.rs"]
 mod common;
 
 use std::collections::BTreeMap;

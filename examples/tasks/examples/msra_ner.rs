@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "MSRA: names of persons, places and organisations in Chinese.",
         task: Tagging::msra_ner(),
         recipes: &[
-            ("teacher", include_str!("recipes/msra_ner/teacher.json")),
-            ("labels", include_str!("recipes/msra_ner/labels.json")),
-            ("distill", include_str!("recipes/msra_ner/distill.json")),
-            ("emd", include_str!("recipes/msra_ner/emd.json")),
+            ("teacher", include_str!("../recipes/msra_ner/teacher.json")),
+            ("labels", include_str!("../recipes/msra_ner/labels.json")),
+            ("distill", include_str!("../recipes/msra_ner/distill.json")),
+            ("emd", include_str!("../recipes/msra_ner/emd.json")),
         ],
     };
     example.main()

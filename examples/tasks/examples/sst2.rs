@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "SST-2: whether a sentence of a film review is positive or negative.",
         task: Classification::sst2(),
         recipes: &[
-            ("teacher", include_str!("recipes/sst2/teacher.json")),
-            ("labels", include_str!("recipes/sst2/labels.json")),
-            ("distill", include_str!("recipes/sst2/distill.json")),
-            ("emd", include_str!("recipes/sst2/emd.json")),
+            ("teacher", include_str!("../recipes/sst2/teacher.json")),
+            ("labels", include_str!("../recipes/sst2/labels.json")),
+            ("distill", include_str!("../recipes/sst2/distill.json")),
+            ("emd", include_str!("../recipes/sst2/emd.json")),
         ],
     };
     example.main()

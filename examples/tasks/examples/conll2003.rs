@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "CoNLL-2003: names of persons, places, organisations and others in English.",
         task: Tagging::conll2003(),
         recipes: &[
-            ("teacher", include_str!("recipes/conll2003/teacher.json")),
-            ("labels", include_str!("recipes/conll2003/labels.json")),
-            ("distill", include_str!("recipes/conll2003/distill.json")),
-            ("emd", include_str!("recipes/conll2003/emd.json")),
+            ("teacher", include_str!("../recipes/conll2003/teacher.json")),
+            ("labels", include_str!("../recipes/conll2003/labels.json")),
+            ("distill", include_str!("../recipes/conll2003/distill.json")),
+            ("emd", include_str!("../recipes/conll2003/emd.json")),
         ],
     };
     example.main()

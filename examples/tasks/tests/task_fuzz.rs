@@ -1,6 +1,13 @@
 //! The files of the examples on real tasks: what is read is cut to pieces, answered at random,
 //! written and read again.
 
+#[path = "../../../tests/fuzz_cases/harness.rs"]
+mod harness;
+#[path = "../../../tests/fuzz_cases/mutate.rs"]
+mod mutate;
+#[path = "../../../tests/fuzz_cases/values.rs"]
+mod values;
+
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -14,8 +21,8 @@ use tasks::tagging::Tagging;
 use tasks::{Result, Task};
 use tempfile::TempDir;
 
-use super::harness::fuzz;
-use super::mutate::Mutator;
+use harness::fuzz;
+use mutate::Mutator;
 
 const PAIRS: [&str; 2] = [
     "index\tsentence1\tsentence2\tgold_label\n0\ta man eats\the eats\tentailment\n\
@@ -181,8 +188,8 @@ fn files_of_questions() {
 #[test]
 fn recipes() {
     let corpus = [
-        include_str!("../../examples/recipes/sst2/distill.json"),
-        include_str!("../../examples/recipes/squad/emd.json"),
+        include_str!("../recipes/sst2/distill.json"),
+        include_str!("../recipes/squad/emd.json"),
         r#"{"task": {"columns": ["a"], "labels": ["0", "1"], "metric": "f1", "header": ["a"]},
             "layers": [0, 2], "train_size": 5, "keep": "best", "training": {"fp16": true}}"#,
         r#"{"task": {"train": "a", "dev": "b", "tags": ["O", "B-X"],

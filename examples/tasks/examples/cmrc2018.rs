@@ -13,10 +13,10 @@ fn main() -> ExitCode {
         about: "CMRC 2018: answers to questions about Chinese texts, optionally augmented by DRCD.",
         task: Reading::cmrc2018(),
         recipes: &[
-            ("teacher", include_str!("recipes/cmrc2018/teacher.json")),
-            ("labels", include_str!("recipes/cmrc2018/labels.json")),
-            ("distill", include_str!("recipes/cmrc2018/distill.json")),
-            ("emd", include_str!("recipes/cmrc2018/emd.json")),
+            ("teacher", include_str!("../recipes/cmrc2018/teacher.json")),
+            ("labels", include_str!("../recipes/cmrc2018/labels.json")),
+            ("distill", include_str!("../recipes/cmrc2018/distill.json")),
+            ("emd", include_str!("../recipes/cmrc2018/emd.json")),
         ],
     };
     example.main()

@@ -58,7 +58,7 @@ pub enum Cmrc {
 }
 
 pub fn reference() -> Reference {
-    serde_json::from_str(include_str!("../reference/metrics.json")).unwrap()
+    serde_json::from_str(include_str!("../../../../tests/reference/metrics.json")).unwrap()
 }
 
 /// Equal but for the order of a few operations.

@@ -12,7 +12,7 @@ use textbrewer::{
 
 /// What TextBrewer's files have, by `reference/match_sets.py`.
 fn textbrewers() -> BTreeMap<String, Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/match_sets.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../data/match_sets.json");
     serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
 }
 

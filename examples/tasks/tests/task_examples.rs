@@ -1,15 +1,16 @@
 //! The examples on real tasks from end to end, on a tiny encoder and files of the tests' own:
 //! a teacher and a student are trained, distilled, evaluated and asked, and files of perfect and
-//! of empty predictions are measured. `tests/tasks.rs` tests the parts.
+//! of empty predictions are measured. `tasks.rs` tests the parts.
 
-#[path = "task_cases/bench.rs"]
+#[path = "cases/bench.rs"]
 mod bench;
-#[path = "task_cases/commands.rs"]
+#[path = "cases/commands.rs"]
 mod commands;
+#[path = "../../../tests/common/mod.rs"]
 mod common;
-#[path = "task_cases/interrupts.rs"]
+#[path = "cases/interrupts.rs"]
 mod interrupts;
-#[path = "task_cases/outputs.rs"]
+#[path = "cases/outputs.rs"]
 mod outputs;
 
 use bench::{Bench, sentences, sizes};

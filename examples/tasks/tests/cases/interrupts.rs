@@ -33,7 +33,7 @@ fn an_interrupted_training_goes_on() {
     assert_eq!(twice["curve"][0], once["curve"][1]);
     // With other examples, in whatever way, it would be another training.
     bench.write("data/other.tsv", sentences(2).replace("film", "plot"));
-    let teacher = include_str!("../../examples/recipes/sst2/teacher.json");
+    let teacher = include_str!("../../recipes/sst2/teacher.json");
     for (name, key, value) in [
         ("best", "keep", serde_json::json!("best")),
         ("order", "group_by_length", serde_json::json!(false)),
