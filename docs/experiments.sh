@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One row of docs/experiments.md.
+# One row of docs/book/src/experiments.md.
 #   docs/experiments.sh TASK ROW [SEED]
 # TASK: sst2, conll2003 or squad. ROW: teacher, labels, distill, float32, tiny, export or python.
 #

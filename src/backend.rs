@@ -201,7 +201,7 @@ pub fn synchronize(device: Device) -> Result<()> {
 /// supports this; glibc does.
 ///
 /// A training step on the CPU allocates and frees the same large tensors over and over. This
-/// makes a step of BERT-base about a tenth faster (see `docs/performance.md`) and uses somewhat
+/// makes a step of BERT-base about a tenth faster (`docs/book/src/performance.md`) and uses somewhat
 /// more memory. It affects the whole process, so the library never does it by itself: call it at
 /// the start of a program. GPU memory is kept by libtorch in any case.
 ///

@@ -2,7 +2,7 @@
 //! layers, where the models dominate, and `tiny` has models so small that the overhead of the
 //! framework dominates.
 //!
-//! The last line is JSON with the times; `docs/performance.md` compares them.
+//! The last line is JSON with the times; `docs/book/src/performance.md` compares them.
 //!
 //! `cargo run --release --example bench_step -- --shape tiny --steps 500`
 

@@ -1,0 +1,22 @@
+//! Compiles and runs the programs of the README and of the book with the other doctests.
+
+#[doc = include_str!("../README.md")]
+mod readme {}
+#[doc = include_str!("../docs/book/src/configurations.md")]
+mod configurations {}
+#[doc = include_str!("../docs/book/src/extending.md")]
+mod extending {}
+#[doc = include_str!("../docs/book/src/libtorch.md")]
+mod libtorch {}
+#[doc = include_str!("../docs/book/src/precision.md")]
+mod precision {}
+#[doc = include_str!("../docs/book/src/processes.md")]
+mod processes {}
+#[doc = include_str!("../docs/book/src/python.md")]
+mod python {}
+#[doc = include_str!("../docs/book/src/resuming.md")]
+mod resuming {}
+#[doc = include_str!("../docs/book/src/schedules.md")]
+mod schedules {}
+#[doc = include_str!("../docs/book/src/tutorial.md")]
+mod tutorial {}
