@@ -1,4 +1,5 @@
-//! Compiles and runs the programs of the README and of the book with the other doctests.
+//! Compiles and runs the programs of the README and of the book with the other doctests. The
+//! tutorial's is compiled with `examples/tasks`, for it needs `tokenizers`.
 
 #[doc = include_str!("../README.md")]
 mod readme {}
@@ -18,5 +19,3 @@ mod python {}
 mod resuming {}
 #[doc = include_str!("../docs/book/src/schedules.md")]
 mod schedules {}
-#[doc = include_str!("../docs/book/src/tutorial.md")]
-mod tutorial {}

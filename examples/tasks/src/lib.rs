@@ -22,6 +22,10 @@ pub mod tagging;
 pub mod task;
 pub mod terminal;
 pub mod training;
+/// The program in the book's tutorial is compiled here, for it needs `tokenizers`.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/book/src/tutorial.md")]
+mod tutorial {}
 
 pub use error::{Error, Result};
 pub use tagging::Tagging;
