@@ -18,8 +18,10 @@ fn main() {
     for file in SOURCES.iter().chain([&HEADER]) {
         println!("cargo:rerun-if-changed={file}");
     }
-    // Unset under `doc-only`, where there is no libtorch and nothing links.
+    // Unset under `doc-only`, where there is no libtorch and nothing links. A dependent's build.rs
+    // works there all the same.
     let Ok(folder) = env::var("DEP_TCH_LIBTORCH_LIB") else {
+        println!("cargo:link_arg=-Wl,--no-as-needed");
         return;
     };
     compile(Path::new(&folder));

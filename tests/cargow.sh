@@ -25,6 +25,11 @@ for tool in bash env uname getconf awk sed tr grep sort head tail cat mkdir rm m
 done
 cat >"$bin/cargo" <<'STUB'
 #!/usr/bin/env bash
+case $1 in
+    # Without PROJECT there is none, as in a folder that has no Cargo.toml.
+    locate-project) [ -n "${PROJECT:-}" ] || exit 101; echo "$PROJECT/Cargo.toml"; exit ;;
+    generate-lockfile) [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
+esac
 echo "cargo LIBTORCH=${LIBTORCH-unset} in $PWD: $*"
 [ ! -e /proc/self/fd/9 ] || echo "cargo inherited the lock"
 STUB
@@ -64,14 +69,16 @@ members = {
     "nvidia-cuda-runtime": ["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/include/cuda.h"],
     "nvidia-cuda-cupti": ["nvidia/cu13/lib/libcupti.so.13"],
 }
+found = set()
 for name, file, old in re.findall(r"([\w-]+)==\S+ \S+ (\S+\.whl) ([0-9a-f]{64})", text):
     with zipfile.ZipFile(folder + "/" + file, "w") as wheel:
-        for member in members.pop(name):
+        for member in members[name]:
             wheel.writestr(member, "content of " + member)
+    found.add(name)
     new = hashlib.sha256(open(folder + "/" + file, "rb").read()).hexdigest()
     assert text.count(old) == 1, old
     text = text.replace(old, new)
-assert not members, members
+assert found == set(members), found
 assert text.count(" /usr/lib/libtorch.so ]") == 1
 text = text.replace(" /usr/lib/libtorch.so ]", ' "%s/usr-lib-libtorch.so" ]' % os.path.dirname(script))
 open(script, "w").write(text)
@@ -155,7 +162,7 @@ respects_the_users_libtorch() {
     echo "2.10.0+cpu" >"$mine/build-version"
     cargow LIBTORCH="$mine" -- test
     check "another version is refused" equals "$status:$out" "1:"
-    check "with both versions" has "$err" "is libtorch 2.10.0+cpu, and tch needs 2.11.0"
+    check "with both versions" has "$err" "is libtorch 2.10.0+cpu, and tch 0.24.0 needs 2.11.0"
     cargow LIBTORCH="$mine" LIBTORCH_BYPASS_VERSION_CHECK=1 -- test
     check "unless the user insists" equals "$status" 0
     echo "2.11.0+cu130" >"$mine/build-version"
@@ -277,7 +284,7 @@ takes_wheels_from_a_folder() {
     cargow TEXTBREWER_WHEELS="$wheels" -- test
     check "made" equals "$out" "cargo LIBTORCH=$final in $PWD: test"
     check "without pip" equals "$(lines "$calls")" 0
-    check "the wheels stay" equals "$(find "$wheels" -name '*.whl' | grep -c '')" 3
+    check "the wheels stay" equals "$(find "$wheels" -name '*.whl' | grep -c '')" 4
     rm -rf "$final"
     mkdir "$work/empty"
     cargow TEXTBREWER_WHEELS="$work/empty" -- test
@@ -303,7 +310,7 @@ survives_interruption() {
         check "$signal: nothing half-made" test ! -e "$final"
         if [ "$signal" != KILL ]; then check "$signal: nothing left" equals "$(contents)" ""; fi
     done
-    check "a killed run leaves its folder" has "$(contents)" "./.making-cpu."
+    check "a killed run leaves its folder" has "$(contents)" "./.making-2.11.0-cpu."
     cargow -- test
     check "the next run succeeds" equals "$out" "cargo LIBTORCH=$final in $PWD: test"
     check "and removes what the killed one left" equals "$(contents)" "./libtorch-2.11.0-cpu "
@@ -333,6 +340,37 @@ two_at_once_make_it_once() {
     check "made once" equals "$(lines "$calls")" 3
 }
 
+package() { printf '[[package]]\nname = "%s"\nversion = "%s"\n' "$1" "$2"; }
+
+makes_the_one_that_tch_needs() {
+    local project=$work/project newer=$cache/libtorch-2.13.0-cpu
+    mkdir "$project"
+    { package other 0.24.0; package tch 0.26.1; package torch-sys 0.26.0; } >"$project/Cargo.lock"
+    cargow PROJECT="$project" -- build
+    check "of the project's Cargo.lock" has "$out" "LIBTORCH=$newer in"
+    check "with its version" equals "$(cat "$newer/build-version")" "2.13.0"
+    check "which pip was asked for" has "$(cat "$calls")" "torch==2.13.0"
+    cargow -- build
+    check "beside the other" equals "$(contents)" "./libtorch-2.11.0-cpu ./libtorch-2.13.0-cpu "
+
+    rm "$project/Cargo.lock"
+    cargow PROJECT="$project" LOCKED="$(package tch 0.26.0)" -- build
+    check "a project without Cargo.lock gets one first" has "$out" "LIBTORCH=$newer in"
+
+    package tch 0.23.0 >"$project/Cargo.lock"
+    cargow PROJECT="$project" -- build
+    check "another tch is refused" equals "$status:$out" "1:"
+    check "with what to do" has "$err" "has tch 0.23.0, and textbrewer works with 0.24 (libtorch 2.11.0) and 0.26"
+
+    local mine=$work/libtorch-of-mine
+    mkdir -p "$mine/lib" "$mine/include/torch"
+    : >"$mine/lib/libtorch.so"
+    echo "2.11.0" >"$mine/build-version"
+    package tch 0.26.0 >"$project/Cargo.lock"
+    cargow PROJECT="$project" LIBTORCH="$mine" -- build
+    check "LIBTORCH has to fit" has "$err" "is libtorch 2.11.0, and tch 0.26.0 needs 2.13.0"
+}
+
 works_from_another_folder() {
     local elsewhere=$work/elsewhere
     mkdir "$elsewhere"
@@ -354,7 +392,7 @@ uses_the_users_cache_folder() {
 
 status='' out='' err=''
 cd "$here" || exit 1
-for test in makes_one_and_keeps_it hands_on_cargos_exit_status respects_the_users_libtorch \
+for test in makes_one_and_keeps_it makes_the_one_that_tch_needs hands_on_cargos_exit_status respects_the_users_libtorch \
     an_empty_libtorch_counts_as_unset takes_the_systems_unless_told_otherwise \
     leaves_features_to_tch asks_python_when_told_to \
     tells_what_the_machine_lacks refuses_corrupted_wheels takes_wheels_from_a_folder \

@@ -1,9 +1,27 @@
 // Automatic mixed precision of the calling thread.
 #include "common.h"
 
-#include <ATen/autocast_mode.h>
+#include <c10/core/DeviceType.h>
+#include <c10/core/ScalarType.h>
+#include <c10/macros/Export.h>
 
 #include <cstdlib>
+
+// As <ATen/autocast_mode.h> declares them. With it comes every operator of libtorch, which
+// takes nine seconds to read. A signature that changes is an error of the linker.
+namespace at::autocast {
+TORCH_API bool is_autocast_enabled(c10::DeviceType device_type);
+TORCH_API void set_autocast_enabled(c10::DeviceType device_type, bool enabled);
+TORCH_API c10::ScalarType get_autocast_dtype(c10::DeviceType device_type);
+TORCH_API void set_autocast_dtype(
+    c10::DeviceType device_type,
+    c10::ScalarType dtype);
+TORCH_API void clear_cache();
+TORCH_API int increment_nesting();
+TORCH_API int decrement_nesting();
+TORCH_API bool is_autocast_cache_enabled();
+TORCH_API void set_autocast_cache_enabled(bool enabled);
+} // namespace at::autocast
 
 using textbrewer::guarded;
 
@@ -27,7 +45,7 @@ char* textbrewer_autocast_enter(textbrewer_autocast* state) {
     at::autocast::set_autocast_enabled(type, state->enabled);
     if (state->enabled) {
       at::autocast::set_autocast_dtype(
-          type, static_cast<at::ScalarType>(state->kind));
+          type, static_cast<c10::ScalarType>(state->kind));
     }
     at::autocast::set_autocast_cache_enabled(state->cache);
     at::autocast::increment_nesting();
@@ -45,7 +63,7 @@ char* textbrewer_autocast_leave(const textbrewer_autocast* before) {
     }
     at::autocast::set_autocast_enabled(type, before->enabled);
     at::autocast::set_autocast_dtype(
-        type, static_cast<at::ScalarType>(before->kind));
+        type, static_cast<c10::ScalarType>(before->kind));
     at::autocast::set_autocast_cache_enabled(before->cache);
   });
 }
