@@ -86,10 +86,17 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         other.row("student of labels"),
     ];
     report::compare(&rows, &mut held_out)?;
-    println!("\nBoth students had the same weights at first and took the same {steps} steps. What");
-    println!("the second lacks is labels: it had {few}, while a teacher judges as many");
-    println!("sequences as you like. Where labels are plenty, they do as well: try");
-    println!("`--labels {}`.\n", options.sequences);
+    println!(
+        "\nAccuracy is that on {} new sequences. Both students had the",
+        grouped(HELD_OUT)
+    );
+    println!("same weights at first and took the same {steps} steps.");
+    if options.labels < options.sequences {
+        println!("What the second lacks is labels: it had {few}, while a teacher judges as many");
+        println!("sequences as you like. Where labels are plenty, they do as well: try");
+        println!("`--labels {}`.", options.sequences);
+    }
+    println!();
     println!("The student is in {}.", student.config.output_dir.display());
     println!("`--verbose` also shows layers and configurations, `--original` runs TextBrewer's");
     println!("own example.");

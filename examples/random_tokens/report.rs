@@ -21,7 +21,7 @@ pub struct Row<'a> {
 pub fn compare(rows: &[Row<'_>], examples: &mut dyn DataLoader<Batch = BertInputs>) -> Result<()> {
     println!(
         "{:<19}{:>12}{:>11}{:>10}{:>17}{:>10}",
-        "", "parameters", "size", "training", "1,000 sequences", "accuracy"
+        "", "parameters", "size", "training", "time per 1,000", "accuracy"
     );
     let mut ratios = Vec::new();
     for row in rows {
