@@ -87,10 +87,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .optimizer(AdamW::new(options.learning_rate))
         .schedule(linear_with_warmup(steps / 10, steps))
         .run()?;
-    println!(
-        "Its accuracy is {:.1} %.",
-        accuracy(&teacher, &mut evaluation)?
-    );
 
     let mut distiller = EmdDistiller::builder(&teacher, &student, &student_vars)
         .train_config(train_config("student"))
@@ -117,20 +113,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let after = distance(&mut distiller, &mut evaluation)?;
     print_flow(&distiller, "after training");
 
-    println!("\nEarth mover's distance of a batch, before and after");
+    println!(
+        "\n{:<32}{:>8}{:>8}",
+        "Distance of a batch", "before", "after"
+    );
     for ((name, before), (_, after)) in before.iter().zip(&after) {
-        println!("  {name:<28}{before:>10.4}{after:>10.4}");
+        println!("{name:<32}{before:>8.4}{after:>8.4}");
     }
     if let Some((teacher, student)) = distiller.layer_weights() {
-        println!("Weights of the layers, re-estimated");
+        println!("\nWeights of the layers, re-estimated, % of the whole");
         for (name, weights) in [("teacher", teacher), ("student", student)] {
-            println!("  {name:<28}{}", percents(weights.iter()));
+            println!("{name:<14}{}", percents(weights.iter()));
         }
     }
-    println!(
-        "The student's accuracy is {:.1} %.",
-        accuracy(&student, &mut evaluation)?
-    );
+    println!();
+    for (name, model) in [("teacher", &teacher), ("student", &student)] {
+        let accuracy = accuracy(model, &mut evaluation)?;
+        println!("Accuracy of the {name:<16}{accuracy:>6.1} %");
+    }
     Ok(())
 }
 
@@ -202,11 +202,11 @@ fn print_flow<S>(distiller: &EmdDistiller<'_, BertInputs, S>, when: &str) {
     for (feature, plan) in plans {
         let Some(plan) = plan else { continue };
         println!("\nFlow between {feature} {when}, % of the whole");
-        println!("  {:<11}student 0       1       2", "");
+        println!("{:<13}student 0       1       2", "");
         for (layer, row) in plan.flow.rows().into_iter().enumerate() {
-            println!("  teacher {layer}  {}", percents(row.iter()));
+            println!("{:<14}{}", format!("teacher {layer}"), percents(row.iter()));
         }
-        println!("  {}", order(&plan.flow));
+        println!("{}", order(&plan.flow));
     }
 }
 

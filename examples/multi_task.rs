@@ -141,10 +141,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         accuracy(&majority.logits, &majority_test)?,
         accuracy(&marker.logits, &marker_test)?,
     ];
-    println!("\nAccuracy, and how many batches the student had");
     println!(
-        "{:<10}{:>9}{:>10}{:>17}{:>9}",
-        "", "batches", "teacher", "student before", "after"
+        "\n{:<10}{:>9}{:>10}{:>17}{:>9}",
+        "Accuracy", "batches", "teacher", "student before", "after"
     );
     for (task, batches, teacher, index) in [
         ("majority", majority_batches, teachers[0], 0),

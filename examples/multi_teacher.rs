@@ -126,14 +126,16 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         cache = summary.cache_bytes.unwrap_or_default();
     }
 
-    println!("\nAccuracy in %, by dialect");
-    println!("{:<32}      0      1      2    mean", "");
+    println!(
+        "\n{:<32}{:>9}{:>9}{:>9}{:>9}",
+        "Accuracy by dialect", "0", "1", "2", "mean"
+    );
     for (name, [a, b, c]) in rows {
         let mean = (a + b + c) / 3.0;
-        println!("{name:<32}{a:>7.1}{b:>7.1}{c:>7.1}{mean:>8.1}");
+        println!("{name:<32}{a:>7.1} %{b:>7.1} %{c:>7.1} %{mean:>7.1} %");
     }
-    let kilobytes = cache / 1024;
-    println!("Each teacher judged each batch once; what they said took {kilobytes} KB.");
+    let megabytes = cache as f64 / (1024.0 * 1024.0);
+    println!("Each teacher judged each batch once; what they said took {megabytes:.2} MB.");
     Ok(())
 }
 

@@ -76,6 +76,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     if options.announce {
         log::set_logger(&FileOperations)?;
         log::set_max_level(log::LevelFilter::Trace);
+    } else {
+        env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     }
     // The same teacher, data and initial student each time.
     tch::manual_seed(7);

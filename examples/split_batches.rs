@@ -107,21 +107,22 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let by_logits = distil(&hand_on, &mut judged, &unseen, &options, config("logits"))?;
 
     let right = accuracy(&teacher.forward(&unseen, false)?, &unseen.teacher)?;
-    println!("\nTeacher, words: accuracy {right:.1} %\n\nStudents, characters");
-    println!("{:<28}{:>10}{:>10}", "teacher's side", "words", "logits");
-    let row = |name: &str, digits: usize, value: fn(&Outcome) -> f64| {
+    println!("\n{:<28}{:>10}{:>10}", "Student of", "words", "logits");
+    let row = |name: &str, value: fn(&Outcome) -> String| {
         let [words, logits] = [&by_model, &by_logits].map(value);
-        println!("{name:<28}{words:>10.digits$}{logits:>10.digits$}");
+        println!("{name:<28}{words:>10}{logits:>10}");
     };
-    row("accuracy before, %", 1, |run| run.accuracy[0]);
-    row("accuracy after, %", 1, |run| run.accuracy[1]);
-    row("mean loss", 6, |run| {
-        run.losses.iter().sum::<f64>() / run.losses.len() as f64
+    row("accuracy before", |run| format!("{:.1} %", run.accuracy[0]));
+    row("accuracy after", |run| format!("{:.1} %", run.accuracy[1]));
+    row("mean loss", |run| {
+        let sum: f64 = run.losses.iter().sum();
+        format!("{:.6}", sum / run.losses.len() as f64)
     });
+    println!("Accuracy of the teacher: {right:.1} %");
     let pairs = by_model.losses.iter().zip(&by_logits.losses);
     let largest = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
     let steps = by_model.losses.len();
-    println!("Largest difference between the losses of {steps} steps: {largest}");
+    println!("Largest difference between the losses of {steps} steps: {largest:.9}");
     Ok(())
 }
 

@@ -27,7 +27,7 @@ tests=(
     trainings::every_training_run_is_the_originals
     exact::{epochs_with_projections_schedules_and_kept_outputs,weights_of_layers}
     exact::{steps_over_tasks_with_random_batches,fp16_with_a_loss_scale_that_falls_and_grows}
-    random_tokens_saves_its_student
+    random_tokens_saves_its_student random_tokens_saves_a_teacher_and_two_students
     resume_tells_its_losses
     emd_shows_distances_and_flows
     multi_teacher_compares_its_ensembles

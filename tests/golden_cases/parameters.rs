@@ -47,15 +47,16 @@ fn tensors(parameters: &Value) -> Vec<(String, Tensor)> {
     tensors
 }
 
-/// Level, name with its mark, and the three numbers if the row has them.
+/// Level, name with its mark, and the three numbers.
 type Row = (usize, String, Vec<String>);
 
-/// `    --weight(shared):   <tab> 0 <tab> 0.00% <tab> 0.00`, two spaces per level.
+/// `    --weight(shared):   <tab> 0 <tab> 0.00% <tab> 0.00`, two spaces per level. A level with a
+/// single one below it has no numbers there; they are those of the next row.
 fn rows_of_the_original(text: &str) -> Vec<Row> {
     let rows = text
         .lines()
         .filter(|line| line.trim_start().starts_with("--"));
-    rows.map(|line| {
+    let rows = rows.map(|line| {
         let mut cells = line.split('\t');
         let label = cells.next().unwrap().trim_end();
         let name = label.trim_start();
@@ -69,8 +70,14 @@ fn rows_of_the_original(text: &str) -> Vec<Row> {
             name,
             cells.map(|cell| cell.trim().to_owned()).collect(),
         )
-    })
-    .collect()
+    });
+    let mut rows: Vec<Row> = rows.collect();
+    for i in (1..rows.len()).rev() {
+        if rows[i - 1].2.is_empty() {
+            rows[i - 1].2 = rows[i].2.clone();
+        }
+    }
+    rows
 }
 
 fn rows_of_ours(text: &str) -> Vec<Row> {
@@ -121,8 +128,7 @@ fn tables_say_what_textbrewers_say() {
             report.root.megabytes
         );
         let widths: Vec<_> = shown.lines().map(str::len).collect();
-        let full = widths[0];
-        assert!(widths.iter().all(|&width| width <= full), "{shown}");
+        assert!(widths.iter().all(|&width| width == widths[0]), "{shown}");
     }
 }
 
@@ -195,7 +201,7 @@ model                          27  100.00%         0.00
     10                          9   33.33%         0.00
       bias                      3   11.11%         0.00
       weight                    6   22.22%         0.00
-  tied
+  tied                          0    0.00%         0.00
     weight (shared)             0    0.00%         0.00"
     );
 }
@@ -246,6 +252,20 @@ model             0    0.00%         0.00";
     leaves(&report.root, &mut found);
     assert_eq!(found.len(), 7);
     assert!(found.iter().all(|node| !node.shared), "{found:?}");
+}
+
+#[test]
+fn large_numbers_are_grouped_and_line_up() {
+    // Many elements at one place in memory.
+    let large = Tensor::zeros([1], (Kind::Half, Device::Cpu)).expand([1 << 40], false);
+    let report = display_parameters(&vec![("large".to_owned(), large)], None);
+    assert_eq!(
+        report.to_string(),
+        "\
+LAYER           PARAMETERS    RATIO   MEMORY (MB)
+model    1,099,511,627,776  100.00%  2,097,152.00
+  large  1,099,511,627,776  100.00%  2,097,152.00"
+    );
 }
 
 /// A tensor may be called like the level that others are on.
