@@ -1,13 +1,15 @@
 //! Weights in files and in models: what fits, what does not, and what is hostile.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use tch::nn::{Init, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::Error;
 use textbrewer::weights::{
-    LoadOptions, Names, load_file, load_into, read, read_metadata, save, state_dict,
+    LoadOptions, Names, WeightsFile, load_file, load_into, read, read_metadata, save, state_dict,
 };
 
 fn no_metadata() -> BTreeMap<String, String> {
@@ -451,4 +453,71 @@ fn a_store_comes_back_from_its_file() {
     let report = load_file(&other, &path, &LoadOptions::new()).unwrap();
     assert_eq!(report.loaded, names);
     assert_eq!(other.variables()["a"], store.variables()["a"]);
+}
+
+#[test]
+fn tensors_are_read_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let tensors = [
+        ("bert.a", floats(&[2, 3])),
+        ("bert.b", floats(&[4]) + 10.0),
+        ("c", floats(&[1])),
+    ];
+    let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
+    save(&path, &tensors, &metadata).unwrap();
+    let mut file = WeightsFile::open(&path).unwrap();
+    assert_eq!(file.metadata(), metadata);
+    let mut names = file.names();
+    names.sort_unstable();
+    assert_eq!(names, ["bert.a", "bert.b", "c"]);
+    // In any order, and more than once.
+    for index in [2, 0, 1, 1, 0, 2] {
+        let (name, expected) = &tensors[index];
+        assert_eq!(file.tensor(name).unwrap(), *expected);
+    }
+    for (asked, told) in [
+        ("b", "has no tensor `b`, but `bert.b`"),
+        ("model.c", "has no tensor `model.c`, but `c`"),
+        (
+            "ert.a",
+            "has no tensor `ert.a` among its 3; `names` lists them",
+        ),
+    ] {
+        let error = file.tensor(asked).unwrap_err();
+        assert!(matches!(&error, Error::WeightsFile { path: named, .. } if *named == path));
+        assert!(
+            error
+                .to_string()
+                .ends_with(&format!("model.safetensors: {told}")),
+            "{error}"
+        );
+    }
+    assert!(WeightsFile::open(folder.path()).is_err());
+}
+
+#[test]
+fn a_tensor_of_a_file_that_no_memory_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    // The large one is a hole in the file, which takes no room on the disk.
+    let large: u64 = 1 << 42;
+    let header = format!(
+        r#"{{"first":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},
+            "large":{{"dtype":"U8","shape":[{large}],"data_offsets":[4,{}]}},
+            "last":{{"dtype":"F32","shape":[1],"data_offsets":[{},{}]}}}}"#,
+        large + 4,
+        large + 4,
+        large + 8
+    );
+    let mut file = File::create(&path).unwrap();
+    file.write_all(&(header.len() as u64).to_le_bytes())
+        .unwrap();
+    file.write_all(header.as_bytes()).unwrap();
+    file.write_all(&1.5f32.to_le_bytes()).unwrap();
+    file.seek(SeekFrom::Current(large as i64)).unwrap();
+    file.write_all(&2.5f32.to_le_bytes()).unwrap();
+    let mut file = WeightsFile::open(&path).unwrap();
+    assert_eq!(file.tensor("last").unwrap(), Tensor::from_slice(&[2.5f32]));
+    assert_eq!(file.tensor("first").unwrap(), Tensor::from_slice(&[1.5f32]));
 }

@@ -17,9 +17,31 @@ use crate::scalar::ScalarOps;
 /// The format's own limit.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// A safetensors file whose header was read and checked, and whose tensors were not read.
+/// An open safetensors file. Its header was read and checked; a tensor is read when it is asked for,
+/// so that a part of a large file takes little memory.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::weights::{self, WeightsFile};
+///
+/// # let folder = tempfile::tempdir()?;
+/// let path = folder.path().join("model.safetensors");
+/// let ones = |size: i64| Tensor::f_ones([size], (tch::Kind::Float, tch::Device::Cpu));
+/// let tensors = [("bert.embeddings.weight", ones(4)?), ("bert.pooler.bias", ones(2)?), ("head", ones(3)?)];
+/// weights::save(&path, &tensors, &Default::default())?;
+///
+/// let mut file = WeightsFile::open(&path)?;
+/// assert_eq!(file.tensor("head")?.size(), [3]);
+/// let of_bert = file.names().into_iter().filter(|name| name.starts_with("bert."));
+/// let of_bert = of_bert.map(|name| file.tensor(&name)).collect::<textbrewer::Result<Vec<_>>>()?;
+/// assert_eq!(of_bert.len(), 2);
+/// // A name that the file has under a prefix is found out.
+/// let error = file.tensor("pooler.bias").unwrap_err().to_string();
+/// assert!(error.ends_with("has no tensor `pooler.bias`, but `bert.pooler.bias`"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
-pub(crate) struct WeightsFile {
+pub struct WeightsFile {
     path: PathBuf,
     file: BufReader<File>,
     header: Metadata,
@@ -36,7 +58,12 @@ pub(super) struct Described {
 
 impl WeightsFile {
     /// Reads the header, and checks that the file is exactly as long as it says.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be opened, [`Error::WeightsFile`] when it is cut short or is
+    /// no safetensors file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
         let damaged = |reason: String| damaged(path, reason);
         let failed = |source| Error::io(path, source);
         if path.is_dir() {
@@ -103,12 +130,12 @@ impl WeightsFile {
     }
 
     /// The names of the tensors, in the order of their bytes.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         self.header.offset_keys()
     }
 
-    /// The header's free text.
-    pub(super) fn metadata(&self) -> BTreeMap<String, String> {
+    /// The header's free text, such as `{"format": "pt"}`.
+    pub fn metadata(&self) -> BTreeMap<String, String> {
         let text = self.header.metadata().clone().unwrap_or_default();
         text.into_iter().collect()
     }
@@ -148,13 +175,33 @@ impl WeightsFile {
         Ok(Described { size, kind })
     }
 
-    /// Reads one tensor, onto the CPU. The header was checked: its byte count fits its shape
-    /// and lies inside the file.
-    pub(super) fn tensor(&mut self, name: &str) -> Result<Tensor> {
-        let info = self.header.info(name).ok_or_else(|| {
-            let reason = format!("has no tensor `{}`", shown(name));
-            damaged(&self.path, reason)
-        })?;
+    fn has_no(&self, name: &str) -> Error {
+        let is_end = |long: &str, short: &str| {
+            let prefix = long.strip_suffix(short);
+            prefix.is_some_and(|prefix| prefix.ends_with('.'))
+        };
+        let names = self.names();
+        let mut similar = names
+            .iter()
+            .filter(|other| is_end(other, name) || is_end(name, other));
+        let instead = match similar.next() {
+            Some(other) => format!(", but `{}`", shown(other)),
+            None => format!(" among its {}; `names` lists them", names.len()),
+        };
+        damaged(
+            &self.path,
+            format!("has no tensor `{}`{instead}", shown(name)),
+        )
+    }
+
+    /// Reads one tensor, onto the CPU.
+    ///
+    /// # Errors
+    /// [`Error::WeightsFile`] when there is no tensor of this name, libtorch lacks its element type, or
+    /// the memory does not suffice; [`Error::Io`] when the file cannot be read.
+    pub fn tensor(&mut self, name: &str) -> Result<Tensor> {
+        // The header was checked: the byte count fits the shape and lies inside the file.
+        let info = self.header.info(name).ok_or_else(|| self.has_no(name))?;
         let (begin, end) = info.data_offsets;
         let Described { size, kind } = self.describe(name, info)?;
         let failed = |source| Error::io(&self.path, source);

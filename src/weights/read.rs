@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::WeightsFile;
 use crate::error::Result;
 
-/// Reads every tensor of a safetensors file, onto the CPU.
+/// Reads every tensor of a safetensors file, onto the CPU. [`WeightsFile`] reads some of them.
 ///
 /// The header is not trusted: sizes are checked against the size of the file before memory is
 /// allocated, so no more is allocated than the file holds.
