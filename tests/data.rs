@@ -117,6 +117,44 @@ fn examples_are_padded_to_the_longest_of_their_batch() {
 }
 
 #[test]
+fn ids_of_any_integers_are_padded() {
+    fn check<T: Copy + TryInto<i64>>(ids: [T; 3], pad: T) {
+        let sequences = [&ids[..2], &ids[2..]];
+        let (ids, mask) = pad_to_longest(&sequences, pad, None).unwrap();
+        assert_eq!((ids.kind(), mask.kind()), (Kind::Int64, Kind::Int64));
+        assert_eq!(ints(&ids), [5, 6, 7, 9]);
+        assert_eq!(ints(&mask), [1, 1, 1, 0]);
+    }
+    check([5u8, 6, 7], 9);
+    check([5u16, 6, 7], 9);
+    check([5u32, 6, 7], 9);
+    check([5u64, 6, 7], 9);
+    check([5usize, 6, 7], 9);
+    check([5i8, 6, 7], 9);
+    check([5i16, 6, 7], 9);
+    check([5i32, 6, 7], 9);
+    check([5i64, 6, 7], 9);
+    check([5i128, 6, 7], 9);
+    // Those of a tokenizer reach over the numbers with a sign.
+    let (ids, _) = pad_to_longest(&[vec![u32::MAX]], 0, None).unwrap();
+    assert_eq!(ints(&ids), [i64::from(u32::MAX)]);
+    let (ids, _) = pad_to_longest(&[vec![-100i32], vec![1, 2]], -100, None).unwrap();
+    assert_eq!(ints(&ids), [-100, -100, 1, 2]);
+    let error = pad_to_longest(&[vec![1], vec![2, u64::MAX]], 0, None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "padding to the longest sequence: expected numbers that fit into Int64, got another: \
+         id 1 of sequence 1"
+    );
+    // What is cut off is not looked at.
+    assert!(pad_to_longest(&[vec![2, u64::MAX]], 0, Some(1)).is_ok());
+    let error = pad_to_longest(&[[1u64]], u64::MAX, None)
+        .unwrap_err()
+        .to_string();
+    assert!(error.ends_with("got another: the padding"), "{error}");
+}
+
+#[test]
 fn an_empty_sequence_among_others_is_all_padding() {
     let (ids, mask) = pad_to_longest(&[vec![], vec![3]], 9, None).unwrap();
     assert_eq!((ints(&ids), ints(&mask)), (vec![9, 3], vec![0, 1]));
