@@ -12,6 +12,8 @@ mod extended;
 mod hooks;
 #[path = "resume_cases/keeping.rs"]
 mod keeping;
+#[path = "resume_cases/loaders.rs"]
+mod loaders;
 #[path = "resume_cases/non_finite.rs"]
 mod non_finite;
 #[path = "resume_cases/refused.rs"]

@@ -32,7 +32,8 @@ use super::{DataLoader, advance, not_started};
 pub struct ExampleLoader<E, F> {
     examples: Vec<E>,
     order: BatchOrder,
-    groups: Option<Groups>,
+    /// The length of each example, and how many batches are made of a pool.
+    lengths: Option<(Vec<usize>, usize)>,
     rest: Option<BatchIndices>,
     collate: F,
 }
@@ -50,7 +51,7 @@ where
         Ok(ExampleLoader {
             order: BatchOrder::new("data set", examples.len(), batch_size)?,
             examples,
-            groups: None,
+            lengths: None,
             rest: None,
             collate,
         })
@@ -83,10 +84,8 @@ where
     /// ```
     #[must_use]
     pub fn group_by_length(mut self, pool: usize, length: impl Fn(&E) -> usize) -> Self {
-        self.groups = Some(Groups {
-            lengths: self.examples.iter().map(length).collect(),
-            pool: pool.max(1),
-        });
+        let lengths = self.examples.iter().map(length).collect();
+        self.lengths = Some((lengths, pool.max(1)));
         self
     }
 
@@ -110,7 +109,17 @@ where
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         self.rest = None;
-        self.rest = Some(self.order.batches(epoch, self.groups.as_ref())?);
+        self.rest = Some(match &self.lengths {
+            Some((lengths, pool)) => {
+                let length = |index| lengths.get(index).copied().unwrap_or_default();
+                let groups = Groups {
+                    length: &length,
+                    pool: *pool,
+                };
+                self.order.batches(epoch, Some(groups))?
+            }
+            None => self.order.batches(epoch, None)?,
+        });
         Ok(())
     }
 

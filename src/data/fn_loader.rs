@@ -12,6 +12,11 @@ use super::{DataLoader, not_started};
 /// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) sets it.
 /// While it is unknown, a run needs a number of steps instead of epochs.
 ///
+/// A run that is resumed takes the batches that it had from the iterator once more, and throws
+/// them away. Work that takes time belongs in [`map`](DataLoader::map) or
+/// [`map_in_threads`](DataLoader::map_in_threads), which leave those batches out;
+/// [`StreamLoader::open_at`](super::StreamLoader::open_at) can pass over them altogether.
+///
 /// ```
 /// use textbrewer::data::{DataLoader, FnLoader};
 ///

@@ -35,6 +35,11 @@ impl Order {
     }
 }
 
+/// Shuffles the examples of a part of a stream, counted from 0.
+pub(super) fn shuffle_part<T>(items: &mut [T], seed: u64, epoch: u64, part: u64) {
+    shuffle(items, &mut generator_of(seed, epoch, OF_PARTS, part));
+}
+
 /// Fisher–Yates. The upper half of the product is uniform in 0..=last up to a bias of at most
 /// len / 2⁶⁴.
 fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
@@ -46,13 +51,20 @@ fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
 
 /// The `purpose` of the random numbers that shuffle whole batches.
 const OF_BATCHES: u8 = 2;
+/// The `purpose` of those that shuffle a part of a stream.
+const OF_PARTS: u8 = 3;
 
 /// Random numbers that depend on these three alone.
 pub(super) fn generator(seed: u64, epoch: u64, purpose: u8) -> ChaCha8Rng {
+    generator_of(seed, epoch, purpose, 0)
+}
+
+fn generator_of(seed: u64, epoch: u64, purpose: u8, part: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&epoch.to_le_bytes());
     key[16] = purpose;
+    key[24..].copy_from_slice(&part.to_le_bytes());
     ChaCha8Rng::from_seed(key)
 }
 
@@ -85,7 +97,7 @@ impl BatchOrder {
     }
 
     /// The indices of each batch of this epoch; with `groups`, batches of similar lengths.
-    pub(super) fn batches(self, epoch: u64, groups: Option<&Groups>) -> Result<BatchIndices> {
+    pub(super) fn batches(self, epoch: u64, groups: Option<Groups<'_>>) -> Result<BatchIndices> {
         let batches = self.num_batches();
         if batches == 0 {
             return Err(Error::config(
@@ -109,25 +121,24 @@ impl BatchOrder {
     }
 }
 
-/// Lengths of the examples, for grouping those of similar length.
-#[derive(Debug)]
-pub(super) struct Groups {
-    pub(super) lengths: Vec<usize>,
+/// How examples of similar length are grouped.
+pub(super) struct Groups<'a> {
+    /// The length of the example with this index.
+    pub(super) length: &'a dyn Fn(usize) -> usize,
     /// How many batches are made from one sorted pool.
     pub(super) pool: usize,
 }
 
-impl Groups {
+impl Groups<'_> {
     /// Sorts each pool by length, and shuffles the batches if the order is shuffled. An
     /// incomplete last batch stays the last.
     fn regroup(&self, mut indices: Vec<usize>, order: BatchOrder, epoch: u64) -> Vec<usize> {
         let size = order.batch_size;
-        let length = |index: &usize| self.lengths.get(*index).copied().unwrap_or(0);
         // The incomplete batch is split off before sorting, or it would always have the longest.
         let full = indices.len() / size * size;
         let rest = indices.split_off(full);
         for stretch in indices.chunks_mut(self.pool.saturating_mul(size)) {
-            stretch.sort_by_key(length);
+            stretch.sort_by_key(|index| (self.length)(*index));
         }
         if let Some(seed) = order.order.seed {
             let mut batches: Vec<&[usize]> = indices.chunks(size).collect();
@@ -183,11 +194,12 @@ mod tests {
     fn groups_have_like_lengths_and_every_example_once() {
         let mut order = BatchOrder::new("data", 103, 4).unwrap();
         order.order.seed = Some(3);
-        let groups = Groups {
-            lengths: (0..103).map(|index| index * 7 % 103).collect(),
+        let length = |index: usize| index * 7 % 103;
+        let groups = || Groups {
+            length: &length,
             pool: 5,
         };
-        let batches: Vec<_> = order.batches(1, Some(&groups)).unwrap().collect();
+        let batches: Vec<_> = order.batches(1, Some(groups())).unwrap().collect();
         assert_eq!(batches.len(), 26);
         let mut all = batches.concat();
         all.sort_unstable();
@@ -197,7 +209,7 @@ mod tests {
         // The padding that is needed: for each place of a batch, up to its longest example.
         let padding = |batches: &[Vec<usize>]| -> usize {
             let of = |batch: &Vec<usize>| {
-                let lengths = batch.iter().map(|index| groups.lengths[*index]);
+                let lengths = batch.iter().map(|index| length(*index));
                 let longest = lengths.clone().max().unwrap();
                 lengths.map(|length| longest - length).sum::<usize>()
             };
@@ -209,8 +221,8 @@ mod tests {
 
         // Shuffled: lengths go up and down from batch to batch, another way in each epoch.
         let firsts = |epoch| -> Vec<usize> {
-            let batches = order.batches(epoch, Some(&groups)).unwrap();
-            batches.map(|batch| groups.lengths[batch[0]]).collect()
+            let batches = order.batches(epoch, Some(groups())).unwrap();
+            batches.map(|batch| length(batch[0])).collect()
         };
         assert_ne!(firsts(1), firsts(2));
         assert_eq!(firsts(2), firsts(2));

@@ -209,7 +209,8 @@ impl<L: DataLoader + fmt::Debug> fmt::Debug for Prefetch<L> {
     }
 }
 
-fn message(panic: &(dyn Any + Send)) -> &str {
+/// What a panic said.
+pub(super) fn message(panic: &(dyn Any + Send)) -> &str {
     if let Some(text) = panic.downcast_ref::<String>() {
         text
     } else {

@@ -1,0 +1,296 @@
+//! What every loader of batches does.
+
+use crate::batch::Batch;
+use crate::error::Result;
+
+use super::{Epoch, Fixed, Map, MapInThreads, Prefetch};
+
+/// Yields the batches of each epoch, one at a time.
+///
+/// Get them with a `for` loop over [`epoch`](Self::epoch), or with
+/// [`start_epoch`](Self::start_epoch) and [`next_batch`](Self::next_batch) when several
+/// loaders advance side by side. `&mut L` and `Box<L>` of a loader are loaders too.
+///
+/// A custom loader, here one that counts:
+///
+/// ```
+/// use textbrewer::{DataLoader, Result};
+///
+/// struct Counter {
+///     next: u64,
+/// }
+///
+/// impl DataLoader for Counter {
+///     type Batch = u64;
+///
+///     fn num_batches(&self) -> Option<usize> {
+///         Some(3)
+///     }
+///
+///     fn start_epoch(&mut self, _epoch: u64) -> Result<()> {
+///         self.next = 0;
+///         Ok(())
+///     }
+///
+///     fn next_batch(&mut self) -> Result<Option<u64>> {
+///         self.next += 1;
+///         Ok((self.next <= 3).then_some(self.next))
+///     }
+/// }
+///
+/// # fn main() -> Result<()> {
+/// let mut loader = Counter { next: 0 };
+/// let batches: Vec<u64> = loader.epoch(1)?.collect::<Result<_>>()?;
+/// assert_eq!(batches, [1, 2, 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub trait DataLoader {
+    /// The input of a model.
+    type Batch;
+
+    /// The number of batches in an epoch, if it is known in advance.
+    fn num_batches(&self) -> Option<usize>;
+
+    /// Starts an epoch; epochs count from 1. What is left of the previous epoch is dropped.
+    ///
+    /// # Errors
+    /// When there are no batches, or the source cannot be opened. Then no epoch has started,
+    /// and the call may be repeated.
+    fn start_epoch(&mut self, epoch: u64) -> Result<()>;
+
+    /// The next batch of the epoch; `None` at its end and from then on.
+    ///
+    /// # Errors
+    /// When the batch cannot be made. The loaders of this crate then continue with the next
+    /// batch; others may stay where they are, so a loop should end at an error and not wait
+    /// for `None`. The loaders of this crate also return an error ([`Error::Protocol`](crate::Error::Protocol)) when no
+    /// epoch was started.
+    fn next_batch(&mut self) -> Result<Option<Self::Batch>>;
+
+    /// Skips the next `batches` batches of the epoch and returns how many were skipped, which
+    /// is less only at the end of the epoch.
+    ///
+    /// A resumed run starts the interrupted epoch again and skips the batches it had already,
+    /// so this must leave the loader in the same place as that many calls of
+    /// [`next_batch`](Self::next_batch). The provided implementation makes those calls;
+    /// override it if batches can be skipped without making them.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, VecLoader};
+    ///
+    /// let mut loader = VecLoader::new((0..5i64).map(Tensor::from).collect())?;
+    /// loader.start_epoch(1)?;
+    /// assert_eq!(loader.skip(3)?, 3);
+    /// assert_eq!(loader.next_batch()?.map(|batch| batch.int64_value(&[])), Some(3));
+    /// assert_eq!(loader.skip(3)?, 1);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`next_batch`](Self::next_batch).
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        for skipped in 0..batches {
+            if self.next_batch()?.is_none() {
+                return Ok(skipped);
+            }
+        }
+        Ok(batches)
+    }
+
+    /// Starts an epoch and returns an iterator over its batches, which ends after the first
+    /// error.
+    ///
+    /// # Errors
+    /// As [`start_epoch`](Self::start_epoch). An error in a batch is an item of the iterator.
+    fn epoch(&mut self, epoch: u64) -> Result<Epoch<'_, Self::Batch>> {
+        Epoch::start(self, epoch)
+    }
+
+    /// Whether every epoch has the same batches, numbered by [`batch_id`](Self::batch_id).
+    fn keeps_batches(&self) -> bool {
+        false
+    }
+
+    /// The number of the latest batch, which is the same in every epoch, if the loader
+    /// [keeps its batches](Self::keeps_batches).
+    fn batch_id(&self) -> Option<u64> {
+        None
+    }
+
+    /// A loader that collects the batches of the first epoch in main memory and repeats them
+    /// in every epoch, in their order or shuffled. Teacher outputs can be cached for its
+    /// batches (`is_caching_logits`).
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, TensorLoader};
+    ///
+    /// let ids = Tensor::from_slice(&[1i64, 2, 3, 4]);
+    /// let mut loader = TensorLoader::new(vec![ids], 2)?.shuffle(1).fixed().shuffle(2);
+    /// loader.start_epoch(1)?;
+    /// let first = (loader.next_batch()?, loader.batch_id());
+    /// assert!(loader.keeps_batches() && first.1.is_some());
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    fn fixed(self) -> Fixed<Self>
+    where
+        Self: Sized,
+        Self::Batch: Batch,
+    {
+        Fixed::new(self)
+    }
+
+    /// A loader whose batches are converted by `convert`, for instance from a vector of
+    /// tensors to your own batch type.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, TensorLoader};
+    /// use textbrewer::Error;
+    ///
+    /// # fn main() -> textbrewer::Result<()> {
+    /// struct Sentences {
+    ///     input_ids: Tensor,
+    ///     labels: Tensor,
+    /// }
+    ///
+    /// let (input_ids, labels) = (Tensor::from_slice(&[1i64, 2, 3]), Tensor::from_slice(&[0i64, 1, 0]));
+    /// let mut loader = TensorLoader::new(vec![input_ids, labels], 2)?.map(|tensors| {
+    ///     let [input_ids, labels] = tensors.try_into().map_err(|_| Error::other("two tensors"))?;
+    ///     Ok(Sentences { input_ids, labels })
+    /// });
+    /// for batch in loader.epoch(1)? {
+    ///     let batch = batch?;
+    ///     assert_eq!(batch.input_ids.size(), batch.labels.size());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn map<F, B>(self, convert: F) -> Map<Self, F>
+    where
+        Self: Sized,
+        F: FnMut(Self::Batch) -> Result<B>,
+    {
+        Map::new(self, convert)
+    }
+
+    /// As [`map`](Self::map), in `threads` threads and ahead of time: while the models are busy,
+    /// up to two batches for each thread are converted. Batches and errors come in the same order
+    /// as from `map`, whatever the number of threads. With 0 there is one.
+    ///
+    /// ```
+    /// use textbrewer::data::{pad_to_longest, DataLoader, LineLoader};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("corpus.txt");
+    /// # std::fs::write(&path, "abc\nde\n")?;
+    /// let mut loader = LineLoader::new([&path], 2)?.shuffle(42).map_in_threads(4, |lines| {
+    ///     // In place of a tokenizer.
+    ///     let ids: Vec<Vec<u8>> = lines.iter().map(|line| line.bytes().collect()).collect();
+    ///     pad_to_longest(&ids, 0, None)
+    /// });
+    /// for batch in loader.epoch(1)? {
+    ///     let (input_ids, _mask) = batch?;
+    ///     assert_eq!(input_ids.size(), [2, 3]);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn map_in_threads<F, B>(self, threads: usize, convert: F) -> MapInThreads<Self, B>
+    where
+        Self: Sized,
+        Self::Batch: Send + 'static,
+        B: Send + 'static,
+        F: Fn(Self::Batch) -> Result<B> + Send + Sync + 'static,
+    {
+        MapInThreads::new(self, threads, convert)
+    }
+
+    /// A loader that prepares up to `depth` batches ahead of time in another thread while the
+    /// models are busy; 2 is enough unless some batches take much longer than others. `depth`
+    /// is at most 1024; with 0 a single batch is prepared ahead.
+    ///
+    /// ```
+    /// use textbrewer::data::{pad_to_longest, DataLoader, ExampleLoader};
+    ///
+    /// # fn main() -> textbrewer::Result<()> {
+    /// let sentences = vec![vec![101, 7, 102], vec![101, 102]];
+    /// let mut loader = ExampleLoader::new(sentences, 1, |examples: &[&Vec<i64>]| {
+    ///     pad_to_longest(examples, 0, None)
+    /// })?
+    /// .prefetch(2);
+    /// assert_eq!(loader.num_batches(), Some(2));
+    /// for batch in loader.epoch(1)? {
+    ///     let (input_ids, _mask) = batch?;
+    ///     assert_eq!(input_ids.size()[0], 1);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn prefetch(self, depth: usize) -> Prefetch<Self>
+    where
+        Self: Sized + Send + 'static,
+        Self::Batch: Send,
+    {
+        Prefetch::new(self, depth)
+    }
+}
+
+impl<L: DataLoader + ?Sized> DataLoader for &mut L {
+    type Batch = L::Batch;
+
+    fn num_batches(&self) -> Option<usize> {
+        (**self).num_batches()
+    }
+
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        (**self).start_epoch(epoch)
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Self::Batch>> {
+        (**self).next_batch()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        (**self).skip(batches)
+    }
+
+    fn keeps_batches(&self) -> bool {
+        (**self).keeps_batches()
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        (**self).batch_id()
+    }
+}
+
+impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
+    type Batch = L::Batch;
+
+    fn num_batches(&self) -> Option<usize> {
+        (**self).num_batches()
+    }
+
+    fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        (**self).start_epoch(epoch)
+    }
+
+    fn next_batch(&mut self) -> Result<Option<Self::Batch>> {
+        (**self).next_batch()
+    }
+
+    fn skip(&mut self, batches: u64) -> Result<u64> {
+        (**self).skip(batches)
+    }
+
+    fn keeps_batches(&self) -> bool {
+        (**self).keeps_batches()
+    }
+
+    fn batch_id(&self) -> Option<u64> {
+        (**self).batch_id()
+    }
+}
