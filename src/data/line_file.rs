@@ -48,7 +48,8 @@ impl LineFile {
         let opened = State::of(&file.metadata().map_err(failed)?);
         let mut file = LineFile {
             path: path.into(),
-            reader: BufReader::with_capacity(1 << 16, file),
+            // The buffer is small, since it is filled anew for each line of a shuffled order.
+            reader: BufReader::with_capacity(1 << 13, file),
             opened,
             starts: Vec::new(),
             empty: Vec::new(),

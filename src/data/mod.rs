@@ -62,12 +62,14 @@ pub use vec_loader::VecLoader;
 use crate::error::Error;
 
 /// Skips up to `batches` items of an iterator and returns how many were skipped.
-fn advance(rest: &mut impl Iterator, batches: u64) -> u64 {
-    let mut skipped = 0;
-    while skipped < batches && rest.next().is_some() {
-        skipped += 1;
+fn advance(rest: &mut impl ExactSizeIterator, batches: u64) -> u64 {
+    let skipped = usize::try_from(batches)
+        .unwrap_or(usize::MAX)
+        .min(rest.len());
+    if let Some(last) = skipped.checked_sub(1) {
+        rest.nth(last);
     }
-    skipped
+    skipped as u64
 }
 
 /// The error of a loader that is asked for a batch before an epoch was started.

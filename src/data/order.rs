@@ -165,7 +165,23 @@ impl Iterator for BatchIndices {
         self.batches = self.batches.checked_sub(1)?;
         Some(self.rest.by_ref().take(self.batch_size).collect())
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.batches, Some(self.batches))
+    }
+
+    /// What is passed over is not collected.
+    fn nth(&mut self, batches: usize) -> Option<Vec<usize>> {
+        let passed = batches.min(self.batches);
+        self.batches -= passed;
+        if let Some(last) = passed.saturating_mul(self.batch_size).checked_sub(1) {
+            self.rest.nth(last);
+        }
+        self.next()
+    }
 }
+
+impl ExactSizeIterator for BatchIndices {}
 
 #[cfg(test)]
 mod tests {
