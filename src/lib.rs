@@ -133,7 +133,8 @@ pub use config::{
     Layers, ProjectionSpec, SchedulerSpec, TrainingConfig, match_set,
 };
 pub use data::{
-    DataLoader, ExampleLoader, FnLoader, TaskBatch, TaskLoader, TensorLoader, VecLoader,
+    DataLoader, ExampleLoader, FnLoader, LineLoader, StreamLoader, TaskBatch, TaskLoader,
+    TensorLoader, VecLoader,
 };
 pub use display::{NamedTensors, ParameterNode, ParameterReport, display_parameters};
 pub use distiller::{

@@ -46,7 +46,7 @@ impl From<&Encoding> for Encoded {
 pub struct Pieces {
     tokenizer: Tokenizer,
     folder: PathBuf,
-    padding: i64,
+    padding: u32,
 }
 
 impl Pieces {
@@ -90,7 +90,7 @@ impl Pieces {
         Ok(Pieces {
             tokenizer,
             folder: folder.to_path_buf(),
-            padding: i64::from(padding),
+            padding,
         })
     }
 
@@ -135,14 +135,12 @@ impl Pieces {
     /// # Errors
     /// When libtorch fails.
     pub fn batch(&self, encoded: &[&Encoded]) -> textbrewer::Result<BertInputs> {
-        let wide =
-            |numbers: &[u32]| -> Vec<i64> { numbers.iter().map(|n| i64::from(*n)).collect() };
-        let ids: Vec<_> = encoded.iter().map(|encoded| wide(&encoded.ids)).collect();
-        let types: Vec<_> = encoded.iter().map(|encoded| wide(&encoded.types)).collect();
+        let ids: Vec<_> = encoded.iter().map(|encoded| &encoded.ids).collect();
+        let types: Vec<_> = encoded.iter().map(|encoded| &encoded.types).collect();
         let (ids, mask) = pad_to_longest(&ids, self.padding, None)?;
         let mut inputs = BertInputs::new(ids).attention_mask(mask);
         // Models without segments do not accept token types.
-        if types.iter().flatten().any(|segment| *segment != 0) {
+        if types.iter().copied().flatten().any(|segment| *segment != 0) {
             let (types, _) = pad_to_longest(&types, 0, None)?;
             inputs = inputs.token_type_ids(types);
         }
