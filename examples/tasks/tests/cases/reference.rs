@@ -1,0 +1,124 @@
+//! What models say, beside what `transformers` says; see `models/README.md`.
+
+use std::path::{Path, PathBuf};
+
+use super::bench::Bench;
+use super::common::example::finish;
+
+fn model(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/models");
+    folder.join(name)
+}
+
+/// The probabilities that a model gives to the labels of texts.
+fn probabilities(example: &'static str, name: &str, texts: &[&str]) -> Vec<Vec<f64>> {
+    let bench = Bench::new(example);
+    let mut command = bench.command("predict --max-length 32 --cache-dir none --model");
+    command.arg(model(name)).args(texts);
+    let finished = finish(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    numbers(&finished.out)
+}
+
+/// The numbers in lines like `label  first 0.123  second 0.877`.
+fn numbers(out: &str) -> Vec<Vec<f64>> {
+    let of_line = |line: &str| {
+        let numbers = line.split_whitespace().skip(2).step_by(2);
+        numbers.map(|number| number.parse().unwrap()).collect()
+    };
+    out.lines().map(of_line).collect()
+}
+
+/// Compares with figures, of which three digits are printed.
+fn compare(said: &[Vec<f64>], expected: &[&[f64]]) {
+    assert_eq!(said.len(), expected.len(), "{said:?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert_eq!(said.len(), expected.len(), "{said:?}");
+        for (said, expected) in said.iter().zip(*expected) {
+            assert!((said - expected).abs() < 6e-4, "{said} and {expected}");
+        }
+    }
+}
+
+#[test]
+fn accents_that_are_not_stripped() {
+    let texts = ["der film was schön", "der film was schon", "müll", "mull"];
+    let expected: [&[f64]; 4] = [
+        &[0.855603, 0.144397],
+        &[0.201754, 0.798246],
+        &[0.653039, 0.346961],
+        &[0.131558, 0.868442],
+    ];
+    compare(&probabilities("sst2", "accents", &texts), &expected);
+}
+
+#[test]
+fn added_tokens_and_the_model_that_is_trained_from_theirs() {
+    let text = "[E1] the film [/E1] kubernetes was great";
+    let said = probabilities("sst2", "added_tokens", &[text]);
+    compare(&said, &[&[0.141901, 0.858099]]);
+    let bench = Bench::new("sst2");
+    for file in ["train.tsv", "dev.tsv"] {
+        let text = format!("sentence\tlabel\n{text}\t1\nbad movie\t0\n");
+        bench.write(&format!("data/{file}"), text);
+    }
+    let mut command = bench.command(
+        "train --data-dir @data --output-dir @model --epochs 1 --batch-size 2 --max-length 32 \
+         --cache-dir none --encoder",
+    );
+    command.arg(model("added_tokens"));
+    let finished = finish(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    for name in [
+        "added_tokens.json",
+        "special_tokens_map.json",
+        "tokenizer_config.json",
+    ] {
+        let read = |path| std::fs::read(path).unwrap();
+        let own = read(model("added_tokens").join(name));
+        assert_eq!(read(bench.path(&format!("model/{name}"))), own, "{name}");
+    }
+}
+
+#[test]
+fn a_model_with_one_segment() {
+    let texts = ["the film was great\tthe movie was good"];
+    let said = probabilities("mnli", "one_segment", &texts);
+    compare(&said, &[&[0.660007, 0.194248, 0.145745]]);
+}
+
+#[test]
+fn records_without_a_label() {
+    let bench = Bench::new("mnli");
+    let text = "sentence1\tsentence2\tgold_label\n\
+                the film was great\tthe movie was good\tentailment\n\
+                bad movie\tgood movie\tcontradiction\nthe king\tthe queen\t-\n";
+    bench.write("snli.tsv", text);
+    let mut command = bench.command("predict --file @snli.tsv --max-length 32 --cache-dir none");
+    command.arg("--model").arg(model("no_label"));
+    let finished = finish(command);
+    let expected: [&[f64]; 3] = [
+        &[0.438699, 0.117959, 0.443341],
+        &[0.548277, 0.178313, 0.273410],
+        &[0.255923, 0.742340, 0.001736],
+    ];
+    compare(&numbers(&finished.out), &expected);
+}
+
+#[test]
+fn labels_in_another_order() {
+    let texts = ["mary lives in berlin\tberlin is a city"];
+    let said = probabilities("mnli", "label_order", &texts);
+    compare(&said, &[&[0.075444, 0.531342, 0.393214]]);
+
+    let bench = Bench::new("conll2003");
+    bench.write("words.txt", "mary\nlives\nin\nberlin\n");
+    let mut command = bench.command(
+        "predict --file @words.txt --output @tags --max-length 32 --cache-dir none --model",
+    );
+    command.arg(model("tag_order"));
+    let finished = finish(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+    let tags = std::fs::read_to_string(bench.path("tags")).unwrap();
+    assert_eq!(tags, "mary\tI-LOC\nlives\tI-ORG\nin\tO\nberlin\tI-ORG\n\n");
+}
