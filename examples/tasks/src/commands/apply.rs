@@ -245,6 +245,5 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
         return Ok(None);
     };
     // It may have been trained on a device that this machine does not have.
-    let text = Recipe::without_device(&recipe.to_string());
-    Recipe::from_json_str(&path, &text).map(Some)
+    Recipe::from_value(&path, recipe.clone()).map(Some)
 }

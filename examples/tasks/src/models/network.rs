@@ -333,7 +333,8 @@ fn is_bigru(folder: &Path) -> Result<bool> {
         model_type: Option<String>,
     }
     let path = folder.join("config.json");
-    let kind: Kind = serde_json::from_str(&disk::read(&path)?)
-        .map_err(|error| Error::file(&path, error.to_string()))?;
-    Ok(kind.model_type.as_deref() == Some(BiGruConfig::MODEL_TYPE))
+    // What is wrong with the text the library says better.
+    let kind = serde_json::from_str::<Kind>(&disk::read(&path)?).ok();
+    let kind = kind.and_then(|kind| kind.model_type);
+    Ok(kind.as_deref() == Some(BiGruConfig::MODEL_TYPE))
 }

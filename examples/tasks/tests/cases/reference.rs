@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use textbrewer::weights;
+
 use super::bench::Bench;
 use super::common::example::finish;
 
@@ -85,6 +87,80 @@ fn a_model_with_one_segment() {
     let texts = ["the film was great\tthe movie was good"];
     let said = probabilities("mnli", "one_segment", &texts);
     compare(&said, &[&[0.660007, 0.194248, 0.145745]]);
+}
+
+/// It can be trained, taught and asked for parts of a text as any other.
+#[test]
+fn a_model_with_one_segment_learns() {
+    let bench = Bench::new("mnli");
+    let text = "sentence1\tsentence2\tgold_label\nthe film\tthe movie\tentailment\n\
+                bad\tgood\tcontradiction\n";
+    bench.write("data/train.tsv", text);
+    bench.write("data/dev_matched.tsv", text);
+    bench.write(
+        "recipe.json",
+        r#"{"student": "full", "epochs": 1, "batch_size": 2}"#,
+    );
+    let common = "--recipe @recipe.json --data-dir @data --max-length 32 --cache-dir none";
+    for (command, model_option) in [
+        ("train", "--encoder"),
+        ("distill", "--teacher"),
+        ("export", "--teacher"),
+    ] {
+        let mut arguments = bench.command(&format!("{command} --output-dir @{command} {common}"));
+        arguments.arg(model_option).arg(model("one_segment"));
+        let finished = finish(arguments);
+        assert_eq!(finished.code, Some(0), "{command}: {}", finished.err);
+    }
+    let batches = weights::read(bench.path("export/epoch001.safetensors")).unwrap();
+    assert!(batches.contains_key("000000.input_ids"));
+    assert!(!batches.contains_key("000000.token_type_ids"));
+
+    let bench = Bench::new("squad");
+    let questions = r#"{"data": [{"paragraphs": [{"context": "anna lives in berlin", "qas": [
+        {"id": "1", "question": "who ?", "answers": [{"text": "anna", "answer_start": 0}]}]}]}]}"#;
+    bench.write("data/train-v1.1.json", questions);
+    bench.write("data/dev-v1.1.json", questions);
+    let mut command = bench.command(
+        "train --output-dir @model --data-dir @data --max-length 32 --stride 8 --epochs 1 \
+         --cache-dir none --encoder",
+    );
+    command.arg(model("one_segment"));
+    let finished = finish(command);
+    assert_eq!(finished.code, Some(0), "{}", finished.err);
+}
+
+#[test]
+fn settings_that_are_not_followed_are_named() {
+    let bench = Bench::new("mnli");
+    std::fs::create_dir(bench.path("model")).unwrap();
+    for name in ["config.json", "model.safetensors", "vocab.txt"] {
+        let copied = std::fs::read(model("no_label").join(name)).unwrap();
+        bench.write(&format!("model/{name}"), copied);
+    }
+    let asked = |settings: &str| {
+        bench.write("model/tokenizer_config.json", settings);
+        let mut command = bench.command("predict --model @model --max-length 32 --cache-dir none");
+        command.arg("the film\tbad movie");
+        let finished = finish(command);
+        assert_eq!(finished.code, Some(0), "{}", finished.err);
+        finished.err
+    };
+    for (settings, key) in [
+        (r#"{"do_basic_tokenize": false}"#, "do_basic_tokenize"),
+        (r#"{"never_split": ["NaCl"]}"#, "never_split"),
+        (r#"{"padding_side": "left"}"#, "padding_side"),
+        (r#"{"truncation_side": "left"}"#, "truncation_side"),
+    ] {
+        let said = asked(settings);
+        assert!(
+            said.contains(&format!("tokenizer_config.json: `{key}` is not followed")),
+            "{said}"
+        );
+    }
+    let plain =
+        r#"{"do_basic_tokenize": true, "never_split": ["[MASK]"], "padding_side": "right"}"#;
+    assert_eq!(asked(plain), "");
 }
 
 #[test]

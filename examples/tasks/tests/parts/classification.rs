@@ -89,3 +89,26 @@ fn broken_lines_are_records_with_a_fault() {
     assert_eq!(faults, [short, blank, None]);
     assert_eq!(records[1].label, None);
 }
+
+#[test]
+fn a_file_that_is_something_else_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("train.tsv");
+    for (content, expected) in [
+        (
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:4b3c\n"[..],
+            "is a pointer of Git LFS and not the file itself; `git lfs pull` in its repository",
+        ),
+        (
+            b"<!doctype HTML>\n",
+            "is a web page and not the file itself",
+        ),
+        (b"PK\x03\x04\xff", "is a zip archive; unpack it"),
+        (b"\x1f\x8b\x08\xff", "is compressed by gzip; unpack it"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = Classification::sst2().read(&file).unwrap_err().to_string();
+        let expected = format!("{}: {expected}", file.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
