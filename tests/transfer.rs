@@ -376,3 +376,25 @@ fn a_model_can_be_its_own_teacher() {
     assert_eq!(layers["encoder.layer.0.bias"], all(2.0));
     assert_eq!(layers["encoder.layer.1.bias"], all(1.0));
 }
+
+/// A teacher that was compiled before it was saved.
+#[test]
+fn a_prefix_before_the_names_of_the_teacher_is_left_out() {
+    let (teacher, student) = (bert(&config(6)), bert(&config(3)));
+    let compiled: BTreeMap<_, _> = values(&teacher)
+        .into_iter()
+        .map(|(name, tensor)| (format!("_orig_mod.{name}"), tensor))
+        .collect();
+    let into = state_dict(&student).into_iter().collect();
+    let report = Transfer::layers([1, 3, 5])
+        .copy_tensors(&compiled, &into)
+        .unwrap();
+    assert!(report.kept.is_empty(), "{report}");
+    let copied = |to: &str| report.copied.iter().find(|copied| copied.to == to).unwrap();
+    let (name, chosen) = (
+        "bert.encoder.layer.1.output.dense.bias",
+        "bert.encoder.layer.3.output.dense.bias",
+    );
+    assert_eq!(copied(name).from, format!("_orig_mod.{chosen}"));
+    assert_eq!(values(&student)[name], values(&teacher)[chosen]);
+}

@@ -501,7 +501,7 @@ fn a_tensor_of_a_file_that_no_memory_holds() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     // The large one is a hole in the file, which takes no room on the disk.
-    let large: u64 = 1 << 42;
+    let large: u64 = 1 << 38;
     let header = format!(
         r#"{{"first":{{"dtype":"F32","shape":[1],"data_offsets":[0,4]}},
             "large":{{"dtype":"U8","shape":[{large}],"data_offsets":[4,{}]}},
@@ -520,4 +520,121 @@ fn a_tensor_of_a_file_that_no_memory_holds() {
     let mut file = WeightsFile::open(&path).unwrap();
     assert_eq!(file.tensor("last").unwrap(), Tensor::from_slice(&[2.5f32]));
     assert_eq!(file.tensor("first").unwrap(), Tensor::from_slice(&[1.5f32]));
+}
+
+/// The names of a model that was wrapped, before it was saved.
+fn wrapped(prefix: &str, more: &[(&str, Tensor)]) -> BTreeMap<String, Tensor> {
+    let names = ["bert.pooler.bias", "head.bias"];
+    let wrapped = names.map(|name| (format!("{prefix}{name}"), floats(&[2]) + 1));
+    let more = more
+        .iter()
+        .map(|(name, tensor)| ((*name).to_owned(), tensor.shallow_clone()));
+    wrapped.into_iter().chain(more).collect()
+}
+
+#[test]
+fn a_prefix_before_all_names_is_named_and_taken_away_where_that_is_allowed() {
+    for prefix in ["_orig_mod.", "_orig_mod.module.", "net.student."] {
+        let store = zeros(&[("bert.pooler.bias", &[2]), ("head.bias", &[2])]);
+        let tensors = wrapped(prefix, &[]);
+        let error = load_into(&store, &tensors, "memory", &LoadOptions::new()).unwrap_err();
+        let expected = format!(
+            "every name in it begins with `{prefix}`, and without that they fit: \
+             `LoadOptions::remove_prefix(true)` takes it away"
+        );
+        assert_eq!(differences(error)[0], expected);
+        let options = LoadOptions::new().remove_prefix(true);
+        let report = load_into(&store, &tensors, "memory", &options).unwrap();
+        assert_eq!(report.loaded, ["bert.pooler.bias", "head.bias"]);
+        assert_eq!(report.prefix.as_deref(), Some(prefix));
+        assert_eq!(store.variables()["head.bias"], floats(&[2]) + 1);
+        // The model alone, out of its task model.
+        let bare = zeros(&[("pooler.bias", &[2])]);
+        let options = options.base_prefix("bert").ignore_unexpected(Names::All);
+        let report = load_into(&bare, &tensors, "memory", &options).unwrap();
+        assert_eq!(report.loaded, ["pooler.bias"]);
+    }
+}
+
+#[test]
+fn weights_beside_the_wrapped_model_are_unexpected_as_ever() {
+    let store = zeros(&[("bert.pooler.bias", &[2]), ("head.bias", &[2])]);
+    let tensors = wrapped("model.", &[("loss.weight", floats(&[2]))]);
+    let strict = LoadOptions::new();
+    let error = load_into(&store, &tensors, "memory", &strict).unwrap_err();
+    let shown = differences(error);
+    assert!(
+        shown[0].starts_with("2 of the 3 names in it begin with `model.`"),
+        "{shown:?}"
+    );
+    let options = strict.remove_prefix(true);
+    let error = load_into(&store, &tensors, "memory", &options).unwrap_err();
+    assert_eq!(
+        differences(error),
+        ["`loss.weight`: unexpected, the model has no such weight"]
+    );
+    // Options go by the names without the prefix.
+    let tensors = wrapped("model.", &[("model.loss.weight", floats(&[2]))]);
+    let options = options.ignore_unexpected(Names::starting_with(["loss."]));
+    let report = load_into(&store, &tensors, "memory", &options).unwrap();
+    assert_eq!(report.unexpected, ["model.loss.weight"]);
+}
+
+#[test]
+fn no_prefix_is_guessed_where_names_fit_or_several_would() {
+    let store = zeros(&[("bert.pooler.bias", &[2]), ("head.bias", &[2])]);
+    let options = LoadOptions::new()
+        .remove_prefix(true)
+        .ignore_missing(Names::All)
+        .ignore_unexpected(Names::All);
+    let averaged = floats(&[2]) + 5;
+    let tensors = map([
+        ("head.bias", floats(&[2])),
+        ("average.bert.pooler.bias", averaged),
+    ]);
+    let report = load_into(&store, &tensors, "memory", &options).unwrap();
+    assert_eq!(
+        (report.loaded, report.prefix),
+        (vec!["head.bias".to_owned()], None)
+    );
+    let mut two = wrapped("teacher.", &[]);
+    two.extend(wrapped("student.", &[]));
+    let options = options.ignore_missing(Names::None);
+    let error = load_into(&store, &two, "memory", &options).unwrap_err();
+    let first = &differences(error)[0];
+    let expected = "no name in it is one of the model's: `student.bert.pooler.bias`, \
+                    `student.head.bias`, `teacher.bert.pooler.bias`, …";
+    assert_eq!(first, expected);
+}
+
+#[test]
+fn a_file_that_is_something_else_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4b3c\nsize 437955512\n";
+    for (content, expected) in [
+        (
+            pointer,
+            "is a pointer of Git LFS and not the file itself; `git lfs pull` in its repository \
+             fetches it",
+        ),
+        (
+            "<!DOCTYPE html>\n<html><head><title>401</title></head></html>\n",
+            "is text (a web page) and not a safetensors file: it begins `<!DOCTYPE html>`; \
+             download it again",
+        ),
+        (
+            "{\"weight_map\": {}}",
+            "is text and not a safetensors file: it begins `{\"weight_map\": {}}`",
+        ),
+        (
+            "\u{1f}\u{8b}",
+            "is not a safetensors file: 3 bytes are too few for a header",
+        ),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        let error = read(&path).unwrap_err().to_string();
+        let expected = format!("{}: {expected}", path.display());
+        assert!(error.starts_with(&expected), "{error}\n{expected}");
+    }
 }

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::path::Path;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::error::Category;
 use serde_path_to_error::Track;
@@ -14,7 +14,7 @@ use crate::error::{Error, shown};
 use crate::files;
 
 /// The place in an error about text that did not come from a file.
-pub(super) const TEXT: &str = "JSON text";
+pub(crate) const TEXT: &str = "JSON text";
 
 pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::error::Result<T> {
     from_text(&files::read_text(path)?, &path.display().to_string())
@@ -22,6 +22,47 @@ pub(crate) fn from_file<T: DeserializeOwned>(path: &Path) -> crate::error::Resul
 
 pub(crate) fn from_str<T: DeserializeOwned>(text: &str) -> crate::error::Result<T> {
     from_text(text, TEXT)
+}
+
+/// An error about the value of `key` in the outermost object of `text`, with the key's line.
+pub(crate) fn about_key(text: &str, place: &str, key: &str, reason: &str) -> Error {
+    let at = line_of(text, key).map_or(String::new(), |line| format!(" at line {line}"));
+    let reason = format!("{}{at}", plain(reason));
+    Error::Json {
+        place: place.to_owned(),
+        source: serde_json::Error::custom(&reason),
+        reason,
+    }
+}
+
+/// The line of a key in the outermost object.
+fn line_of(text: &str, key: &str) -> Option<usize> {
+    struct Find<'k>(&'k str);
+
+    impl<'de> Visitor<'de> for Find<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of keys and values")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(key) = map.next_key::<String>()? {
+                if key == self.0 {
+                    // The parser adds the place where it stands.
+                    return Err(A::Error::custom("found"));
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+            Ok(())
+        }
+    }
+
+    let found = serde_json::Deserializer::from_str(text).deserialize_map(Find(key));
+    found
+        .err()
+        .map(|error| error.line())
+        .filter(|line| *line > 0)
 }
 
 pub(super) fn to_string<T: Serialize>(value: &T) -> crate::error::Result<String> {
@@ -61,7 +102,7 @@ where
     deserializer.deserialize_map(Object(PhantomData))
 }
 
-pub(super) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::error::Result<T> {
+pub(crate) fn from_text<T: DeserializeOwned>(text: &str, place: &str) -> crate::error::Result<T> {
     let mut json = serde_json::Deserializer::from_str(text);
     let mut track = Track::new();
     let read = object(serde_path_to_error::Deserializer::new(
@@ -99,14 +140,14 @@ fn explain(path: &serde_path_to_error::Path, error: &serde_json::Error, text: &s
         }
         Category::Syntax if known => format!("not valid JSON near `{path}`: {error}"),
         Category::Syntax => format!("not valid JSON: {error}"),
-        Category::Data | Category::Io if known => format!("{path}: {}", plain(error)),
-        Category::Data | Category::Io => plain(error),
+        Category::Data | Category::Io if known => format!("{path}: {}", plain(&error.to_string())),
+        Category::Data | Category::Io => plain(&error.to_string()),
     }
 }
 
 /// serde names the types it expected as Rust does; readers of JSON need not know Rust.
-fn plain(error: &serde_json::Error) -> String {
-    let mut message = error.to_string();
+fn plain(message: &str) -> String {
+    let mut message = message.to_owned();
     for (rust, plain) in [
         ("expected u64", "expected a whole number, 0 or more"),
         ("expected i64", "expected a whole number"),

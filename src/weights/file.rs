@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 use super::dtype::to_kind;
 use super::header;
 use crate::error::{Context, Error, Result, shown};
-use crate::files::open_regular;
+use crate::files::{ENOUGH, instead_of_binary, open_regular};
 use crate::scalar::ScalarOps;
 
 /// The format's own limit.
@@ -83,12 +83,11 @@ impl WeightsFile {
         let header_length = u64::from_le_bytes(prefix);
         if header_length > MAX_HEADER {
             // Only looked at here: the length of a valid header may begin with the same bytes.
-            if prefix.starts_with(b"PK") || prefix.starts_with(&[0x80, 2]) {
-                return Err(damaged(
-                    "is a PyTorch pickle, not a safetensors file; convert it with Python's \
-                     safetensors.torch.save_file"
-                        .to_owned(),
-                ));
+            let mut start = prefix.to_vec();
+            let rest = Read::by_ref(&mut file).take(ENOUGH as u64);
+            { rest }.read_to_end(&mut start).map_err(failed)?;
+            if let Some(instead) = instead_of_binary(&start, "a safetensors file") {
+                return Err(damaged(format!("is {instead}")));
             }
             return Err(damaged(format!(
                 "is not a safetensors file: its header would be {header_length} bytes long, \

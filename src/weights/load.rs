@@ -1,13 +1,13 @@
 //! Loading tensors into the variables of a model.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::Tensor;
 use tch::nn::VarStore;
 
 use super::file::Described;
-use super::names::{is_position_ids, modern, toggle_prefix};
+use super::pairing::Pairing;
 use super::{Names, WeightsFile, state_dict};
 use crate::error::{Context, Error, Result, shown};
 
@@ -43,6 +43,10 @@ pub struct LoadOptions {
     /// The name of the model inside its task model, such as `bert`: `bert.encoder…` in the
     /// file also fits `encoder…` in the model, and the other way round.
     pub base_prefix: Option<String>,
+    /// Take away what stands before the names in the file when none of them fits as it is:
+    /// `_orig_mod.` of a model that was compiled, `module.` of data parallelism, or whatever the
+    /// model was called inside another. The report and a warning name it.
+    pub remove_prefix: bool,
 }
 
 impl LoadOptions {
@@ -78,6 +82,31 @@ impl LoadOptions {
         self.base_prefix = Some(prefix.into());
         self
     }
+
+    /// Sets [`remove_prefix`](Self::remove_prefix).
+    ///
+    /// ```
+    /// use std::collections::BTreeMap;
+    /// use tch::{nn::VarStore, Device, Tensor};
+    /// use textbrewer::weights::{load_into, LoadOptions};
+    ///
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let bias = (variables.root() / "dense").zeros("bias", &[2]);
+    /// let compiled = ("_orig_mod.dense.bias".to_owned(), Tensor::from_slice(&[1f32, 2.0]));
+    /// let tensors = BTreeMap::from([compiled]);
+    /// let error = load_into(&variables, &tensors, "example", &LoadOptions::new()).unwrap_err();
+    /// assert!(error.to_string().contains("every name in it begins with `_orig_mod.`"));
+    /// let options = LoadOptions::new().remove_prefix(true);
+    /// let report = load_into(&variables, &tensors, "example", &options)?;
+    /// assert_eq!(report.prefix.as_deref(), Some("_orig_mod."));
+    /// assert_eq!(bias.double_value(&[1]), 2.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn remove_prefix(mut self, remove: bool) -> Self {
+        self.remove_prefix = remove;
+        self
+    }
 }
 
 /// What was loaded, and what was ignored as the [`LoadOptions`] allow.
@@ -111,6 +140,9 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// The file's weights that the model has no variable for, sorted.
     pub unexpected: Vec<String>,
+    /// What was taken away before the names in the file, as
+    /// [`remove_prefix`](LoadOptions::remove_prefix) allows.
+    pub prefix: Option<String>,
 }
 
 /// Copies the weights of a safetensors file into `variables`; see [`load_into`].
@@ -202,7 +234,8 @@ pub(crate) fn check_fit(
 ) -> Result<()> {
     let state = state_dict(variables);
     let described = describe(tensors)?;
-    Pairing::new(&state, &described, None).check(&LoadOptions::new(), origin)
+    let options = LoadOptions::new();
+    Pairing::new(&state, &described, &options).check(&options, origin)
 }
 
 fn describe(tensors: &BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Described>> {
@@ -223,8 +256,13 @@ fn load(
     mut tensor_named: impl FnMut(&str) -> Result<Tensor>,
 ) -> Result<LoadReport> {
     let state = state_dict(variables);
-    let pairing = Pairing::new(&state, described, options.base_prefix.as_deref());
+    let pairing = Pairing::new(&state, described, options);
     pairing.check(options, origin)?;
+    let prefix = Some(pairing.removed).filter(|prefix| !prefix.is_empty());
+    if let Some(prefix) = prefix {
+        let prefix = shown(prefix);
+        log::warn!("{origin}: `{prefix}` before its names is left out, without it they fit");
+    }
     // All tensors are read before any variable is written, so that a file that cannot be read
     // to its end changes nothing.
     let tensors = pairing.pairs.iter().map(|pair| tensor_named(pair.source));
@@ -241,119 +279,6 @@ fn load(
         loaded: loaded.collect(),
         missing: pairing.missing.iter().map(|&n| n.to_owned()).collect(),
         unexpected: pairing.unexpected.iter().map(|&n| n.to_owned()).collect(),
+        prefix: prefix.map(str::to_owned),
     })
-}
-
-struct Pair<'a> {
-    name: &'a str,
-    variable: &'a Tensor,
-    /// The name in the file.
-    source: &'a str,
-    described: &'a Described,
-}
-
-/// Maps a name in the file to the name of a variable, if the rule applies.
-type Rule<'r> = &'r dyn Fn(&str) -> Option<String>;
-
-/// Which tensor goes into which variable.
-struct Pairing<'a> {
-    pairs: Vec<Pair<'a>>,
-    missing: Vec<&'a str>,
-    unexpected: Vec<&'a str>,
-}
-
-impl<'a> Pairing<'a> {
-    fn new(
-        state: &'a [(String, Tensor)],
-        described: &'a BTreeMap<String, Described>,
-        base: Option<&str>,
-    ) -> Self {
-        let mut free: BTreeMap<&str, &Tensor> = BTreeMap::new();
-        for (name, tensor) in state {
-            free.insert(name, tensor);
-        }
-        let mut left: BTreeSet<&str> = described.keys().map(String::as_str).collect();
-        let mut pairs = Vec::new();
-        // Exact names come first, so that no other rule gives a variable to another weight
-        // than the one of its name.
-        let toggled = |name: &str| base.map(|base| toggle_prefix(name, base));
-        let rules: [Rule; 4] = [&|name| Some(name.to_owned()), &modern, &toggled, &|name| {
-            modern(name).and_then(|name| toggled(&name))
-        }];
-        for rule in rules {
-            for (source, described) in described {
-                if !left.contains(source.as_str()) {
-                    continue;
-                }
-                let Some(target) = rule(source) else { continue };
-                if let Some((name, variable)) = free.remove_entry(target.as_str()) {
-                    left.remove(source.as_str());
-                    pairs.push(Pair {
-                        name,
-                        variable,
-                        source,
-                        described,
-                    });
-                }
-            }
-        }
-        pairs.sort_by(|a, b| a.name.cmp(b.name));
-        left.retain(|name| !is_position_ids(name));
-        Pairing {
-            pairs,
-            missing: free.into_keys().collect(),
-            unexpected: left.into_iter().collect(),
-        }
-    }
-
-    fn check(&self, options: &LoadOptions, origin: &str) -> Result<()> {
-        let differences = self.differences(options)?;
-        if differences.is_empty() {
-            return Ok(());
-        }
-        Err(Error::WeightsMismatch {
-            origin: origin.to_owned(),
-            differences,
-        })
-    }
-
-    fn differences(&self, options: &LoadOptions) -> Result<Vec<String>> {
-        let mut differences = Vec::new();
-        for pair in &self.pairs {
-            let Pair { name, source, .. } = pair;
-            let title = if name == source {
-                format!("`{name}`")
-            } else {
-                format!("`{name}` (in the file `{}`)", shown(source))
-            };
-            let (model, file) = (pair.variable.size(), &pair.described.size);
-            if model != *file {
-                differences.push(format!(
-                    "{title}: shape {file:?}, the model expects {model:?}"
-                ));
-            }
-            let model = pair.variable.f_kind().context(|| title.clone())?;
-            let file = pair.described.kind;
-            if model != file && !options.convert_dtype {
-                differences.push(format!(
-                    "{title}: dtype {file:?}, the model expects {model:?}; \
-                     `convert_dtype` would convert it"
-                ));
-            }
-        }
-        for name in &self.missing {
-            if !options.ignore_missing.contains(name) {
-                differences.push(format!("`{name}`: missing"));
-            }
-        }
-        for name in &self.unexpected {
-            if !options.ignore_unexpected.contains(name) {
-                differences.push(format!(
-                    "`{}`: unexpected, the model has no such weight",
-                    shown(name)
-                ));
-            }
-        }
-        Ok(differences)
-    }
 }

@@ -11,6 +11,8 @@ mod header;
 mod layer_pattern;
 mod load;
 mod names;
+mod pairing;
+mod prefix;
 mod read;
 mod transfer;
 mod transfer_report;

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 use super::layer_pattern::LayerPattern;
 use super::transfer_source::Source;
 use super::{Copied, Kept, KeptReason, Names, TransferReport, read, state_dict};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Error, Result, shown};
 
 /// Names of the layers in BERT, RoBERTa and ELECTRA, and in DistilBERT.
 const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
@@ -25,7 +25,8 @@ const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
 ///
 /// Values are converted to the student's dtype and device. Models and optimizers that hold
 /// the student's variables see the new values. `LayerNorm.gamma` and `LayerNorm.beta` of
-/// old checkpoints are read as `weight` and `bias`.
+/// old checkpoints are read as `weight` and `bias`, and a prefix before all names of the teacher,
+/// as those of a compiled model have it, is taken away with a warning.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};
@@ -176,7 +177,11 @@ impl Transfer {
         let pattern = self.pattern_for(student)?;
         self.check_layers(&pattern, teacher, student)?;
 
-        let source = Source::new(teacher, self.base_prefix.as_deref());
+        let names = student.iter().map(|(name, _)| name.as_str()).collect();
+        let (source, prefix) = Source::new(teacher, self.base_prefix.as_deref(), &names);
+        if let Some(prefix) = prefix.map(shown) {
+            log::warn!("{origin}: `{prefix}` before its names is left out, without it they fit");
+        }
         let mut report = TransferReport::default();
         let mut values = Vec::new();
         let _no_grad = tch::no_grad_guard();

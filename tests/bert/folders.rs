@@ -103,6 +103,37 @@ fn a_bare_checkpoint_fits_a_task_model_and_the_other_way_round() {
     assert_eq!(report.missing.len(), 5);
 }
 
+/// Weights of a model that was compiled, or was a part of another module.
+#[test]
+fn weights_of_a_wrapped_model_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let (variables, model) = build::<TokenClassification>(&small());
+    model.save_pretrained(&variables, folder.path()).unwrap();
+    for prefix in ["_orig_mod.", "_orig_mod.module.", "model."] {
+        let state = state_dict(&variables).into_iter();
+        let state: Vec<_> = state
+            .map(|(name, t)| (format!("{prefix}{name}"), t))
+            .collect();
+        save(&path, &state, &BTreeMap::new()).unwrap();
+        let fresh = VarStore::new(Device::Cpu);
+        let (_, report) = Bert::<TokenClassification>::from_pretrained(&fresh, &folder).unwrap();
+        assert_eq!(report.prefix.as_deref(), Some(prefix));
+        assert_eq!(state_dict(&fresh), state_dict(&variables));
+        // A layer too many is found under its prefix too.
+        let config = serde_json::to_string(&small().num_hidden_layers(2)).unwrap();
+        let whole = std::fs::read(folder.path().join("config.json")).unwrap();
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        let fresh = VarStore::new(Device::Cpu);
+        let error = Bert::<TokenClassification>::from_pretrained(&fresh, &folder).unwrap_err();
+        let Error::WeightsMismatch { differences, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(differences.len(), 16);
+        std::fs::write(folder.path().join("config.json"), whole).unwrap();
+    }
+}
+
 #[test]
 fn layers_must_fit_unless_fewer_are_asked_for() {
     let folder = tempfile::tempdir().unwrap();

@@ -179,3 +179,43 @@ fn configurations_that_cannot_work() {
         "{error}"
     );
 }
+
+/// The line of the key, not that of the end of the file.
+#[test]
+fn a_value_is_named_with_its_line() {
+    for (text, line, expected) in [
+        (
+            "{\n  \"vocab_size\": 9,\n  \"hidden_act\": \"glue\",\n  \"x\": [\n  ]\n}\n",
+            "3",
+            "JSON text: hidden_act: unknown variant `glue`, expected one of",
+        ),
+        (
+            "{\n  \"id2label\": {\n\"0\": \"a\"},\n  \"num_attention_heads\": \"2\"\n}",
+            "4",
+            "JSON text: num_attention_heads: invalid type: string \"2\", expected a whole number",
+        ),
+        (
+            "{\"x\": {\"hidden_size\": 1},\n\"model_type\": \"bert\",\n\n\"hidden_size\":\n null}",
+            "4",
+            "JSON text: hidden_size: invalid type: null, expected a whole number",
+        ),
+        (
+            "{\n\n\"dim\": true,\n  \"model_type\": \"distilbert\"\n}",
+            "3",
+            "JSON text: dim: invalid type: boolean `true`, expected a whole number",
+        ),
+        (
+            "{\n\"x\": 1,\n\"model_type\": 3\n}",
+            "3",
+            "JSON text: model_type: ",
+        ),
+    ] {
+        let error = BertConfig::from_json_str(text).unwrap_err().to_string();
+        assert!(error.starts_with(expected), "{expected}\n{error}");
+        let place = error.rsplit_once(" at line ").map(|(_, place)| place);
+        assert_eq!(place, Some(line), "{error}");
+    }
+    // What is wrong with the JSON itself keeps line and column.
+    let error = BertConfig::from_json_str("{\n\"a\": 1\n\"b\": 2}").unwrap_err();
+    assert!(error.to_string().ends_with("at line 3 column 1"), "{error}");
+}

@@ -10,7 +10,7 @@ use crate::pieces::Pieces;
 use crate::recipe::Recipe;
 use crate::task::Task;
 use crate::terminal::tell;
-use crate::{Error, Result};
+use crate::{Error, Result, sound};
 
 /// The pool size of `group_by_length`, in batches.
 const POOL: usize = 50;
@@ -52,23 +52,28 @@ pub struct Bench<'a, T> {
 }
 
 impl<'a, T: Task> Bench<'a, T> {
-    /// Reads a file, or a part of it that is the same in every run.
+    /// Reads a file whose records are to be answered, all of them.
     ///
     /// # Errors
     /// When the file is invalid.
-    pub fn read(&self, file: &Path, size: Option<usize>) -> Result<Data<T>> {
-        let mut records = self.task.read(file)?;
-        let all = records.len();
-        if let Some(size) = size.filter(|size| *size < all) {
-            records = part(records, size)?;
-        }
-        let settings = format!(
+    pub fn read(&self, file: &Path) -> Result<Data<T>> {
+        let records = self.task.read(file)?;
+        sound::to_answer(self.task, file, &records)?;
+        self.data(file, records, &[])
+    }
+
+    /// The features of records of a file, of which those at the positions `left_out` were left out.
+    fn data(&self, file: &Path, records: Vec<T::Record>, left_out: &[usize]) -> Result<Data<T>> {
+        let mut settings = format!(
             "{:?} {} {} {}",
             self.task,
             self.recipe.max_length,
             self.recipe.stride,
             records.len()
         );
+        if !left_out.is_empty() {
+            settings.push_str(&format!(" without {left_out:?}"));
+        }
         let cache = self
             .cache
             .map(|folder| Cache::new(folder, file, self.pieces, &settings));
@@ -81,15 +86,21 @@ impl<'a, T: Task> Bench<'a, T> {
         })
     }
 
-    /// Reads the training files; of the first only the part that the recipe asks for.
+    /// Reads the training files; of the first only the part that the recipe asks for, the same in
+    /// every run. Broken lines are left out, and with `labels` records without the truth.
     ///
     /// # Errors
-    /// When a file is invalid.
-    pub fn read_train(&self, files: &[PathBuf]) -> Result<Vec<Data<T>>> {
+    /// When a file is invalid, or there is nothing in it to train on.
+    pub fn read_train(&self, files: &[PathBuf], labels: bool) -> Result<Vec<Data<T>>> {
         let mut train = Vec::new();
         for (number, file) in files.iter().enumerate() {
+            let records = self.task.read(file)?;
+            let (mut records, left_out) = sound::to_learn(self.task, file, records, labels)?;
             let size = self.recipe.train_size.filter(|_| number == 0);
-            train.push(self.read(file, size)?);
+            if let Some(size) = size.filter(|size| *size < records.len()) {
+                records = part(records, size)?;
+            }
+            train.push(self.data(file, records, &left_out)?);
         }
         let records: usize = train.iter().map(|data| data.records.len()).sum();
         let features = train.iter().map(|data| data.features.features.len());
@@ -100,23 +111,15 @@ impl<'a, T: Task> Bench<'a, T> {
         Ok(train)
     }
 
-    /// Reads what is evaluated on.
+    /// Reads what is evaluated on. All records are there, so that predictions are in step with the
+    /// lines, and those with the truth are measured.
     ///
     /// # Errors
-    /// When the file is invalid, or a record has no labels.
+    /// When the file is invalid, or records have no labels.
     pub fn read_truth(&self, file: &Path) -> Result<Data<T>> {
-        let data = self.read(file, None)?;
-        let (records, task) = (&data.records, self.task);
-        let truths = records.iter().filter(|record| task.has_truth(record));
-        let (truths, records) = (truths.count(), records.len());
-        if truths < records {
-            let truth = task.truth();
-            let reason = format!(
-                "{truths} of its {records} records have the truth ({truth}), and all are evaluated"
-            );
-            return Err(Error::file(&data.file, reason));
-        }
-        Ok(data)
+        let records = self.task.read(file)?;
+        sound::to_measure(self.task, file, &records)?;
+        self.data(file, records, &[])
     }
 
     /// Reads what is evaluated on while training.
@@ -124,9 +127,10 @@ impl<'a, T: Task> Bench<'a, T> {
     /// # Errors
     /// Those of [`read_truth`](Self::read_truth).
     pub fn read_dev(&self, file: &Path) -> Result<Data<T>> {
-        let dev = self.read_truth(file)?;
-        let records = dev.records.len();
-        tell(format_args!("{records} records to evaluate on"));
+        let records = self.task.read(file)?;
+        let measured = sound::to_measure(self.task, file, &records)?;
+        let dev = self.data(file, records, &[])?;
+        tell(format_args!("{measured} records to evaluate on"));
         Ok(dev)
     }
 

@@ -18,6 +18,7 @@ pub mod outputs;
 pub mod pieces;
 pub mod reading;
 pub mod recipe;
+mod sound;
 pub mod tagging;
 pub mod task;
 pub mod terminal;
@@ -29,4 +30,4 @@ mod tutorial {}
 
 pub use error::{Error, Result};
 pub use tagging::Tagging;
-pub use task::{Files, Task};
+pub use task::{Fault, Files, Task};

@@ -112,6 +112,10 @@ fn value_of(text: &str, key: &str) -> Option<serde_json::Value> {
     values.remove(key)
 }
 
+fn has_device(recipe: &serde_json::Value) -> bool {
+    recipe.pointer("/training/device").is_some()
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Recipe {
@@ -147,28 +151,47 @@ impl Recipe {
         let reader = &mut serde_json::Deserializer::from_str(text);
         let recipe: Self = serde_path_to_error::deserialize(reader)
             .map_err(|error| Error::file(name, error.to_string()))?;
-        let in_file = |error: textbrewer::Error| Error::file(name, error.to_string());
-        // It says what in a text contradicts itself.
-        if let Some(training) = value_of(text, "training") {
-            TrainingConfig::from_json_str(&training.to_string()).map_err(in_file)?;
-        }
-        recipe
-            .validate()
-            .map_err(|error| Error::file(name, error.to_string()))?;
-        Ok(recipe)
+        recipe.checked(name, value_of(text, "training"))
     }
 
-    /// The text of a recipe without its device: it must be possible to read a recipe where that
-    /// device is missing.
-    pub fn without_device(text: &str) -> String {
-        let Ok(mut recipe) = serde_json::from_str::<serde_json::Value>(text) else {
-            return text.to_owned();
-        };
-        let training = recipe.pointer_mut("/training");
-        match training.and_then(|training| training.as_object_mut()?.remove("device")) {
-            Some(_) => recipe.to_string(),
-            None => text.to_owned(),
+    /// The same without its device: it must be possible to read a recipe where that device is
+    /// missing.
+    ///
+    /// # Errors
+    /// Those of [`from_json_str`](Self::from_json_str).
+    pub fn on_any_device(name: &Path, text: &str) -> Result<Self> {
+        match serde_json::from_str(text) {
+            Ok(value) if has_device(&value) => Self::from_value(name, value),
+            _ => Self::from_json_str(name, text),
         }
+    }
+
+    /// The recipe in a part of a file, without its device. Errors name no line, which would be that
+    /// of another text.
+    ///
+    /// # Errors
+    /// Those of [`from_json_str`](Self::from_json_str).
+    pub fn from_value(name: &Path, mut value: serde_json::Value) -> Result<Self> {
+        let training = value.pointer_mut("/training");
+        if let Some(training) = training.and_then(|training| training.as_object_mut()) {
+            training.remove("device");
+        }
+        let training = value.get("training").cloned();
+        let recipe: Self = serde_path_to_error::deserialize(value)
+            .map_err(|error| Error::file(name, error.to_string()))?;
+        recipe.checked(name, training)
+    }
+
+    /// Checks what was read; `training` is its configuration as it was written.
+    fn checked(self, name: &Path, training: Option<serde_json::Value>) -> Result<Self> {
+        // It says what in a text contradicts itself.
+        if let Some(training) = training {
+            TrainingConfig::from_json_str(&training.to_string())
+                .map_err(|error| Error::file(name, error.to_string()))?;
+        }
+        self.validate()
+            .map_err(|error| Error::file(name, error.to_string()))?;
+        Ok(self)
     }
 
     /// Takes lengths that its text leaves out from another recipe.

@@ -43,7 +43,8 @@ pub trait Task: Debug {
         self.labels().len()
     }
 
-    /// Reads a file.
+    /// Reads a file. A line that is broken may be a record with a [`fault`](Self::fault), so that
+    /// what is predicted stays in step with the lines.
     ///
     /// # Errors
     /// When a line is invalid; the error names file and line.
@@ -54,6 +55,17 @@ pub trait Task: Debug {
     /// # Errors
     /// When it is not in the form that the task's help describes.
     fn record_of(&self, number: usize, text: &str) -> Result<Self::Record>;
+
+    /// What is wrong with the line of a record, which is then neither learned from nor measured
+    /// with.
+    fn fault<'r>(&self, _record: &'r Self::Record) -> Option<&'r Fault> {
+        None
+    }
+
+    /// Whether a measurement leaves out records without labels; otherwise all must have them.
+    fn measures_part(&self) -> bool {
+        false
+    }
 
     /// Whether a record has labels to score predictions with.
     fn has_truth(&self, record: &Self::Record) -> bool;
@@ -103,7 +115,8 @@ pub trait Task: Debug {
     /// The metrics of predictions; the first one is for choosing the best model.
     ///
     /// # Errors
-    /// When there are not as many predictions as records, or a record has no labels.
+    /// When there are not as many predictions as records, or a record has no labels and
+    /// [`measures_part`](Self::measures_part) is false, or none has.
     fn measure(
         &self,
         records: &[Self::Record],
@@ -145,6 +158,17 @@ pub trait Task: Debug {
 
     /// A prediction for printing.
     fn show(&self, record: &Self::Record, prediction: &Self::Prediction) -> String;
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// The line, counted from 1.
+    pub line: usize,
+    /// What is wrong there, and what was expected.
+    pub reason: String,
+    /// Whether a model can answer the record all the same.
+    pub can_be_answered: bool,
 }
 
 /// The names of a task's files in its data folder.

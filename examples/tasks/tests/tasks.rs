@@ -14,6 +14,8 @@ mod metrics_classification;
 mod metrics_entities;
 #[path = "parts/metrics_reference.rs"]
 mod metrics_reference;
+#[path = "parts/pieces.rs"]
+mod pieces;
 #[path = "parts/reading/mod.rs"]
 mod reading;
 #[path = "parts/recipe.rs"]

@@ -24,7 +24,8 @@ impl<H: Head> Bert<H> {
     /// The folder may hold a model with another head or without one. Embeddings and layers must
     /// be there and fit. Missing weights of the head and the pooler keep their initial values,
     /// and heads that this model lacks are ignored; the report names both. Weights of another
-    /// dtype are converted to that of `variables`.
+    /// dtype are converted to that of `variables`. A prefix before all names, as those of a compiled
+    /// model have it, is taken away with a warning; the report names it.
     ///
     /// ```no_run
     /// use tch::{nn, Device};
@@ -103,7 +104,8 @@ impl<H: Head> Bert<H> {
             .convert_dtype(true)
             .ignore_missing(Names::not_starting_with(config.model_type.core_prefixes()))
             .ignore_unexpected(unexpected)
-            .base_prefix(config.model_type.base_name());
+            .base_prefix(config.model_type.base_name())
+            .remove_prefix(true);
         let report = weights::load_opened(variables, &mut file, &options)?;
         Ok((model, report))
     }

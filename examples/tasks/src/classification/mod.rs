@@ -14,7 +14,7 @@ use tokenizers::{TruncationParams, TruncationStrategy};
 
 use crate::metrics::{Metrics, classification as metric};
 use crate::pieces::{Encoded, Pieces};
-use crate::{Error, Files, Result, Task};
+use crate::{Error, Fault, Files, Result, Task};
 use settings::Settings;
 
 /// A task of GLUE: which columns hold the texts and the label, and which labels there are.
@@ -67,6 +67,8 @@ pub struct Record {
     pub texts: Vec<String>,
     /// The position of the label in the task's list, where the file has one.
     pub label: Option<usize>,
+    /// What is wrong with the line, if anything is.
+    pub fault: Option<Fault>,
 }
 
 /// The pieces of the texts of a record.
@@ -141,7 +143,20 @@ impl Task for Classification {
                 "expected `{expected}`, got `{got}`"
             )));
         }
-        Ok(Record { texts, label: None })
+        Ok(Record {
+            texts,
+            label: None,
+            fault: None,
+        })
+    }
+
+    fn fault<'r>(&self, record: &'r Record) -> Option<&'r Fault> {
+        record.fault.as_ref()
+    }
+
+    /// The labels of SNLI, of which some are missing, are measured without those.
+    fn measures_part(&self) -> bool {
+        true
     }
 
     fn has_truth(&self, record: &Record) -> bool {
@@ -219,15 +234,20 @@ impl Task for Classification {
         })
     }
 
+    /// Of the records that have a label.
     fn measure(&self, records: &[Record], predictions: &[Prediction]) -> Result<Metrics> {
-        let truth = records.iter().map(|record| record.label).collect();
-        let Some(truth): Option<Vec<usize>> = truth else {
+        let (count, expected) = (predictions.len(), records.len());
+        if count != expected {
+            let reason = format!("{count} predictions for {expected} records");
+            return Err(Error::invalid(reason));
+        }
+        let pairs = records.iter().zip(predictions);
+        let pairs =
+            pairs.filter_map(|(record, prediction)| Some((prediction.label, record.label?)));
+        let (predicted, truth): (Vec<usize>, Vec<usize>) = pairs.unzip();
+        if truth.is_empty() {
             return Err(Error::invalid("the file has no labels to compare with"));
-        };
-        let predicted: Vec<usize> = predictions
-            .iter()
-            .map(|prediction| prediction.label)
-            .collect();
+        }
         let accuracy = 100.0 * metric::accuracy(&predicted, &truth)?;
         Ok(match self.metric {
             Metric::Accuracy => Metrics::new("accuracy", accuracy),

@@ -3,10 +3,15 @@
 use std::path::Path;
 
 use super::{Classification, Record};
-use crate::{Error, Result, disk};
+use crate::{Error, Fault, Result, disk};
+
+/// What stands in the column of labels where there is none: in GLUE's test files, in SNLI and in
+/// MultiNLI.
+const NO_LABEL: [&str; 4] = ["", "-", "-1", "hidden"];
 
 /// Reads a file whose first line names its columns, unless the task does. Quotes have no special
 /// meaning. If the column of labels is missing, as in GLUE's test files, records have no labels.
+/// Lines with another number of fields, or without a text, are records with a fault.
 pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
     let Classification {
         columns,
@@ -48,31 +53,43 @@ pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
         if line.is_empty() {
             continue;
         }
-        let failed = |reason: String| Error::data(file, index + 1, reason);
+        let line_number = index + 1;
         let fields: Vec<&str> = line.split('\t').collect();
         if fields.len() != header.len() {
             let (expected, got) = (header.len(), fields.len());
-            return Err(failed(format!("expected {expected} fields, got {got}")));
+            records.push(Record {
+                texts: Vec::new(),
+                label: None,
+                fault: Some(Fault {
+                    line: line_number,
+                    reason: format!("expected {expected} fields, got {got}"),
+                    can_be_answered: false,
+                }),
+            });
+            continue;
         }
-        let mut texts = Vec::new();
-        for (column, place) in columns.iter().zip(&places) {
-            let text = fields.get(*place).copied().unwrap_or_default();
-            if text.trim().is_empty() {
-                return Err(failed(format!("`{column}` is empty")));
-            }
-            texts.push(text.to_owned());
-        }
-        let label = label_place.and_then(|place| fields.get(place));
-        let label = label.map(|label| {
-            let known = labels.iter().position(|known| known == label);
-            known.ok_or_else(|| {
-                let known = labels.join(", ");
-                failed(format!("unknown label `{label}`; known are: {known}"))
-            })
+        let field = |place: usize| fields.get(place).copied().unwrap_or_default();
+        let texts: Vec<&str> = places.iter().map(|place| field(*place)).collect();
+        let mut named = columns.iter().zip(&texts);
+        let blank = named.find(|(_, text)| text.trim().is_empty());
+        let fault = blank.map(|(column, _)| Fault {
+            line: line_number,
+            reason: format!("`{column}` is empty"),
+            can_be_answered: true,
         });
+        let label = label_place.map(field);
+        let number = label.and_then(|label| labels.iter().position(|known| known == label));
+        if let (Some(label), None) = (label, number)
+            && !NO_LABEL.contains(&label)
+        {
+            let known = labels.join(", ");
+            let reason = format!("unknown label `{label}`; known are: {known}");
+            return Err(Error::data(file, line_number, reason));
+        }
         records.push(Record {
-            texts,
-            label: label.transpose()?,
+            texts: texts.into_iter().map(str::to_owned).collect(),
+            label: number.filter(|_| fault.is_none()),
+            fault,
         });
     }
     if records.is_empty() {

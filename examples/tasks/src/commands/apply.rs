@@ -14,7 +14,7 @@ use crate::models::Model;
 use crate::outcome::{RESULTS, check_ended, task_of};
 use crate::recipe::Recipe;
 use crate::terminal::{print, tell};
-use crate::{Error, Result, Task, disk, evaluate as of_models, pieces};
+use crate::{Error, Result, Task, disk, evaluate as of_models, pieces, sound};
 
 /// Scores a model or a file of predictions.
 pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
@@ -32,6 +32,7 @@ pub(super) fn evaluate<T: Task + Clone + DeserializeOwned>(
     let metrics = match &options.predictions {
         Some(predictions) => {
             let records = task.read(file)?;
+            sound::to_measure(&task, file, &records)?;
             let predictions = task.read_predictions(predictions, &records)?;
             task.measure(&records, &predictions)?
         }
@@ -175,7 +176,7 @@ fn answers<T: Task>(
         cache: cache(&options.cache_dir),
     };
     let data = match given {
-        Given::File(file) => bench.read(file, None)?,
+        Given::File(file) => bench.read(file)?,
         Given::Truth(file) => bench.read_truth(file)?,
         Given::Texts(texts) => {
             let records = texts.iter().enumerate();
@@ -244,6 +245,5 @@ fn trained_with(folder: &Path) -> Result<Option<Recipe>> {
         return Ok(None);
     };
     // It may have been trained on a device that this machine does not have.
-    let text = Recipe::without_device(&recipe.to_string());
-    Recipe::from_json_str(&path, &text).map(Some)
+    Recipe::from_value(&path, recipe.clone()).map(Some)
 }

@@ -49,8 +49,9 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let config =
         serde_json::to_value(config).map_err(|error| Error::file(folder, error.to_string()))?;
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let train = bench.read_train(&train_files(&task, &options.learn)?)?;
-    let mut loader = bench.training(train, recipe.learns_labels())?;
+    let labels = recipe.learns_labels();
+    let train = bench.read_train(&train_files(&task, &options.learn)?, labels)?;
+    let mut loader = bench.training(train, labels)?;
 
     // The file that marks an export as complete is removed first and written last.
     disk::remove(&described)?;
@@ -63,6 +64,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
         }
     }
     let mut steps = 0;
+    let has_segments = student.network.has_segments() && teacher.network.has_segments();
     for epoch in 1..=recipe.epochs {
         let mut tensors: Vec<(String, Tensor)> = Vec::new();
         for (number, batch) in loader.epoch(epoch)?.enumerate() {
@@ -70,7 +72,10 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
             let named = [
                 ("input_ids", Some(batch.input_ids)),
                 ("attention_mask", batch.attention_mask),
-                ("token_type_ids", batch.token_type_ids),
+                (
+                    "token_type_ids",
+                    batch.token_type_ids.filter(|_| has_segments),
+                ),
                 ("labels", batch.labels),
                 ("start_positions", batch.start_positions),
                 ("end_positions", batch.end_positions),

@@ -260,12 +260,18 @@ pub(super) fn check<H: Head>(
     recipe: &Recipe,
     folder: &Path,
 ) -> Result<()> {
-    let (known, pieces) = (model.vocabulary(), pieces.vocabulary());
-    if pieces as i64 > known {
-        let reason = format!(
-            "its vocabulary has {known} pieces, the tokenizer in use has {pieces}: teachers and \
-             students share one tokenizer"
-        );
+    let (known, count) = (model.vocabulary(), pieces.vocabulary());
+    if count as i64 > known {
+        let reason = match pieces.folder() == folder {
+            true => format!(
+                "its tokenizer has {count} pieces, and its model embeddings for {known} \
+                 (`vocab_size` in config.json): are they of one model?"
+            ),
+            false => format!(
+                "its vocabulary has {known} pieces, the tokenizer in use has {count}: teachers and \
+                 students share one tokenizer"
+            ),
+        };
         return Err(Error::file(folder, reason));
     }
     match model.longest() {

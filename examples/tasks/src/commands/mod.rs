@@ -76,11 +76,11 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         match known {
             Some((_, text)) => Recipe::from_json_str(Path::new(name), text),
             None if Path::new(name).exists() => {
-                let mut text = disk::read(Path::new(name))?;
-                if replaces_device {
-                    text = Recipe::without_device(&text);
-                }
-                let mut recipe = Recipe::from_json_str(Path::new(name), &text)?;
+                let text = disk::read(Path::new(name))?;
+                let mut recipe = match replaces_device {
+                    true => Recipe::on_any_device(Path::new(name), &text)?,
+                    false => Recipe::from_json_str(Path::new(name), &text)?,
+                };
                 if let Some((_, own)) = self.recipes.first() {
                     let own = Recipe::from_json_str(Path::new(self.name), own)?;
                     recipe.take_lengths(&text, &own);

@@ -136,7 +136,7 @@ impl<H: Head> BiGru<H> {
         let config = BiGruConfig::from_json_file(&folder.join("config.json"))?;
         let model = Self::new(&variables.root(), &config)?;
         let weights = folder.join("model.safetensors");
-        weights::load_file(variables, weights, &LoadOptions::new())?;
+        weights::load_file(variables, weights, &LoadOptions::new().remove_prefix(true))?;
         Ok(model)
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use tch::Tensor;
+use tch::nn::VarStore;
 use textbrewer::models::BertConfig;
 
 use crate::{Error, Result};
@@ -14,38 +16,62 @@ pub(super) fn with_labels(config: BertConfig, labels: &[String], outputs: usize)
     }
 }
 
-/// The same labels in another order would silently give wrong predictions. Labels with other
-/// names may mean the same.
-pub(super) fn check_names(
+/// The outputs of a model that belong to the task's labels, one for each; `None` where they are in
+/// the same order. Labels with other names may mean the same: they are taken in their order, with a
+/// warning.
+pub(super) fn order_of(
     folder: &Path,
     names: Option<&BTreeMap<i64, String>>,
     labels: &[String],
-) -> Result<()> {
-    let Some(names) = names.filter(|_| !labels.is_empty()) else {
-        return Ok(());
-    };
+) -> Option<Vec<i64>> {
+    let names = names.filter(|_| !labels.is_empty())?;
     let own: Vec<&String> = names.values().collect();
-    let task: Vec<&String> = labels.iter().collect();
-    let lower = |names: &[&String]| -> Vec<String> {
-        names.iter().map(|name| name.to_lowercase()).collect()
+    let place = |label: &String| {
+        let label = label.to_lowercase();
+        let mut places = names
+            .iter()
+            .filter(|(_, name)| name.to_lowercase() == label);
+        match (places.next(), places.next()) {
+            (Some((place, _)), None) => Some(*place),
+            _ => None,
+        }
     };
-    let (mut known, mut wanted) = (lower(&own), lower(&task));
-    if known == wanted {
-        return Ok(());
+    let order: Option<Vec<i64>> = labels.iter().map(place).collect();
+    match order.filter(|order| order.len() == names.len()) {
+        Some(order) if order.is_sorted() => None,
+        Some(order) => {
+            let folder = folder.display();
+            log::info!("{folder}: its labels are {own:?}; its outputs are taken by their names");
+            Some(order)
+        }
+        None if names.values().eq(labels) => None,
+        None => {
+            log::warn!(
+                "{}: its labels are {own:?}; they are taken for the task's {labels:?}",
+                folder.display()
+            );
+            None
+        }
     }
-    known.sort();
-    wanted.sort();
-    if known == wanted {
-        let reason = format!(
-            "its labels are {own:?}, in this order, the task's {task:?}; give the task's `labels` \
-             in the model's order, in a recipe"
-        );
-        return Err(Error::file(folder, reason));
+}
+
+/// Puts the outputs of a head into this order.
+pub(super) fn reorder(variables: &VarStore, order: &[i64]) -> Result<()> {
+    let variables = variables.variables();
+    let last = ["classifier.out_proj", "classifier"];
+    let last = last
+        .into_iter()
+        .find(|name| variables.contains_key(&format!("{name}.weight")));
+    let last = last.ok_or_else(|| Error::invalid("the model has no layer `classifier`"))?;
+    let _guard = tch::no_grad_guard();
+    for part in ["weight", "bias"] {
+        let Some(variable) = variables.get(&format!("{last}.{part}")) else {
+            continue;
+        };
+        let rows = Tensor::f_from_slice(order)?.f_to_device(variable.device())?;
+        let rows = variable.f_index_select(0, &rows)?;
+        variable.shallow_clone().f_copy_(&rows)?;
     }
-    log::warn!(
-        "{}: its labels are {own:?}; they are taken for the task's {task:?}",
-        folder.display()
-    );
     Ok(())
 }
 

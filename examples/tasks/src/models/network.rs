@@ -3,13 +3,13 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tch::Device;
 use tch::nn::VarStore;
-use textbrewer::models::{Bert, BertConfig, BertInputs, Head};
+use tch::{Device, Tensor};
+use textbrewer::models::{Bert, BertConfig, BertInputs, Head, ModelType};
 use textbrewer::weights::{self, Transfer};
 use textbrewer::{LayerSelection, display_parameters};
 
-use super::labels::{check_labels, check_names, with_labels};
+use super::labels::{check_labels, order_of, reorder, with_labels};
 use super::{BiGru, BiGruConfig, Shape};
 use crate::{Error, Result, disk};
 
@@ -28,10 +28,39 @@ impl<H: Head> textbrewer::Model<BertInputs> for Network<H> {
 
     fn forward(&self, inputs: &BertInputs, train: bool) -> textbrewer::Result<H::Output> {
         match self {
+            // BERT's tokenizer makes two segments of a pair also for a model that knows one.
+            Network::Bert(bert) if !self.has_segments() && inputs.token_type_ids.is_some() => {
+                bert.forward(&without_segments(inputs), train)
+            }
             Network::Bert(bert) => bert.forward(inputs, train),
             Network::BiGru(gru) => gru.forward(inputs, train),
         }
     }
+}
+
+impl<H: Head> Network<H> {
+    /// Whether the model tells a second text from the first by its segment.
+    pub fn has_segments(&self) -> bool {
+        match self {
+            Network::Bert(bert) => {
+                let config = bert.config();
+                config.model_type != ModelType::DistilBert && config.type_vocab_size > 1
+            }
+            Network::BiGru(_) => false,
+        }
+    }
+}
+
+/// The same inputs, whose texts are all of one segment.
+fn without_segments(inputs: &BertInputs) -> BertInputs {
+    let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+    let mut plain = BertInputs::new(inputs.input_ids.shallow_clone());
+    plain.attention_mask = share(&inputs.attention_mask);
+    plain.position_ids = share(&inputs.position_ids);
+    plain.labels = share(&inputs.labels);
+    plain.start_positions = share(&inputs.start_positions);
+    plain.end_positions = share(&inputs.end_positions);
+    plain
 }
 
 /// A model and its variables.
@@ -45,7 +74,7 @@ pub struct Model<H> {
 
 impl<H: Head> Model<H> {
     /// A pretrained encoder with a head for this number of outputs. The head is new unless the
-    /// folder has one for this task.
+    /// folder has one for this task, whose outputs are put into the order of `labels`.
     ///
     /// # Errors
     /// When the folder holds no such model.
@@ -64,7 +93,10 @@ impl<H: Head> Model<H> {
         let variables = VarStore::new(device);
         let (bert, report) = Bert::from_pretrained_with_config(&variables, folder, &config)?;
         if report.missing.is_empty() {
-            check_names(folder, names.as_ref(), labels)?;
+            // The head's outputs are put into the task's order.
+            if let Some(order) = order_of(folder, names.as_ref(), labels) {
+                reorder(&variables, &order)?;
+            }
         } else {
             log::info!(
                 "{}: new are {}",
@@ -78,7 +110,8 @@ impl<H: Head> Model<H> {
         })
     }
 
-    /// A model that was trained for this task before.
+    /// A model that was trained for this task before. If it has the same labels in another order,
+    /// its outputs are put into the order of `labels`.
     ///
     /// # Errors
     /// When the folder holds no such model, or one of another task.
@@ -107,7 +140,16 @@ impl<H: Head> Model<H> {
             return Err(Error::file(folder, reason));
         }
         check_labels(folder, bert.config().label_count(), outputs)?;
-        check_names(folder, bert.config().id2label.as_ref(), labels)?;
+        if let Some(order) = order_of(folder, bert.config().id2label.as_ref(), labels) {
+            let config = with_labels(bert.config().clone(), labels, outputs);
+            let variables = VarStore::new(device);
+            let (bert, _) = Bert::from_pretrained_with_config(&variables, folder, &config)?;
+            reorder(&variables, &order)?;
+            return Ok(Model {
+                network: Network::Bert(Box::new(bert)),
+                variables,
+            });
+        }
         Ok(Model {
             network: Network::Bert(Box::new(bert)),
             variables,
@@ -291,7 +333,8 @@ fn is_bigru(folder: &Path) -> Result<bool> {
         model_type: Option<String>,
     }
     let path = folder.join("config.json");
-    let kind: Kind = serde_json::from_str(&disk::read(&path)?)
-        .map_err(|error| Error::file(&path, error.to_string()))?;
-    Ok(kind.model_type.as_deref() == Some(BiGruConfig::MODEL_TYPE))
+    // What is wrong with the text the library says better.
+    let kind = serde_json::from_str::<Kind>(&disk::read(&path)?).ok();
+    let kind = kind.and_then(|kind| kind.model_type);
+    Ok(kind.as_deref() == Some(BiGruConfig::MODEL_TYPE))
 }

@@ -2,6 +2,7 @@
 
 mod columns;
 mod decode;
+mod disguised;
 mod features;
 mod measure;
 mod prediction_file;
@@ -162,7 +163,7 @@ impl Task for Tagging {
     fn read(&self, file: &Path) -> Result<Vec<Sentence>> {
         let text = disk::read(file)?;
         let document_line = self.document_line.as_deref();
-        let blocks = reader::blocks(file, &text, &self.columns, document_line)?;
+        let blocks = reader::blocks(file, &text, &self.columns, document_line, &self.tags)?;
         let sentence = |block: reader::Block<'_>| {
             let number = |word: &reader::Word<'_>| {
                 let tag = word.tag.map(|tag| self.number(file, word.line, tag));

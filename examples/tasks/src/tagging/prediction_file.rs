@@ -49,7 +49,8 @@ pub(super) fn read(
 ) -> Result<Vec<Vec<usize>>> {
     let text = disk::read(file)?;
     let columns = Columns::new(2, 0, 1, Separator::Tab);
-    let blocks = blocks(file, &text, &columns, tagging.document_line.as_deref())?;
+    let document_line = tagging.document_line.as_deref();
+    let blocks = blocks(file, &text, &columns, document_line, &tagging.tags)?;
     let predictions = blocks.iter().enumerate().map(|(number, block)| {
         let Some(sentence) = sentences.get(number) else {
             let reason = format!("more sentences than the {} of the data", sentences.len());

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::columns::{Columns, is_blank};
+use super::disguised::Disguised;
 use crate::{Error, Result};
 
 /// A word of a file.
@@ -26,17 +27,20 @@ pub(super) struct Block<'t> {
 /// The sentences of a file whose content is `text`.
 ///
 /// # Errors
-/// When a line has the wrong number of columns, only some lines have tags, or there are no words.
+/// When a line has the wrong number of columns, only some lines have tags, the tags of a file
+/// without tags are elsewhere, or there are no words.
 pub(super) fn blocks<'t>(
     file: &Path,
     text: &'t str,
     columns: &Columns,
     document_line: Option<&str>,
+    tags: &[String],
 ) -> Result<Vec<Block<'t>>> {
     let mut blocks: Vec<Block<'t>> = Vec::new();
     let mut block = Block::default();
     // The first word of the file, which decides whether all have tags.
     let mut first: Option<Word<'t>> = None;
+    let mut disguised = Disguised::default();
     for (line, content) in text
         .lines()
         .enumerate()
@@ -62,8 +66,12 @@ pub(super) fn blocks<'t>(
         if first.tag.is_some() != tag.is_some() {
             return Err(Error::data(file, line, mixed(&word, &first)));
         }
+        if tag.is_none() {
+            disguised.look_at(&split, line, tags);
+        }
         block.words.push(word);
     }
+    disguised.check(file, columns)?;
     if !block.words.is_empty() {
         blocks.push(block);
     }

@@ -75,7 +75,7 @@ impl<T: Task> Training<'_, T> {
         let recipe = self.bench.recipe;
         let device = recipe.training.device;
         self.check_folder()?;
-        let train = self.bench.read_train(&self.sources.train)?;
+        let train = self.bench.read_train(&self.sources.train, labels)?;
         let dev = self.bench.read_dev(&self.sources.dev)?;
         let mut loader = self.bench.training(train, labels)?;
         let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;

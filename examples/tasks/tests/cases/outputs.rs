@@ -5,16 +5,24 @@ use super::bench::{Bench, sentences};
 #[test]
 fn what_has_no_truth_is_told_with_the_form_of_it() {
     let bench = Bench::new("conll2003");
-    bench.write("data/train.txt", "anna NNP B-PER\nlives VBZ O\n");
     bench.write("data/valid.txt", "anna NNP B-NP B-PER\n");
     let train = "train --encoder @encoder --data-dir @data --cache-dir none --max-length 32";
-    bench.fails_with(
-        &format!("{train} --output-dir @x"),
-        &[
+    for (text, expected) in [
+        (
+            "anna NNP B-NP\nlives VBZ B-VP\n",
             "train.txt: no truth in it",
-            "expected 4 columns with blanks",
-        ],
-    );
+        ),
+        (
+            "anna NNP B-PER\nlives VBZ O\n",
+            "train.txt:1: no tag is found here",
+        ),
+    ] {
+        bench.write("data/train.txt", text);
+        bench.fails_with(
+            &format!("{train} --output-dir @x"),
+            &[expected, "expected 4 columns with blanks"],
+        );
+    }
     bench.write("data/train.txt", "anna NNP B-NP B-PER\nlives VBZ B-VP O\n");
     bench.out(&format!("{train} --output-dir @model --epochs 1"));
     bench.write("words.txt", "anna\nlives\n\nanna\n");

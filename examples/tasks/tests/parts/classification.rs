@@ -57,3 +57,58 @@ fn a_header_needs_no_labels() {
     assert_eq!(texts, ["good", "bad"]);
     assert!(records.iter().all(|record| record.label.is_none()));
 }
+
+/// A task may have a label that means none elsewhere.
+#[test]
+fn what_means_no_label_elsewhere_can_be_one() {
+    let settings = json!({"columns": ["a"], "labels": ["-1", "0", "1"]});
+    let task: Classification = serde_json::from_value(settings).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("train.tsv");
+    std::fs::write(&file, "a\tlabel\nbad\t-1\ngood\t1\nfilm\t-\n").unwrap();
+    let labels: Vec<_> = task.read(&file).unwrap().iter().map(|r| r.label).collect();
+    assert_eq!(labels, [Some(0), Some(2), None]);
+}
+
+#[test]
+fn broken_lines_are_records_with_a_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("train.tsv");
+    std::fs::write(&file, "sentence\tlabel\nfilm\n\n \t1\ngood\t1\n").unwrap();
+    let task = Classification::sst2();
+    let records = task.read(&file).unwrap();
+    let faults: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let fault = task.fault(record)?;
+            Some((fault.line, fault.reason.as_str(), fault.can_be_answered))
+        })
+        .collect();
+    let short = Some((2, "expected 2 fields, got 1", false));
+    let blank = Some((4, "`sentence` is empty", true));
+    assert_eq!(faults, [short, blank, None]);
+    assert_eq!(records[1].label, None);
+}
+
+#[test]
+fn a_file_that_is_something_else_is_called_what_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("train.tsv");
+    for (content, expected) in [
+        (
+            &b"version https://git-lfs.github.com/spec/v1\noid sha256:4b3c\n"[..],
+            "is a pointer of Git LFS and not the file itself; `git lfs pull` in its repository",
+        ),
+        (
+            b"<!doctype HTML>\n",
+            "is a web page and not the file itself",
+        ),
+        (b"PK\x03\x04\xff", "is a zip archive; unpack it"),
+        (b"\x1f\x8b\x08\xff", "is compressed by gzip; unpack it"),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let error = Classification::sst2().read(&file).unwrap_err().to_string();
+        let expected = format!("{}: {expected}", file.display());
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}

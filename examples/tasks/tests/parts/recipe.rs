@@ -148,3 +148,28 @@ fn layers_that_are_not_there_are_named() {
         assert!(error.starts_with(&expected), "{error}");
     }
 }
+
+/// Where the text that is read is not that of the file, a line would be that of another.
+#[test]
+fn errors_name_the_line_of_the_file_or_none() {
+    let name = Path::new("mine.json");
+    let text = "{\n\"training\": {\"device\": \"cuda:7\"},\n\"epochs\":\n\"x\"\n}";
+    let message = |read: tasks::Result<Recipe>| read.unwrap_err().to_string();
+    let error = message(Recipe::on_any_device(name, text));
+    assert_eq!(
+        error,
+        "mine.json: epochs: invalid type: string \"x\", expected u64"
+    );
+    let text = text.replace("\"device\": \"cuda:7\"", "");
+    for read in [Recipe::on_any_device, Recipe::from_json_str] {
+        assert!(message(read(name, &text)).ends_with("at line 4 column 3"));
+    }
+    let value = json!({"training": {"device": "cuda:7", "log_interval": 3}});
+    let recipe = Recipe::from_value(name, value).unwrap();
+    assert_eq!(recipe.training.log_interval, Some(3));
+    let error = message(Recipe::from_value(
+        name,
+        json!({"distillation": {"temperature": "hot"}}),
+    ));
+    assert!(error.starts_with("mine.json: distillation.temperature: ") && !error.contains("line"));
+}

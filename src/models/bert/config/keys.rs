@@ -39,7 +39,7 @@ impl ModelType {
 }
 
 /// An object without duplicate keys.
-struct Keys(Map<String, Value>);
+pub(super) struct Keys(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Keys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -95,22 +95,16 @@ impl<T: DeserializeOwned + Serialize> Field for T {
 
 impl<'de> Deserialize<'de> for BertConfig {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let Keys(mut keys) = Keys::deserialize(deserializer)?;
-        let mut model_type = None::<ModelType>;
-        if let Some(value) = keys.remove("model_type") {
-            let read = model_type.set("model_type", value);
-            read.map_err(D::Error::custom)?;
-        }
-        let model_type = model_type.unwrap_or_default();
-        let mut config = BertConfig::new(model_type);
-        for (key, field) in config.fields() {
-            let own = model_type.key(key);
-            if let Some((key, value)) = own.and_then(|key| keys.remove_entry(key)) {
-                field.set(&key, value).map_err(D::Error::custom)?;
-            }
-        }
-        Ok(config)
+        let keys = Keys::deserialize(deserializer)?;
+        BertConfig::from_keys(keys).map_err(|bad| D::Error::custom(bad.reason))
     }
+}
+
+/// A key whose value is not one that it may have.
+pub(super) struct Bad {
+    pub(super) key: String,
+    /// The place inside the configuration, and what is wrong there.
+    pub(super) reason: String,
 }
 
 impl Serialize for BertConfig {
@@ -121,6 +115,27 @@ impl Serialize for BertConfig {
 }
 
 impl BertConfig {
+    /// The configuration with these keys and values.
+    pub(super) fn from_keys(Keys(mut keys): Keys) -> Result<Self, Bad> {
+        let mut set = |field: &mut dyn Field, key: &str| match keys.remove_entry(key) {
+            Some((key, value)) => {
+                let read = field.set(&key, value);
+                read.map_err(|reason| Bad { key, reason })
+            }
+            None => Ok(()),
+        };
+        let mut model_type = None::<ModelType>;
+        set(&mut model_type, "model_type")?;
+        let model_type = model_type.unwrap_or_default();
+        let mut config = BertConfig::new(model_type);
+        for (key, field) in config.fields() {
+            if let Some(key) = model_type.key(key) {
+                set(field, key)?;
+            }
+        }
+        Ok(config)
+    }
+
     /// This model's key for BERT's `key`.
     pub(super) fn key(&self, key: &'static str) -> &'static str {
         self.model_type.key(key).unwrap_or(key)

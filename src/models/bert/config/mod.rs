@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::ModelType;
 use crate::config::json;
 use crate::error::Result;
+use crate::files::read_text;
 use crate::models::Activation;
 
 /// The kind of labels of a sequence classifier, which decides the loss.
@@ -186,7 +187,8 @@ impl BertConfig {
     /// [`Error::Io`](crate::Error::Io) when the file cannot be read, otherwise those of
     /// [`from_json_str`](Self::from_json_str).
     pub fn from_json_file(path: impl AsRef<Path>) -> Result<Self> {
-        json::from_file::<Self>(path.as_ref())?.checked()
+        let path = path.as_ref();
+        Self::from_text(&read_text(path)?, &path.display().to_string())
     }
 
     /// Reads the text of a `config.json`.
@@ -199,7 +201,14 @@ impl BertConfig {
     /// [`Error::Config`]: crate::Error::Config
     /// [`Error::Unsupported`]: crate::Error::Unsupported
     pub fn from_json_str(text: &str) -> Result<Self> {
-        json::from_str::<Self>(text)?.checked()
+        Self::from_text(text, json::TEXT)
+    }
+
+    fn from_text(text: &str, place: &str) -> Result<Self> {
+        let keys = json::from_text(text, place)?;
+        let read = Self::from_keys(keys);
+        let config = read.map_err(|bad| json::about_key(text, place, &bad.key, &bad.reason));
+        config?.checked()
     }
 
     /// Checks what was read.

@@ -149,6 +149,72 @@ fn a_bad_line_is_named() {
     }
 }
 
+/// Columns that are parted by something else are not words without tags.
+#[test]
+fn tags_that_are_not_found_are_named() {
+    let (conll, msra) = (Tagging::conll2003(), Tagging::msra_ner());
+    for (task, content, expected) in [
+        (
+            &msra,
+            "北 B-LOC\n京 I-LOC\n在 O\n\n李 B-PER\n",
+            "1: no tag is found here, and the line ends in the tag `B-LOC`",
+        ),
+        (
+            &msra,
+            "在 O\n去 O\n\n了 O\n",
+            "1: no tag is found here, and the line ends in the tag `O`",
+        ),
+        (
+            &msra,
+            "在\u{3000}O\n\n北\u{3000}B-LOC\n",
+            "1: no tag is found here",
+        ),
+        (&msra, "在/O\n", "1: no tag is found here"),
+        (
+            &msra,
+            "在\n北 B-LOC\n",
+            "2: no tag is found here, and the line ends in the tag `B-LOC`",
+        ),
+        (
+            &conll,
+            "EU,NNP,B-NP,B-ORG\nrejects,VBZ,B-VP,O\n",
+            "1: no tag is found here, and the line ends in the tag `B-ORG`",
+        ),
+        // Three columns, the last of which is no chunk.
+        (
+            &conll,
+            "rejects VBZ O\nEU NNP B-ORG\n",
+            "1: no tag is found here, and the line ends in the tag `O`",
+        ),
+    ] {
+        let message = refused(task, content);
+        assert!(
+            message.starts_with(&format!("data.txt:{expected}")),
+            "{message}\n{expected}"
+        );
+    }
+    let message = refused(&msra, "北 B-LOC\n");
+    let layout = "expected 2 columns with a tab between them, of which column 1 is the word and \
+                  column 2 the tag";
+    assert!(message.ends_with(layout), "{message}");
+    // Real files without tags: words and chunks that look a little like tags.
+    for (task, content) in [
+        (&msra, "O\nB-LOC\n"),
+        (&msra, "W O\n北\n"),
+        (&msra, " \n北\n"),
+        (&conll, "J.O\nfilm\n"),
+        (&conll, "EU NNP B-NP\n. . O\n"),
+        (&conll, "B-PER\n"),
+        (&conll, "xB-PER\n"),
+    ] {
+        let sentences = read(task, content).unwrap();
+        assert!(
+            sentences.iter().all(|sentence| sentence.tags.is_none()),
+            "{content}"
+        );
+    }
+}
+
 #[test]
 fn bytes_that_are_no_text_are_named_by_their_line() {
     let message = refused(&Tagging::msra_ner(), b"\xe5\x8c\x97\tO\n\xb1\xb1\tO\n");

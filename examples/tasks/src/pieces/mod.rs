@@ -1,26 +1,31 @@
 //! Tokenization into word pieces, and batches of pieces.
 
+mod settings;
+mod token;
+mod word_pieces;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use textbrewer::data::pad_to_longest;
 use textbrewer::models::BertInputs;
-use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
-use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{
-    AddedToken, EncodeInput, Encoding, PreTokenizerWrapper, Tokenizer, TruncationParams,
-};
+use tokenizers::{EncodeInput, Encoding, PreTokenizerWrapper, Tokenizer, TruncationParams};
 
-use crate::{Error, Result};
+use crate::{Error, Result, disk};
+use settings::Settings;
 
 /// Files that belong to a tokenizer; they are copied to the folders of saved models.
-pub const FILES: [&str; 4] = [
+pub const FILES: [&str; 10] = [
     "tokenizer.json",
     "vocab.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
 ];
 
 /// Word pieces, the input of a model.
@@ -50,23 +55,32 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Reads `tokenizer.json` or, if there is none, `vocab.txt` from a folder.
+    /// Reads `tokenizer.json` or, if there is none, `vocab.txt` from a folder, with what
+    /// `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` say beside it.
     ///
     /// # Errors
-    /// When there is neither, or it is not a tokenizer with a padding token.
+    /// When there is neither, or it is not a tokenizer with a padding token, or not one that can
+    /// be read.
     pub fn from_folder(folder: &Path, truncation: TruncationParams) -> Result<Self> {
         let (json, vocabulary) = (folder.join("tokenizer.json"), folder.join("vocab.txt"));
         if !folder.is_dir() {
             return Err(Error::file(folder, "no such folder"));
         }
+        let settings = Settings::of_folder(folder)?;
         let mut tokenizer = if json.exists() {
-            Tokenizer::from_file(&json).map_err(|error| Error::file(&json, error.to_string()))?
+            let read = Tokenizer::from_bytes(disk::read(&json)?);
+            let mut tokenizer = read.map_err(|error| Error::file(&json, error.to_string()))?;
+            word_pieces::follow(&mut tokenizer, &settings);
+            word_pieces::add(&mut tokenizer, &settings, false)?;
+            tokenizer
         } else if vocabulary.exists() {
-            word_pieces(folder, &vocabulary)?
+            let mut tokenizer = word_pieces::from_vocabulary(&vocabulary, &settings)?;
+            word_pieces::add(&mut tokenizer, &settings, true)?;
+            tokenizer
         } else {
-            let reason = "neither tokenizer.json nor vocab.txt in it";
-            return Err(Error::file(folder, reason));
+            return Err(Error::file(folder, neither(folder)));
         };
+        settings.warn();
         // Lengths in the file were meant for another use: here each batch has its own length.
         tokenizer.with_padding(None);
         let (max_length, stride) = (truncation.max_length, truncation.stride);
@@ -78,7 +92,8 @@ impl Pieces {
                 let what = format!("max_length {max_length} and stride {stride}");
                 Error::invalid(format!("{what} do not go together, set --stride: {error}"))
             })?;
-        let padding = ["[PAD]", "<pad>"]
+        let padding = settings
+            .paddings()
             .iter()
             .find_map(|token| tokenizer.token_to_id(token))
             .ok_or_else(|| {
@@ -92,6 +107,11 @@ impl Pieces {
             folder: folder.to_path_buf(),
             padding,
         })
+    }
+
+    /// The folder that the tokenizer was read from.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The number of ids: the model must have an embedding for each.
@@ -171,48 +191,16 @@ impl Pieces {
     }
 }
 
-/// BERT's tokenizer from its list of word pieces.
-fn word_pieces(folder: &Path, vocabulary: &Path) -> Result<Tokenizer> {
-    let failed = |error: tokenizers::Error| Error::file(vocabulary, error.to_string());
-    let model = WordPiece::from_file(&vocabulary.to_string_lossy());
-    let mut tokenizer = Tokenizer::new(model.build().map_err(failed)?);
-    let id = |token: &str| {
-        let id = tokenizer.token_to_id(token);
-        id.ok_or_else(|| {
-            Error::file(
-                vocabulary,
-                format!("no line `{token}`: not a BERT vocabulary"),
-            )
-        })
-    };
-    id("[UNK]")?;
-    let (separator, class) = (id("[SEP]")?, id("[CLS]")?);
-    let known = ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"];
-    let known = known.into_iter().filter(|token| id(token).is_ok());
-    let special: Vec<_> = known.map(|token| AddedToken::from(token, true)).collect();
-    tokenizer.add_special_tokens(&special);
-    let lower = lower_case(folder)?;
-    tokenizer.with_normalizer(Some(BertNormalizer::new(true, true, None, lower)));
-    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
-    tokenizer.with_post_processor(Some(BertProcessing::new(
-        ("[SEP]".to_owned(), separator),
-        ("[CLS]".to_owned(), class),
-    )));
-    Ok(tokenizer)
-}
-
-/// Whether text is lowercased: `do_lower_case` in `tokenizer_config.json`, by default true.
-fn lower_case(folder: &Path) -> Result<bool> {
-    #[derive(Deserialize)]
-    struct Config {
-        do_lower_case: Option<bool>,
+/// Why there is no tokenizer in a folder, and what is there of one.
+fn neither(folder: &Path) -> String {
+    let there = FILES.iter().filter(|name| folder.join(name).exists());
+    let there: Vec<_> = there.map(|name| format!("`{name}`")).collect();
+    match there.join(", ") {
+        there if there.is_empty() => "neither tokenizer.json nor vocab.txt in it".to_owned(),
+        there => format!(
+            "neither tokenizer.json nor vocab.txt in it, only {there}, of which no tokenizer can be \
+             made here; in Python `AutoTokenizer.from_pretrained(folder).save_pretrained(folder)` \
+             writes tokenizer.json"
+        ),
     }
-    let path = folder.join("tokenizer_config.json");
-    if !path.exists() {
-        return Ok(true);
-    }
-    let text = std::fs::read_to_string(&path).map_err(|error| Error::io(&path, error))?;
-    let config: Config =
-        serde_json::from_str(&text).map_err(|error| Error::file(&path, error.to_string()))?;
-    Ok(config.do_lower_case.unwrap_or(true))
 }
