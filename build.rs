@@ -5,12 +5,13 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 const HEADER: &str = "src/native/common.h";
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "src/native/autocast.cpp",
     "src/native/backend.cpp",
     "src/native/history.cpp",
     "src/native/layers.cpp",
     "src/native/optim.cpp",
+    "src/native/widening.cpp",
 ];
 
 fn main() {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Kind, Tensor};
 use textbrewer::distiller::Ensemble;
 use textbrewer::models::{BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput};
 use textbrewer::{
@@ -216,8 +216,7 @@ fn logits_only(_batch: &BertInputs, logits: &Tensor) -> Result<AdaptorOutput> {
 }
 
 fn cross_entropy(batch: &BertInputs, logits: &Tensor) -> Result<AdaptorOutput> {
-    let loss =
-        logits.f_cross_entropy_loss(labels(batch)?, None::<&Tensor>, Reduction::Mean, -100, 0.0)?;
+    let loss = textbrewer::losses::cross_entropy(logits, labels(batch)?)?;
     Ok(AdaptorOutput::new().losses(&loss))
 }
 

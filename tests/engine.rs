@@ -11,6 +11,8 @@ mod hooks;
 mod logs;
 #[path = "engine_cases/models.rs"]
 mod models;
+#[path = "engine_cases/nothing_counts.rs"]
+mod nothing_counts;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
 #[path = "engine_cases/schedules.rs"]

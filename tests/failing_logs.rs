@@ -1,4 +1,5 @@
-//! A log that cannot be written costs one warning and not the training.
+//! Warnings: a log that cannot be written costs one and not the training, and so does what a
+//! configuration leaves out.
 
 mod common;
 
@@ -8,9 +9,11 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use common::tiny::{Net, config, files, loader, square};
+use common::tiny::{Net, Output, adapt, config, files, loader, square};
+use tch::Tensor;
 use textbrewer::{
-    BasicTrainer, Distiller, Error, LogSink, MemorySink, Result, Sgd, TrainSummary, TrainingConfig,
+    BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller, LogSink, MemorySink,
+    Result, SchedulerSpec, Sgd, TrainSummary, TrainingConfig,
 };
 
 /// Every warning of the process; tests tell theirs by what stands in them.
@@ -87,6 +90,35 @@ impl LogSink for &Lines {
     fn flush(&mut self) -> Result<()> {
         Ok(())
     }
+}
+
+/// The losses of an adaptor do not count without a weight, which nobody would see in the logs.
+#[test]
+fn losses_without_a_weight_are_told_of_once() {
+    listen();
+    let folder = tempfile::tempdir().unwrap();
+    let told = || warnings_with("hard_label_weight is 0").len();
+    let run = |distill_config: DistillationConfig| {
+        let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
+        let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+            .train_config(config(folder.path()))
+            .distill_config(distill_config)
+            .adaptor(|batch: &Tensor, output: &Output| {
+                Ok(adapt(batch, output)?.losses(&output.logits.square()))
+            })
+            .build()
+            .unwrap();
+        let mut batches = loader(3);
+        let run = distiller.train(&mut batches).epochs(2);
+        run.optimizer(Sgd::new(0.01)).run().unwrap();
+        told()
+    };
+    let scheduled = SchedulerSpec::new("linear_growth");
+    let weighted = DistillationConfig::default().hard_label_weight(0.5);
+    assert_eq!(run(weighted), 0);
+    let scheduled = DistillationConfig::default().hard_label_weight_scheduler(scheduled);
+    assert_eq!(run(scheduled), 0);
+    assert_eq!(run(DistillationConfig::default()), 1);
 }
 
 #[cfg(target_os = "linux")]

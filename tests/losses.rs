@@ -7,10 +7,11 @@ use std::path::Path;
 use common::{assert_close, close, elements, read_json, waves};
 use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::losses::{
-    Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos, fsp,
-    hidden_mse, kd_ce, kd_kl, kd_mse, mmd, pkd,
+    Temperature, attention_ce, attention_ce_mean, attention_mse, attention_mse_sum, cos,
+    cross_entropy, fsp, hidden_mse, kd_bce, kd_ce, kd_kl, kd_mse, mmd, pkd, regression_mse,
+    smooth_l1,
 };
-use textbrewer::{Error, Presets, Result};
+use textbrewer::{Error, KdInput, Presets, Result};
 
 fn number(loss: Result<Tensor>) -> f64 {
     loss.unwrap_or_else(|error| panic!("{error}"))
@@ -272,14 +273,125 @@ fn masks_may_be_of_any_kind() {
     }
 }
 
+/// That a loss and its gradient are 0.
+fn assert_nothing(name: &str, students: &[Tensor], loss: impl Fn(&[Tensor]) -> Result<Tensor>) {
+    let copies = students.iter().map(|s| s.copy().set_requires_grad(true));
+    let copies: Vec<Tensor> = copies.collect();
+    let loss = loss(&copies).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert_eq!(loss.double_value(&[]), 0.0, "{name}");
+    loss.backward();
+    for gradient in copies.iter().map(Tensor::grad).filter(Tensor::defined) {
+        let zeros = elements(&gradient).into_iter().all(|value| value == 0.0);
+        assert!(zeros, "{name}: {gradient:?}");
+    }
+}
+
 #[test]
-fn a_mask_that_keeps_nothing_gives_nan() {
+fn a_mask_that_keeps_nothing_gives_zero_and_no_gradient() {
     let nothing = Tensor::zeros([3, 4], (Kind::Int64, Device::Cpu));
     for (name, loss, student, teacher) in match_losses() {
         let (student, teacher) = (two(&student, 0.1), two(&teacher, 0.5));
-        let got = number(loss(&student, &teacher, Some(&nothing)));
-        assert!(got.is_nan(), "{name}: {got}");
+        assert_nothing(name, &student, |s| loss(s, &teacher, Some(&nothing)));
     }
+}
+
+#[test]
+fn an_example_of_padding_alone_changes_none_of_the_others() {
+    let last_is_padding = Tensor::from_slice2(&[[1i64, 1, 1, 1], [1, 1, 0, 0], [0; 4]]);
+    for (name, loss, student, teacher) in match_losses() {
+        let (student, teacher) = (two(&student, 0.1), two(&teacher, 0.5));
+        let got = number(loss(&student, &teacher, Some(&last_is_padding)));
+        let first = |of: &[Tensor; 2]| of.each_ref().map(|state| state.narrow(0, 0, 2));
+        let mask = last_is_padding.narrow(0, 0, 2);
+        let alone = number(loss(&first(&student), &first(&teacher), Some(&mask)));
+        // `fsp` alone is a mean over examples.
+        let expected = if name == "fsp" {
+            alone * 2.0 / 3.0
+        } else {
+            alone
+        };
+        assert!(close(got, expected), "{name}: {got}, {expected}");
+    }
+}
+
+#[test]
+fn losses_of_no_example_are_zero() {
+    let empty =
+        |size: &[i64]| Tensor::zeros([&[0], &size[1..]].concat(), (Kind::Double, Device::Cpu));
+    for (name, loss, student, teacher) in match_losses() {
+        let (student, teacher) = (empty(&student), empty(&teacher));
+        let [student, teacher] = [student, teacher].map(|t| [t.copy(), t]);
+        assert_nothing(name, &student, |s| loss(s, &teacher, None));
+    }
+    let logits = empty(&[1, 4]);
+    for name in Presets::default().kd_losses() {
+        let loss = Presets::default().find_kd_loss("loss", name).unwrap();
+        for temperature in [Temperature::Constant(2.0), Temperature::Each(empty(&[1]))] {
+            assert_nothing(name, &[logits.copy()], |s| {
+                let labels = Tensor::zeros([0], (Kind::Int64, Device::Cpu));
+                let input = KdInput::new(&s[0], &logits, &temperature)?;
+                loss.apply(&input.with_labels(&labels))
+            });
+        }
+    }
+    let constant = Temperature::Constant(2.0);
+    let each = Temperature::Each(empty(&[1]));
+    for temperature in [&constant, &each] {
+        for loss in [kd_ce, kd_kl, kd_mse, kd_bce] {
+            assert_nothing("kd", &[logits.copy()], |s| {
+                loss(&s[0], &logits, temperature)
+            });
+        }
+    }
+    for loss in [regression_mse, smooth_l1] {
+        assert_nothing("numbers", &[logits.copy()], |s| loss(&s[0], &logits));
+    }
+    assert_nothing("pkd", &[empty(&[1, 3, 4])], |s| {
+        pkd(&s[0], &empty(&[1, 3, 4]), None)
+    });
+}
+
+#[test]
+fn cross_entropy_is_libtorchs_and_zero_without_a_label() {
+    let logits = waves(&[2, 3, 5], 0.3) * 4.0;
+    let labels = Tensor::from_slice2(&[[0i64, -100, 4], [2, 2, -100]]);
+    let rows = labels.ne(-100).view([-1]).nonzero().squeeze_dim(-1);
+    let selected = logits.view([6, 5]).index_select(0, &rows);
+    let of_each = selected.log_softmax(-1, Kind::Double);
+    let kept = labels.view([-1]).index_select(0, &rows).unsqueeze(1);
+    let expected = -of_each.gather(1, &kept, false).mean(Kind::Double);
+    let got = cross_entropy(&logits, &labels).unwrap();
+    assert_close("cross_entropy", &got, &expected);
+    // To the bit what libtorch's own mean is, and its gradient.
+    let single = logits.to_kind(Kind::Float);
+    let own = |s: &Tensor| {
+        let (flat, labels) = (s.reshape([6, 5]), labels.reshape([6]));
+        flat.cross_entropy_loss(&labels, None::<Tensor>, Reduction::Mean, -100, 0.0)
+    };
+    assert_eq!(cross_entropy(&single, &labels).unwrap(), own(&single));
+    let ours = |s: &Tensor| cross_entropy(s, &labels).unwrap();
+    assert_eq!(gradient(&single, ours), gradient(&single, own));
+    // 16 bits are widened.
+    let narrow = single.to_kind(Kind::BFloat16);
+    let wide = narrow.to_kind(Kind::Float);
+    assert_eq!(cross_entropy(&narrow, &labels).unwrap(), own(&wide));
+
+    let nothing = Tensor::full([2, 3], -100, (Kind::Int64, Device::Cpu));
+    assert_nothing("cross_entropy", &[single], |s| {
+        cross_entropy(&s[0], &nothing)
+    });
+    let error = message(cross_entropy(&logits, &labels.narrow(1, 0, 2)));
+    assert_eq!(
+        error,
+        "labels: expected [2, 3], as the logits need, got [2, 2]"
+    );
+    let error = cross_entropy(&logits, &(labels + 9))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("cross entropy: labels must be in 0..5, or -100"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -4,6 +4,8 @@ mod common;
 
 #[path = "resume_cases/differences.rs"]
 mod differences;
+#[path = "resume_cases/evaluations.rs"]
+mod evaluations;
 #[path = "resume_cases/exact.rs"]
 mod exact;
 #[path = "resume_cases/extended.rs"]

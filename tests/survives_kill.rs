@@ -181,18 +181,42 @@ fn fifty_kills() {
 }
 
 #[cfg(unix)]
-fn interrupt(process: &Process) {
+fn send(signal: &str, process: &Process) {
     let sent = Command::new("kill")
-        .arg("-INT")
+        .arg(signal)
         .arg(process.child.id().to_string())
         .status()
         .unwrap();
     assert!(sent.success());
 }
 
+/// The line on standard error after an empty one.
+#[cfg(unix)]
+fn announced(process: &mut Process) -> String {
+    let mut lines = BufReader::new(process.child.stderr.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "");
+    lines.next().unwrap().unwrap()
+}
+
 #[cfg(unix)]
 #[test]
 fn the_first_interrupt_ends_the_run_with_a_checkpoint() {
+    ends_with_a_checkpoint(
+        "-INT",
+        "Ctrl-C: the run saves a checkpoint after this step and stops.",
+    );
+}
+
+/// As clusters send it some time before they kill.
+#[cfg(unix)]
+#[test]
+fn so_does_a_request_to_terminate() {
+    let announcement = "SIGTERM: the run saves a checkpoint after this step and stops.";
+    ends_with_a_checkpoint("-TERM", announcement);
+}
+
+#[cfg(unix)]
+fn ends_with_a_checkpoint(signal: &str, announcement: &str) {
     let (weights, losses, _) = whole();
     let folder = common::tiny::folder();
     let mut process = Process::start(folder.path());
@@ -202,7 +226,14 @@ fn the_first_interrupt_ends_the_run_with_a_checkpoint() {
         let line = process.next(&mut said).unwrap();
         note(&mut found, &line);
         if line.starts_with("loss ") && found.len() == 19 {
-            interrupt(&process);
+            send(signal, &process);
+            // It is said at once: the process waits in the middle of the step.
+            let said = announced(&mut process);
+            assert!(said.starts_with(announcement), "{said}");
+            if signal == "-TERM" {
+                // A second one changes nothing.
+                send(signal, &process);
+            }
             process.go_on();
             break;
         }
@@ -239,11 +270,11 @@ fn the_second_interrupt_ends_the_process_at_once() {
         }
         process.go_on();
     }
-    interrupt(&process);
+    send("-INT", &process);
     // Two that arrive together count as one: the first has arrived once it goes on.
     process.go_on();
     assert!(process.next(&mut said).is_some());
-    interrupt(&process);
+    send("-INT", &process);
     assert_eq!(process.child.wait().unwrap().code(), Some(130));
     assert!(!folder.path().join("gs1.safetensors").exists());
 }

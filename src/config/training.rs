@@ -75,8 +75,10 @@ pub struct TrainingConfig {
     /// at checkpoints and at the end. Default 20.
     #[serde(skip_serializing_if = "is_default_log_interval")]
     pub log_interval: Option<u64>,
-    /// Precision of a model's forward pass. Weights and losses stay in `float32`; libtorch's
-    /// autocast chooses the precision of each operation. `fp16` scales the loss, see
+    /// Precision of a model's forward pass. Weights, adaptors and losses stay in `float32`;
+    /// libtorch's autocast chooses the precision of each operation of the model, and what an
+    /// adaptor computes of an output of 16 bits is computed in `float32`, though the output itself
+    /// is not converted. `fp16` scales the loss, see
     /// [`LossScaling`](crate::optim::LossScaling). Default `float32`.
     #[serde(skip_serializing_if = "is_float32")]
     pub precision: Precision,

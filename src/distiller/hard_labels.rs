@@ -16,8 +16,10 @@ use crate::presets::Presets;
 #[derive(Debug)]
 pub(super) struct HardLabels {
     weight: WeightSchedule,
-    /// Whether the configuration counts on losses, and their lack was not reported yet.
+    /// Whether the configuration counts on losses.
     expects_losses: bool,
+    /// Whether it was reported that losses and the configuration do not go together.
+    warned: bool,
 }
 
 impl HardLabels {
@@ -33,10 +35,16 @@ impl HardLabels {
         let is_weighted = config.hard_label_weight != 0.0 || schedule.is_some();
         Ok(HardLabels {
             expects_losses: is_weighted,
+            warned: false,
             weight: WeightSchedule::new(config.hard_label_weight, schedule),
         })
     }
 }
+
+const NOT_RETURNED: &str = "hard_label_weight is set, but the student adaptor returned no \
+                            `losses`: the labels do not count";
+const NOT_WEIGHTED: &str = "the student adaptor returned `losses`, but hard_label_weight is 0: they \
+                            are logged and not learned from; set `hard_label_weight`";
 
 impl<B> Term<B> for HardLabels {
     fn name(&self) -> &str {
@@ -49,12 +57,19 @@ impl<B> Term<B> for HardLabels {
 
     /// Adds `unweighted_hard_label_loss`, if the student's adaptor returned losses.
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
-        if let Some(sum) = sum_of_means(&said.student.losses)? {
+        let sum = sum_of_means(&said.student.losses)?;
+        let has_losses = sum.is_some();
+        if let Some(sum) = sum {
             report.add("unweighted_hard_label_loss", sum, self.weight.at(said.step));
-        } else if std::mem::take(&mut self.expects_losses) {
+        }
+        if has_losses != self.expects_losses && !std::mem::replace(&mut self.warned, true) {
             log::warn!(
-                "hard_label_weight is set, but the student adaptor returned no `losses`: \
-                 the labels do not count"
+                "{}",
+                if has_losses {
+                    NOT_WEIGHTED
+                } else {
+                    NOT_RETURNED
+                }
             );
         }
         Ok(())

@@ -1,12 +1,12 @@
-//! Precision of a forward pass.
+//! Precision of a forward pass, and of the adaptor after it.
 
 use tch::Device;
 
 use crate::config::{Precision, TrainingConfig};
 use crate::error::{Result, Side};
-use crate::native::Autocast;
+use crate::native::{Autocast, Widening};
 
-/// The precision and device of a forward pass.
+/// The precision and device of a forward pass. Its adaptor computes in `float32`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MixedPrecision {
     precision: Precision,
@@ -38,5 +38,16 @@ impl MixedPrecision {
         }
         let _autocast = Autocast::enter(self.device, self.precision.kind())?;
         forward()
+    }
+
+    /// Runs an adaptor on what the model said. The model's output is of a type of the user's, in
+    /// which tensors of 16 bits cannot be found; so each is widened where something is computed of
+    /// it, and hidden states that nobody looks at are not copied.
+    pub(super) fn adapt<O>(self, adaptor: impl FnOnce() -> Result<O>) -> Result<O> {
+        if self.precision == Precision::Float32 {
+            return adaptor();
+        }
+        let _widening = Widening::enter()?;
+        adaptor()
     }
 }

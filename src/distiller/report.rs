@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::{Error, Result};
 use crate::losses::at_least_float32;
+use crate::losses::mean::mean;
 use crate::scalar::ScalarOps;
 
 /// The name under which the weighted sum is logged.
@@ -156,15 +157,13 @@ pub(super) fn sum(losses: impl Iterator<Item = Result<Tensor>>) -> Result<Option
 
 /// The sum of the means of `losses`; none for none.
 pub(super) fn sum_of_means(losses: &[Tensor]) -> Result<Option<Tensor>> {
-    sum(losses
-        .iter()
-        .map(|loss| Ok(at_least_float32(loss)?.f_mean(None::<Kind>)?)))
+    sum(losses.iter().map(|loss| mean(&at_least_float32(loss)?)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
+    use tch::{Device, Kind};
 
     #[test]
     fn a_loss_that_is_not_one_number_is_refused_by_name() {

@@ -104,7 +104,9 @@ impl SoftLabels {
     }
 
     fn loss_of(&self, mut input: KdInput<'_>) -> Result<Tensor> {
-        if let Some(schedule) = &self.temperature_schedule {
+        let schedule = self.temperature_schedule.as_ref();
+        // A schedule takes means too.
+        if let Some(schedule) = schedule.filter(|_| !input.is_empty()) {
             // Made once: the schedule and the loss look at the same logits.
             let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
             input.temperature = schedule(&student, &teacher, self.temperature)?;

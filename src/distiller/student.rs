@@ -11,7 +11,7 @@ use crate::logits::Logits;
 use crate::model::Model;
 
 /// A model and its adaptor in one. Only the model computes in another precision: what an
-/// adaptor computes may be a loss.
+/// adaptor computes may be a loss, and is computed in `float32`.
 pub(super) type Adapted<'a, B> = Box<dyn Fn(&B, MixedPrecision) -> Result<AdaptorOutput> + 'a>;
 
 /// A student with its adaptor. It always runs in training mode and with gradients.
@@ -30,7 +30,7 @@ impl<'a, B> Student<'a, B> {
         Student {
             adapted: Box::new(move |batch, precision| {
                 let output = precision.run(|| model.forward(batch, true))?;
-                adaptor(batch, &output)
+                precision.adapt(|| adaptor(batch, &output))
             }),
             precision: MixedPrecision::of(config, Side::Student),
         }

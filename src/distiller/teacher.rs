@@ -32,7 +32,7 @@ impl<'a, B> Teacher<'a, B> {
     {
         Teacher(Box::new(move |batch, precision| {
             let output = precision.run(|| model.forward(batch, false))?;
-            adaptor(batch, &output)
+            precision.adapt(|| adaptor(batch, &output))
         }))
     }
 

@@ -14,7 +14,8 @@ use crate::step::StepInfo;
 /// `loss = Σ mean(losses)`, where `losses` is what the adaptor returned.
 ///
 /// ```
-/// use tch::{nn, Device, Kind, Reduction, Tensor};
+/// use tch::{nn, Device, Kind, Tensor};
+/// use textbrewer::losses::cross_entropy;
 /// use textbrewer::{
 ///     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader,
 /// };
@@ -30,9 +31,7 @@ use crate::step::StepInfo;
 /// let mut trainer = BasicTrainer::builder(&model, &variables)
 ///     .train_config(config)
 ///     .adaptor(|(_input, label), logits: &Tensor| {
-///         let none = None::<&Tensor>;
-///         let loss = logits.f_cross_entropy_loss(label, none, Reduction::Mean, -100, 0.0)?;
-///         Ok(AdaptorOutput::new().losses(&loss))
+///         Ok(AdaptorOutput::new().losses(&cross_entropy(logits, label)?))
 ///     })
 ///     .build()?;
 /// let input = Tensor::randn([4, 3], (Kind::Float, Device::Cpu));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 
-/// Called after a checkpoint.
+/// Called after a checkpoint, or to evaluate without one.
 pub(super) type Callback<'a, S> = Box<dyn FnMut(&S, &CheckpointInfo) -> Result<Verdict> + 'a>;
 
 /// Whether training continues after a callback.
@@ -66,9 +66,12 @@ impl From<()> for Flow {
 pub struct CheckpointInfo {
     /// Optimizer steps done.
     pub global_step: u64,
-    /// The epoch, counted from 1.
+    /// The epoch, counted from 1; 0 before training.
     pub epoch: u64,
-    /// The file that was just written.
+    /// Whether a checkpoint was saved. In a run that
+    /// [evaluates](crate::Run::evaluate_every) without one it may be false.
+    pub saved: bool,
+    /// The file that was just written; empty where nothing was.
     pub path: PathBuf,
     /// The losses of the last batch, by the name under which they are logged, unweighted.
     pub losses: BTreeMap<String, f64>,

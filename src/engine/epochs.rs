@@ -103,6 +103,11 @@ impl<'a, B: Batch> Epochs<'a, B> {
         self.random.state()
     }
 
+    /// Returns to what [`random_state`](Self::random_state) gave.
+    pub(super) fn return_to(&self, random: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.random.return_to(random)
+    }
+
     fn check_length(&self, at: &Position) -> Result<()> {
         match self.expected {
             _ if at.batch == 0 => Err(no_batch(at.epoch)),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
+use super::position::Position;
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
@@ -29,6 +30,7 @@ pub(super) struct PendingLosses {
 #[derive(Debug)]
 struct PendingStep {
     forward_step: u64,
+    optimizer_steps: u64,
     names: Vec<String>,
     /// One number for each name.
     values: Tensor,
@@ -43,7 +45,12 @@ impl PendingLosses {
     }
 
     /// Keeps the values of one step. Nothing is read from the device.
-    pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
+    pub(super) fn push(
+        &mut self,
+        at: &Position,
+        total: &Tensor,
+        report: &LossReport,
+    ) -> Result<()> {
         let _no_history = tch::no_grad_guard();
         let mut names = vec![TOTAL_LOSS.to_owned()];
         let device = total.device();
@@ -59,7 +66,8 @@ impl PendingLosses {
         // A copy: libtorch's mean of squares is one number in memory for all the squares.
         let values = Tensor::f_stack(&values, 0)?;
         self.steps.push(PendingStep {
-            forward_step: step,
+            forward_step: at.forward_step,
+            optimizer_steps: at.global_step,
             names,
             values,
         });
@@ -96,7 +104,10 @@ impl PendingLosses {
     }
 
     fn note(&mut self, error: Error) {
-        let Error::NonFiniteLoss { term, step, value } = error else {
+        let Error::NonFiniteLoss {
+            term, step, value, ..
+        } = error
+        else {
             return;
         };
         log::warn!(
@@ -133,11 +144,33 @@ impl PendingLosses {
         self.sums = position.sums.clone();
     }
 
-    /// The means of what was read since this was last called, by name.
-    pub(super) fn take_means(&mut self) -> BTreeMap<String, f64> {
-        let sums = std::mem::take(&mut self.sums).into_iter();
-        sums.map(|(name, (sum, count))| (name, sum / count as f64))
+    /// The means of what was read since they were last taken, by name.
+    pub(super) fn means(&self) -> BTreeMap<String, f64> {
+        let sums = self.sums.iter();
+        sums.map(|(name, (sum, count))| (name.clone(), sum / *count as f64))
             .collect()
+    }
+
+    /// The [`means`](Self::means); from here on they are of what is read next.
+    pub(super) fn take_means(&mut self) -> BTreeMap<String, f64> {
+        let means = self.means();
+        self.sums.clear();
+        means
+    }
+
+    /// Terms are checked before the total, which is not finite whenever one of them is not.
+    fn check_finite(&self, named: &[(&String, f64)], step: &PendingStep) -> Result<()> {
+        let mut parts = named.iter().skip(1).chain(named.first());
+        match parts.find(|(_, value)| !value.is_finite()) {
+            None => Ok(()),
+            Some((name, value)) => Err(Error::NonFiniteLoss {
+                term: (*name).clone(),
+                step: step.forward_step,
+                value: *value,
+                before: self.latest.get(*name).copied(),
+                optimizer_steps: step.optimizer_steps,
+            }),
+        }
     }
 
     /// Reads all values at once, hands them to the sinks, and fails at the first that is
@@ -172,7 +205,7 @@ impl PendingLosses {
             for (name, value) in &named {
                 log_to(sinks, name, *value, step.forward_step);
             }
-            let checked = check_finite(&named, step.forward_step);
+            let checked = self.check_finite(&named, step);
             match checked {
                 Err(error) if self.notes => self.note(error),
                 checked => first_bad = first_bad.and(checked),
@@ -223,19 +256,4 @@ fn keep_working(
             false
         }
     });
-}
-
-/// Terms are checked before the total, which is not finite whenever one of them is not.
-fn check_finite(named: &[(&String, f64)], step: u64) -> Result<()> {
-    let parts = named.iter().skip(1).chain(named.first());
-    for (name, value) in parts {
-        if !value.is_finite() {
-            return Err(Error::NonFiniteLoss {
-                term: (*name).clone(),
-                step,
-                value: *value,
-            });
-        }
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod callback;
 mod epochs;
+mod evaluations;
 mod finite;
 mod hook;
 mod hooks;

@@ -1,5 +1,7 @@
 //! What a run leaves behind: logs, the progress bar, checkpoints, and its summary.
 
+use std::path::PathBuf;
+
 use tch::Tensor;
 
 use super::callback::{Callback, CheckpointInfo, Flow, Verdict};
@@ -71,8 +73,13 @@ impl<'a, S: ?Sized> Record<'a, S> {
     }
 
     /// Keeps the losses of a batch, on the device.
-    pub(super) fn push(&mut self, step: u64, total: &Tensor, report: &LossReport) -> Result<()> {
-        self.losses.push(step, total, report)
+    pub(super) fn push(
+        &mut self,
+        at: &Position,
+        total: &Tensor,
+        report: &LossReport,
+    ) -> Result<()> {
+        self.losses.push(at, total, report)
     }
 
     /// Adds 1 or 0, on the device, to the number of skipped optimizer steps.
@@ -148,21 +155,44 @@ impl<'a, S: ?Sized> Record<'a, S> {
         saved: &SavedStudent,
         at: &Position,
     ) -> Result<Flow> {
-        let step = at.global_step;
         let info = CheckpointInfo {
-            global_step: step,
+            global_step: at.global_step,
             epoch: at.epoch,
+            saved: true,
             path: saved.path.clone(),
             losses: self.losses.latest().clone(),
             mean_losses: self.losses.take_means(),
         };
+        let verdict = self.verdict(student, &info)?;
+        self.summary.stopped_early = self.saving.record(at.global_step, verdict.metric);
+        Ok(match self.summary.stopped_early {
+            true => Flow::Stop,
+            false => verdict.flow,
+        })
+    }
+
+    /// Calls the callbacks without a checkpoint; the means go on.
+    pub(super) fn evaluate(&mut self, student: &S, at: &Position) -> Result<Flow> {
+        let info = CheckpointInfo {
+            global_step: at.global_step,
+            epoch: at.epoch,
+            saved: false,
+            path: PathBuf::new(),
+            losses: self.losses.latest().clone(),
+            mean_losses: self.losses.means(),
+        };
+        Ok(self.verdict(student, &info)?.flow)
+    }
+
+    /// What the callbacks say together.
+    fn verdict(&mut self, student: &S, info: &CheckpointInfo) -> Result<Verdict> {
         let callbacks = &mut self.callbacks;
         let verdict = self.bar.suspend(|| {
             let _guard = tch::no_grad_guard();
             let mut all = Verdict::default();
             for callback in callbacks {
                 // All of them run before a stop is obeyed: each may have something to record.
-                let verdict = callback(student, &info)?;
+                let verdict = callback(student, info)?;
                 all.metric = verdict.metric.or(all.metric);
                 if verdict.flow == Flow::Stop {
                     all.flow = Flow::Stop;
@@ -171,15 +201,11 @@ impl<'a, S: ?Sized> Record<'a, S> {
             Ok(all)
         });
         let verdict = verdict.map_err(|error: Error| Error::Callback {
-            step,
+            step: info.global_step,
             source: Box::new(error),
         })?;
         self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
-        self.summary.stopped_early = self.saving.record(step, verdict.metric);
-        Ok(match self.summary.stopped_early {
-            true => Flow::Stop,
-            false => verdict.flow,
-        })
+        Ok(verdict)
     }
 
     /// Whether checkpoints have a state to resume from.

@@ -3,6 +3,7 @@
 use super::TrainSummary;
 use super::callback::Flow;
 use super::epochs::Epochs;
+use super::evaluations::Evaluations;
 use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::plan::Plan;
@@ -20,6 +21,7 @@ use crate::step::StepInfo;
 pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) distiller: &'a mut D,
     pub(super) plan: Plan,
+    pub(super) evaluations: Evaluations,
     pub(super) at: Position,
     pub(super) epochs: Epochs<'a, D::Batch>,
     pub(super) update: Update<'a>,
@@ -40,6 +42,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
         self.update.drop_gradients()?;
         let Some(Resumed { newest, before }) = resumed else {
+            if self.evaluations.at_start && self.evaluate()? == Flow::Stop {
+                return Ok(());
+            }
             return self.run_epochs();
         };
         let is_over = self.resume(&newest).inspect_err(|_| {
@@ -108,7 +113,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.step_info().with_batch_id(self.epochs.batch_id());
         let report = self.distiller.train_on_batch(batch, &step)?;
         let total = report.total()?;
-        self.record.push(forward_step, &total, &report)?;
+        self.record.push(&self.at, &total, &report)?;
         let divisor = self.plan.divisor(counted);
         self.update.backward(total, divisor, forward_step)?;
         self.at.counted += 1;
@@ -161,8 +166,12 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let is_planned = self.plan.saves_after(self.at.global_step, epoch);
         let flow = match is_planned {
             true => self.checkpoint(is_planned)?,
+            false if self.evaluations.are_due(self.at.global_step) => self.evaluate()?,
             false => Flow::Continue,
         };
+        if flow == Flow::Stop && !is_planned {
+            self.checkpoint(is_planned)?;
+        }
         let is_interrupted = self.ranks.agree(self.stop.is_requested())?;
         let gives_up = self.ranks.agree(self.record.gives_up())?;
         if flow == Flow::Continue && !self.is_last_step() && (is_interrupted || gives_up) {
@@ -172,6 +181,19 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.record.ends_early(is_interrupted);
             return Ok(Flow::Stop);
         }
+        Ok(flow)
+    }
+
+    /// Calls the callbacks without a checkpoint, and without a trace in the run: its random
+    /// numbers, means and checkpoints are those of a run that does not evaluate.
+    fn evaluate(&mut self) -> Result<Flow> {
+        // The losses are told to the callbacks, and one that is not finite ends the run.
+        self.read_losses()?;
+        let random = self.epochs.random_state()?;
+        let flow = self
+            .record
+            .evaluate(self.distiller.core().student(), &self.at)?;
+        self.epochs.return_to(&random)?;
         Ok(flow)
     }
 

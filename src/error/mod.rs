@@ -1,5 +1,6 @@
 //! What can go wrong, and where.
 
+mod advice;
 mod context;
 mod make;
 mod shown;
@@ -134,7 +135,7 @@ pub enum Error {
     /// A match names a layer that the adaptor did not return.
     #[error(
         "{needed_by}: {side} layer {index} of `{feature}` does not exist; the adaptor returned \
-         {len}{}", if *len == 0 { " (was the model told to output them?)" } else { "" }
+         {len}{}", advice::of_layer(feature, *index, *len)
     )]
     #[non_exhaustive]
     LayerOutOfRange {
@@ -181,8 +182,8 @@ pub enum Error {
 
     /// A loss became NaN or infinite.
     #[error(
-        "`{term}` is {value} at training step {step}; nothing was saved after it. \
-         Lower the learning rate, clip gradients (`max_grad_norm`) or look at the batch"
+        "`{term}` is {value} at training step {step}{}; nothing was saved after it. {}",
+        advice::value_before(*before), advice::of_loss(*optimizer_steps)
     )]
     #[non_exhaustive]
     NonFiniteLoss {
@@ -192,6 +193,10 @@ pub enum Error {
         step: u64,
         /// The value: NaN or an infinity.
         value: f64,
+        /// The value of the term at the batch before it that had the term, if it is known.
+        before: Option<f64>,
+        /// The optimizer steps before it. Without any, no learning rate is the cause.
+        optimizer_steps: u64,
     },
 
     /// Keeping another teacher output would pass the configured limit.

@@ -7,6 +7,7 @@
 use tch::{Reduction, Tensor};
 
 use super::check::{count_pairs, in_students_kind, mask_like, mismatch, pairs, sizes};
+use super::mean::{mean, mean_of, per_count};
 use crate::error::Result;
 use crate::scalar::ScalarOps;
 
@@ -167,14 +168,14 @@ fn mse(loss: &str, student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) ->
     let Some(mask) = mask else {
         let student = student.filled(&student.is_at_most(PADDING)?, 0.0)?;
         let teacher = teacher.filled(&teacher.is_at_most(PADDING)?, 0.0)?;
-        return Ok(student.f_mse_loss(&teacher, Reduction::Mean)?);
+        return Ok(student.f_mse_loss(&teacher, mean_of(&student))?);
     };
     let (mask, heads) = mask_for(loss, student, mask)?;
     let mut squares = student.f_mse_loss(teacher, Reduction::None)?;
-    Ok(squares
+    let sum = squares
         .f_mul_(&broadcast_over_heads(pairs(&mask)?, student)?)?
-        .f_sum(None)?
-        .f_div(&count_pairs(&mask)?.times(heads)?)?)
+        .f_sum(None)?;
+    per_count(&sum, &count_pairs(&mask)?.times(heads)?)
 }
 
 fn cross_entropy(
@@ -185,21 +186,19 @@ fn cross_entropy(
 ) -> Result<Tensor> {
     let probabilities = teacher.f_softmax(-1, None)?;
     let Some(mask) = mask else {
-        return Ok(probabilities
+        let of_rows = probabilities
             .filled(&teacher.is_at_most(PADDING)?, 0.0)?
             .f_mul(&student.f_log_softmax(-1, None)?)?
-            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
-            .f_mean(None)?
-            .f_neg()?);
+            .f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+        return Ok(mean(&of_rows)?.f_neg()?);
     };
     let (mask, heads) = mask_for(loss, student, mask)?;
     // The pairs go onto the teacher's side, where no gradient has to be kept for.
-    Ok(probabilities
+    let sum = probabilities
         .f_mul(&broadcast_over_heads(pairs(&mask)?, student)?)?
         .f_mul(&student.f_log_softmax(-1, None)?)?
-        .f_sum(None)?
-        .f_div(&mask.f_sum(None)?.times(heads)?)?
-        .f_neg()?)
+        .f_sum(None)?;
+    Ok(per_count(&sum, &mask.f_sum(None)?.times(heads)?)?.f_neg()?)
 }
 
 /// The mask as numbers, and how many heads it holds for.

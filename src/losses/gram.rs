@@ -4,6 +4,7 @@
 use tch::Tensor;
 
 use super::check::{count_pairs, in_students_kind, mask_like, pairs, size_of};
+use super::mean::{mean, per_count};
 use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
 
@@ -12,7 +13,7 @@ use crate::scalar::ScalarOps;
 ///
 /// A variant of [Yim et al. 2017](https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html).
 /// With a mask, masked positions are left out of the products and of the lengths. An
-/// example of which the mask keeps nothing gives NaN. Registered as `fsp` and `gram`.
+/// example of which the mask keeps nothing counts with 0. Registered as `fsp` and `gram`.
 ///
 /// # Shape
 /// Each side: two states `[batch, length, hidden]`. The hidden sizes of student and
@@ -43,13 +44,12 @@ pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
         return Err(student.unlike("fsp", &teacher, wanted));
     }
     let Some(mask) = mask else {
-        return Ok(difference(
+        let difference = difference(
             (student.first, student.second, student.length),
             (teacher.first, teacher.second, teacher.length),
             |first, second| Ok((first.f_transpose(1, 2)?, second.shallow_clone())),
-        )?
-        .f_square()?
-        .f_mean(None)?);
+        )?;
+        return mean(&difference.f_square()?);
     };
     if student.length != teacher.length {
         let wanted = "with a mask, student and teacher of one length";
@@ -60,8 +60,8 @@ pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
     // Both factors are masked, and the product divided by the length: one weight for each
     // position, put onto one factor.
     let lengths = mask.f_sum_dim_intlist([1i64].as_slice(), true, None)?;
-    let weights = mask.f_square()?.f_div(&lengths)?.f_unsqueeze(2)?;
-    Ok(difference(
+    let weights = per_count(&mask.f_square()?, &lengths)?.f_unsqueeze(2)?;
+    let difference = difference(
         (student.first, student.second, 1),
         (teacher.first, teacher.second, 1),
         |first, second| {
@@ -70,9 +70,8 @@ pub fn fsp(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
                 second.shallow_clone(),
             ))
         },
-    )?
-    .f_square()?
-    .f_mean(None)?)
+    )?;
+    mean(&difference.f_square()?)
 }
 
 /// Mean squared error of the similarities between two layers' positions:
@@ -127,14 +126,12 @@ pub fn mmd(student: &[Tensor], teacher: &[Tensor], mask: Option<&Tensor>) -> Res
     )?
     .f_square()?;
     let Some(mask) = mask else {
-        return Ok(squares.f_mean(None)?);
+        return mean(&squares);
     };
     let positions = [student.batch, student.length];
     let mask = mask_like("mmd", mask, &positions, student.first)?;
-    Ok(squares
-        .f_mul_(&pairs(&mask)?)?
-        .f_sum(None)?
-        .f_div(&count_pairs(&mask)?)?)
+    let sum = squares.f_mul_(&pairs(&mask)?)?.f_sum(None)?;
+    per_count(&sum, &count_pairs(&mask)?)
 }
 
 /// `student's product / divisor − teacher's product / divisor`, in place, so that no matrix

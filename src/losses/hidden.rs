@@ -3,6 +3,7 @@
 use tch::{Reduction, Tensor};
 
 use super::check::{in_students_kind, mask_like, mismatch, same_hidden, sizes};
+use super::mean::{mean, mean_of, per_count};
 use super::support::masked_mean;
 use crate::error::Result;
 use crate::scalar::ScalarOps;
@@ -34,17 +35,17 @@ pub fn hidden_mse(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> 
     same_hidden("hidden_mse", &size, &teacher_size)?;
     let teacher = &in_students_kind("hidden_mse", student, teacher)?;
     let Some(mask) = mask else {
-        return Ok(student.f_mse_loss(teacher, Reduction::Mean)?);
+        return Ok(student.f_mse_loss(teacher, mean_of(student))?);
     };
     let (hidden, positions) = last_and_before("hidden_mse", &size)?;
     let mask = mask_like("hidden_mse", mask, positions, student)?;
     // Summed before it is masked: the mask then meets a tensor without the hidden size.
-    Ok(student
+    let sum = student
         .f_mse_loss(teacher, Reduction::None)?
         .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
         .f_mul(&mask)?
-        .f_sum(None)?
-        .f_div(&mask.f_sum(None)?.times(hidden)?)?)
+        .f_sum(None)?;
+    per_count(&sum, &mask.f_sum(None)?.times(hidden)?)
 }
 
 /// One minus the cosine of the hidden states, averaged over the positions
@@ -88,7 +89,7 @@ pub fn cos(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -> Result<
     let cosines = over_hidden(student, teacher)?.f_div(&lengths)?;
     let losses = cosines.f_neg()?.plus(1.0)?;
     let Some(mask) = mask else {
-        return Ok(losses.f_mean(None)?);
+        return mean(&losses);
     };
     masked_mean("cos", &losses, mask)
 }
@@ -132,11 +133,11 @@ pub fn pkd(student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>) -> Result
         .map_err(|_| unfit("student and teacher of one batch and hidden size (add `proj` to the match where hidden sizes differ)"))?;
     let teacher = in_students_kind("pkd", &student, &teacher)?;
     let normalised = |state: &Tensor| -> Result<Tensor> { Ok(state.f_div(&state.length()?)?) };
-    Ok(normalised(&student)?
+    let distances = normalised(&student)?
         .f_sub(&normalised(&teacher)?)?
         .f_square()?
-        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?
-        .f_mean(None)?)
+        .f_sum_dim_intlist([-1i64].as_slice(), false, None)?;
+    mean(&distances)
 }
 
 fn last_and_before<'a>(loss: &str, size: &'a [i64]) -> Result<(i64, &'a [i64])> {

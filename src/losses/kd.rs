@@ -1,8 +1,9 @@
 //! Losses between logits.
 
-use tch::{Reduction, Tensor};
+use tch::Tensor;
 
 use super::check::{fitting, mismatch, sizes};
+use super::mean::{mean, mean_of};
 use super::temperature::{Temperature, at_temperature, for_each_class};
 use crate::error::Result;
 use crate::scalar::ScalarOps;
@@ -32,9 +33,9 @@ pub fn kd_mse(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> 
     Ok(match temperature {
         // The same as dividing both sides, without two more tensors of the logits' size.
         Temperature::Constant(value) => student
-            .f_mse_loss(teacher, Reduction::Mean)?
+            .f_mse_loss(teacher, mean_of(student))?
             .over(value * value)?,
-        Temperature::Each(_) => mse_of_each_logit(student, teacher, temperature)?.f_mean(None)?,
+        Temperature::Each(_) => mean(&mse_of_each_logit(student, teacher, temperature)?)?,
     })
 }
 
@@ -82,7 +83,7 @@ fn mse_of_each_logit(
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_ce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    Ok(ce_at_each(student, teacher, temperature)?.f_mean(None)?)
+    mean(&ce_at_each(student, teacher, temperature)?)
 }
 
 /// [`kd_ce`] at each position.
@@ -132,10 +133,10 @@ pub(crate) fn ce_at_each(
 /// ```
 pub fn kd_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
     match temperature {
-        Temperature::Constant(value) => Ok(divergences(student, teacher, temperature)?
-            .f_mean(None)?
-            .times(value * value)?),
-        Temperature::Each(_) => Ok(kl_at_each(student, teacher, temperature)?.f_mean(None)?),
+        Temperature::Constant(value) => {
+            Ok(mean(&divergences(student, teacher, temperature)?)?.times(value * value)?)
+        }
+        Temperature::Each(_) => mean(&kl_at_each(student, teacher, temperature)?),
     }
 }
 

@@ -5,7 +5,7 @@
 //! its peculiarities, which each function names.
 //!
 //! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels.
-//! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Attentions**: [`attention_mse`],
+//! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Labels**: [`cross_entropy`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
 //!
@@ -23,16 +23,16 @@
 //! # Masks
 //! A mask has the shape `[batch, length]`, any kind and any device; 1 keeps a position
 //! and 0 leaves it out. What stands at a masked position does not count, but must be
-//! finite: 0 times infinity is NaN. When a mask keeps nothing at all there is nothing to
-//! take a mean of, and the loss is NaN ([`fsp`]: already when it keeps nothing of one
-//! example). The distillers report that as [`Error::NonFiniteLoss`](crate::Error::NonFiniteLoss)
-//! with the name of the loss.
+//! finite: 0 times infinity is NaN. Where a mask keeps nothing, or there is no position at
+//! all, the loss is 0 and so is its gradient: such a batch teaches nothing.
 
 mod attention;
 mod check;
 mod gram;
 mod hidden;
 mod kd;
+pub(crate) mod labels;
+pub(crate) mod mean;
 mod outputs;
 pub(crate) mod positions;
 pub mod support;
@@ -42,6 +42,7 @@ pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_ms
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
+pub use labels::cross_entropy;
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
 pub use temperature::Temperature;
 

@@ -4,6 +4,7 @@ use tch::{Reduction, Tensor};
 
 use super::check::fitting;
 use super::kd::fitting_logits;
+use super::mean::mean_of;
 use super::temperature::{Temperature, at_temperature};
 use crate::error::Result;
 
@@ -36,7 +37,7 @@ use crate::error::Result;
 /// # Ok::<(), textbrewer::Error>(())
 /// ```
 pub fn kd_bce(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    bce(student, teacher, temperature, Reduction::Mean)
+    bce(student, teacher, temperature, mean_of)
 }
 
 /// [`kd_bce`] at each position: the mean over its labels.
@@ -45,14 +46,14 @@ pub(crate) fn bce_at_each(
     teacher: &Tensor,
     temperature: &Temperature,
 ) -> Result<Tensor> {
-    over_last(&bce(student, teacher, temperature, Reduction::None)?)
+    over_last(&bce(student, teacher, temperature, |_| Reduction::None)?)
 }
 
 fn bce(
     student: &Tensor,
     teacher: &Tensor,
     temperature: &Temperature,
-    reduction: Reduction,
+    reduction: fn(&Tensor) -> Reduction,
 ) -> Result<Tensor> {
     let teacher = &fitting_logits("kd_bce", student, teacher)?;
     let probabilities = at_temperature("kd_bce", teacher, temperature)?.f_sigmoid()?;
@@ -61,7 +62,7 @@ fn bce(
         &probabilities,
         None::<&Tensor>,
         None::<&Tensor>,
-        reduction,
+        reduction(&logits),
     )?)
 }
 
@@ -87,7 +88,7 @@ fn bce(
 /// ```
 pub fn regression_mse(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let teacher = fitting_outputs("regression_mse", student, teacher)?;
-    Ok(student.f_mse_loss(&teacher, Reduction::Mean)?)
+    Ok(student.f_mse_loss(&teacher, mean_of(student))?)
 }
 
 /// [`regression_mse`] at each position: the mean over its targets.
@@ -117,7 +118,7 @@ pub(crate) fn regression_mse_at_each(student: &Tensor, teacher: &Tensor) -> Resu
 /// ```
 pub fn smooth_l1(student: &Tensor, teacher: &Tensor) -> Result<Tensor> {
     let teacher = fitting_outputs("smooth_l1", student, teacher)?;
-    Ok(student.f_smooth_l1_loss(&teacher, Reduction::Mean, 1.0)?)
+    Ok(student.f_smooth_l1_loss(&teacher, mean_of(student), 1.0)?)
 }
 
 /// [`smooth_l1`] at each position: the mean over its targets.

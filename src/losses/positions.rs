@@ -2,6 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::mean::{mean, per_count};
 use crate::error::{Error, Result};
 use crate::kind::{defined, in_kind};
 use crate::logits::Logits;
@@ -94,7 +95,7 @@ impl Positions {
     }
 
     /// The weighted mean of the losses at the selected positions; 0, with a gradient of 0, where
-    /// all weights are 0.
+    /// there are none or all weights are 0.
     pub(crate) fn mean(&self, losses: &Tensor) -> Result<Tensor> {
         defined(LOSSES, losses)?;
         let (selected, size) = (self.selected(), losses.size());
@@ -106,17 +107,16 @@ impl Positions {
             ));
         }
         let Some(weights) = &self.weights else {
-            return Ok(losses.f_mean(None)?);
+            return mean(losses);
         };
         let weights = in_kind(&self.weights_of_each(weights)?, losses.f_kind()?)?;
         let total = weights.f_sum(None)?;
-        let total = total.filled(&total.f_logical_not()?, 1.0)?;
         let total = match weights.device() {
             Device::Cpu => total,
             // Not waited for: the loss is NaN, and that is reported.
             _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
         };
-        Ok(losses.f_mul(&weights)?.f_sum(None)?.f_div(&total)?)
+        per_count(&losses.f_mul(&weights)?.f_sum(None)?, &total)
     }
 
     fn weights_of_each(&self, weights: &Tensor) -> Result<Tensor> {
@@ -154,6 +154,11 @@ impl Positions {
             Some(rows) => values.f_reshape([-1i64])?.f_index_select(0, rows)?,
             None => values,
         })
+    }
+
+    /// Whether there is no position at all.
+    pub(crate) fn are_none(&self) -> bool {
+        self.selected().contains(&0)
     }
 
     /// `[selected]`, or the shape of all positions.

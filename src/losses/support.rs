@@ -30,6 +30,7 @@
 
 use super::check::size_of;
 pub use super::check::{fitting, mask_like};
+use super::mean::per_count;
 pub use super::temperature::at_temperature;
 pub use crate::kind::at_least_float32;
 pub use crate::scalar::{Number, ScalarOps};
@@ -41,7 +42,8 @@ use crate::error::Result;
 /// The mean over the positions that a mask keeps.
 ///
 /// The mask chooses: any number but 0 keeps a position whole. What stands at the others must be
-/// finite, since 0 times infinity is NaN; so is the mean when the mask keeps nothing.
+/// finite, since 0 times infinity is NaN. When the mask keeps nothing the mean is 0, and so is its
+/// gradient.
 ///
 /// # Shape
 /// Values and mask: `[batch, length]`, or any other shape, the same.
@@ -64,8 +66,5 @@ pub fn masked_mean(loss: &str, values: &Tensor, mask: &Tensor) -> Result<Tensor>
     let kept = mask_like(loss, mask, &wanted, values)?
         .is_not(0.0)?
         .f_to_kind(values.f_kind()?)?;
-    Ok(values
-        .f_mul(&kept)?
-        .f_sum(None)?
-        .f_div(&kept.f_sum(None)?)?)
+    per_count(&values.f_mul(&kept)?.f_sum(None)?, &kept.f_sum(None)?)
 }

@@ -10,9 +10,11 @@ pub(crate) mod backend;
 mod history;
 pub(crate) mod layers;
 pub(crate) mod optim;
+mod widening;
 
 pub(crate) use autocast::Autocast;
 pub(crate) use history::NoHistory;
+pub(crate) use widening::Widening;
 
 use std::ffi::{CStr, c_char, c_int};
 

@@ -179,6 +179,18 @@ impl ParamGroup {
         self
     }
 
+    /// The same parameters in a group of its own; no number is copied.
+    pub(super) fn shallow_clone(&self) -> Self {
+        let parameters = self.parameters.iter();
+        ParamGroup {
+            name: self.name.clone(),
+            parameters: parameters
+                .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                .collect(),
+            options: self.options.clone(),
+        }
+    }
+
     /// The parameters without their names.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.parameters.iter().map(|(_, tensor)| tensor)
@@ -222,46 +234,27 @@ pub fn param_groups(variables: &VarStore, no_decay: &[&str]) -> Vec<ParamGroup> 
 /// Parameters are sorted by name, and groups by their first parameter. A group is named after
 /// its options, such as `lr=1.8e-5, weight_decay=0.0`, or `default` where all are left open.
 ///
-/// Learning rates that shrink from layer to layer towards the embeddings, as in ULMFiT
-/// ([Howard and Ruder 2018](https://arxiv.org/abs/1801.06146)) and ELECTRA, here by a tenth, and
-/// no decay of biases and normalizations:
+/// [`Run::param_groups_by`](crate::Run::param_groups_by) does this in a run.
+/// [`layer_wise_decay`](super::layer_wise_decay) is such a rule.
 ///
 /// ```
-/// use tch::{nn::VarStore, Device};
-/// use textbrewer::models::{BertConfig, BertForSequenceClassification};
+/// use tch::{nn, nn::VarStore, Device};
 /// use textbrewer::optim::{param_groups_by, AdamW, GroupOptions, Optimizer};
 ///
-/// # let config = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
-/// #     .num_attention_heads(2).num_hidden_layers(2);
 /// let variables = VarStore::new(Device::Cpu);
-/// let model = BertForSequenceClassification::new(&variables.root(), &config)?;
-///
-/// // 0 for the embeddings, then 1 and 2 for the layers, 3 for what is on top of them.
-/// let depth = |name: &str| {
-///     let (_, rest) = name.split_once("encoder.layer.")?;
-///     Some(rest.split('.').next()?.parse::<i32>().ok()? + 1)
-/// };
-/// let groups = param_groups_by(&variables, |name| {
-///     let top = if name.contains(".embeddings.") { 0 } else { 3 };
-///     let below_top = 3 - depth(name).unwrap_or(top);
-///     let options = GroupOptions::new().learning_rate(1e-4 * 0.9f64.powi(below_top));
-///     match name.ends_with("bias") || name.contains("LayerNorm") {
-///         true => options.weight_decay(0.0),
-///         false => options,
-///     }
+/// nn::linear(variables.root() / "encoder", 3, 3, Default::default());
+/// nn::linear(variables.root() / "classifier", 3, 2, Default::default());
+/// let groups = param_groups_by(&variables, |name| match name.contains("classifier") {
+///     true => GroupOptions::new().learning_rate(1e-3),
+///     false => GroupOptions::new(),
 /// });
-/// assert_eq!(groups.len(), 2 * 4);
+/// let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+/// assert_eq!(names, ["lr=0.001", "default"]);
 ///
 /// let mut optimizer = AdamW::new(1e-4);
 /// for group in groups {
 ///     optimizer.add_group(group)?;
 /// }
-/// # let group_of = |wanted: &str| optimizer.groups().iter()
-/// #     .find(|group| group.parameters.iter().any(|(name, _)| name == wanted)).unwrap();
-/// # assert_eq!(group_of("classifier.weight").name, "lr=0.0001");
-/// # assert_eq!(group_of("bert.pooler.dense.bias").name, "lr=0.0001, weight_decay=0.0");
-/// # let dense = group_of("bert.encoder.layer.1.output.dense.weight");
-/// # assert_eq!(dense.options.learning_rate, Some(1e-4 * 0.9));
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn param_groups_by(

@@ -5,16 +5,20 @@ mod clip;
 mod group;
 mod grouped;
 mod hyper;
+mod layer_wise;
 mod loss_scaling;
 mod scaling_state;
 mod sgd;
+mod split;
 
 pub use adam::{Adam, AdamW};
 pub use clip::clip_grad_norm;
 pub use group::{GroupOptions, ParamGroup, param_groups, param_groups_by};
+pub use layer_wise::layer_wise_decay;
 pub use loss_scaling::LossScaling;
 pub(crate) use scaling_state::LossScalingState;
 pub use sgd::Sgd;
+pub use split::Split;
 
 use std::collections::BTreeMap;
 

@@ -132,6 +132,11 @@ impl<'a> KdInput<'a> {
         })
     }
 
+    /// Whether a mask has kept no position, or there was none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.positions.are_none()
+    }
+
     /// Sets the positions at which the logits were selected.
     pub(crate) fn at(mut self, positions: Positions) -> Self {
         self.positions = positions;

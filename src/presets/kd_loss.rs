@@ -8,6 +8,7 @@ use tch::Tensor;
 use super::KdInput;
 use crate::error::{Error, Result};
 use crate::losses::Temperature;
+use crate::losses::mean::mean;
 
 type OnAll = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
 type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
@@ -84,8 +85,8 @@ impl KdLoss {
     }
 
     /// The loss as one number: the mean over the positions, weighted if they have weights.
-    /// It is 0, and its gradient as well, where all weights are 0 or a loss at the labels finds
-    /// no label, and NaN where there are no positions at all.
+    /// It is 0, and its gradient as well, where all weights are 0, a mask has kept no position, or
+    /// a loss at the labels finds no label; where there is no position the loss is not asked.
     ///
     /// # Errors
     /// When the loss fails, gives another number of losses than there are positions, or cannot
@@ -98,6 +99,8 @@ impl KdLoss {
                 "a loss that is computed at each position (`kd_loss_per_position` registers it)",
                 "a loss that gives one number for all positions (`kd_loss`)",
             )),
+            // No loss need know what to make of nothing.
+            _ if input.is_empty() => nothing(input),
             Form::PerPosition {
                 mean: Some(on_all), ..
             } if !positions.are_weighted() => on_whole_logits(&**on_all)(input),
@@ -105,15 +108,18 @@ impl KdLoss {
             Form::PerPosition { at_each, .. } => positions.mean(&at_each(input)?),
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
-                let losses = at_each(&input)?;
-                match losses.numel() {
-                    // A batch without labels teaches nothing.
-                    0 => Ok(losses.f_sum(None)?),
-                    _ => input.positions.mean(&losses),
+                match input.is_empty() {
+                    true => nothing(&input),
+                    false => input.positions.mean(&at_each(&input)?),
                 }
             }
         }
     }
+}
+
+/// 0, with a gradient of 0: the loss at no position.
+fn nothing(input: &KdInput<'_>) -> Result<Tensor> {
+    mean(&input.student.whole()?)
 }
 
 /// A function of the logits of all classes as one of a [`KdInput`].

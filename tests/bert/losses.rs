@@ -1,12 +1,15 @@
 //! Losses against their formulas.
 
+use std::path::Path;
+
+use tch::nn::VarStore;
 use tch::{Device, Kind, Reduction, Tensor};
-use textbrewer::Model;
 use textbrewer::models::{
-    BertInputs, Head, MaskedLM, NoHead, QuestionAnswering, SequenceClassification,
-    TokenClassification,
+    BertConfig, BertInputs, Head, LogitsOutput, MaskedLM, NoHead, QuestionAnswering,
+    SequenceClassification, TokenClassification,
 };
-use textbrewer::weights::state_dict;
+use textbrewer::weights::{LoadOptions, load_file, state_dict};
+use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, TrainingConfig, VecLoader};
 
 use crate::{build, ids, largest_difference, mask, names, small};
 
@@ -63,6 +66,78 @@ fn token_losses_leave_out_minus_100() {
     let log = output.logits.log_softmax(-1, Kind::Float);
     let expected = -(log.double_value(&[0, 1, 2]) + log.double_value(&[0, 4, 0])) / 2.0;
     assert!((output.loss.unwrap().double_value(&[]) - expected).abs() < 1e-5);
+}
+
+/// That a loss is 0, and the gradients of all variables as well.
+fn assert_teaches_nothing(loss: &Tensor, variables: &VarStore) {
+    assert_eq!(loss.double_value(&[]), 0.0);
+    loss.backward();
+    for (name, variable) in state_dict(variables) {
+        let gradient = variable.grad();
+        let is_zero = !gradient.defined() || gradient.abs().max().double_value(&[]) == 0.0;
+        assert!(is_zero, "{name}: {gradient:?}");
+    }
+}
+
+#[test]
+fn a_batch_without_a_label_teaches_nothing() {
+    let nothing = |size: &[i64]| Tensor::full(size, -100, (Kind::Int64, Device::Cpu));
+    let labelled = |size: &[i64]| BertInputs::new(ids()).labels(nothing(size));
+    let (variables, model) = build::<MaskedLM>(&small());
+    let output = model.forward(&labelled(&[2, 6]), true).unwrap();
+    assert_teaches_nothing(&output.loss.unwrap(), &variables);
+    let (variables, model) = build::<TokenClassification>(&small());
+    let output = model.forward(&labelled(&[2, 6]), true).unwrap();
+    assert_teaches_nothing(&output.loss.unwrap(), &variables);
+    let (variables, model) = build::<SequenceClassification>(&small());
+    let output = model.forward(&labelled(&[2]), true).unwrap();
+    assert_teaches_nothing(&output.loss.unwrap(), &variables);
+    let (variables, model) = build::<QuestionAnswering>(&small().num_labels(2));
+    let beyond = || Tensor::from_slice(&[6i64, 7]);
+    let inputs = BertInputs::new(ids()).answers(beyond(), beyond());
+    let output = model.forward(&inputs, true).unwrap();
+    assert_teaches_nothing(&output.loss.unwrap(), &variables);
+}
+
+/// The loss of the first batch is that of `transformers` 4.57 on torch 2.11.
+#[test]
+fn a_run_goes_on_after_a_batch_in_which_nothing_was_masked() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/masked_lm");
+    let config = BertConfig::from_json_file(folder.join("config.json")).unwrap();
+    let (variables, model) = build::<MaskedLM>(&config);
+    let weights = folder.join("model.safetensors");
+    load_file(&variables, weights, &LoadOptions::new()).unwrap();
+    let batch = |labels: [i64; 4]| {
+        BertInputs::new(Tensor::from_slice2(&[[2i64, 7, 4, 3]]))
+            .labels(Tensor::from_slice2(&[labels]))
+    };
+    let batches = vec![batch([-100, -100, 9, -100]), batch([-100; 4])];
+    let output = model.forward(&batches[0], false).unwrap();
+    let loss = output.loss.unwrap().double_value(&[]);
+    assert!((loss - 3.276228).abs() < 1e-5, "{loss}");
+
+    let output_dir = tempfile::tempdir().unwrap();
+    let mut trainer = BasicTrainer::builder(&model, &variables)
+        .train_config(
+            TrainingConfig::default()
+                .device(Device::Cpu)
+                .output_dir(output_dir.path()),
+        )
+        .adaptor(|_, output: &LogitsOutput| {
+            Ok(AdaptorOutput::new().losses(output.loss.as_ref().unwrap()))
+        })
+        .build()
+        .unwrap();
+    let mut loader = VecLoader::new(batches).unwrap();
+    let run = trainer
+        .train(&mut loader)
+        .epochs(2)
+        .optimizer(AdamW::new(1e-3));
+    let summary = run.run().unwrap();
+    assert_eq!(
+        (summary.global_steps, summary.losses["total_loss"]),
+        (4, 0.0)
+    );
 }
 
 #[test]

@@ -27,6 +27,16 @@ fn inputs_that_do_not_fit() {
             "input_ids: expected [batch, length], got [6]",
         ),
         (
+            BertInputs::new(ids().narrow(0, 0, 0)),
+            "input_ids: expected [batch, length] with at least one example and one token, got \
+             [0, 6]",
+        ),
+        (
+            BertInputs::new(ids().narrow(1, 0, 0)),
+            "input_ids: expected [batch, length] with at least one example and one token, got \
+             [2, 0]",
+        ),
+        (
             BertInputs::new(long),
             "input_ids: expected at most 12 tokens",
         ),

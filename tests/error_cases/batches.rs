@@ -78,6 +78,30 @@ fn layers_out_of_range_are_told_with_the_number_there_is() {
     }
 }
 
+/// TextBrewer's sets of attention matches count from 1, the lists of this crate's models from 0.
+#[test]
+fn a_named_set_of_attentions_is_told_with_its_remedy() {
+    let attentions = |_: &Tensor, output: &Output| {
+        let layers = output.hidden.iter().cycle().take(12);
+        let layers: Vec<_> = layers.map(Tensor::shallow_clone).collect();
+        Ok(AdaptorOutput::new().attention(&layers))
+    };
+    for name in ["L3_attention_mse", "L4_attention_ce_mean"] {
+        let matches = textbrewer::match_set(name).unwrap();
+        let last = matches.last().cloned().unwrap();
+        let loss = last.loss.clone();
+        assert_eq!(
+            first_line(step(with_match(last), attentions, attentions)),
+            format!(
+                "intermediate_matches[0] (`{loss}`): teacher layer 12 of `attention` does not \
+                 exist; the adaptor returned 12, counted from 0. TextBrewer's named sets of \
+                 attention matches count from 1: use `LayerMap::attention` in their place, or put \
+                 an unused first element into the adaptor's list"
+            )
+        );
+    }
+}
+
 #[test]
 fn what_an_adaptor_left_out_is_named() {
     let matched = || with_match(IntermediateMatch::hidden(0, 0));

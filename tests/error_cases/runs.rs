@@ -39,9 +39,45 @@ fn with_nan(folder: &Path, log_interval: Option<u64>, seen: &MemorySink) -> Resu
         .run()
 }
 
-const NAN: &str = "`unweighted_hard_label_loss` is NaN at training step 3; nothing was saved \
-                   after it. Lower the learning rate, clip gradients (`max_grad_norm`) or look \
-                   at the batch";
+const NAN: &str = "`unweighted_hard_label_loss` is NaN at training step 3 (0.0277 before); nothing \
+                   was saved after it. If it grew before, lower the learning rate or clip \
+                   gradients (`max_grad_norm`); if not, look at the batch, such as inputs that \
+                   are not finite, a mean over no position, a root or logarithm of 0";
+
+/// Before the first optimizer step no learning rate is the cause.
+#[test]
+fn a_first_loss_that_is_not_a_number_is_no_matter_of_the_learning_rate() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let count = Cell::new(0);
+    let bad = |_: &Tensor, output: &Output| {
+        count.set(count.get() + 1);
+        let factor = if count.get() == 2 { f64::NAN } else { 1.0 };
+        Ok(AdaptorOutput::new().losses(&(output.logits.square() * factor)))
+    };
+    let result = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()).gradient_accumulation_steps(3))
+        .adaptor(bad)
+        .build()
+        .unwrap()
+        .train(&mut loader(3))
+        .optimizer(Sgd::new(0.1))
+        .epochs(1)
+        .run();
+    let error = first_line(result);
+    assert!(
+        error.starts_with("`total_loss` is NaN at training step 1 (0."),
+        "{error}"
+    );
+    assert!(
+        error.ends_with(
+            "before); nothing was saved after it. The weights are still those it began with: look \
+             at what this term is computed from, such as inputs or weights that are not finite, a \
+             mean over no position, a root or logarithm of 0"
+        ),
+        "{error}"
+    );
+}
 
 #[test]
 fn a_loss_that_is_not_a_number_is_named_and_nothing_is_saved_after_it() {

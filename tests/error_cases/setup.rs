@@ -2,7 +2,7 @@
 
 use tch::nn::VarStore;
 use tch::{Device, Tensor};
-use textbrewer::optim::{Optimizer, param_groups};
+use textbrewer::optim::{GroupOptions, Optimizer, param_groups};
 use textbrewer::{
     AdamW, BasicTrainer, DistillationConfig, Distiller, FnLoader, GeneralDistiller,
     IntermediateMatch, ProjectionSpec, Sgd,
@@ -53,7 +53,9 @@ fn epochs_need_a_loader_that_knows_its_length() {
     let mut stream = FnLoader::new(|_| Ok((0..3).map(|seed| Ok(batch(seed)))));
     assert_eq!(
         trained!(config(folder.path()), stream, .optimizer(AdamW::new(1e-3)).epochs(1)),
-        "epochs: the loader does not know its number of batches; use `steps`"
+        "epochs: the loader does not know its number of batches; say how many an epoch has \
+         (`FnLoader::with_num_batches`, `DataLoader::num_batches` of a loader of your own), or \
+         give the run a length in `steps`"
     );
 }
 
@@ -205,6 +207,12 @@ fn what_would_have_no_effect_is_refused() {
         first_line(run.epochs(1).no_decay(["bias"]).run()),
         "no_decay: the optimizer has its groups already; make them with `param_groups`, or \
          leave this out"
+    );
+    let run = distiller.train(&mut batches).optimizer(&mut optimizer);
+    assert_eq!(
+        first_line(run.epochs(1).param_groups_by(|_| GroupOptions::new()).run()),
+        "param_groups_by: the optimizer has its groups already; make them with \
+         `optim::param_groups_by`, or leave this out"
     );
     let run = distiller.train(&mut batches).optimizer(&mut optimizer);
     assert_eq!(

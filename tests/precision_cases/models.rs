@@ -3,11 +3,11 @@
 use std::cell::RefCell;
 
 use Precision::{Bf16, Float32, Fp16};
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::{
-    DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model, ProjectionSpec,
-    Result, StepInfo, from_fn,
+    AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller,
+    IntermediateMatch, Model, ProjectionSpec, Result, StepInfo, from_fn,
 };
 
 use crate::common::tiny::{Net, Output, adapt, batch, config, losses_of};
@@ -124,6 +124,76 @@ fn each_model_computes_in_its_precision_and_the_losses_in_float32() {
             .windows(2)
             .all(|pair| !close(pair[0], pair[1]))
     );
+}
+
+/// A cross entropy written by hand, one of libtorch's, and a distance of hidden states: in 16 bits
+/// they would be off by up to 1/64.
+#[test]
+fn what_an_adaptor_computes_is_computed_in_float32() {
+    let folder = tempfile::tempdir().unwrap();
+    for precision in [Bf16, Fp16] {
+        let student = Net::new(2, 4, 0.2);
+        let seen = RefCell::new(None);
+        let adaptor = |_: &Tensor, output: &Output| {
+            let labels = Tensor::from_slice(&[1i64, 0]);
+            let logits = &output.logits * 7.0;
+            let log = logits.log_softmax(-1, None::<Kind>);
+            let by_hand = -log
+                .gather(1, &labels.unsqueeze(1), false)
+                .mean(None::<Kind>);
+            let none = None::<Tensor>;
+            let built_in = logits.cross_entropy_loss(&labels, none, Reduction::Mean, -100, 0.0);
+            let square = output.hidden[0].square().mean(None::<Kind>);
+            seen.replace(Some(Seen {
+                logits: output.logits.detach_copy(),
+                hidden: output.hidden[0].detach_copy(),
+            }));
+            Ok(AdaptorOutput::new()
+                .losses(&by_hand)
+                .losses(&built_in)
+                .losses(&square))
+        };
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(folder.path()).precision(precision))
+            .adaptor(adaptor)
+            .build()
+            .unwrap();
+        let step = StepInfo::new(0, 0, 1, 1);
+        let report = trainer.train_on_batch(&batch(0), &step).unwrap();
+        let seen = seen.take().unwrap();
+        let rows = elements(&seen.logits);
+        let entropy = |row: &[f64], label: usize| {
+            let [a, b] = [row[0] * 7.0, row[1] * 7.0];
+            let largest = a.max(b);
+            let sum = ((a - largest).exp() + (b - largest).exp()).ln();
+            largest + sum - [a, b][label]
+        };
+        let expected = (entropy(&rows[..2], 1) + entropy(&rows[2..], 0)) / 2.0;
+        let hidden = elements(&seen.hidden);
+        let expected = 2.0 * expected + mean_square(&hidden, &vec![0.0; hidden.len()]);
+        let total = report.total().unwrap();
+        assert_eq!(total.kind(), Kind::Float);
+        let loss = total.double_value(&[]);
+        assert!(close(loss, expected), "{loss}, {expected}");
+        // In 16 bits it is another number: the test can fail.
+        let narrow = seen.logits.to_kind(precision.kind()) * 7.0;
+        let log = narrow.log_softmax(-1, None::<Kind>);
+        let labels = Tensor::from_slice2(&[[1i64], [0]]);
+        let rounded = -log
+            .gather(1, &labels, false)
+            .mean(None::<Kind>)
+            .double_value(&[]);
+        assert!(!close(
+            rounded,
+            (expected - mean_square(&hidden, &vec![0.0; hidden.len()])) / 2.0
+        ));
+        total.backward();
+        for (name, variable) in textbrewer::weights::state_dict(&student.variables) {
+            if name.starts_with("head") || name.starts_with("layers.0") {
+                assert_eq!(variable.grad().kind(), Kind::Float, "{name}");
+            }
+        }
+    }
 }
 
 #[test]

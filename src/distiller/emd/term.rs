@@ -169,6 +169,8 @@ impl<B> Term<B> for Emd {
                     term: matched.log_name.to_owned(),
                     step: said.step.forward_step,
                     value,
+                    before: None,
+                    optimizer_steps: said.step.global_step,
                 });
             }
             let plan = transport::solve(&weights.teacher, &weights.student, values.view())?;

@@ -54,13 +54,19 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         .ok_or_else(|| Error::config("epochs", "say how long to train: `epochs` or `steps`"))?;
     let plan = plan(length, loader, distiller)?;
     let mut hooks = Hooks::new(observers.hooks)?;
+    let evaluations = observers.evaluations;
+    evaluations.check(observers.callbacks.len())?;
 
     let folder = &distiller.core().config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
     checkpoints.prepare()?;
     let is_new_here = !options.begin.resumes_in(folder);
     if is_new_here && !options.overwrites {
-        let (steps, anywhere) = (1..=plan.total_steps(), options.may_save_unplanned());
+        let (steps, anywhere) = (
+            1..=plan.total_steps(),
+            // A callback that stops at an evaluation may be anywhere too.
+            options.may_save_unplanned() || evaluations.every.is_some(),
+        );
         let saves = |step| plan.saves_at(step) || (anywhere && steps.contains(&step));
         existing::check(folder, saves, &checkpoints)?;
     }
@@ -69,7 +75,11 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         let reason = "none was given; for example `AdamW::new(1e-4)`";
         Error::config("optimizer", reason)
     })?;
-    optimizer::add_groups(&mut optimizer, &optimization.no_decay, distiller)?;
+    let rules = optimizer::Rules {
+        options_of: optimization.options_of,
+        no_decay: optimization.no_decay,
+    };
+    optimizer::add_groups(&mut optimizer, rules, distiller)?;
     let scaling = optimizer::loss_scaling(
         optimization.loss_scaling,
         max_grad_norm.is_some(),
@@ -148,6 +158,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         stop,
         ranks,
         plan,
+        evaluations,
         distiller,
     };
     Ok((training, resumed))
@@ -167,7 +178,10 @@ fn plan<D: Distiller + ?Sized>(
                 Some(0) => return Err(no_batch(1)),
                 Some(batches) => batches as u64,
                 None => {
-                    let reason = "the loader does not know its number of batches; use `steps`";
+                    let reason = "the loader does not know its number of batches; say how many an \
+                                  epoch has (`FnLoader::with_num_batches`, \
+                                  `DataLoader::num_batches` of a loader of your own), or give \
+                                  the run a length in `steps`";
                     return Err(Error::config("epochs", reason));
                 }
             };

@@ -7,31 +7,46 @@ use tch::nn::VarStore;
 
 use crate::config::Precision;
 use crate::distiller::Distiller;
+use crate::engine::run::OptionsOf;
 use crate::error::{Error, Result, Side};
-use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups};
+use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups, param_groups_by};
+
+/// How the student's variables are put into groups.
+pub(super) struct Rules<'a> {
+    pub(super) options_of: Option<OptionsOf<'a>>,
+    pub(super) no_decay: Vec<String>,
+}
 
 /// Gives the optimizer the parameters that it does not have yet.
 pub(super) fn add_groups<D: Distiller + ?Sized>(
     optimizer: &mut dyn Optimizer,
-    no_decay: &[String],
+    rules: Rules<'_>,
     distiller: &D,
 ) -> Result<()> {
     let groups_given = !optimizer.groups().is_empty();
-    if groups_given && !no_decay.is_empty() {
-        let reason = "the optimizer has its groups already; make them with `param_groups`, \
-                      or leave this out";
-        return Err(Error::config("no_decay", reason));
+    let given = [
+        ("no_decay", "param_groups", !rules.no_decay.is_empty()),
+        (
+            "param_groups_by",
+            "optim::param_groups_by",
+            rules.options_of.is_some(),
+        ),
+    ];
+    if let Some((rule, function, _)) = given.iter().find(|(.., given)| groups_given && *given) {
+        let reason = format!(
+            "the optimizer has its groups already; make them with `{function}`, or leave this out"
+        );
+        return Err(Error::config(*rule, reason));
     }
     if !groups_given {
-        for group in student_groups(distiller.core().variables(), no_decay)? {
+        for group in student_groups(distiller.core().variables(), rules)? {
             optimizer.add_group(group)?;
         }
     }
     // In a second run with the same optimizer the projections are in it already. Those of
     // another distiller have the same names, so the optimizer refuses them.
     for group in distiller.core().param_groups() {
-        let mut known = optimizer.groups().iter();
-        if !known.any(|known| is_same(known, &group)) {
+        if !has(optimizer, &group) {
             optimizer.add_group(group)?;
         }
     }
@@ -43,9 +58,18 @@ pub(super) fn add_groups<D: Distiller + ?Sized>(
     Ok(())
 }
 
-fn student_groups(variables: &VarStore, no_decay: &[String]) -> Result<Vec<ParamGroup>> {
-    let no_decay: Vec<&str> = no_decay.iter().map(String::as_str).collect();
-    let groups = param_groups(variables, &no_decay);
+fn student_groups(variables: &VarStore, rules: Rules<'_>) -> Result<Vec<ParamGroup>> {
+    let no_decay: Vec<&str> = rules.no_decay.iter().map(String::as_str).collect();
+    let groups = match rules.options_of {
+        None => param_groups(variables, &no_decay),
+        Some(mut options_of) => param_groups_by(variables, |name| {
+            let options = options_of(name);
+            match no_decay.iter().any(|part| name.contains(part)) {
+                true => options.weight_decay(0.0),
+                false => options,
+            }
+        }),
+    };
     for part in &no_decay {
         let mut parameters = groups.iter().flat_map(|group| &group.parameters);
         if !parameters.any(|(name, _)| name.contains(part)) {
@@ -92,13 +116,14 @@ fn optimizes_student(optimizer: &dyn Optimizer, variables: &VarStore) -> bool {
     optimized.any(|tensor| address(tensor).is_some_and(|address| addresses.contains(&address)))
 }
 
-fn is_same(known: &ParamGroup, group: &ParamGroup) -> bool {
-    known.name == group.name
-        && known.parameters.len() == group.parameters.len()
-        && known
-            .tensors()
-            .map(address)
-            .eq(group.tensors().map(address))
+/// Whether the optimizer has these tensors, in one group of this name or in several.
+fn has(optimizer: &dyn Optimizer, group: &ParamGroup) -> bool {
+    let known = optimizer.groups().iter();
+    let mut known = known.filter(|known| known.name == group.name).peekable();
+    let is_known = known.peek().is_some();
+    let known: HashSet<_> = known.flat_map(ParamGroup::tensors).map(address).collect();
+    let mut tensors = group.tensors();
+    is_known && tensors.all(|tensor| known.contains(&address(tensor)))
 }
 
 /// Where a tensor's elements are; a tensor without any has no address.

@@ -12,7 +12,7 @@ use crate::distiller::Distiller;
 use crate::error::Result;
 
 pub(super) use observers::Observers;
-pub(super) use optimization::Optimization;
+pub(super) use optimization::{Optimization, OptionsOf};
 pub(super) use options::{Begin, Options};
 
 /// The description of a training run; [`run`](Run::run) carries it out.

@@ -4,6 +4,7 @@ use super::Run;
 use crate::distiller::Distiller;
 use crate::engine::Hook;
 use crate::engine::callback::{Callback, CheckpointInfo, Verdict};
+use crate::engine::evaluations::Evaluations;
 use crate::engine::hook::AfterStep;
 use crate::error::Result;
 use crate::logging::LogSink;
@@ -13,6 +14,7 @@ use crate::step::StepInfo;
 pub(in crate::engine) struct Observers<'a, S: ?Sized> {
     pub(in crate::engine) hooks: Vec<AfterStep<'a, S>>,
     pub(in crate::engine) callbacks: Vec<Callback<'a, S>>,
+    pub(in crate::engine) evaluations: Evaluations,
     pub(in crate::engine) sinks: Vec<Box<dyn LogSink + 'a>>,
     pub(in crate::engine) progress: bool,
 }
@@ -22,6 +24,7 @@ impl<S: ?Sized> Default for Observers<'_, S> {
         Observers {
             hooks: Vec::new(),
             callbacks: Vec::new(),
+            evaluations: Evaluations::default(),
             sinks: Vec::new(),
             progress: true,
         }
@@ -80,7 +83,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Called after each checkpoint, without gradients: the place to evaluate. It returns `Ok(())`
+    /// Called after each checkpoint, without gradients: the place to evaluate, also
+    /// [at the start](Self::evaluate_at_start) and [between](Self::evaluate_every) them. It returns `Ok(())`
     /// to continue, a [`Flow`](crate::Flow), a metric (`Ok(0.87)`), or both as a pair: anything
     /// that converts into a [`Verdict`]. Call this again for several callbacks, which run in
     /// their order; the metric is that of the last one that returns a metric.
@@ -94,6 +98,56 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             .push(Box::new(move |student, info| {
                 callback(student, info).map(Into::into)
             }));
+        self
+    }
+
+    /// Calls the callbacks before training too, at step 0: what the student can before it learns.
+    /// A run that is resumed does not repeat it.
+    ///
+    /// Nothing is saved for it: [`CheckpointInfo::saved`] is false. Its metric counts for neither
+    /// [`keep`](Self::keep) nor early stopping, which are about checkpoints. The random numbers
+    /// that callbacks draw in it do not change those of the run.
+    ///
+    /// ```
+    /// # use tch::{nn, Device, Kind, Tensor};
+    /// # use textbrewer::{
+    /// #     from_fn, AdamW, AdaptorOutput, BasicTrainer, Distiller, TrainingConfig, VecLoader,
+    /// # };
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
+    /// #     .build()?;
+    /// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
+    /// let mut seen = Vec::new();
+    /// trainer // or any other distiller
+    ///     .train(&mut loader)
+    ///     .steps(5)
+    ///     .optimizer(AdamW::new(1e-3))
+    ///     .evaluate_at_start()
+    ///     .evaluate_every(2)
+    ///     .callback(|_student, at| {
+    ///         seen.push((at.global_step, at.saved));
+    ///         Ok(())
+    ///     })
+    ///     .run()?;
+    /// assert_eq!(seen, [(0, false), (2, false), (4, false), (5, true)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn evaluate_at_start(mut self) -> Self {
+        self.observers.evaluations.at_start = true;
+        self
+    }
+
+    /// Calls the callbacks every so many optimizer steps, besides the checkpoints and without
+    /// one, as [`evaluate_at_start`](Self::evaluate_at_start) does. At a step that has a
+    /// checkpoint they are called once, for that.
+    pub fn evaluate_every(mut self, steps: u64) -> Self {
+        self.observers.evaluations.every = Some(steps);
         self
     }
 

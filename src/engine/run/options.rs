@@ -264,9 +264,12 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
         self
     }
 
-    /// Lets the first Ctrl-C end the run as a [`stop_flag`](Self::stop_flag) does, and the second
-    /// one end the process at once, with status 130. This is for programs, not for libraries: it
-    /// affects the whole process while the run lasts. Afterwards Ctrl-C ends the process again.
+    /// Lets the first Ctrl-C, or a SIGTERM as clusters send it before they kill (SLURM,
+    /// Kubernetes), end the run as a [`stop_flag`](Self::stop_flag) does: after the optimizer step
+    /// under way, with a checkpoint. A line on standard error says so at once. Ctrl-C after that
+    /// ends the process at once, with status 130; a second SIGTERM does nothing. This is for
+    /// programs, not for libraries: it affects the whole process while the run lasts. Afterwards
+    /// both end the process again.
     pub fn handle_interrupts(mut self) -> Self {
         self.options.handles_interrupts = true;
         self

@@ -103,6 +103,13 @@ impl BertInputs {
             let got = format!("{size:?}");
             return Err(Error::shape("input_ids", "[batch, length]", got));
         };
+        if batch == 0 || length == 0 {
+            return Err(Error::shape(
+                "input_ids",
+                "[batch, length] with at least one example and one token",
+                format!("{size:?}"),
+            ));
+        }
         let (most, positions) = (config.max_length(), config.max_position_embeddings);
         if length > most {
             let limit = match positions - most {

@@ -104,7 +104,8 @@ impl BertOutput {
 /// this crate. Here one that scores the mean of all positions:
 ///
 /// ```
-/// use tch::{nn, Reduction, Tensor};
+/// use tch::{nn, Tensor};
+/// use textbrewer::losses::cross_entropy;
 /// use textbrewer::models::{BertConfig, BertInputs, BertOutput, Head, LogitsOutput};
 /// use textbrewer::Result;
 ///
@@ -126,11 +127,8 @@ impl BertOutput {
 ///     fn forward(&self, encoded: BertOutput, inputs: &BertInputs, _: bool) -> Result<LogitsOutput> {
 ///         let mean = encoded.last_hidden_state.f_mean_dim(1, false, None)?;
 ///         let logits = mean.f_linear(&self.weight, None::<&Tensor>)?;
-///         let mut loss = None;
-///         if let Some(labels) = &inputs.labels {
-///             let none = None::<&Tensor>;
-///             loss = Some(logits.f_cross_entropy_loss(labels, none, Reduction::Mean, -100, 0.0)?);
-///         }
+///         let labels = inputs.labels.as_ref();
+///         let loss = labels.map(|labels| cross_entropy(&logits, labels)).transpose()?;
 ///         Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
 ///     }
 /// }

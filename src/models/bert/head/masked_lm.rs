@@ -4,8 +4,8 @@ use tch::Tensor;
 use tch::nn::{self, Init};
 
 use super::Head;
-use super::loss::{IGNORED, cross_entropy};
 use crate::error::{Error, Result};
+use crate::losses::labels::{IGNORED, cross_entropy_of};
 use crate::models::Activation;
 use crate::models::bert::names::below;
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
@@ -94,7 +94,7 @@ impl Head for MaskedLM {
         let logits = hidden.f_linear(&self.decoder, Some(&self.bias))?;
         let labels = inputs.labels.as_ref();
         let loss = labels
-            .map(|labels| cross_entropy(&logits, labels, "labels", IGNORED))
+            .map(|labels| cross_entropy_of(&logits, labels, "labels", IGNORED))
             .transpose()?;
         Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
     }

@@ -1,6 +1,5 @@
 //! Heads: the part of a model that is specific to a task.
 
-mod loss;
 mod masked_lm;
 mod question_answering;
 mod sequence;

@@ -3,8 +3,8 @@
 use tch::{Tensor, nn};
 
 use super::Head;
-use super::loss::{check_shape, cross_entropy, integers};
 use crate::error::{Error, Result};
+use crate::losses::labels::{check_shape, cross_entropy_of, integers};
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, QuestionAnsweringOutput};
 use crate::models::layers::{Linear, dropout};
 use crate::scalar::ScalarOps;
@@ -104,7 +104,7 @@ fn position_loss(logits: &Tensor, positions: &Tensor, what: &str) -> Result<Tens
     };
     check_shape(&positions, &[batch], what)?;
     let positions = integers(&positions, what)?.at_least(0)?.at_most(length)?;
-    cross_entropy(logits, &positions, what, length)
+    cross_entropy_of(logits, &positions, what, length)
 }
 
 fn needed(missing: &str, given: &str) -> Error {

@@ -3,9 +3,9 @@
 use tch::{Kind, Reduction, Tensor, nn};
 
 use super::Head;
-use super::loss::{IGNORED, check_shape, cross_entropy};
 use crate::error::{Error, Result};
 use crate::losses::at_least_float32;
+use crate::losses::labels::{IGNORED, check_shape, cross_entropy_of};
 use crate::models::Activation;
 use crate::models::bert::names::below;
 use crate::models::bert::{
@@ -144,7 +144,7 @@ impl SequenceClassification {
         });
         match problem {
             ProblemType::SingleLabelClassification => {
-                cross_entropy(logits, labels, "labels", IGNORED)
+                cross_entropy_of(logits, labels, "labels", IGNORED)
             }
             ProblemType::Regression => {
                 // One number may come as `[batch]` or as `[batch, 1]`.

@@ -3,8 +3,8 @@
 use tch::{Tensor, nn};
 
 use super::Head;
-use super::loss::{IGNORED, cross_entropy};
 use crate::error::Result;
+use crate::losses::labels::{IGNORED, cross_entropy_of};
 use crate::models::bert::{BertConfig, BertInputs, BertOutput, LogitsOutput, ModelType};
 use crate::models::layers::{Linear, dropout};
 
@@ -64,7 +64,7 @@ impl Head for TokenClassification {
             .forward(&dropout(hidden, self.dropout, train)?)?;
         let labels = inputs.labels.as_ref();
         let loss = labels
-            .map(|labels| cross_entropy(&logits, labels, "labels", IGNORED))
+            .map(|labels| cross_entropy_of(&logits, labels, "labels", IGNORED))
             .transpose()?;
         Ok(LogitsOutput::new(logits).loss(loss).encoded(encoded))
     }
