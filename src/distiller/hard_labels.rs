@@ -9,6 +9,7 @@ use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term};
 use crate::config::DistillationConfig;
 use crate::error::Result;
+use crate::logging;
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
 
@@ -52,10 +53,10 @@ impl<B> Term<B> for HardLabels {
         if let Some(sum) = sum_of_means(&said.student.losses)? {
             report.add("unweighted_hard_label_loss", sum, self.weight.at(said.step));
         } else if std::mem::take(&mut self.expects_losses) {
-            log::warn!(
+            logging::warn(format_args!(
                 "hard_label_weight is set, but the student adaptor returned no `losses`: \
                  the labels do not count"
-            );
+            ));
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
 use crate::error::{Error, Result};
-use crate::logging::LogSink;
+use crate::logging::{self, LogSink};
 
 /// The loss values of the steps since the last read.
 #[derive(Debug, Default)]
@@ -87,10 +87,10 @@ impl PendingLosses {
 
     fn note_skipped(&mut self, steps: u64) {
         if steps > 0 {
-            log::warn!(
+            logging::warn(format_args!(
                 "{steps} optimizer steps since the last reading were skipped, as a gradient was \
                  NaN or infinite; if the losses are finite, look for `sqrt` or `norm` at 0"
-            );
+            ));
             self.skipped_steps += steps;
         }
     }
@@ -99,9 +99,9 @@ impl PendingLosses {
         let Error::NonFiniteLoss { term, step, value } = error else {
             return;
         };
-        log::warn!(
+        logging::warn(format_args!(
             "`{term}` is {value} at training step {step}; a step with such a gradient is skipped"
-        );
+        ));
         let noted = self.noted.get_or_insert(NonFinite {
             term,
             step,
@@ -219,7 +219,7 @@ fn keep_working(
     sinks.retain_mut(|sink| match action(sink.as_mut()) {
         Ok(()) => true,
         Err(error) => {
-            log::warn!("{error}; training continues without this log");
+            logging::warn(format_args!("{error}; training continues without this log"));
             false
         }
     });

@@ -110,6 +110,11 @@ impl<'a, S: ?Sized> Record<'a, S> {
         Ok(())
     }
 
+    /// Begins to show the progress, from here.
+    pub(super) fn begin(&self, at: &Position) {
+        self.bar.begin(at.epoch, at.global_step);
+    }
+
     /// Moves the progress bar.
     pub(super) fn step(&self, at: &Position) {
         self.bar.step(at.epoch, at.global_step);

@@ -14,6 +14,7 @@ use super::update::Update;
 use crate::checkpoint::{Newest, StateTensors};
 use crate::distiller::Distiller;
 use crate::error::Result;
+use crate::logging;
 use crate::step::StepInfo;
 
 /// A run under way.
@@ -40,6 +41,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
         self.update.drop_gradients()?;
         let Some(Resumed { newest, before }) = resumed else {
+            self.record.begin(&self.at);
             return self.run_epochs();
         };
         let is_over = self.resume(&newest).inspect_err(|_| {
@@ -65,7 +67,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
             return Ok(true);
         }
-        self.record.step(&self.at);
+        self.record.begin(&self.at);
         let random = &newest.loaded.tensors.random;
         self.epochs.resume(&self.at, random)?;
         Ok(false)
@@ -185,11 +187,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .save_student(self.distiller, self.at.global_step)?;
         let path = student.path.display();
         let flow = if is_planned {
-            log::info!("saved {path} in epoch {}", self.at.epoch);
+            logging::info(format_args!("saved {path} in epoch {}", self.at.epoch));
             self.record
                 .call_back(self.distiller.core().student(), &student, &self.at)?
         } else {
-            log::info!("saved {path} and stopped");
+            logging::info(format_args!("saved {path} and stopped"));
             Flow::Continue
         };
         if self.record.saves_state() {

@@ -1,14 +1,49 @@
 //! Logging of losses and other values: event files, memory, the terminal.
+//!
+//! # Messages
+//!
+//! Warnings and notes of the crate go through the [`log`] crate, under the target `textbrewer`.
+//! A warning that no logger takes, because there is none or because it shows errors only, as
+//! `env_logger::init()` does, is written to standard error instead: once, and not more than a few
+//! of a kind. `TEXTBREWER_WARNINGS=off` in the environment turns that off.
+//!
+//! # The progress bar
+//!
+//! A run draws a line on standard error if that is a terminal (see
+//! [`Run::progress`](crate::Run::progress)). It is away while callbacks run and while the crate
+//! says something. What else is printed meanwhile, in a hook or by another thread, goes through
+//! [`suspend`], and a logger through [`BarLogger`].
 
+mod bar_logger;
 mod memory;
+mod messages;
 mod progress;
+mod screen;
+mod speed;
 mod tensorboard;
 
+pub use bar_logger::BarLogger;
 pub use memory::MemorySink;
+pub(crate) use messages::{info, log, warn};
 pub(crate) use progress::ProgressBar;
 pub use tensorboard::TensorBoardSink;
 
 use crate::error::Result;
+
+/// Takes the progress bars off the terminal while `action` prints, and returns what it returns.
+///
+/// This is for what prints while a run draws its bar, in a hook for example. In a callback no bar
+/// is in the way. No lock is held meanwhile: `action` may take its time, and use `suspend` itself.
+///
+/// ```
+/// use textbrewer::logging;
+///
+/// // In `Run::after_step`:
+/// logging::suspend(|| println!("a line of its own"));
+/// ```
+pub fn suspend<R>(action: impl FnOnce() -> R) -> R {
+    screen::Screen::stderr().without(None, action)
+}
 
 /// Receives values, each under a tag and at a step.
 ///

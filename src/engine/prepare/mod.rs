@@ -24,7 +24,7 @@ use crate::checkpoint::CheckpointFolder;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
-use crate::logging::{ProgressBar, TensorBoardSink};
+use crate::logging::{self, ProgressBar, TensorBoardSink};
 use crate::optim::LossScaling;
 use description::RunDescription;
 pub(super) use resume::Resumed;
@@ -106,10 +106,10 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         summary.log_dir = Some(sink.path().to_path_buf());
         observers.sinks.push(Box::new(sink));
     }
-    let mut bar = ProgressBar::new(plan.total_steps());
-    if !(observers.progress && ranks.is_first()) {
-        bar = bar.hidden();
-    }
+    let bar = match observers.progress && ranks.is_first() {
+        true => ProgressBar::new(plan.total_steps()),
+        false => ProgressBar::hidden(),
+    };
     // Only now that nothing else can fail.
     let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
     let resumed = newest.map(load).transpose()?;
@@ -123,7 +123,10 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         return Err(error);
     }
     distiller.core().clear_cache();
-    log::info!("training for {} optimizer steps", plan.total_steps());
+    logging::info(format_args!(
+        "training for {} optimizer steps",
+        plan.total_steps()
+    ));
     let training = Training {
         at: Position::default(),
         epochs: Epochs::new(feed, device, plan.batches_per_epoch(), random),

@@ -8,6 +8,7 @@ use tch::nn::VarStore;
 use crate::config::Precision;
 use crate::distiller::Distiller;
 use crate::error::{Error, Result, Side};
+use crate::logging;
 use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups};
 
 /// Gives the optimizer the parameters that it does not have yet.
@@ -49,7 +50,9 @@ fn student_groups(variables: &VarStore, no_decay: &[String]) -> Result<Vec<Param
     for part in &no_decay {
         let mut parameters = groups.iter().flat_map(|group| &group.parameters);
         if !parameters.any(|(name, _)| name.contains(part)) {
-            log::warn!("no_decay: no variable of the student has `{part}` in its name");
+            logging::warn(format_args!(
+                "no_decay: no variable of the student has `{part}` in its name"
+            ));
         }
     }
     if groups.is_empty() {
