@@ -110,7 +110,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.step_info().with_batch_id(self.epochs.batch_id());
         let report = self.distiller.train_on_batch(batch, &step)?;
         let total = report.total()?;
-        self.record.push(forward_step, &total, &report)?;
+        let ends_step = self.plan.steps_after(counted);
+        self.record.push(&self.at, ends_step, &total, &report)?;
         let divisor = self.plan.divisor(counted);
         self.update.backward(total, divisor, forward_step)?;
         self.at.counted += 1;
@@ -118,7 +119,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.record.is_reading_due() {
             self.read_losses()?;
         }
-        if !self.plan.steps_after(counted) {
+        if !ends_step {
             return Ok(Flow::Continue);
         }
         self.optimizer_step()?;
@@ -140,10 +141,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn optimizer_step(&mut self) -> Result<()> {
         let steps = (self.at.global_step, self.plan.total_steps());
-        let skipped = self.update.step(self.distiller, steps, self.ranks)?;
-        if let Some(skipped) = skipped {
-            self.record.count_skipped(&skipped)?;
-        }
+        let updated = self.update.step(self.distiller, steps, self.ranks)?;
+        self.record.push_update(&self.at, updated)?;
         self.at.global_step += 1;
         Ok(())
     }
@@ -207,6 +206,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.record.save_state(&student, position, &tensors)?;
         }
         self.record.tidy()?;
+        self.record.after_checkpoint(&self.at);
         Ok(flow)
     }
 
@@ -215,9 +215,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.record.has_unread()
             && let Some(state) = self.update.scaling_state()?
         {
-            let last = self.at.forward_step.saturating_sub(1);
-            self.record.loss_scale(state, last)?;
+            self.record.loss_scale(state, &self.at)?;
         }
-        self.record.read()
+        self.record.read(&self.at)
     }
 }

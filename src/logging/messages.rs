@@ -53,7 +53,10 @@ fn is_on(switch: Option<&std::ffi::OsStr>) -> bool {
 }
 
 /// What was written to standard error, by the place that it came from.
-struct Repeated(Mutex<Option<HashMap<(&'static str, u32), Vec<String>>>>);
+struct Repeated(Mutex<Option<Places>>);
+
+/// Messages by file and line.
+type Places = HashMap<(&'static str, u32), Vec<String>>;
 
 static REPEATED: Repeated = Repeated(Mutex::new(None));
 
