@@ -59,13 +59,18 @@ pub(super) struct Logs<'a> {
     sums_at: At,
     /// Whether something was logged since the last flush.
     has_unflushed: bool,
-    /// Since when no step was counted into a speed.
+    /// Since when, and since which batch, no speed was logged.
     unmeasured: Option<(u64, Instant)>,
+    batches_of_a_step: u64,
 }
 
 impl<'a> Logs<'a> {
     /// Logs that all count by `axis`, or each by its own.
-    pub(super) fn new(sinks: Vec<Box<dyn LogSink + 'a>>, axis: Option<LogAxis>) -> Self {
+    pub(super) fn new(
+        sinks: Vec<Box<dyn LogSink + 'a>>,
+        axis: Option<LogAxis>,
+        batches_of_a_step: u64,
+    ) -> Self {
         let sinks = sinks.into_iter();
         let sinks = sinks.map(|sink| (axis.unwrap_or_else(|| sink.axis()), sink));
         Logs {
@@ -77,6 +82,7 @@ impl<'a> Logs<'a> {
             },
             has_unflushed: false,
             unmeasured: None,
+            batches_of_a_step,
         }
     }
 
@@ -143,16 +149,17 @@ impl<'a> Logs<'a> {
         }
     }
 
-    /// Logs how fast the steps since the last time were done.
+    /// Logs how fast the steps since the last time were done. Batches are counted: between two
+    /// readings there may be an optimizer step without its batch, and batches without their step.
     pub(super) fn speed(&mut self, at: &Position) {
-        let Some((step, since)) = self.unmeasured else {
+        let Some((batch, since)) = self.unmeasured else {
             return;
         };
-        let steps = at.global_step.saturating_sub(step);
+        let batches = at.forward_step.saturating_sub(batch);
         let seconds = since.elapsed().as_secs_f64();
-        if steps > 0 && seconds > 0.0 {
+        if batches > 0 && seconds > 0.0 {
             let at_last = At::last_batch(at);
-            let speed = steps as f64 / seconds;
+            let speed = batches as f64 / self.batches_of_a_step.max(1) as f64 / seconds;
             self.keep_working(|axis, sink| sink.speed(speed, at_last.on(axis)));
             self.restart_clock(at);
         }
@@ -161,7 +168,7 @@ impl<'a> Logs<'a> {
     /// Leaves the time since the last measurement out: it was spent on a checkpoint.
     pub(super) fn restart_clock(&mut self, at: &Position) {
         if !self.is_empty() {
-            self.unmeasured = Some((at.global_step, Instant::now()));
+            self.unmeasured = Some((at.forward_step, Instant::now()));
         }
     }
 

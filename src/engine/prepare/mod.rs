@@ -120,8 +120,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         false => ProgressBar::hidden(),
     };
     let texts = logs::configuration(distiller, &description, plan.total_steps())?;
+    let accumulation = distiller.core().config().gradient_accumulation_steps;
     let logs = RunLogs {
-        logs: Logs::new(observers.sinks, observers.log_axis),
+        logs: Logs::new(observers.sinks, observers.log_axis, accumulation),
         texts,
         folder: log,
         rates: LearningRates::of(&optimizer),
