@@ -182,8 +182,8 @@ impl Transfer {
         let (source, prefix) = Source::new(teacher, self.base_prefix.as_deref(), &names);
         if let Some(prefix) = prefix.map(shown) {
             logging::warn(format_args!(
-            "{origin}: `{prefix}` before its names is left out, without it they fit"
-        ));
+                "{origin}: `{prefix}` before its names is left out, without it they fit"
+            ));
         }
         let mut report = TransferReport::default();
         let mut values = Vec::new();
