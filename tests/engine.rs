@@ -11,10 +11,14 @@ mod hooks;
 mod logs;
 #[path = "engine_cases/models.rs"]
 mod models;
+#[path = "engine_cases/more_logs.rs"]
+mod more_logs;
 #[path = "engine_cases/nothing_counts.rs"]
 mod nothing_counts;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
+#[path = "engine_cases/run_folders.rs"]
+mod run_folders;
 #[path = "engine_cases/schedules.rs"]
 mod schedules;
 #[path = "engine_cases/steps.rs"]

@@ -251,7 +251,8 @@ fn one_teacher_is_a_general_distiller() {
         .adaptor(adaptor)
         .build();
     let expected = trained(general.unwrap());
-    assert_eq!(expected.0.len(), 9 * 4);
+    // Three losses and their sum, and the learning rate.
+    assert_eq!(expected.0.len(), 9 * 5);
     let of_one = Ensemble::Weighted(vec![7.0]);
     let mean = Ensemble::MeanProbabilities { temperature: 3.0 };
     for ensemble in [Ensemble::MeanLogits, of_one, Ensemble::Confidence, mean] {

@@ -5,9 +5,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
+use log::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::logging;
 
 /// An operation on a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +57,12 @@ impl Disk {
     }
 
     fn at(&self, operation: Operation, path: &Path) -> io::Result<()> {
-        log::trace!(target: "textbrewer::checkpoint", "{operation:?} {}", path.display());
+        let target = "textbrewer::checkpoint";
+        logging::log(
+            Level::Trace,
+            target,
+            format_args!("{operation:?} {}", path.display()),
+        );
         match &self.fault {
             Some(fault) => fault(operation, path),
             None => Ok(()),

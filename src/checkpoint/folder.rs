@@ -12,6 +12,7 @@ use super::manifest::damaged;
 use super::newest::Newest;
 use super::read::{self, Loaded};
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::weights;
 
 /// The folder of the states, inside that of the students.
@@ -130,7 +131,7 @@ impl CheckpointFolder {
             return Ok(());
         }
         let states = self.steps()?;
-        log::warn!(
+        logging::warn(format_args!(
             "removing {} state(s){} of an earlier run from {}, as `overwrite(true)` asks for",
             states.len(),
             if paths.len() > states.len() {
@@ -139,7 +140,7 @@ impl CheckpointFolder {
                 ""
             },
             self.folder.display()
-        );
+        ));
         for step in states {
             self.remove_state(step)?;
         }
@@ -168,7 +169,9 @@ impl CheckpointFolder {
     /// Removes a student; a failure is only logged.
     pub(crate) fn remove_student(&self, step: u64) {
         if let Err(error) = self.disk.remove(&self.student(step)) {
-            log::warn!("a student that is no longer needed was not removed: {error}");
+            logging::warn(format_args!(
+                "a student that is no longer needed was not removed: {error}"
+            ));
         }
     }
 

@@ -7,7 +7,7 @@
 //! best.safetensors            the student with the best metric (a hard link)
 //! state/gs20/                 all else that the run needs to resume; complete or absent
 //!     manifest.json           version, configuration, sizes and checksums
-//!     progress.json           position in the run and in the data, losses, loss scale, metrics
+//!     progress.json           position in the run and in the data, losses, loss scale, metrics, log
 //!     student.safetensors     gs20.safetensors (a hard link)
 //!     optimizer.safetensors   the optimizer's state
 //!     distiller.safetensors   projections, and whatever else the distiller saves

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Saved;
+use crate::logging::LogFolder;
 use crate::optim::{LossScaling, LossScalingState};
 
 /// The position of a run in a checkpoint, with losses and metrics so far: everything that is
@@ -36,6 +37,9 @@ pub(crate) struct SavedPosition {
     pub(crate) best: Option<Point>,
     /// The scaling of the loss, if it is scaled.
     pub(crate) scaling: Option<LossScalingState>,
+    /// The run's TensorBoard log, to go on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<LogFolder>,
 }
 
 /// What ended a run early.

@@ -16,6 +16,7 @@ use super::manifest::{
 use super::read::{self, TEXT_LIMIT};
 use super::saved_position::SavedPosition;
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::weights;
 
 /// More than one, in case the newest is damaged.
@@ -180,7 +181,9 @@ impl CheckpointFolder {
             if intact < STATES_KEPT {
                 intact += usize::from(!self.damaged.contains(&step));
             } else if let Err(error) = self.remove_state(step) {
-                log::warn!("a checkpoint that is no longer needed was not removed: {error}");
+                logging::warn(format_args!(
+                    "a checkpoint that is no longer needed was not removed: {error}"
+                ));
             }
         }
     }

@@ -7,7 +7,7 @@ use tch::nn::VarStore;
 
 use super::cache::TeacherCache;
 use super::{Core, Needs};
-use crate::config::TrainingConfig;
+use crate::config::{DistillationConfig, TrainingConfig};
 use crate::error::Result;
 use crate::optim::ParamGroup;
 use crate::step::StepInfo;
@@ -17,6 +17,9 @@ use crate::step::StepInfo;
 pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// How to train.
     fn config(&self) -> &TrainingConfig;
+
+    /// The distillation configuration; a trainer has none.
+    fn distill_config(&self) -> Option<&DistillationConfig>;
 
     /// The model in training.
     fn student(&self) -> &S;
@@ -75,6 +78,10 @@ mod sealed {
 impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
     fn config(&self) -> &TrainingConfig {
         &self.train_config
+    }
+
+    fn distill_config(&self) -> Option<&DistillationConfig> {
+        self.distill_config.as_ref()
     }
 
     fn student(&self) -> &S {

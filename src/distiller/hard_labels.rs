@@ -9,6 +9,7 @@ use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term};
 use crate::config::DistillationConfig;
 use crate::error::Result;
+use crate::logging;
 use crate::optim::ParamGroup;
 use crate::presets::Presets;
 
@@ -63,14 +64,11 @@ impl<B> Term<B> for HardLabels {
             report.add("unweighted_hard_label_loss", sum, self.weight.at(said.step));
         }
         if has_losses != self.expects_losses && !std::mem::replace(&mut self.warned, true) {
-            log::warn!(
-                "{}",
-                if has_losses {
-                    NOT_WEIGHTED
-                } else {
-                    NOT_RETURNED
-                }
-            );
+            let message = match has_losses {
+                true => NOT_WEIGHTED,
+                false => NOT_RETURNED,
+            };
+            logging::warn(format_args!("{message}"));
         }
         Ok(())
     }

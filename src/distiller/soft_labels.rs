@@ -12,6 +12,7 @@ use super::{LossReport, Needs, Said, Term};
 use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
+use crate::logging;
 use crate::logits::{Logits, kept_rows, probability_shift};
 use crate::losses::positions::{LOSSES, Positions};
 use crate::optim::ParamGroup;
@@ -272,10 +273,10 @@ impl SoftLabels {
             false => ("teacher", "student"),
         };
         if !std::mem::replace(&mut self.warned, true) {
-            log::warn!(
+            logging::warn(format_args!(
                 "the {has} adaptor returned logits and the {lacks} adaptor none: \
                  there is no distillation loss on logits"
-            );
+            ));
         }
     }
 }

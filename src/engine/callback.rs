@@ -1,5 +1,6 @@
 //! What a callback is given and what it returns.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -77,6 +78,50 @@ pub struct CheckpointInfo {
     pub losses: BTreeMap<String, f64>,
     /// The means of the losses of all batches since the previous checkpoint.
     pub mean_losses: BTreeMap<String, f64>,
+    /// What the callbacks want to be logged.
+    pub(super) logged: RefCell<Vec<(String, f64)>>,
+}
+
+impl CheckpointInfo {
+    /// Logs a value under `scalar/` and this name, at this checkpoint: in TensorBoard it is a
+    /// curve beside those of the losses. A metric that the callback returns is logged anyway, as
+    /// `scalar/metric`.
+    ///
+    /// ```
+    /// # use tch::{nn, Device, Kind, Tensor};
+    /// # use textbrewer::{
+    /// #     from_fn, AdaptorOutput, BasicTrainer, Distiller, MemorySink, Sgd, TrainingConfig,
+    /// #     VecLoader,
+    /// # };
+    /// # let folder = tempfile::tempdir()?;
+    /// # let config = TrainingConfig::default().device(Device::Cpu).output_dir(folder.path());
+    /// # let variables = nn::VarStore::new(Device::Cpu);
+    /// # let layer = nn::linear(variables.root(), 3, 2, Default::default());
+    /// # let model = from_fn(|batch: &Tensor, _| Ok(batch.f_linear(&layer.ws, layer.bs.as_ref())?));
+    /// # let mut trainer = BasicTrainer::builder(&model, &variables)
+    /// #     .train_config(config)
+    /// #     .adaptor(|_, output: &Tensor| Ok(AdaptorOutput::new().losses(&output.f_square()?)))
+    /// #     .build()?;
+    /// # let mut loader = VecLoader::new(vec![Tensor::ones([4, 3], (Kind::Float, Device::Cpu))])?;
+    /// let curves = MemorySink::new();
+    /// trainer // or any other distiller
+    ///     .train(&mut loader)
+    ///     .epochs(2)
+    ///     .optimizer(Sgd::new(0.1))
+    ///     .log_sink(curves.clone())
+    ///     .callback(|_student, checkpoint| {
+    ///         let (accuracy, f1) = (0.5, 0.4); // from an evaluation of the student
+    ///         checkpoint.log("f1", f1);
+    ///         Ok(accuracy)
+    ///     })
+    ///     .run()?;
+    /// assert_eq!(curves.curve("scalar/f1"), [(1, 0.4), (2, 0.4)]);
+    /// assert_eq!(curves.curve("scalar/metric"), [(1, 0.5), (2, 0.5)]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log(&self, name: impl Into<String>, value: f64) {
+        self.logged.borrow_mut().push((name.into(), value));
+    }
 }
 
 /// What a callback returns: whether to continue, and a metric of the student.

@@ -7,6 +7,7 @@ use tch::Tensor;
 use super::Hook;
 use super::hook::AfterStep;
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::step::StepInfo;
 use crate::weights::check_restored;
 
@@ -111,7 +112,10 @@ impl<'a, S: ?Sized> Hooks<'a, S> {
     pub(super) fn put_back(&mut self, all: &BTreeMap<String, Tensor>) {
         for hook in self.with_state_mut() {
             if let Err(error) = load(hook, all) {
-                log::warn!("hook `{}` keeps what was loaded: {error}", hook.name());
+                logging::warn(format_args!(
+                    "hook `{}` keeps what was loaded: {error}",
+                    hook.name()
+                ));
             }
         }
     }

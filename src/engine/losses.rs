@@ -1,20 +1,25 @@
-//! Loss values: kept on the device, read together once per interval.
+//! Values of the steps: kept on the device, read together once per interval.
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::position::Position;
+use super::learning_rates::LearningRates;
+use super::logs::{At, Logs};
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
 use crate::error::{Error, Result};
-use crate::logging::LogSink;
+use crate::logging;
 
-/// The loss values of the steps since the last read.
+/// The values of the steps since the last read.
 #[derive(Debug, Default)]
 pub(super) struct PendingLosses {
-    steps: Vec<PendingStep>,
+    /// In the order in which they are logged, however often they are read.
+    pending: Vec<Pending>,
+    /// The number of batches among them.
+    batches: u64,
+    rates: LearningRates,
     latest: BTreeMap<String, f64>,
     /// Sum and number of the values since the last [`take_means`](Self::take_means).
     sums: BTreeMap<String, (f64, u64)>,
@@ -28,26 +33,37 @@ pub(super) struct PendingLosses {
 }
 
 #[derive(Debug)]
-struct PendingStep {
-    forward_step: u64,
-    optimizer_steps: u64,
-    names: Vec<String>,
-    /// One number for each name.
-    values: Tensor,
+enum Pending {
+    Batch {
+        at: At,
+        /// Whether it is the last batch before an optimizer step.
+        ends_step: bool,
+        names: Vec<String>,
+        /// One number for each name.
+        values: Tensor,
+    },
+    Update {
+        at: At,
+        /// What the schedule multiplied the learning rates by.
+        factor: f64,
+        grad_norm: Option<Tensor>,
+    },
 }
 
 impl PendingLosses {
-    pub(super) fn new(on_non_finite: OnNonFinite) -> Self {
+    pub(super) fn new(on_non_finite: OnNonFinite, rates: LearningRates) -> Self {
         PendingLosses {
+            rates,
             notes: on_non_finite != OnNonFinite::Error,
             ..PendingLosses::default()
         }
     }
 
-    /// Keeps the values of one step. Nothing is read from the device.
+    /// Keeps the losses of a batch. Nothing is read from the device.
     pub(super) fn push(
         &mut self,
-        at: &Position,
+        at: At,
+        ends_step: bool,
         total: &Tensor,
         report: &LossReport,
     ) -> Result<()> {
@@ -65,11 +81,28 @@ impl PendingLosses {
         }
         // A copy: libtorch's mean of squares is one number in memory for all the squares.
         let values = Tensor::f_stack(&values, 0)?;
-        self.steps.push(PendingStep {
-            forward_step: at.forward_step,
-            optimizer_steps: at.global_step,
+        self.batches += 1;
+        self.pending.push(Pending::Batch {
+            at,
+            ends_step,
             names,
             values,
+        });
+        Ok(())
+    }
+
+    /// Keeps what an optimizer step was done with, on the device as well.
+    pub(super) fn push_update(
+        &mut self,
+        at: At,
+        factor: f64,
+        grad_norm: Option<Tensor>,
+    ) -> Result<()> {
+        let grad_norm = grad_norm.map(|norm| norm.f_reshape([1])).transpose()?;
+        self.pending.push(Pending::Update {
+            at,
+            factor,
+            grad_norm,
         });
         Ok(())
     }
@@ -95,10 +128,10 @@ impl PendingLosses {
 
     fn note_skipped(&mut self, steps: u64) {
         if steps > 0 {
-            log::warn!(
+            logging::warn(format_args!(
                 "{steps} optimizer steps since the last reading were skipped, as a gradient was \
                  NaN or infinite; if the losses are finite, look for `sqrt` or `norm` at 0"
-            );
+            ));
             self.skipped_steps += steps;
         }
     }
@@ -110,9 +143,9 @@ impl PendingLosses {
         else {
             return;
         };
-        log::warn!(
+        logging::warn(format_args!(
             "`{term}` is {value} at training step {step}; a step with such a gradient is skipped"
-        );
+        ));
         let noted = self.noted.get_or_insert(NonFinite {
             term,
             step,
@@ -121,8 +154,9 @@ impl PendingLosses {
         noted.batches += 1;
     }
 
+    /// The number of batches whose losses were not read.
     pub(super) fn len(&self) -> u64 {
-        self.steps.len() as u64
+        self.batches
     }
 
     /// The values of the last step that was read, by name.
@@ -159,74 +193,104 @@ impl PendingLosses {
     }
 
     /// Terms are checked before the total, which is not finite whenever one of them is not.
-    fn check_finite(&self, named: &[(&String, f64)], step: &PendingStep) -> Result<()> {
+    fn check_finite(&self, named: &[(&String, f64)], at: At) -> Result<()> {
         let mut parts = named.iter().skip(1).chain(named.first());
         match parts.find(|(_, value)| !value.is_finite()) {
             None => Ok(()),
             Some((name, value)) => Err(Error::NonFiniteLoss {
                 term: (*name).clone(),
-                step: step.forward_step,
+                step: at.forward_step,
                 value: *value,
                 before: self.latest.get(*name).copied(),
-                optimizer_steps: step.optimizer_steps,
+                optimizer_steps: at.global_step,
             }),
         }
     }
 
-    /// Reads all values at once, hands them to the sinks, and fails at the first that is
+    /// Reads all values at once, hands them to the logs, and fails at the first loss that is
     /// not finite.
-    ///
-    /// A sink that fails is reported and dropped: a full disk under the logs must not end
-    /// the training.
-    pub(super) fn flush(&mut self, sinks: &mut Vec<Box<dyn LogSink + '_>>) -> Result<()> {
-        let steps = std::mem::take(&mut self.steps);
-        let mut tensors: Vec<Tensor> = steps.iter().map(|s| s.values.shallow_clone()).collect();
-        // Appended to the losses, so that there is one transfer.
-        let counts_skipped = match self.skipped.take() {
-            Some(count) => {
-                let device = tensors.first().unwrap_or(&count).device();
-                tensors.push(count.f_to_device(device)?.f_reshape([1])?);
-                true
-            }
-            None => false,
-        };
-        if tensors.is_empty() {
-            return Ok(());
-        }
-        // Converted to double after the transfer: not every device has doubles.
-        let read = Tensor::f_cat(&tensors, 0)?
-            .f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Double)?;
-        let values = Vec::<f64>::try_from(&read)?;
-        let mut values = values.into_iter();
+    pub(super) fn flush(&mut self, logs: &mut Logs<'_>) -> Result<()> {
+        self.batches = 0;
+        let pending = std::mem::take(&mut self.pending);
+        let (mut values, counts_skipped) = self.read(&pending)?;
         let mut first_bad = Ok(());
-        for step in &steps {
-            let named: Vec<(&String, f64)> = step.names.iter().zip(&mut values).collect();
-            for (name, value) in &named {
-                log_to(sinks, name, *value, step.forward_step);
+        for one in &pending {
+            match one {
+                Pending::Batch {
+                    at,
+                    ends_step,
+                    names,
+                    ..
+                } => {
+                    let named: Vec<(&String, f64)> = names.iter().zip(&mut values).collect();
+                    logs.losses(&named, *at, *ends_step);
+                    match self.check_finite(&named, *at) {
+                        Err(error) if self.notes => self.note(error),
+                        checked => first_bad = first_bad.and(checked),
+                    }
+                    self.count(named);
+                }
+                Pending::Update {
+                    at,
+                    factor,
+                    grad_norm,
+                } => {
+                    for (name, rate) in self.rates.at(*factor) {
+                        logs.scalar(name, rate, *at);
+                    }
+                    let norm = grad_norm.as_ref().and_then(|_| values.next());
+                    if let Some(norm) = norm {
+                        logs.scalar("grad_norm", norm, *at);
+                    }
+                }
             }
-            let checked = self.check_finite(&named, step);
-            match checked {
-                Err(error) if self.notes => self.note(error),
-                checked => first_bad = first_bad.and(checked),
-            }
-            // Where bad values are recorded, the means leave them out.
-            let averaged = named
-                .iter()
-                .filter(|(_, value)| value.is_finite() || !self.notes);
-            for (name, value) in averaged {
-                let (sum, count) = self.sums.entry((*name).clone()).or_default();
-                *sum += value;
-                *count += 1;
-            }
-            self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
         }
         if let (true, Some(count)) = (counts_skipped, values.next()) {
             self.note_skipped(count as u64);
         }
         // The values around the first bad one explain it, so they are logged before the error.
-        keep_working(sinks, |sink| sink.flush());
+        logs.flush();
         first_bad
+    }
+
+    /// All values in one transfer, and whether the number of skipped steps is the last of them.
+    fn read(&mut self, pending: &[Pending]) -> Result<(std::vec::IntoIter<f64>, bool)> {
+        let values = pending.iter().filter_map(|one| match one {
+            Pending::Batch { values, .. } => Some(values.shallow_clone()),
+            Pending::Update { grad_norm, .. } => Some(grad_norm.as_ref()?.shallow_clone()),
+        });
+        let mut tensors: Vec<Tensor> = values.collect();
+        let skipped = self.skipped.take();
+        let counts_skipped = skipped.is_some();
+        tensors.extend(skipped.map(|count| count.f_reshape([1])).transpose()?);
+        let Some(first) = tensors.first() else {
+            return Ok((Vec::new().into_iter(), false));
+        };
+        let device = first.device();
+        for tensor in &mut tensors {
+            if tensor.device() != device {
+                *tensor = tensor.f_to_device(device)?;
+            }
+        }
+        // Converted to double after the transfer: not every device has doubles.
+        let read = Tensor::f_cat(&tensors, 0)?
+            .f_to_device(Device::Cpu)?
+            .f_to_kind(Kind::Double)?;
+        Ok((Vec::<f64>::try_from(&read)?.into_iter(), counts_skipped))
+    }
+
+    /// Adds the losses of a batch to the means.
+    fn count(&mut self, named: Vec<(&String, f64)>) {
+        // Where bad values are recorded, the means leave them out.
+        let averaged = named
+            .iter()
+            .filter(|(_, value)| value.is_finite() || !self.notes);
+        for (name, value) in averaged {
+            let (sum, count) = self.sums.entry((*name).clone()).or_default();
+            *sum += value;
+            *count += 1;
+        }
+        self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
     }
 }
 
@@ -237,23 +301,4 @@ fn beside(loss: &Tensor, device: Device) -> Result<Tensor> {
         true => value,
         false => value.f_to_device(device)?,
     })
-}
-
-/// Gives a number to every sink; one that fails is reported and dropped.
-pub(super) fn log_to(sinks: &mut Vec<Box<dyn LogSink + '_>>, name: &str, value: f64, step: u64) {
-    let tag = format!("scalar/{name}");
-    keep_working(sinks, |sink| sink.scalar(&tag, value, step));
-}
-
-fn keep_working(
-    sinks: &mut Vec<Box<dyn LogSink + '_>>,
-    mut action: impl FnMut(&mut dyn LogSink) -> Result<()>,
-) {
-    sinks.retain_mut(|sink| match action(sink.as_mut()) {
-        Ok(()) => true,
-        Err(error) => {
-            log::warn!("{error}; training continues without this log");
-            false
-        }
-    });
 }

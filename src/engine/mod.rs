@@ -7,6 +7,8 @@ mod finite;
 mod hook;
 mod hooks;
 mod interrupt;
+mod learning_rates;
+mod logs;
 mod losses;
 mod non_finite;
 mod plan;

@@ -6,6 +6,7 @@ use tch::{Device, Tensor};
 
 use crate::backend;
 use crate::error::{Error, Result};
+use crate::logging;
 
 /// The generators' states at one moment, by device.
 #[derive(Debug, Default)]
@@ -77,10 +78,10 @@ impl Random {
         let found = names.filter_map(|device| {
             let tensor = state.get(&format!("{moment}.{device}"));
             if tensor.is_none() {
-                log::warn!(
+                logging::warn(format_args!(
                     "the checkpoint has no random state of {device}; the run continues \
                      with other random numbers"
-                );
+                ));
             }
             Some((device, tensor?.shallow_clone()))
         });

@@ -1,26 +1,33 @@
 //! What a run leaves behind: logs, the progress bar, checkpoints, and its summary.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use tch::Tensor;
 
 use super::callback::{Callback, CheckpointInfo, Flow, Verdict};
 use super::finite::check_finite;
-use super::losses::{PendingLosses, log_to};
+use super::logs::{At, Logs, RunLogs};
+use super::losses::PendingLosses;
 use super::position::Position;
 use super::prepare::existing;
 use super::saving::Saving;
+use super::update::Updated;
 use super::{OnNonFinite, TrainSummary};
 use crate::checkpoint::{Newest, SavedPosition, SavedStudent, StateTensors, Stopped};
 use crate::distiller::{Distiller, LossReport, TOTAL_LOSS};
 use crate::error::{Error, Result};
-use crate::logging::{LogSink, ProgressBar};
+use crate::logging::{LogFolder, ProgressBar};
 use crate::optim::LossScalingState;
 use crate::weights;
 
 /// Logs losses, saves checkpoints, calls back, and sums the run up.
 pub(super) struct Record<'a, S: ?Sized> {
-    sinks: Vec<Box<dyn LogSink + 'a>>,
+    logs: Logs<'a>,
+    /// The configurations, for the logs.
+    texts: Vec<(String, String)>,
+    /// The TensorBoard log, by which a resumed run finds it.
+    log_folder: Option<LogFolder>,
     bar: ProgressBar,
     callbacks: Vec<Callback<'a, S>>,
     /// The number of batches between two readings of the losses.
@@ -33,7 +40,7 @@ pub(super) struct Record<'a, S: ?Sized> {
 
 impl<'a, S: ?Sized> Record<'a, S> {
     pub(super) fn new(
-        sinks: Vec<Box<dyn LogSink + 'a>>,
+        logs: RunLogs<'a>,
         bar: ProgressBar,
         callbacks: Vec<Callback<'a, S>>,
         log_interval: Option<u64>,
@@ -42,12 +49,14 @@ impl<'a, S: ?Sized> Record<'a, S> {
         summary: TrainSummary,
     ) -> Self {
         Record {
-            sinks,
+            logs: logs.logs,
+            texts: logs.texts,
+            log_folder: logs.folder,
             bar,
             callbacks,
             log_interval,
             on_non_finite,
-            losses: PendingLosses::new(on_non_finite),
+            losses: PendingLosses::new(on_non_finite, logs.rates),
             saving,
             summary,
         }
@@ -76,15 +85,24 @@ impl<'a, S: ?Sized> Record<'a, S> {
     pub(super) fn push(
         &mut self,
         at: &Position,
+        ends_step: bool,
         total: &Tensor,
         report: &LossReport,
     ) -> Result<()> {
-        self.losses.push(at, total, report)
+        self.losses.push(At::of(at), ends_step, total, report)
     }
 
-    /// Adds 1 or 0, on the device, to the number of skipped optimizer steps.
-    pub(super) fn count_skipped(&mut self, skipped: &Tensor) -> Result<()> {
-        self.losses.count_skipped(skipped)
+    /// Keeps what is to be known of the optimizer step after the last batch, on the device.
+    pub(super) fn push_update(&mut self, at: &Position, updated: Updated) -> Result<()> {
+        if let Some(skipped) = &updated.skipped {
+            self.losses.count_skipped(skipped)?;
+        }
+        if self.logs.is_empty() {
+            return Ok(());
+        }
+        let at = At::last_batch(at);
+        self.losses
+            .push_update(at, updated.factor, updated.grad_norm)
     }
 
     /// Whether the losses are due to be read.
@@ -99,22 +117,36 @@ impl<'a, S: ?Sized> Record<'a, S> {
     }
 
     /// Reads and logs the losses since the last reading.
-    pub(super) fn read(&mut self) -> Result<()> {
-        self.losses.flush(&mut self.sinks)?;
+    pub(super) fn read(&mut self, at: &Position) -> Result<()> {
+        self.logs.speed(at);
+        self.losses.flush(&mut self.logs)?;
         if let Some(total) = self.losses.latest().get(TOTAL_LOSS) {
             self.bar.loss(*total);
         }
         Ok(())
     }
 
-    /// Logs the loss scale at a forward step, counted from 0.
-    pub(super) fn loss_scale(&mut self, state: LossScalingState, step: u64) -> Result<()> {
-        log_to(&mut self.sinks, "loss_scale", state.scale, step);
+    /// Logs the loss scale.
+    pub(super) fn loss_scale(&mut self, state: LossScalingState, at: &Position) -> Result<()> {
+        let at = At::last_batch(at);
+        self.logs.scalar("loss_scale", state.scale, at);
         // Below this its inverse is infinite, and every step is skipped from then on.
         if state.scale < f64::from(f32::MIN_POSITIVE) {
             return Err(Error::config("loss scaling", VANISHED));
         }
         Ok(())
+    }
+
+    /// Begins to log and to show the progress, from here.
+    pub(super) fn begin(&mut self, at: &Position) {
+        let is_resumed = self.summary.resumed_from.is_some();
+        self.logs.begin(at, is_resumed, &self.texts);
+        self.bar.begin(at.epoch, at.global_step);
+    }
+
+    /// Says that a checkpoint or an evaluation is done, whose time is not that of the steps.
+    pub(super) fn after_pause(&mut self, at: &Position) {
+        self.logs.restart_clock(at);
     }
 
     /// Moves the progress bar.
@@ -162,8 +194,9 @@ impl<'a, S: ?Sized> Record<'a, S> {
             path: saved.path.clone(),
             losses: self.losses.latest().clone(),
             mean_losses: self.losses.take_means(),
+            logged: RefCell::default(),
         };
-        let verdict = self.verdict(student, &info)?;
+        let verdict = self.verdict(student, &info, at)?;
         self.summary.stopped_early = self.saving.record(at.global_step, verdict.metric);
         Ok(match self.summary.stopped_early {
             true => Flow::Stop,
@@ -180,12 +213,13 @@ impl<'a, S: ?Sized> Record<'a, S> {
             path: PathBuf::new(),
             losses: self.losses.latest().clone(),
             mean_losses: self.losses.means(),
+            logged: RefCell::default(),
         };
-        Ok(self.verdict(student, &info)?.flow)
+        Ok(self.verdict(student, &info, at)?.flow)
     }
 
     /// What the callbacks say together.
-    fn verdict(&mut self, student: &S, info: &CheckpointInfo) -> Result<Verdict> {
+    fn verdict(&mut self, student: &S, info: &CheckpointInfo, at: &Position) -> Result<Verdict> {
         let callbacks = &mut self.callbacks;
         let verdict = self.bar.suspend(|| {
             let _guard = tch::no_grad_guard();
@@ -204,6 +238,12 @@ impl<'a, S: ?Sized> Record<'a, S> {
             step: info.global_step,
             source: Box::new(error),
         })?;
+        for (name, value) in info.logged.take() {
+            self.logs.scalar(&name, value, At::of(at));
+        }
+        if let Some(metric) = verdict.metric {
+            self.logs.scalar("metric", metric, At::of(at));
+        }
         self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
         Ok(verdict)
     }
@@ -226,6 +266,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
             (false, false) => None,
         };
         self.losses.add_to(&mut position);
+        position.log = self.log_folder.clone();
         self.saving.add_to(&mut position);
         let path = self.saving.state(student, &position, tensors)?;
         existing::note(&path);
@@ -250,7 +291,8 @@ impl<'a, S: ?Sized> Record<'a, S> {
     ) -> Result<TrainSummary> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one from reading them.
-        let read = self.losses.flush(&mut self.sinks);
+        let read = self.losses.flush(&mut self.logs);
+        self.logs.finish();
         self.bar.finish();
         result.and(read)?;
         let mut summary = self.summary;

@@ -11,6 +11,7 @@ use crate::checkpoint::{
     SavedPosition, SavedStudent, StateTensors,
 };
 use crate::error::Result;
+use crate::logging;
 
 /// The checkpoints of the current run.
 #[derive(Debug)]
@@ -85,7 +86,9 @@ impl Saving {
     pub(super) fn record(&mut self, step: u64, metric: Option<f64>) -> bool {
         let finite = metric.filter(|metric| metric.is_finite());
         if let (Some(metric), None) = (metric, finite) {
-            log::warn!("the metric at step {step} is {metric}, which counts as none");
+            logging::warn(format_args!(
+                "the metric at step {step} is {metric}, which counts as none"
+            ));
         }
         let saved = Saved::new(step, finite);
         self.history.push(saved);

@@ -15,6 +15,7 @@ use super::update::Update;
 use crate::checkpoint::{Newest, StateTensors};
 use crate::distiller::Distiller;
 use crate::error::Result;
+use crate::logging;
 use crate::step::StepInfo;
 
 /// A run under way.
@@ -42,6 +43,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
         self.update.drop_gradients()?;
         let Some(Resumed { newest, before }) = resumed else {
+            self.record.begin(&self.at);
             if self.evaluations.at_start && self.evaluate()? == Flow::Stop {
                 return Ok(());
             }
@@ -70,7 +72,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
             return Ok(true);
         }
-        self.record.step(&self.at);
+        self.record.begin(&self.at);
         let random = &newest.loaded.tensors.random;
         self.epochs.resume(&self.at, random)?;
         Ok(false)
@@ -113,7 +115,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let step = self.step_info().with_batch_id(self.epochs.batch_id());
         let report = self.distiller.train_on_batch(batch, &step)?;
         let total = report.total()?;
-        self.record.push(&self.at, &total, &report)?;
+        let ends_step = self.plan.steps_after(counted);
+        self.record.push(&self.at, ends_step, &total, &report)?;
         let divisor = self.plan.divisor(counted);
         self.update.backward(total, divisor, forward_step)?;
         self.at.counted += 1;
@@ -121,7 +124,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.record.is_reading_due() {
             self.read_losses()?;
         }
-        if !self.plan.steps_after(counted) {
+        if !ends_step {
             return Ok(Flow::Continue);
         }
         self.optimizer_step()?;
@@ -143,10 +146,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn optimizer_step(&mut self) -> Result<()> {
         let steps = (self.at.global_step, self.plan.total_steps());
-        let skipped = self.update.step(self.distiller, steps, self.ranks)?;
-        if let Some(skipped) = skipped {
-            self.record.count_skipped(&skipped)?;
-        }
+        let updated = self.update.step(self.distiller, steps, self.ranks)?;
+        self.record.push_update(&self.at, updated)?;
         self.at.global_step += 1;
         Ok(())
     }
@@ -194,6 +195,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .record
             .evaluate(self.distiller.core().student(), &self.at)?;
         self.epochs.return_to(&random)?;
+        self.record.after_pause(&self.at);
         Ok(flow)
     }
 
@@ -207,11 +209,11 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             .save_student(self.distiller, self.at.global_step)?;
         let path = student.path.display();
         let flow = if is_planned {
-            log::info!("saved {path} in epoch {}", self.at.epoch);
+            logging::info(format_args!("saved {path} in epoch {}", self.at.epoch));
             self.record
                 .call_back(self.distiller.core().student(), &student, &self.at)?
         } else {
-            log::info!("saved {path} and stopped");
+            logging::info(format_args!("saved {path} and stopped"));
             Flow::Continue
         };
         if self.record.saves_state() {
@@ -227,6 +229,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.record.save_state(&student, position, &tensors)?;
         }
         self.record.tidy()?;
+        self.record.after_pause(&self.at);
         Ok(flow)
     }
 
@@ -235,9 +238,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.record.has_unread()
             && let Some(state) = self.update.scaling_state()?
         {
-            let last = self.at.forward_step.saturating_sub(1);
-            self.record.loss_scale(state, last)?;
+            self.record.loss_scale(state, &self.at)?;
         }
-        self.record.read()
+        self.record.read(&self.at)
     }
 }

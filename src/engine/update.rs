@@ -22,6 +22,19 @@ pub(super) struct Update<'a> {
     pub(super) has_gradients: bool,
 }
 
+/// An optimizer step that was done.
+#[derive(Debug)]
+pub(super) struct Updated {
+    /// Whether the device skipped it for a gradient that is not finite, as 1 or 0 on the device.
+    /// Not by default, where such a gradient is no reason to skip, nor under loss scaling, where
+    /// skipping is normal.
+    pub(super) skipped: Option<Tensor>,
+    /// What the schedule multiplied the learning rates by.
+    pub(super) factor: f64,
+    /// The norm of the gradients before they were clipped, if they were.
+    pub(super) grad_norm: Option<Tensor>,
+}
+
 impl Update<'_> {
     /// Drops the gradients accumulated so far.
     pub(super) fn drop_gradients(&mut self) -> Result<()> {
@@ -71,22 +84,20 @@ impl Update<'_> {
         scaled.f_backward().context(context)
     }
 
-    /// Does one optimizer step. It counts even if the device skips it for a gradient that is not
-    /// finite. Whether that happened is returned as 1 or 0 on the device; not by default, where
-    /// such a gradient is no reason to skip, nor under loss scaling, where skipping is normal.
+    /// Does one optimizer step. It counts even if the device skips it.
     pub(super) fn step<D: Distiller + ?Sized>(
         &mut self,
         distiller: &D,
         (steps_done, total_steps): (u64, u64),
         ranks: Ranks,
-    ) -> Result<Option<Tensor>> {
+    ) -> Result<Updated> {
         if !self.has_gradients {
             check_gradients(distiller)?;
             self.has_gradients = true;
         }
         ranks.average(self.parameters())?;
         let found = self.found_non_finite(distiller.core().config().device)?;
-        self.clip(distiller)?;
+        let grad_norm = self.clip(distiller)?;
         let schedule = self.schedule.as_ref();
         let factor = schedule.map_or(1.0, |schedule| schedule.factor(steps_done, total_steps));
         match &found {
@@ -101,7 +112,11 @@ impl Update<'_> {
             (_, found) => found,
         };
         self.optimizer.zero_grad()?;
-        Ok(skipped)
+        Ok(Updated {
+            skipped,
+            factor,
+            grad_norm,
+        })
     }
 
     fn parameters(&self) -> impl Iterator<Item = &Tensor> {
@@ -122,9 +137,9 @@ impl Update<'_> {
         }
     }
 
-    fn clip<D: Distiller + ?Sized>(&self, distiller: &D) -> Result<()> {
+    fn clip<D: Distiller + ?Sized>(&self, distiller: &D) -> Result<Option<Tensor>> {
         let Some(max_norm) = self.max_grad_norm else {
-            return Ok(());
+            return Ok(None);
         };
         let mut clipped = distiller.core().variables().trainable_variables();
         if distiller.core().config().clip_projections {
@@ -132,8 +147,7 @@ impl Update<'_> {
             let extra = groups.into_iter().flat_map(|group| group.parameters);
             clipped.extend(extra.map(|(_, tensor)| tensor));
         }
-        let _norm = clip_grad_norm(&clipped, max_norm)?;
-        Ok(())
+        clip_grad_norm(&clipped, max_norm).map(Some)
     }
 }
 

@@ -1,81 +1,185 @@
 //! The progress bar of a run.
 
-use std::fmt::Write;
+use std::time::Duration;
 
-use indicatif::{HumanDuration, ProgressDrawTarget, ProgressFinish, ProgressState, ProgressStyle};
+use super::screen::Screen;
+use super::speed::Speed;
 
 /// A line on the terminal with epoch, step, loss, steps per second and the time left.
 ///
 /// It is drawn on standard error, and only when that is a terminal. The line stays after
 /// the end.
-#[derive(Debug)]
 pub(crate) struct ProgressBar {
-    bar: indicatif::ProgressBar,
+    screen: Screen,
+    /// None where nothing is drawn.
+    id: Option<u64>,
 }
 
 impl ProgressBar {
     /// A line for a run of `total_steps`.
     pub(crate) fn new(total_steps: u64) -> Self {
-        ProgressBar::on(ProgressDrawTarget::stderr(), total_steps)
+        ProgressBar::on(Screen::stderr(), total_steps)
     }
 
-    fn on(target: ProgressDrawTarget, total_steps: u64) -> Self {
-        let bar = indicatif::ProgressBar::with_draw_target(Some(total_steps), target)
-            .with_style(style())
-            .with_finish(ProgressFinish::Abandon);
-        ProgressBar { bar }
+    /// A line that is not drawn.
+    pub(crate) fn hidden() -> Self {
+        ProgressBar {
+            screen: Screen::stderr().clone(),
+            id: None,
+        }
     }
 
-    /// Draws nothing from now on.
-    #[must_use]
-    pub(crate) fn hidden(self) -> Self {
-        self.bar.set_draw_target(ProgressDrawTarget::hidden());
-        self
+    fn on(screen: &Screen, total_steps: u64) -> Self {
+        ProgressBar {
+            screen: screen.clone(),
+            id: screen.add(Progress::new(total_steps)),
+        }
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Progress, Duration)) {
+        if let Some(id) = self.id {
+            self.screen.update(id, change);
+        }
+    }
+
+    /// Begins at this step: what was done before took none of this run's time.
+    pub(crate) fn begin(&self, epoch: u64, global_step: u64) {
+        self.update(|progress, now| {
+            progress.speed = Some(Speed::begin(global_step, now));
+            progress.step(epoch, global_step, now);
+        });
     }
 
     /// Shows that `global_step` optimizer steps are done; epochs count from 1.
     pub(crate) fn step(&self, epoch: u64, global_step: u64) {
-        self.bar.set_prefix(format!("epoch {epoch}"));
-        self.bar.set_position(global_step);
+        self.update(|progress, now| progress.step(epoch, global_step, now));
     }
 
     /// Shows the last loss that was read.
     pub(crate) fn loss(&self, loss: f64) {
-        self.bar.set_message(format!("loss {}", number(loss)));
+        self.update(|progress, _| progress.loss = Some(loss));
     }
 
-    /// Takes the line away while `action` runs, so that it can print.
-    ///
-    /// `action` must not use this progress bar.
+    /// Takes the line away while `action` runs, so that it can print, and train with a bar of
+    /// its own.
     pub(crate) fn suspend<R>(&self, action: impl FnOnce() -> R) -> R {
-        self.bar.suspend(action)
+        match self.id {
+            Some(_) => self.screen.without(self.id, action),
+            None => action(),
+        }
     }
 
     /// Draws the line for the last time.
-    pub(crate) fn finish(&self) {
-        self.bar.abandon();
+    pub(crate) fn finish(self) {
+        self.update(|progress, _| progress.is_finished = true);
     }
 }
 
-fn style() -> ProgressStyle {
-    let template = "{prefix}  {bar:24} {pos}/{len}  {msg}  {rate} steps/s  {eta}";
-    let rate = |state: &ProgressState, out: &mut dyn Write| {
-        // An error of the terminal costs the line and not the training.
-        let _ = write!(out, "{:.2}", state.per_sec());
-    };
-    let eta = |state: &ProgressState, out: &mut dyn Write| {
-        let left = HumanDuration(state.eta());
-        let _ = match (state.is_finished(), state.pos()) {
-            (true, _) => write!(out, "took {:#}", HumanDuration(state.elapsed())),
-            (false, 0) => write!(out, "ETA --"),
-            _ => write!(out, "ETA {left:#}"),
-        };
-    };
-    ProgressStyle::with_template(template)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .with_key("rate", rate)
-        .with_key("eta", eta)
+impl Drop for ProgressBar {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.screen.remove(id);
+        }
+    }
 }
+
+/// How far a run is, as a line.
+#[derive(Debug)]
+pub(super) struct Progress {
+    total: u64,
+    epoch: u64,
+    step: u64,
+    loss: Option<f64>,
+    /// None until the run has begun.
+    speed: Option<Speed>,
+    is_finished: bool,
+}
+
+/// The widths of the bar itself.
+const SHORTEST: usize = 10;
+const LONGEST: usize = 40;
+
+impl Progress {
+    fn new(total: u64) -> Self {
+        Progress {
+            total,
+            epoch: 1,
+            step: 0,
+            loss: None,
+            speed: None,
+            is_finished: false,
+        }
+    }
+
+    /// Whether there is something to show.
+    pub(super) fn has_begun(&self) -> bool {
+        self.speed.is_some()
+    }
+
+    fn step(&mut self, epoch: u64, step: u64, now: Duration) {
+        (self.epoch, self.step) = (epoch.max(1), step);
+        if let Some(speed) = &mut self.speed {
+            speed.note(step, now);
+        }
+    }
+
+    /// The line as it is after this time, in at most so many columns: where they are too few, the
+    /// bar becomes shorter, then the speed goes, the bar, the epoch, the time, and the loss.
+    pub(super) fn line(&self, columns: usize, now: Duration) -> String {
+        let epoch = format!("epoch {}", self.epoch);
+        let position = format!("{}/{}", self.step, self.total);
+        let loss = self.loss.map(|loss| format!("loss {}", number(loss)));
+        let speed = self.speed.as_ref();
+        let rate = speed.and_then(|speed| match self.is_finished {
+            true => speed.overall(self.step, now),
+            false => speed.current(self.step, now),
+        });
+        let left = self.total.saturating_sub(self.step) as f64;
+        let time = match (self.is_finished, rate) {
+            (true, _) => format!("took {}", duration(now)),
+            (false, None) => "ETA --".to_owned(),
+            (false, Some(rate)) => match Duration::try_from_secs_f64(left / rate) {
+                Ok(eta) => format!("ETA {}", duration(eta)),
+                Err(_) => "ETA --".to_owned(),
+            },
+        };
+        let rate = rate.map(|rate| format!("{} steps/s", digits(rate)));
+        // In the order of the line, with what goes first.
+        let mut parts = vec![
+            (3, epoch),
+            (2, " ".repeat(SHORTEST)),
+            (6, position),
+            (5, loss.unwrap_or_default()),
+            (1, rate.unwrap_or_default()),
+            (4, time),
+        ];
+        parts.retain(|(_, part)| !part.is_empty());
+        let width = |parts: &[(u8, String)]| {
+            let widths = parts
+                .iter()
+                .map(|(_, part)| part.chars().count() + GAP.len());
+            widths.sum::<usize>() - GAP.len()
+        };
+        while width(&parts) > columns && parts.len() > 1 {
+            let first = parts.iter().map(|(order, _)| *order).min();
+            parts.retain(|(order, _)| Some(*order) != first);
+        }
+        let room = columns.saturating_sub(width(&parts));
+        if let Some((_, bar)) = parts.iter_mut().find(|(order, _)| *order == 2) {
+            *bar = self.bar((SHORTEST + room).min(LONGEST));
+        }
+        let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
+        parts.join(GAP).chars().take(columns).collect()
+    }
+
+    fn bar(&self, width: usize) -> String {
+        let part = self.step as f64 / self.total.max(1) as f64;
+        let full = ((part * width as f64) as usize).min(width);
+        "█".repeat(full) + &"░".repeat(width - full)
+    }
+}
+
+const GAP: &str = "  ";
 
 /// Four digits after the point; exponents where that would show only zeros or too many digits.
 fn number(value: f64) -> String {
@@ -87,133 +191,27 @@ fn number(value: f64) -> String {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use indicatif::TermLike;
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
-    /// A terminal of one line that remembers what it showed.
-    #[derive(Debug, Clone, Default)]
-    struct Terminal(Arc<Mutex<Screen>>);
-
-    #[derive(Debug, Default)]
-    struct Screen {
-        line: String,
-        shown: Vec<String>,
-    }
-
-    impl TermLike for Terminal {
-        fn width(&self) -> u16 {
-            120
-        }
-        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
-            Ok(())
-        }
-        fn write_line(&self, text: &str) -> io::Result<()> {
-            self.write_str(text)
-        }
-        fn write_str(&self, text: &str) -> io::Result<()> {
-            self.0.lock().unwrap().line.push_str(text);
-            Ok(())
-        }
-        fn clear_line(&self) -> io::Result<()> {
-            self.0.lock().unwrap().line.clear();
-            Ok(())
-        }
-        fn flush(&self) -> io::Result<()> {
-            let mut screen = self.0.lock().unwrap();
-            let line = screen.line.trim().to_owned();
-            screen.shown.push(line);
-            Ok(())
-        }
-    }
-
-    impl Terminal {
-        fn progress(&self, total: u64) -> ProgressBar {
-            ProgressBar::on(ProgressDrawTarget::term_like(Box::new(self.clone())), total)
-        }
-
-        fn line(&self) -> String {
-            self.0.lock().unwrap().line.trim().to_owned()
-        }
-    }
-
-    #[test]
-    fn the_line_shows_epoch_step_loss_speed_and_time_left() {
-        let terminal = Terminal::default();
-        let progress = terminal.progress(10);
-        progress.step(2, 5);
-        progress.loss(0.25);
-        progress.bar.tick();
-        let line = terminal.line();
-        assert!(line.starts_with("epoch 2  ████████████"), "{line}");
-        assert!(line.contains(" 5/10  loss 0.2500  "), "{line}");
-        assert!(line.contains(" steps/s  ETA "), "{line}");
-        progress.finish();
-        let line = terminal.line();
-        assert!(line.contains(" steps/s  took "), "{line}");
-    }
-
-    #[test]
-    fn the_line_is_away_while_a_callback_prints() {
-        let terminal = Terminal::default();
-        let progress = terminal.progress(10);
-        progress.step(1, 1);
-        let during = progress.suspend(|| terminal.line());
-        assert_eq!(during, "");
-        assert!(
-            terminal.line().starts_with("epoch 1"),
-            "{}",
-            terminal.line()
-        );
-    }
-
-    #[test]
-    fn a_run_that_fails_leaves_its_line() {
-        let terminal = Terminal::default();
-        let progress = terminal.progress(10);
-        progress.step(3, 4);
-        drop(progress);
-        assert!(terminal.line().contains(" 4/10 "), "{}", terminal.line());
-    }
-
-    #[test]
-    fn a_hidden_bar_draws_nothing() {
-        let terminal = Terminal::default();
-        let progress = terminal.progress(10).hidden();
-        terminal.0.lock().unwrap().shown.clear();
-        progress.step(1, 1);
-        progress.loss(1.0);
-        assert_eq!(progress.suspend(|| 3), 3);
-        progress.finish();
-        assert!(
-            terminal
-                .0
-                .lock()
-                .unwrap()
-                .shown
-                .iter()
-                .all(String::is_empty)
-        );
-    }
-
-    #[test]
-    fn losses_of_any_size_can_be_read() {
-        let shown = [0.0, 0.25, 12.5, 1e-5, 2.5e7, f64::NAN].map(number);
-        assert_eq!(
-            shown,
-            ["0.0000", "0.2500", "12.5000", "1.000e-5", "2.500e7", "NaN"]
-        );
+/// A speed with about three digits.
+fn digits(value: f64) -> String {
+    match value {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        _ => format!("{value:.2}"),
     }
 }
+
+/// The two largest units of a time: `1d 02h`, `1h 05m`, `2m 03s`, `9s`.
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m {:02}s", seconds % 60),
+        (0, _, _) => format!("{hours}h {:02}m", minutes % 60),
+        _ => format!("{days}d {:02}h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use tch::{Device, Kind};
 
 use crate::error::{Context, Error, Result};
+use crate::logging;
 
 use super::{checked, device_code};
 
@@ -79,7 +80,9 @@ impl Drop for Autocast {
     fn drop(&mut self) {
         // SAFETY: as on entering.
         if let Err(error) = unsafe { checked(textbrewer_autocast_leave(&self.before)) } {
-            log::error!("mixed precision could not be switched back: {error}");
+            logging::warn(format_args!(
+                "mixed precision could not be switched back: {error}"
+            ));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The options of a group, with defaults filled in and checked.
 
 use crate::error::Result;
+use crate::logging;
 
 use super::{GroupOptions, ParamGroup};
 
@@ -53,9 +54,9 @@ pub(super) fn resolve(
 
 fn warn_if_unused(group: &ParamGroup, option: &str, unused: bool) {
     if unused {
-        log::warn!(
+        logging::warn(format_args!(
             "optimizer group `{}`: this optimizer has no `{option}`; the option is ignored",
             group.name
-        );
+        ));
     }
 }

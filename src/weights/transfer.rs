@@ -10,6 +10,7 @@ use super::layer_pattern::LayerPattern;
 use super::transfer_source::Source;
 use super::{Copied, Kept, KeptReason, Names, TransferReport, read, state_dict};
 use crate::error::{Context, Error, Result, shown};
+use crate::logging;
 
 /// Names of the layers in BERT, RoBERTa and ELECTRA, and in DistilBERT.
 const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
@@ -180,7 +181,9 @@ impl Transfer {
         let names = student.iter().map(|(name, _)| name.as_str()).collect();
         let (source, prefix) = Source::new(teacher, self.base_prefix.as_deref(), &names);
         if let Some(prefix) = prefix.map(shown) {
-            log::warn!("{origin}: `{prefix}` before its names is left out, without it they fit");
+            logging::warn(format_args!(
+                "{origin}: `{prefix}` before its names is left out, without it they fit"
+            ));
         }
         let mut report = TransferReport::default();
         let mut values = Vec::new();

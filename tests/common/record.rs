@@ -21,7 +21,15 @@ fn place(name: &Path) -> Option<PathBuf> {
     Some(place)
 }
 
-/// Records values as their bits, by tag and step: in which order the terms of a step were
+/// What is logged besides losses: settings, and the time.
+const UNRECORDED: [&str; 4] = [
+    "scalar/learning_rate",
+    "scalar/grad_norm",
+    "scalar/metric",
+    "scalar/steps_per_second",
+];
+
+/// Records losses as their bits, by tag and step: in which order the terms of a step were
 /// logged is none of its numbers.
 pub fn losses<T: std::fmt::LowerHex>(
     name: impl AsRef<Path>,
@@ -31,6 +39,7 @@ pub fn losses<T: std::fmt::LowerHex>(
         return;
     };
     let mut values: Vec<_> = values
+        .filter(|(tag, ..)| !UNRECORDED.iter().any(|name| tag.starts_with(name)))
         .map(|(tag, step, bits)| (tag, step, format!("{bits:x}")))
         .collect();
     values.sort();

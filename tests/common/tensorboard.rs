@@ -1,8 +1,9 @@
 //! Reads event files: the framing of TFRecord, and as much of protobuf as scalars need.
 //! Written from the formats' descriptions and not from the code that writes them.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// One record.
 #[derive(Debug, Default)]
@@ -11,6 +12,10 @@ pub struct Event {
     pub step: i64,
     pub file_version: Option<String>,
     pub scalars: Vec<(String, f32)>,
+    /// Tag and Markdown.
+    pub texts: Vec<(String, String)>,
+    /// Whether a process starts here, which makes what came before at later steps void.
+    pub starts: bool,
 }
 
 /// One value of a curve.
@@ -29,6 +34,31 @@ pub fn read_scalars(file: &Path) -> Vec<Scalar> {
         scalars.map(move |(tag, value)| Scalar { tag, value, step })
     });
     scalars.collect()
+}
+
+/// The event files of a run, in the order in which TensorBoard reads them.
+pub fn event_files(run: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(run).unwrap();
+    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// The curves of a run as TensorBoard shows them: a start makes earlier points from its step on
+/// void.
+pub fn curves(run: &Path) -> BTreeMap<String, Vec<(i64, f32)>> {
+    let mut curves: BTreeMap<String, Vec<(i64, f32)>> = BTreeMap::new();
+    for event in event_files(run).iter().flat_map(|file| read_events(file)) {
+        if event.starts {
+            for curve in curves.values_mut() {
+                curve.retain(|(step, _)| *step < event.step);
+            }
+        }
+        for (tag, value) in event.scalars {
+            curves.entry(tag).or_default().push((event.step, value));
+        }
+    }
+    curves
 }
 
 /// All records of a file. Panics at anything that is not as it should be.
@@ -125,23 +155,59 @@ fn event(body: &[u8]) -> Event {
                     let (1, Field::Bytes(value)) = field else {
                         panic!("a summary has only values");
                     };
-                    event.scalars.push(scalar(value));
+                    match value_of(value) {
+                        (tag, Value::Scalar(scalar)) => event.scalars.push((tag, scalar)),
+                        (tag, Value::Text(text)) => event.texts.push((tag, text)),
+                    }
                 }
             }
+            (7, Field::Bytes(session)) => match fields(session)[..] {
+                [(1, Field::Varint(1))] => event.starts = true,
+                _ => panic!("a session that does not only start"),
+            },
             (number, _) => panic!("field {number} of an event"),
         }
     }
     event
 }
 
-fn scalar(body: &[u8]) -> (String, f32) {
-    let (mut tag, mut scalar) = (None, None);
+enum Value {
+    Scalar(f32),
+    Text(String),
+}
+
+fn value_of(body: &[u8]) -> (String, Value) {
+    let (mut tag, mut value, mut plugin) = (None, None, None);
     for field in fields(body) {
         match field {
             (1, Field::Bytes(bytes)) => tag = Some(text(bytes)),
-            (2, Field::Fixed32(bytes)) => scalar = Some(f32::from_le_bytes(bytes)),
+            (2, Field::Fixed32(bytes)) => value = Some(Value::Scalar(f32::from_le_bytes(bytes))),
+            (8, Field::Bytes(tensor)) => value = Some(Value::Text(text_of(tensor))),
+            (9, Field::Bytes(metadata)) => match fields(metadata)[..] {
+                // The data of a plugin, in which its name.
+                [(1, Field::Bytes(data))] => match fields(data)[..] {
+                    [(1, Field::Bytes(name))] => plugin = Some(text(name)),
+                    _ => panic!("a plugin without its name"),
+                },
+                _ => panic!("metadata other than of a plugin"),
+            },
             (number, _) => panic!("field {number} of a value"),
         }
     }
-    (tag.expect("no tag"), scalar.expect("no simple_value"))
+    let value = value.expect("neither a simple_value nor a tensor");
+    let expected = match value {
+        Value::Scalar(_) => None,
+        Value::Text(_) => Some("text"),
+    };
+    assert_eq!(plugin.as_deref(), expected);
+    (tag.expect("no tag"), value)
+}
+
+/// The only string of a tensor.
+fn text_of(tensor: &[u8]) -> String {
+    match fields(tensor)[..] {
+        // DT_STRING is 7.
+        [(1, Field::Varint(7)), (8, Field::Bytes(bytes))] => text(bytes),
+        _ => panic!("a tensor of something else"),
+    }
 }

@@ -467,6 +467,9 @@ fn logged(sink: &MemorySink) -> Vec<BTreeMap<String, f64>> {
     let mut steps: BTreeMap<u64, BTreeMap<String, f64>> = BTreeMap::new();
     for (tag, value, step) in sink.scalars() {
         let name = tag.strip_prefix("scalar/").expect("TextBrewer's prefix");
+        if name.starts_with("learning_rate") || name == "grad_norm" || name == "metric" {
+            continue; // TextBrewer logs losses.
+        }
         steps
             .entry(step)
             .or_default()

@@ -7,6 +7,7 @@ use tch::Tensor;
 use crate::distiller::Distiller;
 use crate::engine::hooks::Hooks;
 use crate::error::Result;
+use crate::logging;
 use crate::optim::Optimizer;
 use crate::weights::{self, LoadOptions};
 
@@ -64,6 +65,8 @@ fn copies(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<BTreeMa
 
 fn tell(what: &str, put_back: Result<()>) {
     if let Err(error) = put_back {
-        log::warn!("the {what} could not be put back after a refused resume: {error}");
+        logging::warn(format_args!(
+            "the {what} could not be put back after a refused resume: {error}"
+        ));
     }
 }

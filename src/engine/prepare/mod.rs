@@ -4,6 +4,7 @@ mod before;
 mod description;
 pub(super) mod existing;
 mod feed;
+mod logs;
 mod optimizer;
 mod resume;
 
@@ -11,6 +12,8 @@ use super::TrainSummary;
 use super::epochs::{Epochs, no_batch};
 use super::hooks::Hooks;
 use super::interrupt::Stop;
+use super::learning_rates::LearningRates;
+use super::logs::{Logs, RunLogs};
 use super::plan::{Length, Plan};
 use super::position::Position;
 use super::random::Random;
@@ -24,7 +27,7 @@ use crate::checkpoint::CheckpointFolder;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
-use crate::logging::{ProgressBar, TensorBoardSink};
+use crate::logging::{self, ProgressBar};
 use crate::optim::LossScaling;
 use description::RunDescription;
 pub(super) use resume::Resumed;
@@ -109,17 +112,31 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let keeps_outputs = distiller.core().cache_bytes().is_some();
     let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
+    let mut log = None;
     if ranks.is_first()
         && let Some(folder) = &distiller.core().config().log_dir
     {
-        let sink = TensorBoardSink::create(folder)?;
-        summary.log_dir = Some(sink.path().to_path_buf());
-        observers.sinks.push(Box::new(sink));
+        // A run that goes on elsewhere has a log of its own, as it has checkpoints of its own.
+        let newest = newest.as_ref().filter(|_| !is_new_here);
+        let own = logs::of_run(folder, newest, &observers.sinks)?;
+        summary.log_dir = Some(own.path);
+        if let Some(sink) = own.sink {
+            log = sink.folder();
+            observers.sinks.push(Box::new(sink));
+        }
     }
-    let mut bar = ProgressBar::new(plan.total_steps());
-    if !(observers.progress && ranks.is_first()) {
-        bar = bar.hidden();
-    }
+    let bar = match observers.progress && ranks.is_first() {
+        true => ProgressBar::new(plan.total_steps()),
+        false => ProgressBar::hidden(),
+    };
+    let texts = logs::configuration(distiller, &description, plan.total_steps())?;
+    let accumulation = distiller.core().config().gradient_accumulation_steps;
+    let logs = RunLogs {
+        logs: Logs::new(observers.sinks, observers.log_axis, accumulation),
+        texts,
+        folder: log,
+        rates: LearningRates::of(&optimizer),
+    };
     // Only now that nothing else can fail.
     let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
     let resumed = newest.map(load).transpose()?;
@@ -133,7 +150,10 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         return Err(error);
     }
     distiller.core().clear_cache();
-    log::info!("training for {} optimizer steps", plan.total_steps());
+    logging::info(format_args!(
+        "training for {} optimizer steps",
+        plan.total_steps()
+    ));
     let training = Training {
         at: Position::default(),
         epochs: Epochs::new(feed, device, plan.batches_per_epoch(), random),
@@ -147,7 +167,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         },
         hooks,
         record: Record::new(
-            observers.sinks,
+            logs,
             bar,
             observers.callbacks,
             distiller.core().config().log_interval,

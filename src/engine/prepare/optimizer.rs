@@ -9,6 +9,7 @@ use crate::config::Precision;
 use crate::distiller::Distiller;
 use crate::engine::run::OptionsOf;
 use crate::error::{Error, Result, Side};
+use crate::logging;
 use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups, param_groups_by};
 
 /// How the student's variables are put into groups.
@@ -73,7 +74,9 @@ fn student_groups(variables: &VarStore, rules: Rules<'_>) -> Result<Vec<ParamGro
     for part in &no_decay {
         let mut parameters = groups.iter().flat_map(|group| &group.parameters);
         if !parameters.any(|(name, _)| name.contains(part)) {
-            log::warn!("no_decay: no variable of the student has `{part}` in its name");
+            logging::warn(format_args!(
+                "no_decay: no variable of the student has `{part}` in its name"
+            ));
         }
     }
     if groups.is_empty() {

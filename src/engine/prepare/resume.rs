@@ -15,6 +15,7 @@ use crate::engine::plan::Plan;
 use crate::engine::position::Position;
 use crate::engine::run::Begin;
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::optim::Optimizer;
 use crate::weights::{self, LoadOptions};
 
@@ -38,10 +39,10 @@ pub(super) fn find(begin: &Begin, config: &TrainingConfig) -> Result<Option<Newe
         return Ok(None);
     };
     for error in &newest.damaged {
-        log::warn!(
+        logging::warn(format_args!(
             "a newer checkpoint is damaged, that of step {} is used: {error}",
             newest.loaded.position.global_step
-        );
+        ));
     }
     Ok(Some(newest))
 }
@@ -132,7 +133,10 @@ pub(super) fn load<D: Distiller + ?Sized>(
         before.put_back(distiller, optimizer, hooks);
         return Err(error);
     }
-    log::info!("resumed from {}", newest.loaded.path.display());
+    logging::info(format_args!(
+        "resumed from {}",
+        newest.loaded.path.display()
+    ));
     Ok(Resumed { newest, before })
 }
 

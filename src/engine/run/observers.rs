@@ -7,7 +7,7 @@ use crate::engine::callback::{Callback, CheckpointInfo, Verdict};
 use crate::engine::evaluations::Evaluations;
 use crate::engine::hook::AfterStep;
 use crate::error::Result;
-use crate::logging::LogSink;
+use crate::logging::{LogAxis, LogSink};
 use crate::step::StepInfo;
 
 /// What runs beside the training, as the user describes it.
@@ -16,6 +16,7 @@ pub(in crate::engine) struct Observers<'a, S: ?Sized> {
     pub(in crate::engine) callbacks: Vec<Callback<'a, S>>,
     pub(in crate::engine) evaluations: Evaluations,
     pub(in crate::engine) sinks: Vec<Box<dyn LogSink + 'a>>,
+    pub(in crate::engine) log_axis: Option<LogAxis>,
     pub(in crate::engine) progress: bool,
 }
 
@@ -26,6 +27,7 @@ impl<S: ?Sized> Default for Observers<'_, S> {
             callbacks: Vec::new(),
             evaluations: Evaluations::default(),
             sinks: Vec::new(),
+            log_axis: None,
             progress: true,
         }
     }
@@ -151,9 +153,19 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Receives every loss value, besides the TensorBoard log that `log_dir` asks for.
+    /// Receives every value that the run logs (see [`LogSink`]), besides the TensorBoard log that
+    /// `log_dir` asks for. A [`TensorBoardSink`](crate::TensorBoardSink) inside `log_dir` takes
+    /// the place of that.
     pub fn log_sink(mut self, sink: impl LogSink + 'a) -> Self {
         self.observers.sinks.push(Box::new(sink));
+        self
+    }
+
+    /// By which steps all logs count. Otherwise each has its way: TensorBoard's counts by optimizer
+    /// steps, others by forward steps. `LogAxis::ForwardStep` gives TextBrewer's curves, one value
+    /// for each batch where gradients are accumulated.
+    pub fn log_axis(mut self, axis: LogAxis) -> Self {
+        self.observers.log_axis = Some(axis);
         self
     }
 

@@ -86,7 +86,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
         self
     }
 
-    /// Scales the student's gradients down to this norm; 0 or less does not clip.
+    /// Scales the student's gradients down to this norm; 0 or less does not clip. The norm before
+    /// is logged. `f64::INFINITY` changes no gradient and has the norm logged all the same.
     pub fn max_grad_norm(mut self, norm: f64) -> Self {
         self.optimization.max_grad_norm = (norm > 0.0 || norm.is_nan()).then_some(norm);
         self

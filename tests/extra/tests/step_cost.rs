@@ -16,7 +16,7 @@ use textbrewer::losses::{Temperature, hidden_mse, kd_ce, mmd};
 use textbrewer::optim::{Optimizer, clip_grad_norm, param_groups};
 use textbrewer::{
     AdamW, DataLoader, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
-    LossReport, Model, StepInfo, TrainingConfig,
+    LossReport, MemorySink, Model, Run, StepInfo, TrainingConfig,
 };
 use torch_meter::{Usage, measure};
 
@@ -43,6 +43,8 @@ fn distiller<'a>(
     general(teacher, student, config, distill_config).unwrap()
 }
 
+type TinyRun<'r, 'd> = Run<'r, GeneralDistiller<'d, Tensor, Net>>;
+
 /// How many epochs of the five batches begin in an interval.
 const EPOCHS: i64 = INTERVAL as i64 / 5;
 
@@ -53,6 +55,12 @@ fn nets() -> (Net, Net) {
 /// What `INTERVAL` steps of a long run cost: its beginning, its end and its checkpoint are
 /// in both of two runs, and drop out of their difference.
 fn engine_steps() -> (Usage, AllocationInfo) {
+    engine_steps_of(|run| run)
+}
+
+fn engine_steps_of(
+    change: impl for<'r, 'd> Fn(TinyRun<'r, 'd>) -> TinyRun<'r, 'd>,
+) -> (Usage, AllocationInfo) {
     let run = |steps: u64| {
         let folder = tempfile::tempdir().unwrap();
         let (teacher, student) = nets();
@@ -61,7 +69,7 @@ fn engine_steps() -> (Usage, AllocationInfo) {
         let run = || {
             let run = distiller.train(&mut batches).steps(steps);
             let run = run.schedule(|_, _| 0.5).optimizer(AdamW::new(1e-3));
-            run.progress(false).run().unwrap();
+            change(run.progress(false)).run().unwrap();
         };
         let mut usage = Usage::default();
         let allocated = allocation_counter::measure(|| usage = measure(run).1);
@@ -285,6 +293,20 @@ fn a_step_reads_no_value() {
             engine.operators
         );
     }
+}
+
+/// The norm of the gradients is in the one transfer of the losses; the learning rate is no tensor.
+#[test]
+fn a_log_reads_no_value_of_its_own() {
+    let (without, _) = engine_steps_of(|run| run.max_grad_norm(1.0));
+    let (with, _) = engine_steps_of(|run| run.max_grad_norm(1.0).log_sink(MemorySink::new()));
+    let known = [
+        ("aten::reshape", INTERVAL as i64),
+        ("aten::view", INTERVAL as i64),
+    ];
+    let own = less(&with, &without);
+    assert_at_most(&own.operators, &known);
+    assert!(!own.operators.is_empty(), "the norm is logged");
 }
 
 /// The one value that is read is the bound of the factor, which is on the CPU on every device.

@@ -13,6 +13,7 @@ use super::ModelType;
 use crate::config::json;
 use crate::error::Result;
 use crate::files::read_text;
+use crate::logging;
 use crate::models::Activation;
 
 /// The kind of labels of a sequence classifier, which decides the loss.
@@ -217,10 +218,10 @@ impl BertConfig {
         if let (Some(number), Some(labels)) = (self.num_labels, &self.id2label)
             && number != labels.len() as i64
         {
-            log::warn!(
+            logging::warn(format_args!(
                 "num_labels is {number}, but id2label names {}; id2label counts",
                 labels.len()
-            );
+            ));
         }
         Ok(self)
     }

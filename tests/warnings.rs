@@ -1,0 +1,99 @@
+//! Who has no logger, or one that shows errors only, sees the crate's warnings all the same.
+
+use std::process::Command;
+
+use textbrewer::logging::BarLogger;
+use textbrewer::optim::{AdamW, GroupOptions, Optimizer, ParamGroup};
+
+/// The variable that tells the child which logger to have.
+const LOGGER: &str = "TEXTBREWER_TEST_LOGGER";
+
+/// Warns twice of the same, and once of something else of the kind.
+#[test]
+fn child_that_warns() {
+    let Ok(logger) = std::env::var(LOGGER) else {
+        return;
+    };
+    let env = |default: &str| env_logger::Env::default().default_filter_or(default.to_owned());
+    match logger.as_str() {
+        "none" => {}
+        "errors" => env_logger::init(),
+        "warnings" => env_logger::init_from_env(env("warn")),
+        "other crates" => env_logger::init_from_env(env("warn,textbrewer=error")),
+        "beside the bar" => {
+            let logger = env_logger::Builder::from_env(env("warn")).build();
+            let level = logger.filter();
+            BarLogger::new(logger).init(level).unwrap();
+            let second = env_logger::Builder::from_env(env("warn")).build();
+            let error = BarLogger::new(second).init(level).unwrap_err();
+            assert!(
+                error.to_string().contains("has a logger already"),
+                "{error}"
+            );
+        }
+        other => panic!("{other}"),
+    }
+    for name in ["first", "first", "second"] {
+        let options = GroupOptions::new().momentum(0.9);
+        let group = ParamGroup::new(name, vec![]).options(options);
+        AdamW::new(1e-4).add_group(group).unwrap();
+    }
+}
+
+/// What the child writes to standard error: lines with a warning of the crate.
+fn warnings(logger: &str, switch: Option<&str>) -> Vec<String> {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "child_that_warns", "--nocapture"]);
+    child
+        .env(LOGGER, logger)
+        .env_remove("RUST_LOG")
+        .env_remove("TEXTBREWER_WARNINGS");
+    if let Some(switch) = switch {
+        child.env("TEXTBREWER_WARNINGS", switch);
+    }
+    let output = child.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let lines = errors
+        .lines()
+        .filter(|line| line.contains("optimizer group"));
+    lines.map(str::to_owned).collect()
+}
+
+fn written(name: &str) -> String {
+    format!(
+        "textbrewer: warning: optimizer group `{name}`: this optimizer has no `momentum`; \
+         the option is ignored"
+    )
+}
+
+#[test]
+fn without_a_logger_that_takes_them_warnings_are_written_once() {
+    for logger in ["none", "errors", "other crates"] {
+        let expected = [written("first"), written("second")];
+        assert_eq!(warnings(logger, None), expected, "{logger}");
+    }
+}
+
+#[test]
+fn a_logger_that_takes_them_gets_all_of_them_and_nothing_else_is_written() {
+    for logger in ["warnings", "beside the bar"] {
+        let lines = warnings(logger, None);
+        assert_eq!(lines.len(), 3, "{logger}: {lines:?}");
+        for line in lines {
+            assert!(
+                line.contains(" WARN  textbrewer] optimizer group"),
+                "{line}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_variable_turns_off_what_no_logger_takes() {
+    for logger in ["none", "errors"] {
+        assert!(warnings(logger, Some("off")).is_empty(), "{logger}");
+    }
+    assert_eq!(warnings("warnings", Some("off")).len(), 3);
+    assert_eq!(warnings("none", Some("on")).len(), 2);
+}
