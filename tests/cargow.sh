@@ -28,6 +28,7 @@ cat >"$bin/cargo" <<'STUB'
 case $1 in
     # Without PROJECT there is none, as in a folder that has no Cargo.toml.
     locate-project) [ -n "${PROJECT:-}" ] || exit 101; echo "$PROJECT/Cargo.toml"; exit ;;
+    fetch) [ -z "${LOCKED:-}" ] || echo "fetched: $*" >"$PROJECT/fetched"; exit ;;
     generate-lockfile) [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
 esac
 echo "cargo LIBTORCH=${LIBTORCH-unset} in $PWD: $*"
@@ -113,6 +114,7 @@ check() { # check WHAT COMMAND…
         "$test_name" "$what" "$status" "$out" "$err"
 }
 has() { case $1 in *"$2"*) true ;; *) false ;; esac; }
+lacks() { ! has "$@"; }
 equals() { [ "$1" = "$2" ]; }
 lines() { grep -c '' "$1"; }
 # What is in the cache, without the empty lock file.
@@ -356,6 +358,12 @@ makes_the_one_that_tch_needs() {
     rm "$project/Cargo.lock"
     cargow PROJECT="$project" LOCKED="$(package tch 0.26.0)" -- build
     check "a project without Cargo.lock gets one first" has "$out" "LIBTORCH=$newer in"
+    check "what is missing is fetched before the first build" has "$(cat "$project/fetched")" \
+        "fetched: fetch --quiet --manifest-path $project/Cargo.toml"
+    check "and said in a line" has "$err" "fetching the crates"
+    mkdir "$project/target"
+    cargow PROJECT="$project" LOCKED=yes -- build
+    check "and only then" lacks "$err" "fetching the crates"
 
     package tch 0.23.0 >"$project/Cargo.lock"
     cargow PROJECT="$project" -- build
