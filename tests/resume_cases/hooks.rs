@@ -144,9 +144,8 @@ fn the_states_of_hooks_are_the_same_at_the_end() {
         state_of(&[End::Never]),
         state_of(&[End::Flag(6), End::Crash(3), End::Never]),
     );
-    let [whole, parts] =
-        [whole, parts].map(|folder| folder.path().join("state/gs6/hooks.safetensors"));
-    assert!(same_files(&whole, &parts));
+    let hooks = |folder: &Path| folder.join("state/gs6/hooks.safetensors");
+    assert!(same_files(&hooks(whole.path()), &hooks(parts.path())));
     let folder = folder();
     hooked(folder.path(), End::Never, false, &MemorySink::new()).unwrap();
     let state = weights::read(folder.path().join("state/gs6/hooks.safetensors")).unwrap();
