@@ -18,7 +18,8 @@ use textbrewer::config::Precision;
 use textbrewer::optim::LossScaling;
 use textbrewer::{
     AdamW, Batch, DataLoader, DistillationConfig, Distiller, Error, GeneralDistiller,
-    IntermediateMatch, OnNonFinite, ProjectionSpec, Result, Run, TrainingConfig, VecLoader,
+    IntermediateMatch, MemorySink, OnNonFinite, ProjectionSpec, Result, Run, TrainingConfig,
+    VecLoader,
 };
 use torch_meter::{NoCuda, Refused};
 
@@ -66,6 +67,7 @@ fn steps<D: Distiller<Batch = Tensor>>(
         Ok(batch)
     });
     let run = distiller.train(&mut loader).steps(20).progress(false);
+    let run = run.log_sink(MemorySink::new());
     let run = change(run.optimizer(AdamW::new(0.01)).max_grad_norm(0.5));
     run.run().map(drop)
 }
