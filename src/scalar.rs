@@ -5,7 +5,7 @@
 //! still pending, and its `Drop` takes that error for its own. Operations between tensors
 //! do return their errors, so here a number becomes a tensor first.
 
-use tch::{Kind, TchError, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 type Result<T> = std::result::Result<T, TchError>;
 
@@ -122,7 +122,14 @@ impl ScalarOps for Tensor {
             return self.f_square();
         }
         with(self, exponent, |tensor, exponent| {
-            tensor.f_pow(&exponent.f_to_device(tensor.device())?)
+            // It has to be where the tensor is; for a copy to a device the host would wait.
+            match tensor.device() {
+                Device::Cpu => tensor.f_pow(exponent),
+                device => {
+                    let one = Tensor::f_ones(exponent.size(), (exponent.f_kind()?, device))?;
+                    tensor.f_pow(&one.f_mul(exponent)?)
+                }
+            }
         })
     }
 

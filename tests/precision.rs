@@ -12,11 +12,12 @@ mod models;
 #[path = "precision_cases/scaling.rs"]
 mod scaling;
 
-use tch::{Device, Kind, Tensor};
+use common::device::device;
+use tch::{Kind, Tensor};
 
 /// In what a product of two `float32` matrices is computed here.
 fn product() -> Kind {
-    let matrix = Tensor::ones([2, 2], (Kind::Float, Device::Cpu));
+    let matrix = Tensor::ones([2, 2], (Kind::Float, device()));
     matrix.matmul(&matrix).kind()
 }
 

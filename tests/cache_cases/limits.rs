@@ -1,18 +1,19 @@
 //! Limits, and what cannot be kept.
 
-use tch::{Device, Tensor, nn};
+use tch::{Tensor, nn};
 use textbrewer::distiller::Task;
 use textbrewer::{
     AdaptorOutput, BasicDistiller, DataLoader, Error, MultiTaskDistiller, TaskLoader, from_fn,
 };
 
+use crate::common::device::device;
 use crate::common::tiny::{adapt, config, first_line, loader};
 use crate::{Epochs, Steps, logits_only, nets, run};
 
 #[test]
 fn the_limit_is_kept_and_its_error_names_the_sizes() {
     let folder = tempfile::tempdir().unwrap();
-    let variables = nn::VarStore::new(Device::Cpu);
+    let variables = nn::VarStore::new(device());
     let logits = variables.root().zeros("logits", &[1, 200_000]);
     let teacher = from_fn(|_: &Tensor, _| Ok(logits.ones_like()));
     let student = from_fn(|_: &Tensor, _| Ok(logits.shallow_clone()));

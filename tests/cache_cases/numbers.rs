@@ -16,6 +16,7 @@ use crate::common::tiny::{
     Counted, Output, adapt, batch, batches, config, fill_projections, loader, numbers,
     projected_numbers,
 };
+use crate::common::{same_losses, same_weights};
 use crate::{Epochs, Length, Scalars, Steps, logits_only, nets, run, with_features};
 
 /// Everything that a run changes or tells, and how often each teacher was asked.
@@ -130,12 +131,22 @@ fn multi_task(cached: bool, length: Length) -> Trained {
     train(distiller.unwrap(), &mut loader, length, &teachers)
 }
 
+fn same_logs(got: &Scalars, expected: &Scalars) -> bool {
+    let places = |log: &Scalars| -> Vec<(String, u64)> {
+        log.iter()
+            .map(|(tag, _, step)| (tag.clone(), *step))
+            .collect()
+    };
+    let values = |log: &Scalars| -> Vec<f64> { log.iter().map(|(_, value, _)| *value).collect() };
+    places(got) == places(expected) && same_losses(&values(got), &values(expected))
+}
+
 /// Bit for bit the same numbers, and every teacher asked once for each of its three batches.
 fn assert_same(train: fn(bool, Length) -> Trained, length: Length) {
     let (kept, anew) = (train(true, length), train(false, length));
     assert!(anew.losses.len() >= 20, "{length:?}: {}", anew.losses.len());
-    assert_eq!(kept.losses, anew.losses, "{length:?}");
-    assert_eq!(kept.finals, anew.finals, "{length:?}");
+    assert!(same_logs(&kept.losses, &anew.losses), "{length:?}");
+    assert!(same_weights(&kept.finals, &anew.finals), "{length:?}");
     assert!(kept.calls.iter().all(|calls| *calls == 3), "{kept:?}");
     assert!(anew.calls.iter().all(|calls| *calls > 3), "{anew:?}");
     assert!(kept.cache_bytes > Some(0));
@@ -169,7 +180,7 @@ fn a_layer_that_was_not_kept_reaches_no_loss() {
         let presets = Presets::default().match_loss("mine", mse);
         general_with(distill_config, presets, adapt, Epochs(3))
     };
-    assert_eq!(train(true).losses, train(false).losses);
+    assert!(same_logs(&train(true).losses, &train(false).losses));
     assert_eq!(seen.get(), 2 * 2 * 9);
 }
 
@@ -264,7 +275,7 @@ fn another_loader_gets_no_outputs_of_the_one_before() {
         (losses, teacher.calls(), summary.cache_bytes)
     };
     let (kept, anew) = (train(true), train(false));
-    assert_eq!(kept.0, anew.0);
+    assert!(same_logs(&kept.0, &anew.0));
     assert_eq!((kept.1, anew.1), (3 + 2, 6 + 4));
     // Those of the first loader are forgotten.
     assert_eq!(kept.2, Some(2 * (4 + 2 * 30) * 4));

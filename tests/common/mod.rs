@@ -3,6 +3,7 @@
 // Each test crate uses its own part of this.
 #![allow(dead_code)]
 
+pub mod device;
 pub mod example;
 pub mod plain;
 pub mod record;
@@ -85,6 +86,39 @@ pub fn assert_close(case: &str, got: &Tensor, expected: &Tensor) {
             "{case}, element {index}: {got}, expected {expected}"
         );
     }
+}
+
+/// Whether two lists of losses are the same: to the bit where that is promised, else within the
+/// tolerance of losses.
+pub fn same_losses(got: &[f64], expected: &[f64]) -> bool {
+    let same = |(a, b): (&f64, &f64)| match device::keeps_bits() {
+        true => a.to_bits() == b.to_bits(),
+        false => close(*a, *b) || (a.is_nan() && b.is_nan()),
+    };
+    got.len() == expected.len() && got.iter().zip(expected).all(same)
+}
+
+/// The same of weights, whose tolerance is that of the final weights of golden trainings.
+pub fn same_weights(got: &[f64], expected: &[f64]) -> bool {
+    let same = |(a, b): (&f64, &f64)| match device::keeps_bits() {
+        true => a.to_bits() == b.to_bits(),
+        false => (a - b).abs() <= 1e-3,
+    };
+    got.len() == expected.len() && got.iter().zip(expected).all(same)
+}
+
+/// The same of the weights in two files.
+pub fn same_files(got: &Path, expected: &Path) -> bool {
+    let bytes = |path| std::fs::read(path).unwrap();
+    if device::keeps_bits() {
+        return bytes(got) == bytes(expected);
+    }
+    let (got, expected) = (read_tensors(got), read_tensors(expected));
+    let same = |(name, tensor): (&String, &Tensor)| {
+        let other = expected.get(name).map(elements);
+        other.is_some_and(|other| same_weights(&elements(tensor), &other))
+    };
+    got.len() == expected.len() && got.iter().all(same)
 }
 
 /// All elements, in order.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use tch::nn::{self, Module, VarStore};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use textbrewer::{
-    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Model, Result, StepInfo,
+    AdaptorOutput, Batch, DistillationConfig, Distiller, GeneralDistiller, Model, Result, StepInfo,
     TrainingConfig, VecLoader, weights,
 };
 
+use super::device::device;
 use super::{elements, waves};
 
 /// The last dimension of the batches, which are `[2, 3, INPUT]`.
@@ -35,7 +36,7 @@ pub struct Output {
 
 impl Net {
     pub fn new(layers: i64, hidden: i64, seed: f64) -> Self {
-        let variables = VarStore::new(Device::Cpu);
+        let variables = VarStore::new(device());
         let root = variables.root();
         let layer = |index: i64| {
             let input = if index == 0 { INPUT } else { hidden };
@@ -57,6 +58,8 @@ impl Model<Tensor> for Net {
     type Output = Output;
 
     fn forward(&self, batch: &Tensor, _train: bool) -> Result<Output> {
+        // A test that runs no engine has it on the CPU.
+        let batch = &Batch::to_device(batch, self.variables.device())?;
         let mut hidden: Vec<Tensor> = Vec::new();
         for layer in &self.layers {
             let below = hidden.last().unwrap_or(batch);
@@ -106,10 +109,10 @@ pub fn loader(count: i64) -> VecLoader<Tensor> {
     VecLoader::new(batches(count)).expect("a batch")
 }
 
-/// On the CPU, with checkpoints in `folder`.
+/// On the device of the tests, with checkpoints in `folder`.
 pub fn config(folder: &Path) -> TrainingConfig {
     TrainingConfig::default()
-        .device(Device::Cpu)
+        .device(device())
         .output_dir(folder)
 }
 

@@ -86,7 +86,10 @@ pub fn compare_finals(
         let Some(got) = observed.get(&name) else {
             return Err(format!("final weights lack `{name}`"));
         };
-        let difference = (got - wanted).abs().max().double_value(&[]);
+        let difference = (got.to_device(wanted.device()) - wanted)
+            .abs()
+            .max()
+            .double_value(&[]);
         if difference.is_nan() || difference > 1e-3 {
             return Err(format!("final `{name}` differs by {difference}"));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::common::device::device;
 use crate::common::{assert_close, close, golden, read_cases, read_tensors};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -25,7 +26,7 @@ fn named(tensors: &HashMap<String, Tensor>, name: &Value) -> Tensor {
     tensors
         .get(name)
         .unwrap_or_else(|| panic!("no tensor `{name}`"))
-        .shallow_clone()
+        .to_device(device())
 }
 
 fn all_named(tensors: &HashMap<String, Tensor>, names: &Value) -> Vec<Tensor> {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::rc::Rc;
 
 use serde::Deserialize;
+use tch::Tensor;
 use tch::nn::VarStore;
-use tch::{Device, Tensor};
 use textbrewer::data::TaskLoader;
 use textbrewer::distiller::Task;
 use textbrewer::models::{
@@ -24,6 +24,7 @@ use textbrewer::{
 };
 
 use super::compare::{Expected, Observed, compare, compare_finals, stem};
+use crate::common::device::device;
 use crate::common::{golden, read_json, read_tensors, record};
 
 #[derive(Deserialize)]
@@ -144,7 +145,7 @@ where
     let train_config = case
         .train_config
         .clone()
-        .device(Device::Cpu)
+        .device(device())
         .output_dir(folder.path());
     let student_keys = case.adaptor.student.clone();
     let student_adaptor =
@@ -284,7 +285,7 @@ impl DataLoader for Recorded {
         let index = self.rest.pop();
         self.last = index.map(|index| index as u64);
         index
-            .map(|index| self.batches[index].to_device(Device::Cpu))
+            .map(|index| self.batches[index].to_device(device()))
             .transpose()
     }
 
@@ -302,7 +303,7 @@ fn model<H: Head>(
     prefix: &str,
     inputs: &BTreeMap<String, Tensor>,
 ) -> Result<(Bert<H>, VarStore)> {
-    let variables = VarStore::new(Device::Cpu);
+    let variables = VarStore::new(device());
     let model = Bert::<H>::new(&variables.root(), config)?
         .output_hidden_states(true)
         .output_attentions(true);

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use Precision::{Bf16, Float32, Fp16};
 use tch::nn::VarStore;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::distiller::WeightedLoss;
 use textbrewer::models::{
@@ -16,6 +16,7 @@ use textbrewer::{
 };
 
 use crate::all_finite;
+use crate::common::device::device;
 use crate::common::tiny::fill;
 
 /// Some twenty roundings one after the other, each of up to 2⁻⁹ and 2⁻¹², and softmax, which
@@ -45,7 +46,7 @@ fn bert(model_type: ModelType, layers: i64, seed: f64) -> Bert {
         .classifier_dropout(0.0)
         .num_labels(3);
     config.embedding_size = config.embedding_size.map(|_| 6);
-    let variables = VarStore::new(Device::Cpu);
+    let variables = VarStore::new(device());
     let model = BertForSequenceClassification::new(&variables.root(), &config).unwrap();
     let model = model.output_hidden_states(true).output_attentions(true);
     fill(&variables, seed);
@@ -77,10 +78,14 @@ fn inputs(padding: i64) -> BertInputs {
         .into_iter()
         .flat_map(|words| (0..LENGTH).map(move |i| i64::from(i < words)));
     let mask: Vec<i64> = mask.collect();
-    let shaped = |values: &[i64]| Tensor::from_slice(values).view([3, LENGTH]);
+    let shaped = |values: &[i64]| {
+        Tensor::from_slice(values)
+            .view([3, LENGTH])
+            .to_device(device())
+    };
     BertInputs::new(shaped(&ids))
         .attention_mask(shaped(&mask))
-        .labels(Tensor::from_slice(&[0i64, 1, 2]))
+        .labels(Tensor::from_slice(&[0i64, 1, 2]).to_device(device()))
 }
 
 /// What a student said within a training step, and the losses of the step.
@@ -107,7 +112,7 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
     };
     let mut distiller =
         GeneralDistiller::builder(&teacher.model, &student.model, &student.variables)
-            .train_config(config.device(Device::Cpu))
+            .train_config(config.device(device()))
             .distill_config(
                 DistillationConfig::default()
                     .hard_label_weight(1.0)

@@ -10,6 +10,7 @@ use textbrewer::{
     IntermediateMatch, Model, ProjectionSpec, Result, StepInfo, from_fn,
 };
 
+use crate::common::device::device;
 use crate::common::tiny::{Net, Output, adapt, batch, config, losses_of};
 use crate::common::{close, elements};
 use crate::product;
@@ -135,7 +136,7 @@ fn what_an_adaptor_computes_is_computed_in_float32() {
         let student = Net::new(2, 4, 0.2);
         let seen = RefCell::new(None);
         let adaptor = |_: &Tensor, output: &Output| {
-            let labels = Tensor::from_slice(&[1i64, 0]);
+            let labels = Tensor::from_slice(&[1i64, 0]).to_device(device());
             let logits = &output.logits * 7.0;
             let log = logits.log_softmax(-1, None::<Kind>);
             let by_hand = -log
@@ -178,7 +179,7 @@ fn what_an_adaptor_computes_is_computed_in_float32() {
         // In 16 bits it is another number: the test can fail.
         let narrow = seen.logits.to_kind(precision.kind()) * 7.0;
         let log = narrow.log_softmax(-1, None::<Kind>);
-        let labels = Tensor::from_slice2(&[[1i64], [0]]);
+        let labels = Tensor::from_slice2(&[[1i64], [0]]).to_device(device());
         let rounded = -log
             .gather(1, &labels, false)
             .mean(None::<Kind>)

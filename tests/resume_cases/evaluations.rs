@@ -14,6 +14,7 @@ use textbrewer::{
 
 use crate::alone;
 use crate::common::tiny::{Net, config, files, first_line, folder, loader, numbers, square};
+use crate::common::{same_losses, same_weights};
 
 type Trainer<'a> = BasicTrainer<'a, Tensor, Net>;
 
@@ -105,6 +106,19 @@ fn steps(seen: &Seen) -> Vec<(u64, bool)> {
         .collect()
 }
 
+/// Whether callbacks were told the same.
+fn same_seen(got: &Seen, expected: &Seen) -> bool {
+    let values = |seen: &Seen| -> Vec<f64> {
+        // A value that is missing is equal to one that is missing alone.
+        let pairs = seen.iter().map(|(_, _, loss, mean)| [*loss, *mean]);
+        pairs
+            .flatten()
+            .map(|value| value.unwrap_or(f64::MAX))
+            .collect()
+    };
+    steps(got) == steps(expected) && same_losses(&values(got), &values(expected))
+}
+
 #[test]
 fn evaluations_leave_no_trace_in_the_run() {
     let _alone = alone();
@@ -125,13 +139,14 @@ fn evaluations_leave_no_trace_in_the_run() {
         (8, true),
     ];
     assert_eq!(steps(&all), expected);
-    assert_eq!(evaluated_weights, weights);
+    assert!(same_weights(&evaluated_weights, &weights));
     let (summary, evaluated) = (summary.unwrap(), evaluated.unwrap());
-    assert_eq!(evaluated.losses, summary.losses);
+    let last = |summary: &TrainSummary| summary.losses.values().copied().collect::<Vec<_>>();
+    assert!(same_losses(&last(&evaluated), &last(&summary)));
     assert_eq!(files(often.path()), files(plain.path()));
     // Checkpoints are told the same as without evaluations.
     let of_checkpoints = all.iter().filter(|(_, saved, ..)| *saved);
-    assert!(of_checkpoints.eq(seen.iter()));
+    assert!(same_seen(&of_checkpoints.copied().collect(), &seen));
     // And an evaluation what there is so far.
     assert_eq!((all[0].2, all[0].3), (None, None));
     assert!(all[1].2.is_some() && all[1].3.is_some() && all[1].2 != all[1].3);
@@ -161,9 +176,9 @@ fn a_run_that_evaluates_is_resumed_to_the_bit() {
         };
         let (second, resumed, rest) = train(folder.path(), resume, nothing);
         assert_eq!(second.unwrap().resumed_from, Some(interrupted_at));
-        assert_eq!(resumed, weights, "{interrupted_at}");
+        assert!(same_weights(&resumed, &weights), "{interrupted_at}");
         told.extend(rest);
-        assert_eq!(told, seen, "{interrupted_at}");
+        assert!(same_seen(&told, &seen), "{interrupted_at}: {told:?}");
     }
 }
 
@@ -227,6 +242,7 @@ fn an_evaluation_can_end_the_run_which_is_saved_then() {
 
 #[test]
 fn what_cannot_be_evaluated_is_told() {
+    let _alone = alone();
     let student = Net::new(2, 4, 0.2);
     let folder = folder();
     let refused = |change: for<'r, 't> fn(Run<'r, Trainer<'t>>) -> Run<'r, Trainer<'t>>| {

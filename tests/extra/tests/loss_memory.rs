@@ -4,6 +4,10 @@
 //! The numbers come from libtorch's allocator, and are the same on every machine. When a
 //! change needs less, lower the number here.
 
+#[path = "../../common/mod.rs"]
+mod common;
+
+use common::device::device;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::Temperature;
 use textbrewer::{KdInput, Presets};
@@ -12,13 +16,19 @@ use torch_meter::measure;
 /// Positions by vocabulary: BERT's, and that of a large language model.
 const SIZES: [[i64; 2]; 2] = [[128, 30_522], [32, 151_936]];
 
-/// Above a whole number of tensors are the sums of each position, and what is as small.
-const SMALL: f64 = 0.02;
+/// Above a whole number of tensors are the sums of each position, and what is as small. Blocks
+/// of CUDA's allocator can be 1 MB larger than what they are for.
+fn small() -> f64 {
+    match device() {
+        Device::Cpu => 0.02,
+        _ => 0.3,
+    }
+}
 
 /// Peak of the forward pass, what is kept after it for the backward pass, and peak of both,
 /// where the gradient of the student's logits is one unit that no loss can do without.
 fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
-    let logits = || Tensor::randn(size, (Kind::Float, Device::Cpu));
+    let logits = || Tensor::randn(size, (Kind::Float, device()));
     let (student, teacher) = (logits().set_requires_grad(true), logits());
     let presets = Presets::default();
     let function = presets.find_kd_loss("kd_loss_type", loss).unwrap();
@@ -26,9 +36,11 @@ fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
         let input = KdInput::new(&student, &teacher, temperature).unwrap();
         function.apply(&input).unwrap()
     };
+    let backward = || Tensor::run_backward(&[forward()], &[&student], false, false);
+    // On CUDA each thread gets its workspace of products at the first.
+    drop(backward());
     let (_value, only_forward) = measure(forward);
-    let (gradients, both) =
-        measure(|| Tensor::run_backward(&[forward()], &[&student], false, false));
+    let (gradients, both) = measure(backward);
     assert_eq!(gradients[0].size(), size);
     let bytes = [
         only_forward.peak_bytes,
@@ -41,7 +53,7 @@ fn units(loss: &str, size: [i64; 2], temperature: &Temperature) -> [f64; 3] {
 fn assert_units(loss: &str, temperature: impl Fn(i64) -> Temperature, most: [f64; 3]) {
     for size in SIZES {
         let units = units(loss, size, &temperature(size[0]));
-        let fits = |(units, most): (&f64, f64)| *units <= most + SMALL;
+        let fits = |(units, most): (&f64, f64)| *units <= most + small();
         assert!(
             units.iter().zip(most).all(fits),
             "{loss}, {size:?}: {units:.2?}, at most {most:?} are known"
@@ -53,7 +65,7 @@ fn assert_units(loss: &str, temperature: impl Fn(i64) -> Temperature, most: [f64
 
 const CONSTANT: fn(i64) -> Temperature = |_| Temperature::Constant(8.0);
 const EACH: fn(i64) -> Temperature =
-    |positions| Temperature::Each(Tensor::full([positions], 8.0, (Kind::Float, Device::Cpu)));
+    |positions| Temperature::Each(Tensor::full([positions], 8.0, (Kind::Float, device())));
 
 /// Probabilities, and logarithms of probabilities.
 #[test]
@@ -95,8 +107,8 @@ fn errors_of_numbers() {
 #[test]
 fn the_value_of_a_match_loss_is_small() {
     let presets = Presets::default();
-    let float = (Kind::Float, Device::Cpu);
-    let mask = Tensor::ones([4, 16], (Kind::Int64, Device::Cpu));
+    let float = (Kind::Float, device());
+    let mask = Tensor::ones([4, 16], (Kind::Int64, device()));
     let attention = || Tensor::rand([4, 2, 16, 16], float);
     let hidden = || Tensor::rand([4, 16, 64], float);
     type Make<'a> = &'a dyn Fn() -> Tensor;
@@ -115,9 +127,16 @@ fn the_value_of_a_match_loss_is_small() {
         let side = || (0..layers).map(|_| make()).collect::<Vec<_>>();
         let (student, teacher) = (side(), side());
         for (mask, most) in [(None, without_mask), (Some(&mask), 4)] {
-            let (value, usage) = measure(|| loss.apply(&student, &teacher, mask).unwrap());
+            let apply = || loss.apply(&student, &teacher, mask).unwrap();
+            drop(apply());
+            let (value, usage) = measure(apply);
             assert_eq!(value.numel(), 1);
             let kept = usage.kept_bytes;
+            let most = match device() {
+                Device::Cpu => most,
+                // CUDA's allocator gives no less than this.
+                _ => most.max(512),
+            };
             assert!((4..=most).contains(&kept), "{name}: {kept} of {most}");
         }
     }

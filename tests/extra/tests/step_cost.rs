@@ -10,12 +10,13 @@ mod common;
 use std::collections::BTreeMap;
 
 use allocation_counter::AllocationInfo;
+use common::device::device;
 use common::tiny::{Net, batch, config, general, loader};
-use tch::Tensor;
+use tch::{Device, Tensor};
 use textbrewer::losses::{Temperature, hidden_mse, kd_ce, mmd};
 use textbrewer::optim::{Optimizer, clip_grad_norm, param_groups};
 use textbrewer::{
-    AdamW, DataLoader, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
+    AdamW, Batch, DataLoader, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
     LossReport, MemorySink, Model, Run, StepInfo, TrainingConfig,
 };
 use torch_meter::{Usage, measure};
@@ -101,6 +102,7 @@ fn plain_steps() -> (Usage, AllocationInfo) {
             batches.start_epoch(epoch).unwrap();
             while let Some(batch) = batches.next_batch().unwrap() {
                 let step = StepInfo::new(done, done, count, epoch);
+                let batch = Batch::to_device(&batch, device()).unwrap();
                 let report = distiller.train_on_batch(&batch, &step).unwrap();
                 report.total().unwrap().backward();
                 optimizer.step(0.5).unwrap();
@@ -146,6 +148,12 @@ fn assert_at_most(operators: &Operators, known: &[(&str, i64)]) {
     }
 }
 
+/// 1 where values are on a device from which they have to be read, and which has a random
+/// generator of its own; 0 on the CPU.
+fn elsewhere() -> i64 {
+    i64::from(device() != Device::Cpu)
+}
+
 /// Reading a value makes the host wait for the device.
 const READS: [&str; 4] = [
     "aten::_local_scalar_dense",
@@ -170,9 +178,9 @@ fn the_engine_runs_few_operators_of_its_own() {
         ("aten::stack", steps),
         ("aten::cat", steps + 1),
         ("aten::to", 3),
-        ("aten::_to_copy", 1),
-        ("aten::copy_", 1),
-        ("aten::empty_strided", 1),
+        ("aten::_to_copy", 1 + elsewhere()),
+        ("aten::copy_", 1 + elsewhere()),
+        ("aten::empty_strided", 1 + elsewhere()),
     ];
     assert_at_most(&less(&engine, &plain).operators, &known);
 }
@@ -184,28 +192,31 @@ fn the_engine_makes_one_small_tensor_in_a_step() {
     let own = engine.allocations - plain.allocations;
     // The values of each step; those of all that are read together, and the same as double;
     // and at the beginning of an epoch the state of the random generator, to come back to.
-    let most = INTERVAL as i64 + 2 + EPOCHS;
+    let most = INTERVAL as i64 + 2 + elsewhere() + EPOCHS * (1 + elsewhere());
     assert!(own <= most, "{own} tensors in {INTERVAL} steps");
 }
 
 #[test]
 fn memory_does_not_grow_with_the_steps() {
     let (engine, _) = engine_steps();
-    assert_eq!((engine.kept_bytes, engine.peak_bytes), (0, 0));
+    assert_eq!(engine.kept_bytes, 0);
+    // Blocks of CUDA's allocator can be 1 MB larger than what they are for.
+    let most = elsewhere() << 20;
+    assert!(engine.peak_bytes.abs() <= most, "{}", engine.peak_bytes);
 }
 
 /// Names, values and what holds them, for three terms and their sum.
 #[test]
 fn the_engine_allocates_little() {
     let own = engine_steps().1.count_total as i64 - plain_steps().1.count_total as i64;
-    let most = 24 * INTERVAL as i64 + 10 * EPOCHS;
+    let most = 24 * INTERVAL as i64 + 10 * EPOCHS * (1 + elsewhere());
     assert!(
         own <= most,
         "{own} allocations in {INTERVAL} steps, {most} are known"
     );
 }
 
-/// One fused operator for all parameters of a group; it looks up each parameter's count of steps.
+/// One fused operator for all parameters of a group.
 #[test]
 fn an_optimizer_step_runs_a_fixed_number_of_operators() {
     let (_, student) = nets();
@@ -222,8 +233,11 @@ fn an_optimizer_step_runs_a_fixed_number_of_operators() {
     let parameters = variables.len() as i64;
     let known = [
         ("aten::_fused_adamw_", 1),
-        ("aten::_local_scalar_dense", parameters),
-        ("aten::item", parameters),
+        // On the CPU it looks up each parameter's count of steps; elsewhere all are counted
+        // together, where they are.
+        ("aten::_local_scalar_dense", parameters * (1 - elsewhere())),
+        ("aten::item", parameters * (1 - elsewhere())),
+        ("aten::_foreach_add_", elsewhere()),
     ];
     assert_at_most(&usage.operators, &known);
     assert_eq!(usage.allocations, 0, "{usage:#?}");
@@ -234,7 +248,7 @@ fn a_distiller_runs_the_models_and_the_losses_and_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let (teacher, student) = nets();
     let mut distiller = distiller(&teacher, &student, config(folder.path()));
-    let (batch, step) = (batch(0), StepInfo::new(0, 0, 1, 1));
+    let (batch, step) = (batch(0).to_device(device()), StepInfo::new(0, 0, 1, 1));
     let (_, distilled) = measure(|| distiller.train_on_batch(&batch, &step).unwrap());
     let (_, by_hand) = measure(|| {
         let teacher = {
@@ -283,7 +297,7 @@ fn a_step_reads_no_value() {
     let parameters = nets().1.variables.trainable_variables().len() as i64;
     for read in READS {
         let counts = match read {
-            "aten::_local_scalar_dense" => INTERVAL as i64 * parameters,
+            "aten::_local_scalar_dense" => INTERVAL as i64 * parameters * (1 - elsewhere()),
             _ => 0,
         };
         assert_eq!(

@@ -1,5 +1,11 @@
 //! Counts what libtorch does on this thread: the operators it runs, and the memory of its
-//! tensors on the CPU. For tests: the numbers are the same in every run, where times are not.
+//! tensors. For tests: the numbers are the same in every run, where times are not. On CUDA
+//! memory is counted in the blocks of libtorch's allocator, and a backward pass, which has a
+//! thread of its own there, only by its memory.
+
+mod waiting;
+
+pub use waiting::{NoCuda, Refused};
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -33,6 +39,7 @@ impl Usage {
 
 unsafe extern "C" {
     fn torch_meter_start() -> c_int;
+    fn torch_meter_set_waiting(mode: c_int) -> c_int;
     fn torch_meter_stop(
         numbers: *mut i64,
         each: extern "C" fn(*mut c_void, *const c_char, i64),

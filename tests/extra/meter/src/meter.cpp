@@ -1,4 +1,4 @@
-// Counts the operators that libtorch runs on this thread, and the bytes of its tensors on the CPU.
+// Counts the operators that libtorch runs on this thread, and the bytes of its tensors.
 //
 // Both use what libtorch's own profiler is built on: a callback at every call through the
 // dispatcher, and the allocator's reports to the profiler of the thread.
@@ -6,6 +6,8 @@
 #include <ATen/record_function.h>
 #include <c10/core/Allocator.h>
 #include <c10/util/ThreadLocalDebugInfo.h>
+
+#include <dlfcn.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -57,6 +59,21 @@ int torch_meter_start() {
     } catch (...) {
         return 1;
     }
+}
+
+// What waiting for a CUDA device is from now on: 0 is allowed, 1 warned of, 2 an error. Returns
+// 1 where no library of libtorch's for CUDA is loaded.
+//
+// It is what `torch.cuda.set_sync_debug_mode` sets: the one number of the variable behind
+// `c10::cuda::warning_state()` in c10/cuda/CUDAFunctions.h, a header that needs CUDA's own. The
+// function is inline, so each library has the variable, and the loader makes them one. It is
+// looked for at run time, so that nothing of CUDA has to be there to link.
+int torch_meter_set_waiting(int mode) {
+    auto *state = static_cast<int *>(
+        dlsym(RTLD_DEFAULT, "_ZZN3c104cuda13warning_stateEvE14warning_state_"));
+    if (state == nullptr) return 1;
+    *state = mode;
+    return 0;
 }
 
 // Ends the measurement: the numbers go to `numbers`, each operator to `each`.
