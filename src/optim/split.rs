@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use super::{Optimizer, ParamGroup};
 use crate::error::{Error, Result};
+use crate::logging;
 
 /// Two optimizers as one: a rule by names says which of them a parameter is for.
 ///
@@ -143,7 +144,9 @@ impl Optimizer for Split<'_> {
         first.load_state(of_first)?;
         second.load_state(of_second).inspect_err(|_| {
             if let Err(error) = first.load_state(&before) {
-                log::error!("the state of the first optimizer could not be put back: {error}");
+                logging::warn(format_args!(
+                    "the state of the first optimizer could not be put back: {error}"
+                ));
             }
         })
     }
