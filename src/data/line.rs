@@ -1,14 +1,13 @@
 //! A line of a text file.
 
 use std::fmt;
-use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::error::{BoxError, Error, Result};
 
 /// A line of a text file, as [`LineLoader`](super::LineLoader) gives it: its text, and where it
-/// stands. It can be used as a `&str`.
+/// stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     text: String,
@@ -67,10 +66,8 @@ impl Line {
     }
 }
 
-impl Deref for Line {
-    type Target = str;
-
-    fn deref(&self) -> &str {
+impl AsRef<str> for Line {
+    fn as_ref(&self) -> &str {
         &self.text
     }
 }
