@@ -196,7 +196,7 @@ fn a_file_that_changes_is_told() {
         files.write("a.txt", "one\ntwo\n");
         let mut loader = LineLoader::new([&path], 1).unwrap();
         loader.start_epoch(1).unwrap();
-        assert_eq!(&*loader.next_batch().unwrap().unwrap()[0], "one");
+        assert_eq!(loader.next_batch().unwrap().unwrap()[0].text(), "one");
         change(&path);
         // Although the line lies ready in the buffer.
         let error = loader.next_batch().unwrap_err();
