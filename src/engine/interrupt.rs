@@ -117,13 +117,15 @@ mod announce {
     use signal_hook::consts::{SIGINT, SIGTERM};
     use signal_hook::iterator::Signals;
 
+    use crate::logging;
+
     /// Handlers may not write themselves, so a thread waits for the signals too.
     pub(super) fn begin() -> io::Result<()> {
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let say = move || {
             for signal in signals.forever() {
                 // Where nobody listens there is nobody to tell.
-                let _ = writeln!(io::stderr(), "\n{}", text(signal));
+                logging::suspend(|| drop(writeln!(io::stderr(), "\n{}", text(signal))));
             }
         };
         let thread = thread::Builder::new().name("textbrewer-signals".to_owned());

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use indicatif::ProgressStyle;
+
 use super::screen::Screen;
 use super::speed::Speed;
 
@@ -123,9 +125,20 @@ impl Progress {
         }
     }
 
-    /// The line as it is after this time, in at most so many columns: where they are too few, the
-    /// bar becomes shorter, then the speed goes, the bar, the epoch, the time, and the loss.
-    pub(super) fn line(&self, columns: usize, now: Duration) -> String {
+    /// Draws the line as it is after this time, in at most so many columns.
+    pub(super) fn draw(&self, bar: &indicatif::ProgressBar, columns: usize, now: Duration) {
+        let style = ProgressStyle::with_template(&self.template(columns, now))
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        bar.set_style(style.progress_chars("█░"));
+        bar.update(|state| {
+            state.set_len(self.total);
+            state.set_pos(self.step);
+        });
+    }
+
+    /// The line, with a place for the bar: where the columns are too few, the bar becomes shorter,
+    /// then the speed goes, the bar, the epoch, the time, and the loss.
+    fn template(&self, columns: usize, now: Duration) -> String {
         let epoch = format!("epoch {}", self.epoch);
         let position = format!("{}/{}", self.step, self.total);
         let loss = self.loss.map(|loss| format!("loss {}", number(loss)));
@@ -155,9 +168,7 @@ impl Progress {
         ];
         parts.retain(|(_, part)| !part.is_empty());
         let width = |parts: &[(u8, String)]| {
-            let widths = parts
-                .iter()
-                .map(|(_, part)| part.chars().count() + GAP.len());
+            let widths = parts.iter().map(|(_, part)| part.len() + GAP.len());
             widths.sum::<usize>() - GAP.len()
         };
         while width(&parts) > columns && parts.len() > 1 {
@@ -166,16 +177,12 @@ impl Progress {
         }
         let room = columns.saturating_sub(width(&parts));
         if let Some((_, bar)) = parts.iter_mut().find(|(order, _)| *order == 2) {
-            *bar = self.bar((SHORTEST + room).min(LONGEST));
+            *bar = format!("{{bar:{}}}", (SHORTEST + room).min(LONGEST));
+        } else if let [(_, last)] = parts.as_mut_slice() {
+            last.truncate(columns);
         }
         let parts: Vec<String> = parts.into_iter().map(|(_, part)| part).collect();
-        parts.join(GAP).chars().take(columns).collect()
-    }
-
-    fn bar(&self, width: usize) -> String {
-        let part = self.step as f64 / self.total.max(1) as f64;
-        let full = ((part * width as f64) as usize).min(width);
-        "█".repeat(full) + &"░".repeat(width - full)
+        parts.join(GAP)
     }
 }
 

@@ -1,11 +1,14 @@
 use super::*;
-use crate::logging::screen::Output;
+use crate::logging::screen::Terminal;
+use indicatif::{ProgressDrawTarget, TermLike};
+use std::io;
 use std::sync::{Arc, Mutex};
 
 /// A terminal in memory, which wraps lines that are too long.
-#[derive(Clone)]
-struct Terminal(Arc<Mutex<Grid>>);
+#[derive(Debug, Clone)]
+struct Memory(Arc<Mutex<Grid>>);
 
+#[derive(Debug)]
 struct Grid {
     columns: usize,
     lines: Vec<Vec<char>>,
@@ -13,25 +16,63 @@ struct Grid {
     column: usize,
 }
 
-impl Output for Terminal {
-    fn width(&self) -> usize {
+impl Terminal for Memory {
+    fn target(&self) -> ProgressDrawTarget {
+        ProgressDrawTarget::term_like(Box::new(self.clone()))
+    }
+
+    fn columns(&self) -> usize {
         self.0.lock().unwrap().columns
-    }
-
-    fn clear_line(&self) {
-        let mut grid = self.0.lock().unwrap();
-        grid.column = 0;
-        grid.lines.last_mut().unwrap().clear();
-    }
-
-    fn write(&self, text: &str) {
-        self.print(text);
     }
 }
 
-impl Terminal {
+impl TermLike for Memory {
+    fn width(&self) -> u16 {
+        self.columns() as u16
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        self.print(text);
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.print(&format!("{text}\n"));
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        let mut grid = self.0.lock().unwrap();
+        grid.column = 0;
+        grid.lines.last_mut().unwrap().clear();
+        Ok(())
+    }
+
+    fn move_cursor_up(&self, lines: usize) -> io::Result<()> {
+        assert_eq!(lines, 0, "the bar has one line");
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        unreachable!()
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        unreachable!()
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        unreachable!()
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Memory {
     fn new(columns: usize) -> Self {
-        Terminal(Arc::new(Mutex::new(Grid {
+        Memory(Arc::new(Mutex::new(Grid {
             columns,
             lines: vec![vec![]],
             column: 0,
@@ -59,11 +100,11 @@ impl Terminal {
         }
     }
 
-    /// Without empty lines at the end.
+    /// Without spaces at the ends, and without empty lines at the end.
     fn lines(&self) -> Vec<String> {
         let grid = self.0.lock().unwrap();
-        let lines = grid.lines.iter().map(|line| line.iter().collect());
-        let mut lines: Vec<String> = lines.collect();
+        let lines = grid.lines.iter().map(String::from_iter);
+        let mut lines: Vec<String> = lines.map(|line| line.trim_end().to_owned()).collect();
         while lines.last().is_some_and(String::is_empty) {
             lines.pop();
         }
@@ -86,9 +127,19 @@ fn halfway() -> Progress {
     progress
 }
 
+/// What stands in a terminal of so many columns.
+fn line(progress: &Progress, columns: usize, now: Duration) -> String {
+    let terminal = Memory::new(columns);
+    let bar = indicatif::ProgressBar::with_draw_target(None, terminal.target());
+    progress.draw(&bar, columns, now);
+    let lines = terminal.lines();
+    assert!(lines.len() <= 1, "{lines:?}");
+    lines.concat()
+}
+
 #[test]
 fn the_line_fits_the_terminal() {
-    let lines = WIDTHS.map(|width| halfway().line(width - 1, seconds(1000)));
+    let lines = WIDTHS.map(|columns| line(&halfway(), columns - 1, seconds(1000)));
     assert_eq!(
         lines[2],
         "epoch 2  ████████████████████░░░░░░░░░░░░░░░░░░░░  5000/10000  loss 0.2500  \
@@ -103,16 +154,18 @@ fn the_line_fits_the_terminal() {
         "epoch 2  ██████░░░░░░  5000/10000  loss 0.2500  ETA 16m 40s"
     );
     // And as the terminal becomes narrower still.
-    for columns in 0..200 {
-        let line = halfway().line(columns, seconds(1000));
-        assert!(line.chars().count() <= columns, "{line}");
+    for columns in 1..200 {
+        let line = line(&halfway(), columns, seconds(1000));
         assert!(columns < 10 || line.contains("5000/10000"), "{line}");
     }
     assert_eq!(
-        halfway().line(40, seconds(1000)),
+        line(&halfway(), 40, seconds(1000)),
         "5000/10000  loss 0.2500  ETA 16m 40s"
     );
-    assert_eq!(halfway().line(25, seconds(1000)), "5000/10000  loss 0.2500");
+    assert_eq!(
+        line(&halfway(), 25, seconds(1000)),
+        "5000/10000  loss 0.2500"
+    );
 }
 
 #[test]
@@ -130,13 +183,13 @@ fn times_are_shown_in_two_units() {
 fn a_run_that_has_not_done_a_step_knows_no_time() {
     let mut progress = Progress::new(0);
     progress.speed = Some(Speed::begin(0, seconds(0)));
-    assert!(progress.line(79, seconds(9)).ends_with("  0/0  ETA --"));
+    assert!(line(&progress, 79, seconds(9)).ends_with("  0/0  ETA --"));
 }
 
 #[test]
 fn messages_are_whole_and_leave_no_bar_behind() {
     for width in WIDTHS {
-        let terminal = Terminal::new(width);
+        let terminal = Memory::new(width);
         let screen = terminal.screen();
         let bar = ProgressBar::on(&screen, 10);
         bar.begin(1, 0);
@@ -176,7 +229,7 @@ fn messages_are_whole_and_leave_no_bar_behind() {
 
 #[test]
 fn the_line_is_there_until_it_is_put_away_and_again_afterwards() {
-    let terminal = Terminal::new(80);
+    let terminal = Memory::new(80);
     let screen = terminal.screen();
     let bar = ProgressBar::on(&screen, 10);
     // Nothing before the run has begun, as it may be refused.
@@ -192,15 +245,16 @@ fn the_line_is_there_until_it_is_put_away_and_again_afterwards() {
     });
     assert_eq!(during, (vec![], vec![]));
     assert!(terminal.lines()[0].contains("  5/10  "));
-    // Even after a panic.
+    // Even after a panic, during which `indicatif` draws nothing.
     let action = std::panic::AssertUnwindSafe(|| screen.without(None, || panic!("on purpose")));
     std::panic::catch_unwind(action).unwrap_err();
+    bar.suspend(|| ());
     assert!(terminal.lines()[0].contains("  5/10  "));
 }
 
 #[test]
 fn a_run_inside_a_callback_has_the_line() {
-    let terminal = Terminal::new(80);
+    let terminal = Memory::new(80);
     let screen = terminal.screen();
     let outer = ProgressBar::on(&screen, 10);
     outer.begin(3, 0);
@@ -218,7 +272,7 @@ fn a_run_inside_a_callback_has_the_line() {
 
 #[test]
 fn a_run_that_fails_leaves_its_line_and_one_that_never_began_leaves_none() {
-    let terminal = Terminal::new(80);
+    let terminal = Memory::new(80);
     let screen = terminal.screen();
     drop(ProgressBar::on(&screen, 10));
     assert!(terminal.lines().is_empty());

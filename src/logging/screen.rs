@@ -3,35 +3,36 @@
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use console::Term;
+use indicatif::ProgressDrawTarget;
 
 use super::progress::Progress;
 
 /// The time between two drawings.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A terminal as a bar needs it. What it cannot do costs the line and not the training.
-pub(super) trait Output: Send {
-    fn width(&self) -> usize;
-    /// Empties the line in which the cursor is, and goes to its beginning.
-    fn clear_line(&self);
-    fn write(&self, text: &str);
+/// A terminal as a bar needs it.
+pub(super) trait Terminal: Send {
+    /// Where `indicatif` draws.
+    fn target(&self) -> ProgressDrawTarget;
+    /// The number of its columns, which `indicatif` keeps to itself.
+    fn columns(&self) -> usize;
 }
 
-impl Output for Term {
-    fn width(&self) -> usize {
-        // A terminal that does not tell has 80 columns.
-        self.size_checked()
-            .map_or(80, |(_, columns)| columns.into())
+struct Stderr;
+
+impl Terminal for Stderr {
+    fn target(&self) -> ProgressDrawTarget {
+        ProgressDrawTarget::stderr()
     }
 
-    fn clear_line(&self) {
-        let _ = Term::clear_line(self);
-    }
-
-    fn write(&self, text: &str) {
-        let _ = self.write_str(text);
-        let _ = self.flush();
+    fn columns(&self) -> usize {
+        #[cfg(unix)]
+        if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stderr())
+            && size.ws_col > 0
+        {
+            return size.ws_col.into();
+        }
+        80
     }
 }
 
@@ -43,15 +44,30 @@ impl Output for Term {
 pub(super) struct Screen(Arc<Mutex<Shared>>);
 
 struct Shared {
-    /// None where there is no terminal.
-    output: Option<Box<dyn Output>>,
+    /// None where nothing can be drawn.
+    line: Option<Line>,
     bars: Vec<Bar>,
     last_id: u64,
     /// How many actions under way want no bar at all.
     away: usize,
-    /// Whether the line has something in it.
-    is_drawn: bool,
-    drawn_at: Option<Instant>,
+}
+
+struct Line {
+    terminal: Box<dyn Terminal>,
+    /// What is in it, since when. Dropped, it empties the line.
+    drawn: Option<(indicatif::ProgressBar, Instant)>,
+}
+
+impl Line {
+    fn show(&mut self, bar: &Bar, now: Instant) {
+        let (drawn, at) = self.drawn.get_or_insert_with(|| {
+            let target = self.terminal.target();
+            (indicatif::ProgressBar::with_draw_target(None, target), now)
+        });
+        let columns = self.terminal.columns();
+        bar.progress.draw(drawn, columns, now - bar.began);
+        *at = now;
+    }
 }
 
 struct Bar {
@@ -63,18 +79,15 @@ struct Bar {
 }
 
 impl Bar {
-    fn write(&self, output: &dyn Output, now: Instant) {
-        // In the last column some terminals go to the next line.
-        let columns = output.width().saturating_sub(1);
-        output.clear_line();
-        output.write(&self.progress.line(columns, now - self.began));
+    /// Whether it may be drawn while so many actions want no bar at all.
+    fn is_at_hand(&self, away: usize) -> bool {
+        away == 0 && self.away == 0 && self.progress.has_begun()
     }
 }
 
 static STDERR: LazyLock<Screen> = LazyLock::new(|| {
-    let term = Term::buffered_stderr();
-    let can_draw = term.is_term() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
-    Screen::new(can_draw.then(|| Box::new(term) as Box<dyn Output>))
+    let can_draw = !Stderr.target().is_hidden();
+    Screen::new(can_draw.then(|| Box::new(Stderr) as Box<dyn Terminal>))
 });
 
 impl Screen {
@@ -83,14 +96,15 @@ impl Screen {
         &STDERR
     }
 
-    pub(super) fn new(output: Option<Box<dyn Output>>) -> Self {
+    pub(super) fn new(terminal: Option<Box<dyn Terminal>>) -> Self {
         Screen(Arc::new(Mutex::new(Shared {
-            output,
+            line: terminal.map(|terminal| Line {
+                terminal,
+                drawn: None,
+            }),
             bars: Vec::new(),
             last_id: 0,
             away: 0,
-            is_drawn: false,
-            drawn_at: None,
         })))
     }
 
@@ -101,7 +115,7 @@ impl Screen {
     /// Makes room for a bar, if there is a terminal.
     pub(super) fn add(&self, progress: Progress) -> Option<u64> {
         let mut shared = self.lock();
-        shared.output.as_ref()?;
+        shared.line.as_ref()?;
         shared.last_id += 1;
         let id = shared.last_id;
         shared.bars.push(Bar {
@@ -117,12 +131,11 @@ impl Screen {
     pub(super) fn update(&self, id: u64, change: impl FnOnce(&mut Progress, Duration)) {
         let mut shared = self.lock();
         let now = Instant::now();
-        let mut begins = false;
         if let Some(bar) = shared.bars.iter_mut().find(|bar| bar.id == id) {
-            begins = !bar.progress.has_begun();
             change(&mut bar.progress, now - bar.began);
         }
-        if begins || shared.drawn_at.is_none_or(|at| now - at >= PAUSE) {
+        let drawn = shared.line.as_ref().and_then(|line| line.drawn.as_ref());
+        if drawn.is_none_or(|(_, at)| now - *at >= PAUSE) {
             shared.draw(now);
         }
     }
@@ -134,15 +147,15 @@ impl Screen {
             return;
         };
         let bar = shared.bars.remove(index);
-        shared.clear();
         let now = Instant::now();
-        if shared.away == 0
-            && bar.away == 0
-            && bar.progress.has_begun()
-            && let Some(output) = &shared.output
+        let is_at_hand = bar.is_at_hand(shared.away);
+        if let Some(line) = &mut shared.line
+            && is_at_hand
         {
-            bar.write(output.as_ref(), now);
-            output.write("\n");
+            line.show(&bar, now);
+            if let Some((drawn, _)) = line.drawn.take() {
+                drawn.abandon();
+            }
         }
         shared.draw(now);
     }
@@ -180,28 +193,18 @@ impl Shared {
                 count.saturating_sub(1)
             };
         }
-        if is_away {
-            self.clear();
-        } else {
+        if !is_away {
             self.draw(Instant::now());
+        } else if let Some(line) = &mut self.line {
+            line.drawn = None;
         }
-    }
-
-    fn clear(&mut self) {
-        if self.is_drawn
-            && let Some(output) = &self.output
-        {
-            output.clear_line();
-            output.write("");
-        }
-        self.is_drawn = false;
     }
 
     fn draw(&mut self, now: Instant) {
-        let at_hand = |bar: &&Bar| self.away == 0 && bar.away == 0 && bar.progress.has_begun();
-        if let (Some(output), Some(bar)) = (&self.output, self.bars.iter().rev().find(at_hand)) {
-            bar.write(output.as_ref(), now);
-            (self.is_drawn, self.drawn_at) = (true, Some(now));
+        let mut newest_first = self.bars.iter().rev();
+        let bar = newest_first.find(|bar| bar.is_at_hand(self.away));
+        if let (Some(line), Some(bar)) = (&mut self.line, bar) {
+            line.show(bar, now);
         }
     }
 }
