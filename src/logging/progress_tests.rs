@@ -24,6 +24,10 @@ impl Terminal for Memory {
     fn columns(&self) -> usize {
         self.0.lock().unwrap().columns
     }
+
+    fn new_line(&self) {
+        self.print("\n");
+    }
 }
 
 impl TermLike for Memory {

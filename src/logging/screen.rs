@@ -1,5 +1,6 @@
 //! The last line of the terminal, which the progress bars of all runs share.
 
+use std::io::Write;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ pub(super) trait Terminal: Send {
     fn target(&self) -> ProgressDrawTarget;
     /// The number of its columns, which `indicatif` keeps to itself.
     fn columns(&self) -> usize;
+    /// Goes on below the line, which `indicatif` leaves to what is written next.
+    fn new_line(&self);
 }
 
 struct Stderr;
@@ -33,6 +36,11 @@ impl Terminal for Stderr {
             return size.ws_col.into();
         }
         80
+    }
+
+    fn new_line(&self) {
+        // Where it cannot be written, no line is.
+        let _ = writeln!(std::io::stderr());
     }
 }
 
@@ -155,6 +163,7 @@ impl Screen {
             line.show(&bar, now);
             if let Some((drawn, _)) = line.drawn.take() {
                 drawn.abandon();
+                line.terminal.new_line();
             }
         }
         shared.draw(now);
