@@ -7,8 +7,6 @@ mod readme {}
 mod configurations {}
 #[doc = include_str!("../docs/book/src/extending.md")]
 mod extending {}
-#[doc = include_str!("../docs/book/src/libtorch.md")]
-mod libtorch {}
 #[doc = include_str!("../docs/book/src/logs.md")]
 mod logs {}
 #[doc = include_str!("../docs/book/src/precision.md")]
