@@ -29,13 +29,9 @@ impl Terminal for Stderr {
     }
 
     fn columns(&self) -> usize {
-        #[cfg(unix)]
-        if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stderr())
-            && size.ws_col > 0
-        {
-            return size.ws_col.into();
-        }
-        80
+        // A terminal that does not tell has 80.
+        let size = console::Term::stderr().size_checked();
+        size.map_or(80, |(_, columns)| columns.into())
     }
 
     fn new_line(&self) {
