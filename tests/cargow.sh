@@ -27,9 +27,9 @@ cat >"$bin/cargo" <<'STUB'
 #!/usr/bin/env bash
 case $1 in
     # Without PROJECT there is none, as in a folder that has no Cargo.toml.
-    locate-project) [ -n "${PROJECT:-}" ] || exit 101; echo "$PROJECT/Cargo.toml"; exit ;;
+    locate-project) [ "${PROJECT:-}" != broken ] || exit 101; [ -n "${PROJECT:-}" ] || exit 101; echo "$PROJECT/Cargo.toml"; exit ;;
     fetch) [ -z "${LOCKED:-}" ] || echo "fetched: $*" >"$PROJECT/fetched"; exit ;;
-    generate-lockfile) [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
+    generate-lockfile) case " $* " in *" --locked "*) exit 101 ;; esac; [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
 esac
 echo "cargo LIBTORCH=${LIBTORCH-unset} in $PWD: $*"
 [ ! -e /proc/self/fd/9 ] || echo "cargo inherited the lock"
@@ -359,7 +359,7 @@ makes_the_one_that_tch_needs() {
     cargow PROJECT="$project" LOCKED="$(package tch 0.26.0)" -- build
     check "a project without Cargo.lock gets one first" has "$out" "LIBTORCH=$newer in"
     check "what is missing is fetched before the first build" has "$(cat "$project/fetched")" \
-        "fetched: fetch --quiet --manifest-path $project/Cargo.toml"
+        "fetched: fetch --quiet"
     check "and said in a line" has "$err" "fetching the crates"
     mkdir "$project/target"
     cargow PROJECT="$project" LOCKED=yes -- build
@@ -379,14 +379,31 @@ makes_the_one_that_tch_needs() {
     check "LIBTORCH has to fit" has "$err" "is libtorch 2.11.0, and tch 0.26.0 needs 2.13.0"
 }
 
+leaves_to_cargo_what_it_will_refuse() {
+    local project=$work/unlocked
+    mkdir -p "$project/inner"
+    cargow PROJECT="$project" LOCKED="$(package tch 0.26.0)" -- build --locked
+    check "no lock is made where none may be" test ! -e "$project/Cargo.lock"
+    check "and no libtorch" equals "$out$(contents)" "cargo LIBTORCH=unset in $PWD: build --locked"
+    : >"$project/Cargo.toml"
+    cd "$project/inner" || exit 1
+    cargow PROJECT=broken -- build
+    check "nor for a Cargo.toml that cargo cannot read" equals "$out$(contents)" "cargo LIBTORCH=unset in $PWD: build"
+    cd "$work/nowhere" || exit 1
+    cargow -- new app
+    check "nor to make a project" equals "$out$(contents)" "cargo LIBTORCH=unset in $PWD: new app"
+    cargow PROJECT="$project" LOCKED="$(package tch 0.24.0)" -- build --offline
+    check "the flags are for all calls" has "$(cat "$project/fetched")" "fetch --quiet --offline"
+}
+
 works_from_another_folder() {
     local elsewhere=$work/elsewhere
     mkdir "$elsewhere"
     cd "$elsewhere" || exit 1
-    cargow TEXTBREWER_LIBTORCH_CACHE=relative -- test --manifest-path ../Cargo.toml
+    cargow PROJECT="$here" TEXTBREWER_LIBTORCH_CACHE=relative -- test --manifest-path ../Cargo.toml
     check "cargo runs where the user is, LIBTORCH is absolute" equals "$out" \
         "cargo LIBTORCH=$elsewhere/relative/libtorch-2.11.0-cpu in $elsewhere: test --manifest-path ../Cargo.toml"
-    cd "$here" || exit 1
+    cd "$work/nowhere" || exit 1
 }
 
 uses_the_users_cache_folder() {
@@ -399,8 +416,9 @@ uses_the_users_cache_folder() {
 }
 
 status='' out='' err=''
-cd "$here" || exit 1
-for test in makes_one_and_keeps_it makes_the_one_that_tch_needs hands_on_cargos_exit_status respects_the_users_libtorch \
+# Not in a project: cargow looks for a Cargo.toml.
+mkdir "$work/nowhere" && cd "$work/nowhere" || exit 1
+for test in makes_one_and_keeps_it makes_the_one_that_tch_needs leaves_to_cargo_what_it_will_refuse hands_on_cargos_exit_status respects_the_users_libtorch \
     an_empty_libtorch_counts_as_unset takes_the_systems_unless_told_otherwise \
     leaves_features_to_tch asks_python_when_told_to \
     tells_what_the_machine_lacks refuses_corrupted_wheels takes_wheels_from_a_folder \

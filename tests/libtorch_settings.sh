@@ -31,6 +31,7 @@ check 1 "there is no libtorch in $work/empty/lib" LIBTORCH="$work/empty"
 check 1 "there are no headers of libtorch in $work/headless/include" LIBTORCH="$work/headless"
 check 0 "" LIBTORCH="$work/headless" LIBTORCH_INCLUDE="$work/whole"
 check 0 "" LIBTORCH="$work/empty" LIBTORCH_INCLUDE="$work/whole" LIBTORCH_LIB="$work/whole"
+check 0 "" LIBTORCH="$work/none" CARGO_FEATURE_DOC_ONLY=1
 
 printf '#!/bin/sh\necho "No module named torch" >&2\nexit 1\n' >"$work/bin/python3"
 chmod +x "$work/bin/python3"
