@@ -392,6 +392,15 @@ fn cross_entropy_is_libtorchs_and_zero_without_a_label() {
         error.starts_with("cross entropy: labels must be in 0..5, or -100"),
         "{error}"
     );
+    for (kind, size) in [(Kind::Int64, [2, 3]), (Kind::Float, [2, 0])] {
+        let odd = Tensor::zeros(size, (kind, Device::Cpu));
+        let error = message(cross_entropy(&odd, &Tensor::from_slice(&[0i64, 1])));
+        let expected = format!(
+            "cross entropy: logits: expected floating-point numbers [.., classes] of at least one \
+             class, got {size:?} of {kind:?}"
+        );
+        assert_eq!(error, expected);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use tch::{Kind, Reduction, Tensor};
 use super::at_least_float32;
 use super::mean::per_count;
 use crate::error::{Context, Error, Result};
-use crate::kind::defined;
+use crate::kind::{defined, is_floating};
 use crate::scalar::ScalarOps;
 
 /// Positions with this label are left out of losses, as in `transformers`.
@@ -51,6 +51,11 @@ pub(crate) fn cross_entropy_of(
 ) -> Result<Tensor> {
     let mut expected = logits.size();
     let classes = expected.pop().unwrap_or_default();
+    if classes < 1 || !is_floating(logits.f_kind()?) {
+        let got = format!("{:?} of {:?}", logits.size(), logits.f_kind()?);
+        let wanted = "floating-point numbers [.., classes] of at least one class";
+        return Err(Error::shape("cross entropy: logits", wanted, got));
+    }
     check_shape(labels, &expected, what)?;
     let logits = at_least_float32(logits)?.f_reshape([-1, classes])?;
     let labels = integers(labels, what)?.f_reshape([-1])?;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use textbrewer::{BasicTrainer, Distiller, Flow, MemorySink, Model, Result, Sgd};
 
-use crate::common::tiny::{Net, batch, config, files, loader, square};
+use crate::common::tiny::{Net, batch, config, files, loader, numbers, square};
 
 #[test]
 fn callbacks_run_in_their_order_and_all_of_them_before_a_stop() {
@@ -155,4 +155,41 @@ fn batches_go_through_the_postprocessor_first() {
         .unwrap();
     let expected = [batch(0), batch(1) * 2, batch(0) * 3, batch(1) * 4];
     assert_eq!(*seen.borrow(), expected);
+}
+
+/// Callbacks run without gradients; a run of their own has them all the same.
+#[test]
+fn a_callback_may_train_another_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let inner = |output: &std::path::Path| {
+        let model = Net::new(2, 4, 0.3);
+        let before = numbers(&model.variables);
+        let ran = BasicTrainer::builder(&model, &model.variables)
+            .train_config(config(output))
+            .adaptor(square)
+            .build()?
+            .train(&mut loader(2))
+            .optimizer(Sgd::new(0.1))
+            .epochs(1)
+            .run();
+        assert_ne!(numbers(&model.variables), before);
+        ran.map(drop)
+    };
+    let student = Net::new(2, 4, 0.2);
+    let mut calls = 0;
+    BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(&folder.path().join("outer")))
+        .adaptor(square)
+        .build()
+        .unwrap()
+        .train(&mut loader(2))
+        .optimizer(Sgd::new(0.1))
+        .epochs(2)
+        .callback(|_, at| {
+            calls += 1;
+            inner(&folder.path().join(format!("inner-{}", at.global_step)))
+        })
+        .run()
+        .unwrap();
+    assert_eq!(calls, 2);
 }

@@ -130,8 +130,11 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// [overwritten](Self::overwrite), and whatever goes wrong in the loader, the distiller, a
     /// hook, a callback or libtorch. Checkpoints written before an error stay intact.
     pub fn run(self) -> Result<TrainSummary> {
-        let (training, resumed) = prepare::prepare(self)?;
-        training.run(resumed)
+        // A run may be inside another's callback, which is called without gradients.
+        tch::with_grad(|| {
+            let (training, resumed) = prepare::prepare(self)?;
+            training.run(resumed)
+        })
     }
 }
 
