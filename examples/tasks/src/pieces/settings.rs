@@ -81,15 +81,18 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Whether they are those of BERT's tokenizer, which they also are if they name no class.
+    pub(super) fn are_of_bert(&self) -> bool {
+        let class = self.tokenizer_class.as_ref().or(self.model_class.as_ref());
+        class.is_none_or(|class| is_of_bert(class))
+    }
+
     /// Refuses those of another tokenizer than BERT's, which has a `vocab.txt` too.
     ///
     /// # Errors
     /// With the key and its value.
     pub(super) fn check_is_bert(&self) -> Result<()> {
-        let is_other = |class: &&String| {
-            let name = class.strip_suffix("Fast").unwrap_or(class);
-            !CLASSES.contains(&name)
-        };
+        let is_other = |class: &&String| !is_of_bert(class);
         let class = |class: &'_ Option<String>| class.as_ref().filter(is_other).cloned();
         let kind = |kind: &Option<String>, known: &str| {
             let kind = kind.as_ref();
@@ -210,6 +213,10 @@ impl Settings {
             None => "added_tokens.json",
         })
     }
+}
+
+fn is_of_bert(class: &str) -> bool {
+    CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class))
 }
 
 /// The content of a file, if it is there.
