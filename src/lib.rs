@@ -154,6 +154,10 @@ pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, Weig
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
 pub use step::StepInfo;
 
+/// For the examples on real tasks, whose files are as easily something else.
+#[doc(hidden)]
+pub use files::instead as __instead;
+
 /// What the code of `#[derive(Batch)]` names besides, so that it needs no other dependency.
 #[doc(hidden)]
 pub mod __private {

@@ -98,7 +98,7 @@ fn files_that_are_something_else_are_called_what_they_are() {
             ),
             (
                 page,
-                "is a web page and not the file itself; download it again",
+                "is text (a web page) and not the file itself: it begins `<!DOCTYPE html>`; download",
             ),
         ] {
             let message = refused(&[("vocab.txt", vocabulary.as_str()), (name, content)]);
