@@ -34,7 +34,7 @@ fn of_any_file(start: &[u8], wanted: &str) -> Option<String> {
              look whether the address needs a login"
         ));
     }
-    let archives: [(&[u8], &str); 9] = [
+    let archives: [(&[u8], &str); 10] = [
         (ZIP, PICKLE),
         (b"\x80\x02", PICKLE),
         (b"\x80\x03", PICKLE),
@@ -46,10 +46,8 @@ fn of_any_file(start: &[u8], wanted: &str) -> Option<String> {
             "an HDF5 file, of Keras or TensorFlow; load it with transformers (`from_tf=True`) and \
              save it again",
         ),
-        (
-            b"GGUF",
-            "a GGUF file, of llama.cpp; take the original weights",
-        ),
+        (b"GGUF\x02", GGUF),
+        (b"GGUF\x03", GGUF),
         (
             b"\x93NUMPY",
             "an array of NumPy; write it with safetensors.torch.save_file",
@@ -65,6 +63,7 @@ fn of_any_file(start: &[u8], wanted: &str) -> Option<String> {
 }
 
 const PICKLE: &str = "a PyTorch pickle";
+const GGUF: &str = "a GGUF file, of llama.cpp; take the original weights";
 
 /// The same of a file of weights, which is not text at all: any text counts.
 pub(crate) fn instead_of_binary(start: &[u8], wanted: &str) -> Option<String> {
