@@ -84,7 +84,8 @@
 //! # Errors
 //!
 //! Nothing here panics on what a user can cause: an [`Error`] names the thing, the place and the
-//! remedy. Warnings go through the `log` crate, so a program needs a logger to show them.
+//! remedy. Warnings go to the program's logger of the `log` crate; those that no logger takes are
+//! written to standard error.
 //!
 //! # The book
 //!
