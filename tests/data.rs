@@ -151,7 +151,7 @@ fn ids_of_any_integers_are_padded() {
     let error = pad_to_longest(&[[1u64]], u64::MAX, None)
         .unwrap_err()
         .to_string();
-    assert!(error.ends_with("got another: the padding"), "{error}");
+    assert!(error.ends_with("got a larger one: the padding"), "{error}");
 }
 
 #[test]
