@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::token::{Role, Special, Token};
 use crate::{Error, Result, disk};
 
-const CONFIG: &str = "tokenizer_config.json";
+pub(super) const CONFIG: &str = "tokenizer_config.json";
 
 /// Classes of `transformers` whose tokenizer is that of BERT, without the `Fast` at the end.
 const CLASSES: [&str; 5] = [
@@ -132,6 +133,23 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// `tokenizer_config.json` with the class that only the model's `config.json` names, which does
+    /// not come with the tokenizer.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn with_class(&self) -> Result<Option<Vec<u8>>> {
+        let Some(class) = &self.model_class else {
+            return Ok(None);
+        };
+        let file: Option<Map<String, Value>> = json(&self.folder.join(CONFIG))?;
+        let mut settings = file.unwrap_or_default();
+        settings.insert("tokenizer_class".to_owned(), class.as_str().into());
+        Ok(Some(
+            format!("{:#}\n", Value::Object(settings)).into_bytes(),
+        ))
     }
 
     /// Warns of settings that are not followed.

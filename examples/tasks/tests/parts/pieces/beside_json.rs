@@ -72,6 +72,25 @@ fn settings_of_another_tokenizer_do_not_count() {
     }
 }
 
+/// The `config.json` of a model that is trained is another.
+#[test]
+fn a_class_that_only_the_model_names_stays_with_the_tokenizer() {
+    let json = tokenizer(&json!({"strip_accents": false}));
+    let model = json!({"tokenizer_class": "PreTrainedTokenizerFast"}).to_string();
+    for config in [None, Some("{\"model_max_length\": 8}")] {
+        let config = config.map(|config| ("tokenizer_config.json", config));
+        let files = [("tokenizer.json", json.as_str()), ("config.json", &model)];
+        let theirs = folder(&files.into_iter().chain(config).collect::<Vec<_>>());
+        let ours = folder(&[]);
+        read(theirs.path()).unwrap().copy_to(ours.path()).unwrap();
+        assert_eq!(pieces(&ours, "schön"), "[CLS] schön [SEP]", "{config:?}");
+        let written = std::fs::read(ours.path().join("tokenizer_config.json")).unwrap();
+        let written: Value = serde_json::from_slice(&written).unwrap();
+        let length = config.map(|_| 8);
+        assert_eq!(written["model_max_length"].as_u64(), length);
+    }
+}
+
 #[test]
 fn added_tokens_count_too() {
     let json = tokenizer(&json!({}));
