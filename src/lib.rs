@@ -84,7 +84,8 @@
 //! # Errors
 //!
 //! Nothing here panics on what a user can cause: an [`Error`] names the thing, the place and the
-//! remedy. Warnings go through the `log` crate, so a program needs a logger to show them.
+//! remedy. Warnings go to the program's logger of the `log` crate; those that no logger takes are
+//! written to standard error.
 //!
 //! # The book
 //!
@@ -153,6 +154,10 @@ pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
 pub use step::StepInfo;
+
+/// For the examples on real tasks, whose files are as easily something else.
+#[doc(hidden)]
+pub use files::instead as __instead;
 
 /// What the code of `#[derive(Batch)]` names besides, so that it needs no other dependency.
 #[doc(hidden)]

@@ -143,7 +143,7 @@ fn ids_of_any_integers_are_padded() {
     let error = pad_to_longest(&[vec![1], vec![2, u64::MAX]], 0, None).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "padding to the longest sequence: expected numbers that fit into Int64, got another: \
+        "padding to the longest sequence: expected numbers that fit into Int64, got a larger one: \
          id 1 of sequence 1"
     );
     // What is cut off is not looked at.
@@ -151,7 +151,7 @@ fn ids_of_any_integers_are_padded() {
     let error = pad_to_longest(&[[1u64]], u64::MAX, None)
         .unwrap_err()
         .to_string();
-    assert!(error.ends_with("got another: the padding"), "{error}");
+    assert!(error.ends_with("got a larger one: the padding"), "{error}");
 }
 
 #[test]

@@ -481,7 +481,7 @@ fn tensors_are_read_by_name() {
         ("model.c", "has no tensor `model.c`, but `c`"),
         (
             "ert.a",
-            "has no tensor `ert.a` among its 3; `names` lists them",
+            "has no tensor `ert.a`; `WeightsFile::names` lists its 3 tensors",
         ),
     ] {
         let error = file.tensor(asked).unwrap_err();

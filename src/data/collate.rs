@@ -69,7 +69,7 @@ where
 
 fn to_i64<T: TryInto<i64>>(id: T, what: impl FnOnce() -> String) -> Result<i64> {
     let too_large = |_| {
-        let got = format!("another: {}", what());
+        let got = format!("a larger one: {}", what());
         Error::shape(
             "padding to the longest sequence",
             "numbers that fit into Int64",

@@ -15,7 +15,7 @@ use super::{DataLoader, not_started};
 /// A run that is resumed takes the batches that it had from the iterator once more, and throws
 /// them away. Work that takes time belongs in [`map`](DataLoader::map) or
 /// [`map_in_threads`](DataLoader::map_in_threads), which leave those batches out;
-/// [`StreamLoader::open_at`](super::StreamLoader::open_at) can pass over them altogether.
+/// [`StreamLoader::seekable`](super::StreamLoader::seekable) can pass over them altogether.
 ///
 /// ```
 /// use textbrewer::data::{DataLoader, FnLoader};

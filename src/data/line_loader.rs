@@ -9,7 +9,7 @@ use super::order::{BatchIndices, BatchOrder, Groups};
 use super::{DataLoader, Line, advance, not_started};
 
 /// Yields batches of lines of text files, which are read when their batch is wanted: in memory a
-/// line takes 8 bytes, and as many again where the order is shuffled, whatever its length.
+/// line takes 8 bytes, and as many again while lines are shuffled or grouped, whatever its length.
 ///
 /// A batch is a vector of [`Line`]s; [`map_in_threads`](DataLoader::map_in_threads) or
 /// [`map`](DataLoader::map) make a batch type of one's own from it. A run that is resumed neither

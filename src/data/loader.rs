@@ -189,7 +189,8 @@ pub trait DataLoader {
     /// # std::fs::write(&path, "abc\nde\n")?;
     /// let mut loader = LineLoader::new([&path], 2)?.shuffle(42).map_in_threads(4, |lines| {
     ///     // In place of a tokenizer.
-    ///     let ids: Vec<Vec<u8>> = lines.iter().map(|line| line.bytes().collect()).collect();
+    ///     let ids = lines.iter().map(|line| line.text().bytes().collect());
+    ///     let ids: Vec<Vec<u8>> = ids.collect();
     ///     pad_to_longest(&ids, 0, None)
     /// });
     /// for batch in loader.epoch(1)? {

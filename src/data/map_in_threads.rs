@@ -52,6 +52,8 @@ pub struct MapInThreads<L: DataLoader, B> {
     ahead: VecDeque<Receiver<Result<B>>>,
     /// Whether the loader has come to the end of the epoch.
     ended: bool,
+    /// Whether the last of `ahead` is an error of the loader.
+    failed: bool,
     /// Tells the threads that what they still have to do is not wanted any more.
     dropped: Arc<AtomicBool>,
 }
@@ -73,12 +75,18 @@ where
             workers: None,
             ahead: VecDeque::new(),
             ended: false,
+            failed: false,
             dropped: Arc::default(),
         }
     }
 
     /// Takes batches from the loader until the threads have enough to do.
     fn fill(&mut self) -> Result<()> {
+        // A loader may stay where it is, so it is asked again only when its error was told.
+        if self.failed && !self.ahead.is_empty() {
+            return Ok(());
+        }
+        self.failed = false;
         while !self.ended && self.ahead.len() < BATCHES_PER_THREAD * self.threads {
             // The place of an error is after the batches before it.
             let (sender, receiver) = sync_channel(1);
@@ -104,7 +112,7 @@ where
                     // There is a place in the channel.
                     let _ = sender.send(Err(error));
                     self.ahead.push_back(receiver);
-                    // A loader may stay where it is, so it is asked again when this was told.
+                    self.failed = true;
                     break;
                 }
             }

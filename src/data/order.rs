@@ -1,5 +1,8 @@
 //! The order of examples in an epoch.
 
+use std::fmt;
+use std::ops::Range;
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -108,13 +111,14 @@ impl BatchOrder {
                 ),
             ));
         }
-        let indices = self.order.indices(epoch);
+        let indices = match (groups, self.order.seed) {
+            (Some(groups), _) => Some(groups.regroup(self.order.indices(epoch), self, epoch)),
+            (None, Some(_)) => Some(self.order.indices(epoch)),
+            (None, None) => None,
+        };
         Ok(BatchIndices {
-            rest: match groups {
-                Some(groups) => groups.regroup(indices, self, epoch),
-                None => indices,
-            }
-            .into_iter(),
+            places: 0..self.order.len,
+            indices,
             batches,
             batch_size: self.batch_size,
         })
@@ -151,9 +155,11 @@ impl Groups<'_> {
 }
 
 /// The indices of the remaining batches of an epoch.
-#[derive(Debug)]
 pub(super) struct BatchIndices {
-    rest: std::vec::IntoIter<usize>,
+    /// What is left of the places in the order.
+    places: Range<usize>,
+    /// The index at each place. Where the order is that of the data no memory is needed for it.
+    indices: Option<Vec<usize>>,
     batches: usize,
     batch_size: usize,
 }
@@ -163,7 +169,13 @@ impl Iterator for BatchIndices {
 
     fn next(&mut self) -> Option<Vec<usize>> {
         self.batches = self.batches.checked_sub(1)?;
-        Some(self.rest.by_ref().take(self.batch_size).collect())
+        let places = self.places.by_ref().take(self.batch_size);
+        Some(match &self.indices {
+            Some(indices) => places
+                .filter_map(|place| indices.get(place).copied())
+                .collect(),
+            None => places.collect(),
+        })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -175,13 +187,23 @@ impl Iterator for BatchIndices {
         let passed = batches.min(self.batches);
         self.batches -= passed;
         if let Some(last) = passed.saturating_mul(self.batch_size).checked_sub(1) {
-            self.rest.nth(last);
+            self.places.nth(last);
         }
         self.next()
     }
 }
 
 impl ExactSizeIterator for BatchIndices {}
+
+/// Without the indices, which may be millions.
+impl fmt::Debug for BatchIndices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BatchIndices")
+            .field("batches", &self.batches)
+            .field("batch_size", &self.batch_size)
+            .finish_non_exhaustive()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 use super::order::shuffle_part;
 use super::{DataLoader, not_started};
 
-/// How many examples are shuffled together unless another number is set.
-const BUFFER: usize = 10_000;
-
 type Examples<'a, E> = Box<dyn Iterator<Item = Result<E>> + Send + 'a>;
 type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send + 'a>;
 
@@ -21,7 +18,7 @@ type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send +
 /// A batch is a vector of examples. They should be quick to make, such as texts;
 /// [`map_in_threads`](DataLoader::map_in_threads) or [`map`](DataLoader::map) make a batch type of
 /// one's own from them. A run that is resumed reads the examples that it had once more, but does
-/// not convert them; with [`open_at`](Self::open_at) it does not even read them.
+/// not convert them; with [`seekable`](Self::seekable) it hardly reads any.
 ///
 /// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) sets it.
 /// While it is unknown, a run needs a number of steps instead of epochs.
@@ -34,8 +31,7 @@ type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send +
 ///     // In place of records of a database, or of compressed files.
 ///     Ok((0..5).map(move |number| Ok(format!("record {number} in epoch {epoch}"))))
 /// })?
-/// .shuffle(42)
-/// .buffer(1000)
+/// .shuffle(42, 1000)
 /// .map_in_threads(2, |records| Ok(records.join(", ")));
 /// assert_eq!(loader.epoch(1)?.count(), 3);
 /// # Ok(())
@@ -46,11 +42,18 @@ pub struct StreamLoader<'a, E> {
     /// Whether `open` can begin inside the stream.
     seeks: bool,
     batch_size: usize,
-    seed: Option<u64>,
-    buffer: usize,
+    shuffled: Option<Shuffled>,
     drop_last: bool,
     num_batches: Option<usize>,
     stream: Option<Stream<'a, E>>,
+}
+
+/// How examples are shuffled.
+#[derive(Debug, Clone, Copy)]
+struct Shuffled {
+    seed: u64,
+    /// How many are shuffled together.
+    buffer: usize,
 }
 
 /// An open stream, of which parts of equal size are read one after the other.
@@ -83,8 +86,9 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
     /// As [`new`](Self::new), for a stream that need not be read from its beginning: `open` is also
     /// given how many examples it has to leave out. After the last example there are none.
     ///
-    /// A run that is resumed then reads at most as many examples again as the buffer holds. It
-    /// goes on with the same batches only if `open` leaves out exactly what it was told to.
+    /// A run that is resumed then reads at most two buffers of examples again, or one batch where
+    /// nothing is shuffled. It goes on with the same batches only if `open` leaves out exactly what
+    /// it was told to.
     ///
     /// ```
     /// use textbrewer::data::{DataLoader, StreamLoader};
@@ -92,7 +96,8 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
     /// # fn main() -> textbrewer::Result<()> {
     /// // In place of a file of records of equal length.
     /// let record = |number| Ok(format!("record {number}"));
-    /// let mut loader = StreamLoader::open_at(2, move |_epoch, first| Ok((first..1000).map(record)))?;
+    /// let open = move |_epoch, first| Ok((first..1000).map(record));
+    /// let mut loader = StreamLoader::seekable(2, open)?;
     /// loader.start_epoch(1)?;
     /// assert_eq!(loader.skip(400)?, 400);
     /// assert_eq!(loader.next_batch()?.unwrap_or_default(), ["record 800", "record 801"]);
@@ -102,7 +107,7 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
     ///
     /// # Errors
     /// When `batch_size` is 0.
-    pub fn open_at<I>(
+    pub fn seekable<I>(
         batch_size: usize,
         open: impl FnMut(u64, usize) -> Result<I> + Send + 'a,
     ) -> Result<Self>
@@ -127,28 +132,24 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
             open: Box::new(move |epoch, first| Ok(Box::new(open(epoch, first)?))),
             seeks,
             batch_size,
-            seed: None,
-            buffer: BUFFER,
+            shuffled: None,
             drop_last: false,
             num_batches: None,
             stream: None,
         })
     }
 
-    /// Shuffles the examples anew in every epoch, from this seed. A buffer of examples is read,
-    /// shuffled and given, and then the next: an example is never further from its place than the
-    /// [`buffer`](Self::buffer) is long, so the stream itself should be in no particular order.
+    /// Shuffles the examples anew in every epoch, from this seed. A buffer of so many examples is
+    /// read, shuffled and given, and then the next: an example is never further from its place than
+    /// the buffer is long, so the stream itself should be in no particular order. The buffer is held
+    /// in memory. One that holds the whole stream shuffles all of it; with 0 or 1 nothing is
+    /// shuffled.
     #[must_use]
-    pub fn shuffle(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
-        self
-    }
-
-    /// Sets how many examples are held in memory to be shuffled, by default 10 000. A buffer that
-    /// holds the whole stream shuffles all of it. With 0 or 1 nothing is shuffled.
-    #[must_use]
-    pub fn buffer(mut self, examples: usize) -> Self {
-        self.buffer = examples.max(1);
+    pub fn shuffle(mut self, seed: u64, buffer: usize) -> Self {
+        self.shuffled = Some(Shuffled {
+            seed,
+            buffer: buffer.max(1),
+        });
         self
     }
 
@@ -168,7 +169,12 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
 
     /// How many examples are read at once: those that are shuffled together, or a batch.
     fn part_size(&self) -> usize {
-        self.seed.map_or(self.batch_size, |_| self.buffer)
+        self.shuffled
+            .map_or(self.batch_size, |shuffled| shuffled.buffer)
+    }
+
+    fn seed(&self) -> Option<u64> {
+        self.shuffled.map(|shuffled| shuffled.seed)
     }
 
     fn begin(&mut self, epoch: u64) -> Result<()> {
@@ -184,7 +190,7 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
 
     /// Goes forward to an example; beyond the last there is nothing.
     fn go_to(&mut self, place: usize) -> Result<()> {
-        let (size, seed) = (self.part_size(), self.seed);
+        let (size, seed) = (self.part_size(), self.seed());
         let stream = self.stream.as_mut().ok_or_else(not_started)?;
         let read = stream.given.saturating_add(stream.part.len());
         if place >= read {
@@ -238,7 +244,7 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
     }
 
     fn next_batch(&mut self) -> Result<Option<Vec<E>>> {
-        let (size, seed) = (self.part_size(), self.seed);
+        let (size, seed) = (self.part_size(), self.seed());
         let stream = self.stream.as_mut().ok_or_else(not_started)?;
         let next = || stream.next_example(size, seed);
         // All of the batch are taken, also after an error, so that the next call has the next.
@@ -276,8 +282,7 @@ impl<E> fmt::Debug for StreamLoader<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamLoader")
             .field("batch_size", &self.batch_size)
-            .field("seed", &self.seed)
-            .field("buffer", &self.buffer)
+            .field("shuffled", &self.shuffled)
             .field("num_batches", &self.num_batches)
             .field("epoch", &self.stream.as_ref().map(|stream| stream.epoch))
             .finish_non_exhaustive()

@@ -8,9 +8,20 @@ pub(crate) const ENOUGH: usize = 256;
 /// What a file that begins with these bytes is, and what to do, if it is something that is often
 /// found in the place of another file. It completes a sentence: `model.safetensors` `is …`.
 ///
-/// `wanted` is what was expected, such as `a safetensors file`.
-pub(crate) fn instead(start: &[u8], wanted: &str) -> Option<String> {
+/// `wanted` is the text that was expected, such as `a configuration`.
+pub fn instead(start: &[u8], wanted: &str) -> Option<String> {
     let start = start.get(..ENOUGH).unwrap_or(start);
+    if start.starts_with(ZIP) {
+        let zip = format!("a zip archive, or weights of PyTorch, and not {wanted}; unpack it");
+        return Some(zip);
+    }
+    of_any_file(start, wanted)
+}
+
+/// Magic bytes of zip archives, which `torch.save` writes too.
+const ZIP: &[u8] = b"PK\x03\x04";
+
+fn of_any_file(start: &[u8], wanted: &str) -> Option<String> {
     if start.starts_with(b"version https://git-lfs.github.com/spec/") {
         let pointer = "a pointer of Git LFS and not the file itself; `git lfs pull` in its \
                        repository fetches it";
@@ -23,8 +34,8 @@ pub(crate) fn instead(start: &[u8], wanted: &str) -> Option<String> {
              look whether the address needs a login"
         ));
     }
-    let archives: [(&[u8], &str); 9] = [
-        (b"PK\x03\x04", PICKLE),
+    let archives: [(&[u8], &str); 10] = [
+        (ZIP, PICKLE),
         (b"\x80\x02", PICKLE),
         (b"\x80\x03", PICKLE),
         (b"\x80\x04", PICKLE),
@@ -35,10 +46,8 @@ pub(crate) fn instead(start: &[u8], wanted: &str) -> Option<String> {
             "an HDF5 file, of Keras or TensorFlow; load it with transformers (`from_tf=True`) and \
              save it again",
         ),
-        (
-            b"GGUF",
-            "a GGUF file, of llama.cpp; take the original weights",
-        ),
+        (b"GGUF\x02", GGUF),
+        (b"GGUF\x03", GGUF),
         (
             b"\x93NUMPY",
             "an array of NumPy; write it with safetensors.torch.save_file",
@@ -54,15 +63,16 @@ pub(crate) fn instead(start: &[u8], wanted: &str) -> Option<String> {
 }
 
 const PICKLE: &str = "a PyTorch pickle";
+const GGUF: &str = "a GGUF file, of llama.cpp; take the original weights";
 
-/// The same of a file that should not be text at all: any text counts.
+/// The same of a file of weights, which is not text at all: any text counts.
 pub(crate) fn instead_of_binary(start: &[u8], wanted: &str) -> Option<String> {
     let start = start.get(..ENOUGH).unwrap_or(start);
     let text = || {
         let begins = beginning(start);
         is_text(start).then(|| format!("text and not {wanted}: it begins `{begins}`"))
     };
-    instead(start, wanted).or_else(text)
+    of_any_file(start, wanted).or_else(text)
 }
 
 fn is_page(start: &[u8]) -> bool {
@@ -119,7 +129,10 @@ mod tests {
                 b"<?xml version='1.0'?><Error/>",
                 "text (a web page) and not JSON: it begins",
             ),
-            (b"PK\x03\x04\x14", "a PyTorch pickle, not JSON; convert it"),
+            (
+                b"PK\x03\x04\x14",
+                "a zip archive, or weights of PyTorch, and not JSON; unpack it",
+            ),
             (b"\x80\x05\x95", "a PyTorch pickle, not JSON; convert it"),
             (b"\x1f\x8b\x08", "compressed by gzip; unpack it"),
             (b"\x89HDF\r\n", "an HDF5 file"),
@@ -147,6 +160,8 @@ mod tests {
         // A character that is cut in two at the end is text still.
         let long = format!("{}ä", "a".repeat(ENOUGH - 1));
         assert!(found(long.as_bytes()).unwrap().ends_with("aaa`"));
+        let pickle = found(b"PK\x03\x04\x14").unwrap();
+        assert!(pickle.starts_with("a PyTorch pickle, not a safetensors file; convert it"));
         for binary in [&b""[..], b"\x10\0\0\0\0\0\0\0{}", b"ab\xffcd"] {
             assert_eq!(found(binary), None);
         }

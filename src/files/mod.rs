@@ -5,5 +5,6 @@ mod instead;
 mod open;
 
 pub(crate) use atomic::write_atomically;
-pub(crate) use instead::{ENOUGH, instead, instead_of_binary};
+pub use instead::instead;
+pub(crate) use instead::{ENOUGH, instead_of_binary};
 pub(crate) use open::{open_regular, read_text};

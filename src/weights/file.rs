@@ -185,7 +185,7 @@ impl WeightsFile {
             .filter(|other| is_end(other, name) || is_end(name, other));
         let instead = match similar.next() {
             Some(other) => format!(", but `{}`", shown(other)),
-            None => format!(" among its {}; `names` lists them", names.len()),
+            None => format!("; `WeightsFile::names` lists its {} tensors", names.len()),
         };
         damaged(
             &self.path,

@@ -8,9 +8,8 @@ use tch::nn::VarStore;
 
 use super::file::Described;
 use super::pairing::Pairing;
-use super::{Names, WeightsFile, state_dict};
+use super::{Names, WeightsFile, prefix, state_dict};
 use crate::error::{Context, Error, Result, shown};
-use crate::logging;
 
 /// Which differences between a file of weights and the model are allowed.
 ///
@@ -261,10 +260,7 @@ fn load(
     pairing.check(options, origin)?;
     let prefix = Some(pairing.removed).filter(|prefix| !prefix.is_empty());
     if let Some(prefix) = prefix {
-        let prefix = shown(prefix);
-        logging::warn(format_args!(
-            "{origin}: `{prefix}` before its names is left out, without it they fit"
-        ));
+        prefix::warn(origin, prefix);
     }
     // All tensors are read before any variable is written, so that a file that cannot be read
     // to its end changes nothing.

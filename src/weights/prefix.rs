@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::names::{modern, toggle_prefix};
+use crate::error::shown;
+use crate::logging;
 
 /// The prefix, ending in a dot, without which most of `names` are among `wanted`; `None` when no
 /// prefix helps, or several help equally.
@@ -38,6 +40,14 @@ pub(super) fn hiding<'n>(
         (Some((prefix, _)), None) => Some(prefix),
         _ => None,
     }
+}
+
+/// Tells that such a prefix was taken away.
+pub(super) fn warn(origin: &str, prefix: &str) {
+    let prefix = shown(prefix);
+    logging::warn(format_args!(
+        "{origin}: names begin with `{prefix}`, which is left out"
+    ));
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use tch::{Kind, Tensor};
 
 use super::layer_pattern::LayerPattern;
 use super::transfer_source::Source;
-use super::{Copied, Kept, KeptReason, Names, TransferReport, read, state_dict};
-use crate::error::{Context, Error, Result, shown};
-use crate::logging;
+use super::{Copied, Kept, KeptReason, Names, TransferReport, prefix, read, state_dict};
+use crate::error::{Context, Error, Result};
 
 /// Names of the layers in BERT, RoBERTa and ELECTRA, and in DistilBERT.
 const PATTERNS: [&str; 2] = ["encoder.layer.{}.", "transformer.layer.{}."];
@@ -180,10 +179,8 @@ impl Transfer {
 
         let names = student.iter().map(|(name, _)| name.as_str()).collect();
         let (source, prefix) = Source::new(teacher, self.base_prefix.as_deref(), &names);
-        if let Some(prefix) = prefix.map(shown) {
-            logging::warn(format_args!(
-                "{origin}: `{prefix}` before its names is left out, without it they fit"
-            ));
+        if let Some(prefix) = prefix {
+            prefix::warn(origin, prefix);
         }
         let mut report = TransferReport::default();
         let mut values = Vec::new();

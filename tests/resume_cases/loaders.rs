@@ -62,9 +62,8 @@ fn stream(folder: &Path, end: End, resumes: bool, sink: &MemorySink) -> Result<T
     // The examples differ from epoch to epoch.
     let open =
         |epoch, first| Ok((first as i64..11).map(move |number| Ok(20 * epoch as i64 + number)));
-    let mut loader = StreamLoader::open_at(3, open)?
-        .shuffle(5)
-        .buffer(4)
+    let mut loader = StreamLoader::seekable(3, open)?
+        .shuffle(5, 4)
         .with_num_batches(4)
         .map_in_threads(2, |numbers| {
             let rows: Vec<_> = numbers.into_iter().map(batch).collect();

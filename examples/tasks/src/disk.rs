@@ -82,7 +82,7 @@ pub const MARK: char = '\u{feff}';
 /// then the error names the line.
 pub fn read(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    if let Some(instead) = instead(&bytes) {
+    if let Some(instead) = textbrewer::__instead(&bytes, "the file itself") {
         return Err(Error::file(path, format!("is {instead}")));
     }
     let text = String::from_utf8(bytes).map_err(|error| {
@@ -95,28 +95,4 @@ pub fn read(path: &Path) -> Result<String> {
         Some(text) => text.to_owned(),
         None => text,
     })
-}
-
-/// What a file that begins with these bytes is, if it is not a text of ours.
-fn instead(bytes: &[u8]) -> Option<&'static str> {
-    let begins = |start: &[u8]| {
-        let begin = bytes.get(..start.len());
-        begin.is_some_and(|begin| begin.eq_ignore_ascii_case(start))
-    };
-    let known: [(&[u8], &str); 4] = [
-        (
-            b"version https://git-lfs.github.com/spec/",
-            "a pointer of Git LFS and not the file itself; `git lfs pull` in its repository \
-             fetches it",
-        ),
-        (
-            b"<!doctype html",
-            "a web page and not the file itself; download it again, and look whether the address \
-             needs a login",
-        ),
-        (b"PK\x03\x04", "a zip archive; unpack it"),
-        (b"\x1f\x8b", "compressed by gzip; unpack it"),
-    ];
-    let known = known.iter().find(|(start, _)| begins(start));
-    known.map(|(_, what)| *what)
 }

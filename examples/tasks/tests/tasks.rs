@@ -14,7 +14,7 @@ mod metrics_classification;
 mod metrics_entities;
 #[path = "parts/metrics_reference.rs"]
 mod metrics_reference;
-#[path = "parts/pieces.rs"]
+#[path = "parts/pieces/mod.rs"]
 mod pieces;
 #[path = "parts/reading/mod.rs"]
 mod reading;

@@ -164,7 +164,7 @@ impl Task for Classification {
     }
 
     fn truth(&self) -> String {
-        format!("a column `{}`", self.label_column)
+        format!("a label in the column `{}`", self.label_column)
     }
 
     fn truncation(&self, max_length: usize, _: usize) -> TruncationParams {

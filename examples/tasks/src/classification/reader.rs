@@ -11,7 +11,8 @@ const NO_LABEL: [&str; 4] = ["", "-", "-1", "hidden"];
 
 /// Reads a file whose first line names its columns, unless the task does. Quotes have no special
 /// meaning. If the column of labels is missing, as in GLUE's test files, records have no labels.
-/// Lines with another number of fields, or without a text, are records with a fault.
+/// Lines with another number of fields, or without a text, are records with a fault, and so are empty
+/// lines, except at the end of the file.
 pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
     let Classification {
         columns,
@@ -23,7 +24,7 @@ pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
     if text.trim().is_empty() {
         return Err(Error::file(file, "empty"));
     }
-    let mut lines = text.lines().enumerate();
+    let mut lines = text.trim_end_matches(['\r', '\n']).lines().enumerate();
     let header: Vec<&str> = match &task.header {
         Some(names) => names.iter().map(String::as_str).collect(),
         None => lines
@@ -50,13 +51,14 @@ pub(super) fn read(task: &Classification, file: &Path) -> Result<Vec<Record>> {
     }
     let mut records = Vec::new();
     for (index, line) in lines {
-        if line.is_empty() {
-            continue;
-        }
         let line_number = index + 1;
         let fields: Vec<&str> = line.split('\t').collect();
         if fields.len() != header.len() {
-            let (expected, got) = (header.len(), fields.len());
+            let expected = header.len();
+            let got = match fields.len() {
+                1 if line.is_empty() => "an empty line".to_owned(),
+                got => got.to_string(),
+            };
             records.push(Record {
                 texts: Vec::new(),
                 label: None,

@@ -52,6 +52,8 @@ pub struct Pieces {
     tokenizer: Tokenizer,
     folder: PathBuf,
     padding: u32,
+    /// `tokenizer_config.json`, where the one of the folder cannot be taken as it is.
+    config: Option<Vec<u8>>,
 }
 
 impl Pieces {
@@ -106,6 +108,7 @@ impl Pieces {
             tokenizer,
             folder: folder.to_path_buf(),
             padding,
+            config: settings.with_class()?,
         })
     }
 
@@ -175,6 +178,10 @@ impl Pieces {
     pub fn copy_to(&self, folder: &Path) -> Result<()> {
         for name in FILES {
             let (source, target) = (self.folder.join(name), folder.join(name));
+            if let (settings::CONFIG, Some(config)) = (name, &self.config) {
+                crate::disk::write(&target, config)?;
+                continue;
+            }
             if !source.exists() {
                 crate::disk::remove(&target)?;
                 continue;

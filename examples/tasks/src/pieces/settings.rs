@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::token::{Role, Special, Token};
 use crate::{Error, Result, disk};
 
-const CONFIG: &str = "tokenizer_config.json";
+pub(super) const CONFIG: &str = "tokenizer_config.json";
 
 /// Classes of `transformers` whose tokenizer is that of BERT, without the `Fast` at the end.
 const CLASSES: [&str; 5] = [
@@ -81,15 +82,18 @@ impl Settings {
         Ok(settings)
     }
 
+    /// Whether they are those of BERT's tokenizer, which they also are if they name no class.
+    pub(super) fn are_of_bert(&self) -> bool {
+        let class = self.tokenizer_class.as_ref().or(self.model_class.as_ref());
+        class.is_none_or(|class| is_of_bert(class))
+    }
+
     /// Refuses those of another tokenizer than BERT's, which has a `vocab.txt` too.
     ///
     /// # Errors
     /// With the key and its value.
     pub(super) fn check_is_bert(&self) -> Result<()> {
-        let is_other = |class: &&String| {
-            let name = class.strip_suffix("Fast").unwrap_or(class);
-            !CLASSES.contains(&name)
-        };
+        let is_other = |class: &&String| !is_of_bert(class);
         let class = |class: &'_ Option<String>| class.as_ref().filter(is_other).cloned();
         let kind = |kind: &Option<String>, known: &str| {
             let kind = kind.as_ref();
@@ -129,6 +133,23 @@ impl Settings {
             ));
         }
         Ok(())
+    }
+
+    /// `tokenizer_config.json` with the class that only the model's `config.json` names, which does
+    /// not come with the tokenizer.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn with_class(&self) -> Result<Option<Vec<u8>>> {
+        let Some(class) = &self.model_class else {
+            return Ok(None);
+        };
+        let file: Option<Map<String, Value>> = json(&self.folder.join(CONFIG))?;
+        let mut settings = file.unwrap_or_default();
+        settings.insert("tokenizer_class".to_owned(), class.as_str().into());
+        Ok(Some(
+            format!("{:#}\n", Value::Object(settings)).into_bytes(),
+        ))
     }
 
     /// Warns of settings that are not followed.
@@ -210,6 +231,10 @@ impl Settings {
             None => "added_tokens.json",
         })
     }
+}
+
+fn is_of_bert(class: &str) -> bool {
+    CLASSES.contains(&class.strip_suffix("Fast").unwrap_or(class))
 }
 
 /// The content of a file, if it is there.

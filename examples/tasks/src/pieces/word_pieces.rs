@@ -48,18 +48,20 @@ fn lines(text: &str) -> String {
     text.trim_end().to_owned()
 }
 
-/// What the settings say explicitly counts, also beside a `tokenizer.json` that says otherwise.
+/// BERT's tokenizers of `transformers` begin with the settings, or the defaults of those that are
+/// absent or null, whatever `tokenizer.json` says. Its other tokenizers do not read them.
 pub(super) fn follow(tokenizer: &mut Tokenizer, settings: &Settings) {
+    if !settings.are_of_bert() {
+        return;
+    }
     let Some(NormalizerWrapper::BertNormalizer(old)) = tokenizer.get_normalizer() else {
         return;
     };
     let normalizer = BertNormalizer::new(
         old.clean_text,
-        settings
-            .tokenize_chinese_chars
-            .unwrap_or(old.handle_chinese_chars),
-        settings.strip_accents.or(old.strip_accents),
-        settings.do_lower_case.unwrap_or(old.lowercase),
+        settings.tokenize_chinese_chars.unwrap_or(true),
+        settings.strip_accents,
+        settings.do_lower_case.unwrap_or(true),
     );
     tokenizer.with_normalizer(Some(normalizer));
 }

@@ -133,8 +133,8 @@ fn records_without_a_label_are_answered_and_not_learned_from() {
         for expected in ["2 records to train on", "2 records to evaluate on"] {
             assert!(finished.out.contains(expected), "{}", finished.out);
         }
-        let expected =
-            "train.tsv: 1 of 3 records have no truth (a column `gold_label`) and are left";
+        let expected = "train.tsv: 1 of 3 records have no truth (a label in the column \
+                        `gold_label`) and are left";
         assert_eq!(
             finished.err.matches(expected).count(),
             1,
@@ -145,7 +145,8 @@ fn records_without_a_label_are_answered_and_not_learned_from() {
     let finished = bench.run("predict --model @model --file @data/train.tsv --cache-dir none");
     assert_eq!(finished.out.lines().count(), 3, "{}", finished.err);
     let finished = bench.run("evaluate --model @model --file @data/train.tsv --cache-dir none");
-    let expected = "1 of 3 records have no truth (a column `gold_label`) and are not measured";
+    let expected = "1 of 3 records have no truth (a label in the column `gold_label`) and are not \
+                    measured";
     assert!(finished.err.contains(expected), "{}", finished.err);
     // A teacher needs no labels, unless the student learns from them too.
     let distill = format!("distill --teacher @model --overwrite --output-dir @student {common}");
@@ -177,5 +178,6 @@ fn records_without_a_label_are_answered_and_not_learned_from() {
         &["dev_matched.tsv: 0 of its 1 records have the truth"],
     );
     bench.write("data/train.tsv", none);
-    bench.fails_with(&train, &["train.tsv: no truth in it to train on"]);
+    let expected = "no truth in it to train on: expected a label in the column `gold_label`";
+    bench.fails_with(&train, &[&format!("train.tsv: {expected}")]);
 }

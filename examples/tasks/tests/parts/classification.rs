@@ -74,7 +74,7 @@ fn what_means_no_label_elsewhere_can_be_one() {
 fn broken_lines_are_records_with_a_fault() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("train.tsv");
-    std::fs::write(&file, "sentence\tlabel\nfilm\n\n \t1\ngood\t1\n").unwrap();
+    std::fs::write(&file, "sentence\tlabel\nfilm\n\r\n \t1\ngood\t1\n\n\r\n").unwrap();
     let task = Classification::sst2();
     let records = task.read(&file).unwrap();
     let faults: Vec<_> = records
@@ -85,9 +85,18 @@ fn broken_lines_are_records_with_a_fault() {
         })
         .collect();
     let short = Some((2, "expected 2 fields, got 1", false));
+    let empty = Some((3, "expected 2 fields, got an empty line", false));
     let blank = Some((4, "`sentence` is empty", true));
-    assert_eq!(faults, [short, blank, None]);
-    assert_eq!(records[1].label, None);
+    assert_eq!(faults, [short, empty, blank, None]);
+    assert_eq!(records[2].label, None);
+    // The one text of a line may be empty, and is answered in its place.
+    std::fs::write(&file, "sentence\ngood\n\nbad\n\n").unwrap();
+    let records = task.read(&file).unwrap();
+    let fault = task.fault(&records[1]).unwrap();
+    assert_eq!(
+        (records.len(), fault.line, fault.can_be_answered),
+        (3, 3, true)
+    );
 }
 
 #[test]
@@ -100,10 +109,13 @@ fn a_file_that_is_something_else_is_called_what_it_is() {
             "is a pointer of Git LFS and not the file itself; `git lfs pull` in its repository",
         ),
         (
-            b"<!doctype HTML>\n",
-            "is a web page and not the file itself",
+            b"\n<html lang=\"en\">\n",
+            "is text (a web page) and not the file itself: it begins `<html lang=\"en\">`; download",
         ),
-        (b"PK\x03\x04\xff", "is a zip archive; unpack it"),
+        (
+            b"PK\x03\x04\xff",
+            "is a zip archive, or weights of PyTorch, and not the file itself; unpack",
+        ),
         (b"\x1f\x8b\x08\xff", "is compressed by gzip; unpack it"),
     ] {
         std::fs::write(&file, content).unwrap();

@@ -22,7 +22,7 @@ fn replayed(len: usize, batch_size: usize) -> StreamLoader<'static, u64> {
 
 fn sought(len: usize, batch_size: usize) -> StreamLoader<'static, u64> {
     let open = move |epoch, first| Ok(numbers(epoch, first, len));
-    StreamLoader::open_at(batch_size, open).unwrap()
+    StreamLoader::seekable(batch_size, open).unwrap()
 }
 
 proptest! {
@@ -35,7 +35,7 @@ proptest! {
         drops: bool,
     ) {
         let with = |loader: StreamLoader<'static, u64>| {
-            let loader = if shuffled { loader.shuffle(3).buffer(buffer) } else { loader };
+            let loader = if shuffled { loader.shuffle(3, buffer) } else { loader };
             if drops { loader.drop_last() } else { loader }
         };
         comes_back(|| with(replayed(len, batch_size)));
@@ -59,7 +59,7 @@ proptest! {
 
 #[test]
 fn a_buffer_is_shuffled_and_then_the_next() {
-    let mut loader = replayed(100, 10).shuffle(5).buffer(25);
+    let mut loader = replayed(100, 10).shuffle(5, 25);
     let [first, again, second]: [Vec<u64>; 3] =
         [1, 1, 2].map(|epoch| epoch_of(&mut loader, epoch).concat());
     assert_eq!(first, again);
@@ -74,7 +74,7 @@ fn a_buffer_is_shuffled_and_then_the_next() {
     let order = |numbers: &[u64]| numbers.iter().map(|n| n % 25).collect::<Vec<_>>();
     assert_ne!(order(&first[..25]), order(&first[25..50]));
     assert_ne!(order(&first), order(&second));
-    let other = epoch_of(&mut replayed(100, 10).shuffle(6).buffer(25), 1).concat();
+    let other = epoch_of(&mut replayed(100, 10).shuffle(6, 25), 1).concat();
     assert_ne!(first, other);
 }
 
@@ -90,8 +90,7 @@ fn no_more_is_read_than_the_buffer_holds() {
         }))
     })
     .unwrap()
-    .shuffle(1)
-    .buffer(10);
+    .shuffle(1, 10);
     loader.start_epoch(1).unwrap();
     for (taken, expected) in [(4, 10), (8, 10), (12, 20), (16, 20), (20, 20), (24, 30)] {
         loader.next_batch().unwrap();
@@ -111,10 +110,7 @@ fn a_stream_that_can_seek_is_not_read_again() {
             counter.fetch_add(1, Ordering::Relaxed);
         }))
     };
-    let mut loader = StreamLoader::open_at(8, open)
-        .unwrap()
-        .shuffle(1)
-        .buffer(100);
+    let mut loader = StreamLoader::seekable(8, open).unwrap().shuffle(1, 100);
     loader.start_epoch(1).unwrap();
     assert_eq!(loader.skip(100_003).unwrap(), 100_003);
     // The buffer in which the last batch begins, and the one in which it ends.
@@ -131,7 +127,7 @@ fn a_stream_that_can_seek_is_not_read_again() {
 fn converted_batches_are_passed_over_without_converting() {
     let converted = Rc::<RefCell<Vec<Vec<u64>>>>::default();
     let told = Rc::clone(&converted);
-    let mut loader = replayed(100, 4).shuffle(2).buffer(9).map(move |batch| {
+    let mut loader = replayed(100, 4).shuffle(2, 9).map(move |batch| {
         told.borrow_mut().push(batch);
         Ok(())
     });
@@ -160,7 +156,7 @@ fn an_error_is_of_one_batch() {
         Ok(vec![8, 9]),
     ];
     assert_eq!(rest(&mut loader), expected);
-    let mut loader = StreamLoader::new(2, stream).unwrap().shuffle(1).buffer(7);
+    let mut loader = StreamLoader::new(2, stream).unwrap().shuffle(1, 7);
     loader.start_epoch(1).unwrap();
     let batches = rest(&mut loader);
     let errors = batches.iter().filter(|batch| batch.is_err()).count();
@@ -183,7 +179,7 @@ fn what_cannot_work_is_told() {
     let mut short = replayed(5, 2);
     short.start_epoch(1).unwrap();
     assert_eq!(short.skip(u64::MAX).unwrap(), 3);
-    let mut short = sought(5, 2).shuffle(1);
+    let mut short = sought(5, 2).shuffle(1, 10_000);
     short.start_epoch(1).unwrap();
     assert_eq!(short.skip(u64::MAX).unwrap(), 3);
     assert_eq!(replayed(5, 2).num_batches(), None);

@@ -122,6 +122,47 @@ fn no_more_is_taken_than_the_threads_can_use() {
 }
 
 #[test]
+fn a_loader_that_fails_is_asked_again_when_that_was_told() {
+    let asked = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&asked);
+    let loader = FnLoader::new(move |_| {
+        let counter = Arc::clone(&counter);
+        Ok((0..6u64).map(move |number| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            match number {
+                3 => Err(Error::other("no such row")),
+                number => Ok(number),
+            }
+        }))
+    });
+    let mut loader = loader.map_in_threads(2, Ok);
+    for _ in 0..2 {
+        asked.store(0, Ordering::SeqCst);
+        loader.start_epoch(1).unwrap();
+        for number in 0..3 {
+            assert_eq!(loader.next_batch().unwrap(), Some(number));
+            assert_eq!(asked.load(Ordering::SeqCst), 4);
+        }
+        let error = loader.next_batch().unwrap_err().to_string();
+        assert_eq!(
+            (error.as_str(), asked.load(Ordering::SeqCst)),
+            ("no such row", 4)
+        );
+        assert_eq!(rest(&mut loader), [Ok(4), Ok(5)]);
+    }
+    // Passing over the error counts as telling it.
+    loader.start_epoch(1).unwrap();
+    assert_eq!(loader.next_batch().unwrap(), Some(0));
+    assert_eq!(loader.skip(3).unwrap(), 3);
+    assert_eq!(rest(&mut loader), [Ok(4), Ok(5)]);
+    // So does another epoch.
+    loader.start_epoch(1).unwrap();
+    assert_eq!(loader.next_batch().unwrap(), Some(0));
+    loader.start_epoch(2).unwrap();
+    assert_eq!(rest(&mut loader).len(), 6);
+}
+
+#[test]
 fn what_is_passed_over_is_not_converted() {
     let converted = Arc::<Mutex<Vec<u64>>>::default();
     let told = Arc::clone(&converted);

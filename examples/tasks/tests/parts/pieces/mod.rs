@@ -1,6 +1,9 @@
 //! Tokenizers of folders that have a `vocab.txt`, and what the files beside it say. What is right
 //! is what `transformers` 4.57 makes of the same folder.
 
+mod beside_json;
+mod refusals;
+
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -173,127 +176,6 @@ fn added_tokens_that_would_get_other_ids_are_refused() {
 }
 
 #[test]
-fn another_tokenizer_is_not_taken_for_that_of_bert() {
-    let vocabulary = WORDS.replace(' ', "\n");
-    for (file, settings, expected) in [
-        (
-            "tokenizer_config.json",
-            json!({"tokenizer_class": "BertJapaneseTokenizer", "word_tokenizer_type": "mecab"}),
-            "tokenizer_class is `BertJapaneseTokenizer`, and with vocab.txt alone only BertTokenizer, ",
-        ),
-        (
-            "tokenizer_config.json",
-            json!({"tokenizer_class": "RoFormerTokenizer"}),
-            "tokenizer_class is `RoFormerTokenizer`",
-        ),
-        (
-            "config.json",
-            json!({"tokenizer_class": "BertJapaneseTokenizer"}),
-            "tokenizer_class is `BertJapaneseTokenizer`",
-        ),
-        (
-            "tokenizer_config.json",
-            json!({"word_tokenizer_type": "mecab"}),
-            "word_tokenizer_type is `mecab`, and with vocab.txt alone only basic can be read",
-        ),
-        (
-            "tokenizer_config.json",
-            json!({"subword_tokenizer_type": "character"}),
-            "subword_tokenizer_type is `character`, and with vocab.txt alone only wordpiece can",
-        ),
-    ] {
-        let settings = settings.to_string();
-        let message = refused(&[("vocab.txt", &vocabulary), (file, &settings)]);
-        let expected = format!("@/{file}: {expected}");
-        assert!(message.starts_with(&expected), "{message}\n{expected}");
-        assert!(message.ends_with("give a folder with the tokenizer.json of this tokenizer"));
-    }
-    for class in [
-        "BertTokenizer",
-        "BertTokenizerFast",
-        "DistilBertTokenizer",
-        "ElectraTokenizerFast",
-    ] {
-        assert_eq!(
-            with(json!({"tokenizer_class": class}), "film"),
-            "[CLS] film [SEP]"
-        );
-    }
-}
-
-#[test]
-fn folders_without_a_readable_tokenizer_say_what_is_there() {
-    let nothing = "@: neither tokenizer.json nor vocab.txt in it";
-    assert_eq!(refused(&[("config.json", "{}")]), nothing);
-    for (files, expected) in [
-        (
-            &[("vocab.json", "{}"), ("merges.txt", "")][..],
-            "only `vocab.json`, `merges.txt`, of which",
-        ),
-        (&[("spiece.model", "")], "only `spiece.model`, of which"),
-        (
-            &[("sentencepiece.bpe.model", "")],
-            "only `sentencepiece.bpe.model`, of which",
-        ),
-    ] {
-        let message = refused(files);
-        assert!(
-            message.starts_with(&format!("{nothing}, {expected}")),
-            "{message}"
-        );
-        assert!(
-            message.contains("save_pretrained(folder)` writes tokenizer.json"),
-            "{message}"
-        );
-    }
-}
-
-#[test]
-fn files_that_are_something_else_are_called_what_they_are() {
-    let vocabulary = WORDS.replace(' ', "\n");
-    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4b3c\nsize 231508\n";
-    let page = "<!DOCTYPE html>\n<html></html>\n";
-    for name in [
-        "vocab.txt",
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "added_tokens.json",
-    ] {
-        for (content, expected) in [
-            (
-                pointer,
-                "is a pointer of Git LFS and not the file itself; `git lfs pull`",
-            ),
-            (
-                page,
-                "is a web page and not the file itself; download it again",
-            ),
-        ] {
-            let message = refused(&[("vocab.txt", vocabulary.as_str()), (name, content)]);
-            let expected = format!("@/{name}: {expected}");
-            assert!(message.starts_with(&expected), "{message}");
-        }
-    }
-}
-
-#[test]
-fn a_bad_setting_is_named_with_its_line() {
-    let vocabulary = WORDS.replace(' ', "\n");
-    let settings = "{\n\"do_lower_case\": true,\n\"unk_token\": 3,\n\"x\": 1\n}\n";
-    let message = refused(&[
-        ("vocab.txt", &vocabulary),
-        ("tokenizer_config.json", settings),
-    ]);
-    assert!(
-        message.starts_with(
-            "@/tokenizer_config.json: unk_token: expected a text, or an object with its `content` \
-             at line 3"
-        ),
-        "{message}"
-    );
-}
-
-#[test]
 fn blank_lines_at_the_end_of_a_vocabulary_are_no_pieces() {
     let plain = WORDS.replace(' ', "\n");
     let count = WORDS.split(' ').count();
@@ -316,29 +198,4 @@ fn blank_lines_at_the_end_of_a_vocabulary_are_no_pieces() {
     let folder = folder(&[("vocab.txt", &plain.replace("film", "\nfilm"))]);
     let pieces = read(folder.path()).unwrap();
     assert_eq!(pieces.encode("der film").unwrap().get_ids(), [2, 5, 7, 3]);
-}
-
-#[test]
-fn settings_count_beside_a_tokenizer_json_too() {
-    let plain = folder(&[("vocab.txt", &WORDS.replace(' ', "\n"))]);
-    let tokenizer = read(plain.path()).unwrap();
-    let json = tokenizer.tokenizer().to_string(false).unwrap();
-    let count = WORDS.split(' ').count();
-    let settings = json!({"strip_accents": false, "added_tokens_decoder": {
-        count.to_string(): {"content": "[E1]", "special": true},
-    }});
-    let settings = settings.to_string();
-    let files = [
-        ("tokenizer.json", json.as_str()),
-        ("tokenizer_config.json", &settings),
-    ];
-    assert_eq!(
-        pieces(&folder(&files), "[E1] schön"),
-        "[CLS] [E1] schön [SEP]"
-    );
-    let files = [
-        ("tokenizer.json", json.as_str()),
-        ("tokenizer_config.json", "{}"),
-    ];
-    assert_eq!(pieces(&folder(&files), "schön"), "[CLS] schon [SEP]");
 }
