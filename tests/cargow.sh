@@ -29,7 +29,7 @@ case $1 in
     # Without PROJECT there is none, as in a folder that has no Cargo.toml.
     locate-project) [ "${PROJECT:-}" != broken ] || exit 101; [ -n "${PROJECT:-}" ] || exit 101; echo "$PROJECT/Cargo.toml"; exit ;;
     fetch) [ -z "${LOCKED:-}" ] || echo "fetched: $*" >"$PROJECT/fetched"; exit ;;
-    generate-lockfile) case " $* " in *" --locked "*) exit 101 ;; esac; [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
+    metadata) case " $* " in *" --locked "*) exit 101 ;; esac; [ -z "${LOCKED:-}" ] || printf '%s\n' "$LOCKED" >"$PROJECT/Cargo.lock"; exit ;;
 esac
 echo "cargo LIBTORCH=${LIBTORCH-unset} in $PWD: $*"
 [ ! -e /proc/self/fd/9 ] || echo "cargo inherited the lock"
@@ -364,6 +364,13 @@ makes_the_one_that_tch_needs() {
     mkdir "$project/target"
     cargow PROJECT="$project" LOCKED=yes -- build
     check "and only then" lacks "$err" "fetching the crates"
+
+    package tch 0.24.0 >"$project/Cargo.lock"
+    touch -d '1 minute ago' "$project/Cargo.lock"
+    : >"$project/Cargo.toml"
+    cargow PROJECT="$project" LOCKED="$(package tch 0.26.0)" -- build
+    check "one that is older than Cargo.toml is made current" has "$out" "LIBTORCH=$newer in"
+    rm "$project/Cargo.toml"
 
     package tch 0.23.0 >"$project/Cargo.lock"
     cargow PROJECT="$project" -- build

@@ -81,7 +81,7 @@ impl fmt::Display for Side {
 ///     Ok(_) => panic!("nobody registered `cee`"),
 /// }
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A configuration, or an argument of a builder, has a value that cannot work.
@@ -412,6 +412,13 @@ fn first_line(error: &TchError) -> String {
     line.trim_start_matches("Internal torch error: ").to_owned()
 }
 
+/// The message, as `Display` has it: `fn main() -> Result<…>` and `unwrap` show errors by this.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,6 +442,12 @@ mod tests {
     fn an_error_of_ours_survives_boxing() {
         let boxed: BoxError = Box::new(Error::config("temperature", "must be positive"));
         assert!(matches!(Error::from(boxed), Error::Config { .. }));
+    }
+
+    #[test]
+    fn a_main_that_returns_an_error_shows_its_message() {
+        let error = Error::config("temperature", "must be positive");
+        assert_eq!(format!("{error:?}"), error.to_string());
     }
 
     #[test]
