@@ -48,6 +48,8 @@ enum Pending {
         factor: f64,
         grad_norm: Option<Tensor>,
     },
+    /// The gradients of the batches since the last step were dropped.
+    Dropped,
 }
 
 impl PendingLosses {
@@ -105,6 +107,11 @@ impl PendingLosses {
             grad_norm,
         });
         Ok(())
+    }
+
+    /// Keeps that the gradients of the batches since the last step were dropped.
+    pub(super) fn push_dropped(&mut self) {
+        self.pending.push(Pending::Dropped);
     }
 
     /// The values that were not finite, if any were recorded.
@@ -209,7 +216,7 @@ impl PendingLosses {
 
     /// Reads all values at once, hands them to the logs, and fails at the first loss that is
     /// not finite.
-    pub(super) fn flush(&mut self, logs: &mut Logs<'_>) -> Result<()> {
+    pub(super) fn read_into(&mut self, logs: &mut Logs<'_>) -> Result<()> {
         self.batches = 0;
         let pending = std::mem::take(&mut self.pending);
         let (mut values, counts_skipped) = self.read(&pending)?;
@@ -243,13 +250,12 @@ impl PendingLosses {
                         logs.scalar("grad_norm", norm, *at);
                     }
                 }
+                Pending::Dropped => logs.drop_means(),
             }
         }
         if let (true, Some(count)) = (counts_skipped, values.next()) {
             self.note_skipped(count as u64);
         }
-        // The values around the first bad one explain it, so they are logged before the error.
-        logs.flush();
         first_bad
     }
 
@@ -258,6 +264,7 @@ impl PendingLosses {
         let values = pending.iter().filter_map(|one| match one {
             Pending::Batch { values, .. } => Some(values.shallow_clone()),
             Pending::Update { grad_norm, .. } => Some(grad_norm.as_ref()?.shallow_clone()),
+            Pending::Dropped => None,
         });
         let mut tensors: Vec<Tensor> = values.collect();
         let skipped = self.skipped.take();

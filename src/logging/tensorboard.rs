@@ -62,7 +62,9 @@ use super::{LogAxis, LogSink, RunStart};
 /// ```
 ///
 /// It counts by optimizer steps ([`LogAxis`]), shows the configurations of the run as text, and
-/// after a resume values of the interrupted run that come again are dropped.
+/// after a resume values of the interrupted run at later steps than the checkpoint's are dropped.
+/// At the step of the checkpoint itself stand what was logged with it, which does not come again,
+/// and the values of the first step after it, which may be there twice.
 ///
 /// Values are stored as 32-bit floats, TensorBoard's type of scalars.
 ///
@@ -186,7 +188,8 @@ impl LogSink for TensorBoardSink {
     fn begin(&mut self, run: &RunStart) -> Result<()> {
         self.write(|events| {
             if let Some(step) = run.resumed_at {
-                // What a checkpoint logged stands at its own step, and does not come again.
+                // What a checkpoint logged stands at its own step, and does not come again. So the
+                // values of the first step after it, which stand there too, may be there twice.
                 events.forget_from(step.saturating_add(1))?;
             }
             for (name, json) in &run.configuration {
