@@ -15,6 +15,8 @@
 //! [`suspend`], and a logger through [`BarLogger`].
 
 mod bar_logger;
+mod event_files;
+mod events;
 mod memory;
 mod messages;
 mod progress;

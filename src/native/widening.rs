@@ -97,13 +97,14 @@ mod tests {
         let row = narrow.get(0);
         assert_eq!(row.data_ptr(), narrow.data_ptr());
         assert_eq!(narrow.to_kind(Kind::Double).kind(), Kind::Double);
-        let mut written = narrow.zeros_like();
+        let zeros = || Tensor::zeros([2, 3], (Kind::BFloat16, Device::Cpu));
+        let mut written = zeros();
         written.copy_(&narrow);
         let _ = written.g_add_(&narrow);
         assert_eq!(written.to_kind(Kind::Float), &narrow + &narrow);
         // These want both of one kind.
         let rows = Tensor::from_slice(&[1i64]);
-        let mut written = narrow.zeros_like();
+        let mut written = zeros();
         let _ = written.index_put_(&[Some(&rows)], &narrow.get(0).unsqueeze(0), false);
         assert_eq!(written.get(1), narrow.get(0));
         let _ = written.scatter_(0, &rows.zeros_like().expand([1, 3], false), &narrow);
