@@ -158,6 +158,17 @@ fn rates_shrink_from_layer_to_layer() {
         "layer_wise_decay, rate: must be a finite number above 0, is 0"
     );
     assert!(error(1.0, f64::NAN).starts_with("layer_wise_decay, decay: must be"));
+    // A second stack that is as deep: which of them is meant nobody can know.
+    let two = VarStore::new(Device::Cpu);
+    for layer in 0..2 {
+        let _ = two.root().sub("encoder").sub(layer).ones("weight", &[2]);
+        let _ = two.root().sub("decoder").sub(layer).ones("weight", &[2]);
+    }
+    let error_of_two = layer_wise_decay(&two, 1.0, 0.9).err().unwrap().to_string();
+    assert!(
+        error_of_two.contains("`decoder.` and `encoder.` have 2 layers each"),
+        "{error_of_two}"
+    );
     let without = VarStore::new(Device::Cpu);
     let _ = without.root().ones("weight", &[2]);
     let error = layer_wise_decay(&without, 1.0, 0.9)
@@ -250,6 +261,36 @@ fn two_optimizers_each_take_their_own() {
         assert_eq!(*after, alone[of][index].2, "{name}");
         assert_ne!(*after, alone[1 - of][index].2, "{name}");
     }
+}
+
+/// Under loss scaling, as gradients that are not scaled back would be far too large.
+#[test]
+fn a_split_may_be_divided_once_more() {
+    let rules = [
+        |name: &str| name.starts_with("head."),
+        |name: &str| name.ends_with("bias"),
+    ];
+    let alone = [
+        one_step(|run| run.optimizer(Sgd::new(0.5))),
+        one_step(|run| run.optimizer(Sgd::new(0.25))),
+        one_step(|run| run.optimizer(AdamW::new(0.01))),
+    ];
+    let split = move || {
+        let inner = Split::new(rules[1], Sgd::new(0.25), AdamW::new(0.01));
+        Split::new(rules[0], Sgd::new(0.5), inner)
+    };
+    let changes = one_step(|run| run.optimizer(split()).loss_scaling(LossScaling::new()));
+    for (index, (name, _, after)) in changes.iter().enumerate() {
+        let of = rules.iter().position(|rule| rule(name)).unwrap_or(2);
+        assert_eq!(*after, alone[of][index].2, "{name}");
+    }
+    let student = Net::new(3, 4, 0.2);
+    let mut split = split();
+    for group in param_groups(&student.variables, &[]) {
+        split.add_group(group).unwrap();
+    }
+    let known = split.groups().iter().flat_map(|group| &group.parameters);
+    assert_eq!(known.count(), changes.len());
 }
 
 fn halves() -> Split<'static> {

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use textbrewer::logging::BarLogger;
-use textbrewer::optim::{AdamW, GroupOptions, Optimizer, ParamGroup};
+use textbrewer::optim::{AdamW, GroupOptions, Optimizer, ParamGroup, Sgd, Split};
 
 /// The variable that tells the child which logger to have.
 const LOGGER: &str = "TEXTBREWER_TEST_LOGGER";
@@ -40,10 +40,32 @@ fn child_that_warns() {
     }
 }
 
-/// What the child writes to standard error: lines with a warning of the crate.
-fn warnings(logger: &str, switch: Option<&str>) -> Vec<String> {
+/// Three optimizers, of which one has nothing to do.
+#[test]
+fn child_with_a_rule_that_reaches_nothing() {
+    if std::env::var(LOGGER).is_err() {
+        return;
+    }
+    let inner = Split::new(|name| name == "b", Sgd::new(0.1), AdamW::new(0.1));
+    let mut optimizer = Split::new(|name| name == "a", Sgd::new(0.1), inner);
+    // Nothing to tell as long as there are no parameters at all.
+    Split::new(|_| true, Sgd::new(0.1), Sgd::new(0.1))
+        .step(1.0)
+        .unwrap();
+    for name in ["a", "b"] {
+        let tensor = tch::Tensor::from_slice(&[1f32]).set_requires_grad(true);
+        let group = ParamGroup::new(name, vec![(name.to_owned(), tensor)]);
+        optimizer.add_group(group).unwrap();
+    }
+    optimizer.step(1.0).unwrap();
+    optimizer.step(1.0).unwrap();
+}
+
+/// What a child writes to standard error.
+fn errors(child: &str, logger: &str, switch: Option<&str>) -> String {
+    let name = child;
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "child_that_warns", "--nocapture"]);
+    child.args(["--exact", name, "--nocapture"]);
     child
         .env(LOGGER, logger)
         .env_remove("RUST_LOG")
@@ -54,10 +76,28 @@ fn warnings(logger: &str, switch: Option<&str>) -> Vec<String> {
     let output = child.output().unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{errors}");
+    errors
+}
+
+/// The warnings of the child that warns.
+fn warnings(logger: &str, switch: Option<&str>) -> Vec<String> {
+    let errors = errors("child_that_warns", logger, switch);
     let lines = errors
         .lines()
         .filter(|line| line.contains("optimizer group"));
     lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_rule_that_reaches_nothing_is_warned_of() {
+    let errors = errors("child_with_a_rule_that_reaches_nothing", "none", None);
+    let lines: Vec<_> = errors
+        .lines()
+        .filter(|line| line.contains("textbrewer: warning"))
+        .collect();
+    let expected =
+        "textbrewer: warning: Split: the rule gives no parameter to the second optimizer";
+    assert_eq!(lines, [expected]);
 }
 
 fn written(name: &str) -> String {

@@ -1,9 +1,12 @@
 //! The learning rates of a run, as they are logged.
 
+use std::collections::BTreeSet;
+
 use crate::optim::Optimizer;
 
 /// Each learning rate, before the schedule's factor, under the name that it is logged by: one
-/// where all groups share it, and one for each group where they differ.
+/// where all groups share it, and one for each group where they differ. Of several groups of one
+/// name, as a `Split` has them, the second is logged as `name_2`.
 #[derive(Debug, Default)]
 pub(super) struct LearningRates(Vec<(String, f64)>);
 
@@ -17,7 +20,10 @@ impl LearningRates {
                 vec![("learning_rate".to_owned(), *first)]
             }
             _ => {
-                let named = |(group, rate)| (format!("learning_rate/{group}"), rate);
+                let mut taken = BTreeSet::new();
+                let named = |(group, rate): (&String, f64)| {
+                    (format!("learning_rate/{}", free(group, &mut taken)), rate)
+                };
                 rates.into_iter().map(named).collect()
             }
         })
@@ -28,4 +34,15 @@ impl LearningRates {
         let rates = self.0.iter();
         rates.map(move |(name, rate)| (name.as_str(), rate * factor))
     }
+}
+
+/// The name, numbered if it is taken.
+fn free(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut free = name.to_owned();
+    let mut number = 1;
+    while !taken.insert(free.clone()) {
+        number += 1;
+        free = format!("{name}_{number}");
+    }
+    free
 }

@@ -149,6 +149,12 @@ impl<'a> Logs<'a> {
         }
     }
 
+    /// Forgets the batches since the last optimizer step: their gradients were dropped, so that
+    /// they are of no step.
+    pub(super) fn drop_means(&mut self) {
+        self.sums.clear();
+    }
+
     /// Logs how fast the steps since the last time were done. Batches are counted: between two
     /// readings there may be an optimizer step without its batch, and batches without their step.
     pub(super) fn speed(&mut self, at: &Position) {
@@ -160,6 +166,7 @@ impl<'a> Logs<'a> {
         if batches > 0 && seconds > 0.0 {
             let at_last = At::last_batch(at);
             let speed = batches as f64 / self.batches_of_a_step.max(1) as f64 / seconds;
+            self.has_unflushed = true;
             self.keep_working(|axis, sink| sink.speed(speed, at_last.on(axis)));
             self.restart_clock(at);
         }
@@ -177,12 +184,6 @@ impl<'a> Logs<'a> {
         if std::mem::take(&mut self.has_unflushed) {
             self.keep_working(|_, sink| sink.flush());
         }
-    }
-
-    /// Logs what is left at the end of a run.
-    pub(super) fn finish(&mut self) {
-        self.means();
-        self.flush();
     }
 
     fn keep_working(&mut self, mut action: impl FnMut(LogAxis, &mut dyn LogSink) -> Result<()>) {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use super::learning_rates::LearningRates;
 use super::logs::{At, Logs};
+use super::pending::{Pending, read};
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
@@ -30,24 +31,6 @@ pub(super) struct PendingLosses {
     skipped: Option<Tensor>,
     /// The number of skipped steps as of the last read.
     skipped_steps: u64,
-}
-
-#[derive(Debug)]
-enum Pending {
-    Batch {
-        at: At,
-        /// Whether it is the last batch before an optimizer step.
-        ends_step: bool,
-        names: Vec<String>,
-        /// One number for each name.
-        values: Tensor,
-    },
-    Update {
-        at: At,
-        /// What the schedule multiplied the learning rates by.
-        factor: f64,
-        grad_norm: Option<Tensor>,
-    },
 }
 
 impl PendingLosses {
@@ -105,6 +88,11 @@ impl PendingLosses {
             grad_norm,
         });
         Ok(())
+    }
+
+    /// Keeps that the gradients of the batches since the last step were dropped.
+    pub(super) fn push_dropped(&mut self) {
+        self.pending.push(Pending::Dropped);
     }
 
     /// The values that were not finite, if any were recorded.
@@ -209,10 +197,10 @@ impl PendingLosses {
 
     /// Reads all values at once, hands them to the logs, and fails at the first loss that is
     /// not finite.
-    pub(super) fn flush(&mut self, logs: &mut Logs<'_>) -> Result<()> {
+    pub(super) fn read_into(&mut self, logs: &mut Logs<'_>) -> Result<()> {
         self.batches = 0;
         let pending = std::mem::take(&mut self.pending);
-        let (mut values, counts_skipped) = self.read(&pending)?;
+        let (mut values, counts_skipped) = read(&pending, self.skipped.take())?;
         let mut first_bad = Ok(());
         for one in &pending {
             match one {
@@ -243,40 +231,13 @@ impl PendingLosses {
                         logs.scalar("grad_norm", norm, *at);
                     }
                 }
+                Pending::Dropped => logs.drop_means(),
             }
         }
         if let (true, Some(count)) = (counts_skipped, values.next()) {
             self.note_skipped(count as u64);
         }
-        // The values around the first bad one explain it, so they are logged before the error.
-        logs.flush();
         first_bad
-    }
-
-    /// All values in one transfer, and whether the number of skipped steps is the last of them.
-    fn read(&mut self, pending: &[Pending]) -> Result<(std::vec::IntoIter<f64>, bool)> {
-        let values = pending.iter().filter_map(|one| match one {
-            Pending::Batch { values, .. } => Some(values.shallow_clone()),
-            Pending::Update { grad_norm, .. } => Some(grad_norm.as_ref()?.shallow_clone()),
-        });
-        let mut tensors: Vec<Tensor> = values.collect();
-        let skipped = self.skipped.take();
-        let counts_skipped = skipped.is_some();
-        tensors.extend(skipped.map(|count| count.f_reshape([1])).transpose()?);
-        let Some(first) = tensors.first() else {
-            return Ok((Vec::new().into_iter(), false));
-        };
-        let device = first.device();
-        for tensor in &mut tensors {
-            if tensor.device() != device {
-                *tensor = tensor.f_to_device(device)?;
-            }
-        }
-        // Converted to double after the transfer: not every device has doubles.
-        let read = Tensor::f_cat(&tensors, 0)?
-            .f_to_device(Device::Cpu)?
-            .f_to_kind(Kind::Double)?;
-        Ok((Vec::<f64>::try_from(&read)?.into_iter(), counts_skipped))
     }
 
     /// Adds the losses of a batch to the means.

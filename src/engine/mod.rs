@@ -11,6 +11,7 @@ mod learning_rates;
 mod logs;
 mod losses;
 mod non_finite;
+mod pending;
 mod plan;
 mod position;
 mod prepare;

@@ -105,6 +105,13 @@ impl<'a, S: ?Sized> Record<'a, S> {
             .push_update(at, updated.factor, updated.grad_norm)
     }
 
+    /// Notes that the gradients of the batches since the last optimizer step were dropped.
+    pub(super) fn drop_gradients(&mut self) {
+        if !self.logs.is_empty() {
+            self.losses.push_dropped();
+        }
+    }
+
     /// Whether the losses are due to be read.
     pub(super) fn is_reading_due(&self) -> bool {
         let interval = self.log_interval;
@@ -118,8 +125,12 @@ impl<'a, S: ?Sized> Record<'a, S> {
 
     /// Reads and logs the losses since the last reading.
     pub(super) fn read(&mut self, at: &Position) -> Result<()> {
+        let read = self.losses.read_into(&mut self.logs);
+        // Until here it was waited for the device.
         self.logs.speed(at);
-        self.losses.flush(&mut self.logs)?;
+        // The values around one that is not finite explain it, so they are there before the error.
+        self.logs.flush();
+        read?;
         if let Some(total) = self.losses.latest().get(TOTAL_LOSS) {
             self.bar.loss(*total);
         }
@@ -244,6 +255,8 @@ impl<'a, S: ?Sized> Record<'a, S> {
         if let Some(metric) = verdict.metric {
             self.logs.scalar("metric", metric, At::of(at));
         }
+        // A process that is killed after it has lost no evaluation.
+        self.logs.flush();
         self.summary.stopped_by_callback = verdict.flow == Flow::Stop;
         Ok(verdict)
     }
@@ -291,8 +304,8 @@ impl<'a, S: ?Sized> Record<'a, S> {
     ) -> Result<TrainSummary> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one from reading them.
-        let read = self.losses.flush(&mut self.logs);
-        self.logs.finish();
+        let read = self.losses.read_into(&mut self.logs);
+        self.logs.flush();
         self.bar.finish();
         result.and(read)?;
         let mut summary = self.summary;

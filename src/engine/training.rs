@@ -72,9 +72,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
             return Ok(true);
         }
-        self.record.begin(&self.at);
         let random = &newest.loaded.tensors.random;
         self.epochs.resume(&self.at, random)?;
+        // Last, as it makes values of the interrupted run void, and starts the clocks.
+        self.record.begin(&self.at);
         Ok(false)
     }
 
@@ -83,6 +84,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             if self.plan.batches_per_epoch().is_some() {
                 // Gradients of batches left over from the epoch before are dropped.
                 self.update.drop_gradients()?;
+                self.record.drop_gradients();
                 self.at.counted = 0;
             }
             self.epochs.begin(&mut self.at)?;
@@ -165,15 +167,18 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn end_step(&mut self) -> Result<Flow> {
         let epoch = self.at.epoch.saturating_sub(1);
         let is_planned = self.plan.saves_after(self.at.global_step, epoch);
-        let flow = match is_planned {
-            true => self.checkpoint(is_planned)?,
-            false if self.evaluations.are_due(self.at.global_step) => self.evaluate()?,
-            false => Flow::Continue,
+        let flow = if is_planned {
+            self.checkpoint(is_planned)?
+        } else if self.evaluations.are_due(self.at.global_step) && !self.is_interrupted()? {
+            self.evaluate()?
+        } else {
+            // Who asks for a stop may not have the time for an evaluation.
+            Flow::Continue
         };
         if flow == Flow::Stop && !is_planned {
             self.checkpoint(is_planned)?;
         }
-        let is_interrupted = self.ranks.agree(self.stop.is_requested())?;
+        let is_interrupted = self.is_interrupted()?;
         let gives_up = self.ranks.agree(self.record.gives_up())?;
         if flow == Flow::Continue && !self.is_last_step() && (is_interrupted || gives_up) {
             if !is_planned {
@@ -183,6 +188,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             return Ok(Flow::Stop);
         }
         Ok(flow)
+    }
+
+    fn is_interrupted(&self) -> Result<bool> {
+        self.ranks.agree(self.stop.is_requested())
     }
 
     /// Calls the callbacks without a checkpoint, and without a trace in the run: its random

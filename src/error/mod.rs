@@ -193,7 +193,8 @@ pub enum Error {
         step: u64,
         /// The value: NaN or an infinity.
         value: f64,
-        /// The value of the term at the batch before it that had the term, if it is known.
+        /// The value of the term at the batch just before, if that batch had the term and its
+        /// losses are known.
         before: Option<f64>,
         /// The optimizer steps before it. Without any, no learning rate is the cause.
         optimizer_steps: u64,

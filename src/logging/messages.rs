@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_warning_is_written_once_and_one_place_writes_five() {
         let repeated = Repeated(Mutex::new(None));
-        let (here, there) = (Location::caller(), Location::caller());
+        let here = Location::caller();
         let line = |message: &str| repeated.line(here, message.to_owned());
         assert_eq!(line("a").as_deref(), Some("textbrewer: warning: a"));
         assert_eq!(line("a"), None);
@@ -95,7 +95,6 @@ mod tests {
         let last = line("e").unwrap();
         assert!(last.ends_with(" e (more of this kind are not shown without a logger)"));
         assert_eq!(line("f"), None);
-        let _ = there;
         let elsewhere = repeated.line(elsewhere(), "f".to_owned());
         assert_eq!(elsewhere.as_deref(), Some("textbrewer: warning: f"));
     }

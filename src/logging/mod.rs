@@ -15,6 +15,8 @@
 //! [`suspend`], and a logger through [`BarLogger`].
 
 mod bar_logger;
+mod event_files;
+mod events;
 mod memory;
 mod messages;
 mod progress;
@@ -58,7 +60,7 @@ pub fn suspend<R>(action: impl FnOnce() -> R) -> R {
 /// |---|---|
 /// | `scalar/total_loss` | the weighted sum, for every batch |
 /// | `scalar/` and the name of a loss | unweighted, for every batch |
-/// | `scalar/learning_rate` | for every optimizer step; where groups differ, of each: `scalar/learning_rate/decay` |
+/// | `scalar/learning_rate` | for every optimizer step; where groups differ, of each: `scalar/learning_rate/decay`, and `decay_2` of a second group of that name |
 /// | `scalar/grad_norm` | with [`Run::max_grad_norm`](crate::Run::max_grad_norm), for every optimizer step: the norm before clipping |
 /// | `scalar/loss_scale` | under loss scaling, once per `log_interval` |
 /// | `scalar/metric` | at a checkpoint, what a callback returned |

@@ -36,8 +36,10 @@ pub enum LogAxis {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RunStart {
-    /// The steps that are done, by the axis of the log, if the run was resumed. Values after them
-    /// are of the interrupted run, and come again.
+    /// The steps that are done, by the axis of the log, if the run was resumed. Values at later
+    /// steps are of the interrupted run, and come again. At this step itself stand what was logged
+    /// with the checkpoint, which does not come again, and the values of the next step, which do
+    /// if the interrupted run had come so far.
     pub resumed_at: Option<u64>,
     /// Name and JSON of the configurations: `training`, `distillation` where there is one, and
     /// `run` with what the program said.

@@ -1,30 +1,17 @@
-//! TensorBoard's event files.
-//!
-//! Only the messages and the record format of tensorboard-rs are used; the file is opened and
-//! written here. The writer of that crate passes everything to a thread that panics at the
-//! first error; after that its methods panic too, and its destructor aborts the process. None
-//! of that can be caught from outside.
+//! The log for TensorBoard.
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
-use protobuf::{Message, RepeatedField};
 use serde::{Deserialize, Serialize};
-use tensorboard_proto::event::{Event, SessionLog, SessionLog_SessionStatus};
-use tensorboard_proto::summary::{Summary, Summary_Value};
-use tensorboard_proto::tensor::TensorProto;
-use tensorboard_proto::types::DataType;
-use tensorboard_rs::record_writer::RecordWriter;
-use tensorboard_rs::summary;
 
-use crate::error::{Error, Result};
-
+use super::event_files::{event_files, new_event_file, new_run};
+use super::events::Events;
 use super::{LogAxis, LogSink, RunStart};
+use crate::error::{Error, Result};
 
 /// Writes an event file for TensorBoard.
 ///
@@ -62,7 +49,9 @@ use super::{LogAxis, LogSink, RunStart};
 /// ```
 ///
 /// It counts by optimizer steps ([`LogAxis`]), shows the configurations of the run as text, and
-/// after a resume values of the interrupted run that come again are dropped.
+/// after a resume values of the interrupted run at later steps than the checkpoint's are dropped.
+/// At the step of the checkpoint itself stand what was logged with it, which does not come again,
+/// and the values of the first step after it, which may be there twice.
 ///
 /// Values are stored as 32-bit floats, TensorBoard's type of scalars.
 ///
@@ -186,7 +175,8 @@ impl LogSink for TensorBoardSink {
     fn begin(&mut self, run: &RunStart) -> Result<()> {
         self.write(|events| {
             if let Some(step) = run.resumed_at {
-                // What a checkpoint logged stands at its own step, and does not come again.
+                // What a checkpoint logged stands at its own step, and does not come again. So the
+                // values of the first step after it, which stand there too, may be there twice.
                 events.forget_from(step.saturating_add(1))?;
             }
             for (name, json) in &run.configuration {
@@ -214,157 +204,6 @@ impl fmt::Debug for TensorBoardSink {
     }
 }
 
-/// Writes records until the first error. A record that is cut short would corrupt all that
-/// follow it.
-struct Events<W: Write> {
-    records: Option<RecordWriter<W>>,
-}
-
-impl<W: Write> Events<W> {
-    fn new(writer: W) -> Self {
-        Events {
-            records: Some(RecordWriter::new(writer)),
-        }
-    }
-
-    fn start(&mut self) -> io::Result<()> {
-        let mut event = Event::new();
-        event.set_file_version("brain.Event:2".to_owned());
-        self.write(event)?;
-        self.flush()
-    }
-
-    fn scalar(&mut self, tag: &str, value: f64, step: u64) -> io::Result<()> {
-        let mut event = event_at(step);
-        event.set_summary(summary::scalar(tag, value as f32));
-        self.write(event)
-    }
-
-    /// Text that is shown as it is: TensorBoard takes it for Markdown, where four spaces begin
-    /// a line of code.
-    fn text(&mut self, tag: &str, text: &str, step: u64) -> io::Result<()> {
-        let lines = text.lines().map(|line| format!("    {line}\n"));
-        let mut tensor = TensorProto::new();
-        tensor.set_dtype(DataType::DT_STRING);
-        let text = lines.collect::<String>().into_bytes();
-        tensor.set_string_val(RepeatedField::from_vec(vec![text]));
-        let mut value = Summary_Value::new();
-        value.set_tag(tag.to_owned());
-        value.set_tensor(tensor);
-        let plugin = value.mut_metadata().mut_plugin_data();
-        plugin.set_plugin_name("text".to_owned());
-        let mut summary = Summary::new();
-        summary.set_value(RepeatedField::from_vec(vec![value]));
-        let mut event = event_at(step);
-        event.set_summary(summary);
-        self.write(event)
-    }
-
-    /// Says that a process starts here: what earlier files of the folder have at this step and
-    /// later is dropped by TensorBoard.
-    fn forget_from(&mut self, step: u64) -> io::Result<()> {
-        let mut session = SessionLog::new();
-        session.set_status(SessionLog_SessionStatus::START);
-        let mut event = event_at(step);
-        event.set_session_log(session);
-        self.write(event)
-    }
-
-    fn write(&mut self, mut event: Event) -> io::Result<()> {
-        event.set_wall_time(now().as_secs_f64());
-        let bytes = event.write_to_bytes()?;
-        self.attempt(|records| records.write(&bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.attempt(RecordWriter::flush)
-    }
-
-    fn attempt(
-        &mut self,
-        action: impl FnOnce(&mut RecordWriter<W>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let Some(records) = &mut self.records else {
-            return Ok(());
-        };
-        let result = action(records);
-        if result.is_err() {
-            self.records = None;
-        }
-        result
-    }
-}
-
-fn event_at(step: u64) -> Event {
-    let mut event = Event::new();
-    event.set_step(i64::try_from(step).unwrap_or(i64::MAX));
-    event
-}
-
-const EVENT_FILE: &str = "events.out.tfevents.";
-
-fn event_files(folder: &Path) -> io::Result<Vec<String>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let name = entry?.file_name();
-        let name = name.to_str().filter(|name| name.starts_with(EVENT_FILE));
-        files.extend(name.map(str::to_owned));
-    }
-    Ok(files)
-}
-
-/// How many event files this process has made.
-static MADE: AtomicU64 = AtomicU64::new(0);
-
-/// Creates an event file. TensorBoard reads those of a folder in the order of their names, in
-/// which this one is the last. No other file has its name, wherever it is.
-fn new_event_file(folder: &Path) -> io::Result<File> {
-    let seconds_of = |name: &String| name.split('.').nth(3)?.parse::<u64>().ok();
-    let latest = event_files(folder)?.iter().filter_map(seconds_of).max();
-    let after = latest.map_or(0, |latest| latest.saturating_add(1));
-    let mut seconds = now().as_secs().max(after);
-    loop {
-        let (process, number) = (std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let name = format!("{EVENT_FILE}{seconds:010}.{process}.{number}");
-        match File::create_new(folder.join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && seconds < u64::MAX => {
-                seconds += 1;
-            }
-            other => return other,
-        }
-    }
-}
-
-/// Creates the next free `run-NNNN`. Creating a folder fails if it exists, so two runs never
-/// share one.
-fn new_run(log_dir: &Path) -> io::Result<PathBuf> {
-    fs::create_dir_all(log_dir)?;
-    let mut number = 1;
-    for entry in fs::read_dir(log_dir)? {
-        let name = entry?.file_name();
-        let taken = name.to_str().and_then(|name| name.strip_prefix("run-"));
-        if let Some(taken) = taken.and_then(|digits| digits.parse::<u64>().ok()) {
-            number = number.max(taken.saturating_add(1));
-        }
-    }
-    loop {
-        let path = log_dir.join(format!("run-{number:04}"));
-        match fs::create_dir(&path) {
-            Ok(()) => return Ok(path),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < u64::MAX => {
-                number += 1;
-            }
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn now() -> std::time::Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
-}
-
 fn failure(path: &Path, error: &io::Error) -> Error {
     Error::Log {
         sink: format!("folder {}", path.display()),
@@ -375,44 +214,6 @@ fn failure(path: &Path, error: &io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
-    use std::rc::Rc;
-
-    /// A disk with room for a few bytes, and how often it was asked.
-    #[derive(Clone)]
-    struct Disk(Rc<RefCell<(usize, u32)>>);
-
-    impl Write for Disk {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let (room, writes) = &mut *self.0.borrow_mut();
-            *writes += 1;
-            let taken = bytes.len().min(*room);
-            *room -= taken;
-            match taken {
-                0 => Err(io::Error::other("no space left")),
-                _ => Ok(taken),
-            }
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn a_full_disk_is_reported_once_and_not_written_again() {
-        let disk = Disk(Rc::new(RefCell::new((50, 0))));
-        let mut events = Events::new(disk.clone());
-        events.start().unwrap();
-        let error = events.scalar("loss", 1.0, 1).unwrap_err();
-        assert_eq!(error.to_string(), "no space left");
-        // Even when there is room again: half a record is in the file.
-        disk.0.borrow_mut().0 = 1000;
-        let writes = disk.0.borrow().1;
-        events.scalar("loss", 1.0, 2).unwrap();
-        events.flush().unwrap();
-        assert_eq!(disk.0.borrow().1, writes);
-    }
 
     /// What a checkpoint says of a log comes from a file, and leads nowhere else.
     #[test]

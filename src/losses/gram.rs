@@ -13,7 +13,7 @@ use crate::scalar::ScalarOps;
 ///
 /// A variant of [Yim et al. 2017](https://openaccess.thecvf.com/content_cvpr_2017/html/Yim_A_Gift_From_CVPR_2017_paper.html).
 /// With a mask, masked positions are left out of the products and of the lengths. An
-/// example of which the mask keeps nothing counts with 0. Registered as `fsp` and `gram`.
+/// example of which the mask keeps nothing contributes 0. Registered as `fsp` and `gram`.
 ///
 /// # Shape
 /// Each side: two states `[batch, length, hidden]`. The hidden sizes of student and

@@ -12,7 +12,7 @@ use crate::scalar::ScalarOps;
 pub(crate) const IGNORED: i64 = -100;
 
 /// Mean cross entropy of logits with labels, in `float32` at least. Positions with the label −100
-/// are left out; where no other is, the loss is 0 and so is its gradient.
+/// are left out; where no label is left, the loss and its gradient are 0.
 ///
 /// For a model's own loss, as in an adaptor's
 /// [`losses`](crate::AdaptorOutput::losses). libtorch's `cross_entropy_loss` is NaN without a label,

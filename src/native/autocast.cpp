@@ -8,7 +8,8 @@
 #include <cstdlib>
 
 // As <ATen/autocast_mode.h> declares them. With it comes every operator of libtorch, which
-// takes nine seconds to read. A signature that changes is an error of the linker.
+// takes nine seconds to read. A name or a parameter that changes is an error of the linker; the type
+// that is returned is not part of the mangled name, and has to be compared by a person.
 namespace at::autocast {
 TORCH_API bool is_autocast_enabled(c10::DeviceType device_type);
 TORCH_API void set_autocast_enabled(c10::DeviceType device_type, bool enabled);

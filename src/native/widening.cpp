@@ -6,6 +6,9 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 
+#include <algorithm>
+#include <vector>
+
 using textbrewer::guarded;
 
 namespace {
@@ -36,15 +39,41 @@ c10::IValue widened(const c10::IValue& value) {
   return value;
 }
 
-// Views of an argument and what is written into it compute nothing, so it stays what it is.
+bool holds_narrow(const c10::IValue& value) {
+  if (value.isTensor()) {
+    return is_narrow(value.toTensor());
+  }
+  if (value.isTensorList()) {
+    const auto tensors = value.toTensorVector();
+    return std::any_of(tensors.begin(), tensors.end(), is_narrow);
+  }
+  return false;
+}
+
+// Many operations that write want numbers of one kind, as `index_put_` does. The kind is that of
+// the argument they write into.
+bool writes_narrow(const std::vector<c10::Argument>& arguments, const c10::IValue* values) {
+  for (size_t index = 0; index < arguments.size(); ++index) {
+    const auto* alias = arguments[index].alias_info();
+    if (alias != nullptr && alias->isWrite() && holds_narrow(values[index])) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// Views of an argument compute nothing, so it stays what it is. So do all arguments where numbers
+// of 16 bits are written.
 void widen(const c10::OperatorHandle& op, c10::DispatchKeySet keys, torch::jit::Stack* stack) {
   const c10::impl::ExcludeDispatchKeyGuard not_again(key);
   const auto& arguments = op.schema().arguments();
   const auto first = stack->size() - arguments.size();
-  for (size_t index = 0; index < arguments.size(); ++index) {
-    if (arguments[index].alias_info() == nullptr) {
-      auto& value = (*stack)[first + index];
-      value = widened(value);
+  if (!writes_narrow(arguments, stack->data() + first)) {
+    for (size_t index = 0; index < arguments.size(); ++index) {
+      if (arguments[index].alias_info() == nullptr) {
+        auto& value = (*stack)[first + index];
+        value = widened(value);
+      }
     }
   }
   const c10::DispatchKeySet after(c10::DispatchKeySet::FULL_AFTER, key);

@@ -14,7 +14,8 @@ unsafe extern "C" {
 
 /// A guard: while it lives, whatever this thread computes of numbers of 16 bits is computed of
 /// the same numbers in `float32`, with gradients through the conversion. Views stay in 16 bits,
-/// and a tensor that nothing is computed of is not converted.
+/// a tensor that nothing is computed of is not converted, and what writes into numbers of 16 bits
+/// computes with them as they are.
 ///
 /// The state belongs to the thread, so the guard is not `Send`.
 #[derive(Debug)]
@@ -96,10 +97,23 @@ mod tests {
         let row = narrow.get(0);
         assert_eq!(row.data_ptr(), narrow.data_ptr());
         assert_eq!(narrow.to_kind(Kind::Double).kind(), Kind::Double);
-        let mut written = narrow.zeros_like();
+        let zeros = || Tensor::zeros([2, 3], (Kind::BFloat16, Device::Cpu));
+        let mut written = zeros();
         written.copy_(&narrow);
         let _ = written.g_add_(&narrow);
         assert_eq!(written.to_kind(Kind::Float), &narrow + &narrow);
+        // These want both of one kind.
+        let rows = Tensor::from_slice(&[1i64]);
+        let mut written = zeros();
+        let _ = written.index_put_(&[Some(&rows)], &narrow.get(0).unsqueeze(0), false);
+        assert_eq!(written.get(1), narrow.get(0));
+        let _ = written.scatter_(0, &rows.zeros_like().expand([1, 3], false), &narrow);
+        assert_eq!(written.get(0), narrow.get(0));
+        let _ = written.masked_scatter_(&narrow.gt(-10.0), &narrow);
+        assert_eq!(written, narrow);
+        let mut wide = narrow.zeros_like().to_kind(Kind::Float);
+        let _ = wide.index_put_(&[Some(&rows)], &narrow.get(0).unsqueeze(0), false);
+        assert_eq!(wide.get(1), narrow.get(0).to_kind(Kind::Float));
         let whole = Tensor::from_slice(&[1i64, 2]);
         assert_eq!((&whole + &whole).kind(), Kind::Int64);
         let double = Tensor::from_slice(&[0.1]);

@@ -14,7 +14,7 @@ const EMBEDDINGS: [&str; 3] = ["embed", "wte", "wpe"];
 /// A rule by names for [`Run::param_groups_by`](crate::Run::param_groups_by) and
 /// [`param_groups_by`](super::param_groups_by): learning rates that shrink by `decay` from layer
 /// to layer towards the embeddings, as in ULMFiT
-/// ([Howard and Ruder 2018](https://arxiv.org/abs/1801.06146)) and ELECTRA.
+/// ([Howard and Ruder 2018](https://arxiv.org/abs/1801.06146)).
 ///
 /// Of a model of `L` layers, layer `i`, counted from 0, has the rate `rate · decay^(L − i)`, the
 /// embeddings `rate · decay^(L + 1)`, and everything else, such as the head, `rate`. The layers
@@ -23,7 +23,8 @@ const EMBEDDINGS: [&str; 3] = ["embed", "wte", "wpe"];
 /// `embed`, `wte` or `wpe` in their names.
 ///
 /// # Errors
-/// When no name has a number, or `rate` or `decay` is not a positive number.
+/// When no name has a number, when two stacks have the most layers, as an encoder and a decoder
+/// may, or when `rate` or `decay` is not a positive number.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device};
@@ -59,12 +60,23 @@ pub fn layer_wise_decay(
             layers.entry(before.to_owned()).or_default().insert(layer);
         }
     }
-    let most = layers.into_iter().max_by_key(|(_, numbers)| numbers.len());
-    let Some((before, numbers)) = most else {
+    let most = layers.values().map(BTreeSet::len).max();
+    let mut deepest = layers
+        .into_iter()
+        .filter(|(_, numbers)| Some(numbers.len()) == most);
+    let Some((before, numbers)) = deepest.next() else {
         let reason = "no variable has the number of a layer in its name, as \
                       `encoder.layer.3.weight` has; write the rule as a closure";
         return Err(Error::config("layer_wise_decay", reason));
     };
+    if let Some((other, _)) = deepest.next() {
+        let reason = format!(
+            "`{before}` and `{other}` have {} layers each, so that it is not clear which of them \
+             are those of the model; write the rule as a closure",
+            numbers.len()
+        );
+        return Err(Error::config("layer_wise_decay", reason));
+    }
     let count = numbers.last().map_or(0, |last| last + 1);
     Ok(move |name: &str| {
         let below_top = match layer_of(name).filter(|(start, _)| *start == before) {

@@ -13,7 +13,7 @@ use crate::logging;
 ///
 /// Each group is divided between them, with its options; what a group leaves open is each
 /// optimizer's own. Both follow the run's schedule, clipping and loss scaling. A `Split` may be
-/// divided once more.
+/// divided once more. An optimizer for which the rule leaves no parameter is warned of at the first step.
 ///
 /// The states are saved under `first.…` and `second.…`. The rule has to be the same when a run is
 /// resumed.
@@ -44,6 +44,8 @@ pub struct Split<'a> {
     optimizers: [Box<dyn Optimizer + 'a>; 2],
     /// Those of both, in the order in which they were added.
     groups: Vec<ParamGroup>,
+    /// Whether it was looked for an optimizer that has nothing to do.
+    is_checked: bool,
 }
 
 /// What the keys of the two states begin with.
@@ -60,6 +62,7 @@ impl<'a> Split<'a> {
             goes_first: Box::new(goes_first),
             optimizers: [Box::new(first), Box::new(second)],
             groups: Vec::new(),
+            is_checked: false,
         };
         // Those that were lent may have groups.
         for optimizer in &split.optimizers {
@@ -67,6 +70,20 @@ impl<'a> Split<'a> {
             split.groups.extend(groups.map(ParamGroup::shallow_clone));
         }
         split
+    }
+
+    /// Warns, at the first step, of a rule that leaves an optimizer without any parameter.
+    fn check_rule(&mut self) {
+        if std::mem::replace(&mut self.is_checked, true) || self.groups.is_empty() {
+            return;
+        }
+        for (side, optimizer) in SIDES.iter().zip(&self.optimizers) {
+            if optimizer.groups().is_empty() {
+                logging::warn(format_args!(
+                    "Split: the rule gives no parameter to the {side} optimizer"
+                ));
+            }
+        }
     }
 }
 
@@ -84,10 +101,12 @@ impl Optimizer for Split<'_> {
             if part.is_empty() {
                 continue;
             }
+            let known = optimizer.groups().len();
             optimizer.add_group(ParamGroup::new(&*name, part).options(options.clone()))?;
-            // As the optimizer has it: with the options filled in.
-            let added = optimizer.groups().last().map(ParamGroup::shallow_clone);
-            self.groups.extend(added);
+            // As the optimizer has them: with the options filled in, and several where it is a
+            // `Split` itself.
+            let added = optimizer.groups().iter().skip(known);
+            self.groups.extend(added.map(ParamGroup::shallow_clone));
         }
         Ok(())
     }
@@ -103,12 +122,14 @@ impl Optimizer for Split<'_> {
     }
 
     fn step(&mut self, learning_rate_factor: f64) -> Result<()> {
+        self.check_rule();
         self.optimizers
             .iter_mut()
             .try_for_each(|optimizer| optimizer.step(learning_rate_factor))
     }
 
     fn step_unless(&mut self, learning_rate_factor: f64, found_infinity: &Tensor) -> Result<()> {
+        self.check_rule();
         self.optimizers
             .iter_mut()
             .try_for_each(|optimizer| optimizer.step_unless(learning_rate_factor, found_infinity))

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use textbrewer::logging::LogAxis;
-use textbrewer::optim::GroupOptions;
+use textbrewer::optim::{GroupOptions, Split};
 use textbrewer::{
     AdamW, BasicTrainer, DistillationConfig, Distiller, IntermediateMatch, MemorySink,
     ProjectionSpec, Sgd,
@@ -99,6 +99,103 @@ fn the_learning_rate_is_the_groups_own_times_the_factor() {
     assert_eq!(rates.len(), 9, "{rates:?}");
     let own = rates.iter().filter(|(_, rate, _)| *rate == 0.3).count();
     assert_eq!(own, 1, "{rates:?}");
+}
+
+/// Under one name they would be one curve that jumps to and fro.
+#[test]
+fn groups_of_one_name_have_a_curve_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let memory = MemorySink::new();
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .build()
+        .unwrap();
+    let mut batches = loader(2);
+    let run = trainer.train(&mut batches).epochs(1).no_decay(["bias"]);
+    let head = |name: &str| name.starts_with("head.");
+    run.optimizer(Split::new(head, Sgd::new(0.5), AdamW::new(0.25)))
+        .log_sink(memory.clone())
+        .run()
+        .unwrap();
+    for (name, rate) in [
+        ("decay", 0.5),
+        ("decay_2", 0.25),
+        ("no_decay", 0.5),
+        ("no_decay_2", 0.25),
+    ] {
+        let curve = memory.curve(&format!("scalar/learning_rate/{name}"));
+        assert_eq!(curve, [(0, rate), (1, rate)], "{name}");
+    }
+}
+
+/// Six batches in an epoch, of which four make a step: the gradients of two are dropped, at the
+/// end of the run as well.
+#[test]
+fn the_mean_of_a_step_is_of_its_own_batches() {
+    for log_interval in [1, 5, 1000] {
+        let folder = tempfile::tempdir().unwrap();
+        let student = Net::new(2, 4, 0.2);
+        let train_config = config(&folder.path().join("models"));
+        let train_config = train_config.log_dir(folder.path().join("logs"));
+        let memory = MemorySink::new();
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(
+                train_config
+                    .gradient_accumulation_steps(4)
+                    .log_interval(log_interval),
+            )
+            .adaptor(square)
+            .build()
+            .unwrap();
+        let mut batches = loader(6);
+        let run = trainer.train(&mut batches).optimizer(Sgd::new(0.1));
+        let summary = run.epochs(2).log_sink(memory.clone()).run().unwrap();
+        assert_eq!((summary.global_steps, summary.forward_steps), (2, 12));
+        let every = memory.curve("scalar/total_loss");
+        assert_eq!(every.len(), 12);
+        let mean = |first: usize| {
+            let four = every[first..first + 4].iter().map(|(_, loss)| loss);
+            (four.sum::<f64>() / 4.0) as f32
+        };
+        let shown = &curves(&summary.log_dir.unwrap())["scalar/total_loss"];
+        assert_eq!(shown, &[(0, mean(0)), (1, mean(6))]);
+    }
+}
+
+/// Values that stay in a buffer are lost with the process.
+#[test]
+fn what_callbacks_say_is_on_the_disk_when_training_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Net::new(2, 4, 0.2);
+    let log = folder.path().join("logs/run-0001");
+    let train_config = config(&folder.path().join("models")).log_dir(folder.path().join("logs"));
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(train_config.ckpt_steps(4).log_interval(1000))
+        .adaptor(square)
+        .build()
+        .unwrap();
+    let mut batches = loader(3);
+    let run = trainer
+        .train(&mut batches)
+        .optimizer(Sgd::new(0.1))
+        .steps(6);
+    let mut seen = Vec::new();
+    run.evaluate_every(2)
+        .callback(|_, info| {
+            info.log("f1", 0.25);
+            Ok(info.global_step as f64)
+        })
+        .after_step(|_, _| {
+            let curves = curves(&log);
+            let of = |tag: &str| curves.get(tag).map_or(0, Vec::len);
+            seen.push((of("scalar/metric"), of("scalar/f1")));
+            Ok(())
+        })
+        .run()
+        .unwrap();
+    assert_eq!(seen, [(0, 0), (0, 0), (1, 1), (1, 1), (2, 2), (2, 2)]);
 }
 
 #[test]

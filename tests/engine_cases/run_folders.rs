@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use textbrewer::{BasicTrainer, Distiller, Flow, LogSink, Sgd, TensorBoardSink, TrainSummary};
+use textbrewer::{
+    BasicTrainer, Distiller, Flow, FnLoader, LogSink, Sgd, TensorBoardSink, TrainSummary,
+};
 
 use crate::common::tensorboard::{curves, event_files};
-use crate::common::tiny::{Net, config, loader, square};
+use crate::common::tiny::{Net, batches, config, first_line, loader, square};
 
 /// A training of six steps with a checkpoint every two, which ends after `until` steps.
 struct Trained<'f> {
@@ -60,10 +62,6 @@ fn names(logs: &Path) -> Vec<String> {
 fn lasting(run: &Path) -> std::collections::BTreeMap<String, Vec<(i64, f32)>> {
     let mut curves = curves(run);
     curves.remove("scalar/steps_per_second");
-    for curve in curves.values_mut() {
-        // TensorBoard draws the same point at the same place.
-        curve.dedup();
-    }
     curves
 }
 
@@ -96,9 +94,42 @@ fn a_resumed_run_continues_its_curve() {
     assert_eq!(names(&twice), ["run-0001"]);
     let run = second.log_dir.unwrap();
     assert_eq!(event_files(&run).len(), 2);
-    let curves = lasting(&run);
+    let mut curves = lasting(&run);
     assert_eq!(curves["scalar/metric"], [(2, -2.0), (4, -4.0), (6, -6.0)]);
+    // What belongs to the first step after the checkpoint is there twice, with equal values.
+    for tag in ["scalar/total_loss", "scalar/learning_rate"] {
+        let curve = curves.get_mut(tag).unwrap();
+        assert_eq!((curve[2].0, curve[2]), (2, curve[3]), "{tag}");
+        curve.remove(3);
+    }
     assert_eq!(curves, lasting(&whole.log_dir.unwrap()));
+}
+
+#[test]
+fn a_resume_that_is_refused_leaves_the_curves() {
+    let folder = tempfile::tempdir().unwrap();
+    let (models, logs) = (folder.path().join("models"), folder.path().join("logs"));
+    let train = |batches_of_epoch: usize| {
+        let student = Net::new(2, 4, 0.2);
+        let train_config = config(&models).log_dir(&logs).ckpt_steps(2);
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(train_config)
+            .adaptor(square)
+            .build()?;
+        // Its length is not known, so it is no difference.
+        let all = || batches(9).into_iter().take(batches_of_epoch);
+        let mut loader = FnLoader::new(|_| Ok(all().map(Ok)));
+        let run = trainer.train(&mut loader).optimizer(Sgd::new(0.1));
+        run.steps(4).resume_or_start().run()
+    };
+    let run = train(9).unwrap().log_dir.unwrap();
+    std::fs::remove_file(models.join("gs4.safetensors")).unwrap();
+    std::fs::remove_dir_all(models.join("state/gs4")).unwrap();
+    let before = curves(&run);
+    assert_eq!(before["scalar/total_loss"].len(), 4);
+    let line = first_line(train(1));
+    assert!(line.contains("the loader gave only 1 batches"), "{line}");
+    assert_eq!(curves(&run), before);
 }
 
 #[test]

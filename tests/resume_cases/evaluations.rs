@@ -178,7 +178,13 @@ fn a_run_that_evaluates_is_resumed_to_the_bit() {
         assert_eq!(second.unwrap().resumed_from, Some(interrupted_at));
         assert!(same_weights(&resumed, &weights), "{interrupted_at}");
         told.extend(rest);
-        assert!(same_seen(&told, &seen), "{interrupted_at}: {told:?}");
+        // An evaluation that is due then would only hold the checkpoint up.
+        let left_out = |(step, saved): (u64, bool)| step == interrupted_at && !saved;
+        let mut expected = seen.clone();
+        expected.retain(|(step, saved, ..)| !left_out((*step, *saved)));
+        let count = usize::from([2, 4].contains(&interrupted_at));
+        assert_eq!(expected.len(), seen.len() - count);
+        assert!(same_seen(&told, &expected), "{interrupted_at}: {told:?}");
     }
 }
 

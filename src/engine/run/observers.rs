@@ -147,7 +147,8 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
 
     /// Calls the callbacks every so many optimizer steps, besides the checkpoints and without
     /// one, as [`evaluate_at_start`](Self::evaluate_at_start) does. At a step that has a
-    /// checkpoint they are called once, for that.
+    /// checkpoint they are called once, for that. When the run is asked to stop, it saves itself at
+    /// once, and an evaluation that is due at this step is left out.
     pub fn evaluate_every(mut self, steps: u64) -> Self {
         self.observers.evaluations.every = Some(steps);
         self

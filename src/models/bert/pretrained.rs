@@ -24,8 +24,8 @@ impl<H: Head> Bert<H> {
     /// The folder may hold a model with another head or without one. Embeddings and layers must
     /// be there and fit. Missing weights of the head and the pooler keep their initial values,
     /// and heads that this model lacks are ignored; the report names both. Weights of another
-    /// dtype are converted to that of `variables`. A prefix before all names, as those of a compiled
-    /// model have it, is taken away with a warning; the report names it.
+    /// dtype are converted to that of `variables`. A prefix shared by all names, such as a
+    /// compiled model's, is removed with a warning; the report names it.
     ///
     /// ```no_run
     /// use tch::{nn, Device};
