@@ -85,6 +85,37 @@ fn every_option_is_in_the_name_of_its_group() {
 }
 
 #[test]
+fn numbers_in_names_are_short_and_names_are_distinct() {
+    let variables = variables();
+    let rate = |name: &str| match name {
+        "layer.0.bias" | "layer.0.weight" => 1e-3 * 0.9f64.powi(3),
+        "layer.1.bias" | "layer.1.weight" => 0.000729,
+        "layer.2.bias" => 0.00072904,
+        "embedding" => 1.0 / 3.0e5,
+        _ => 2.0,
+    };
+    assert_ne!(rate("layer.0.bias"), rate("layer.1.bias"));
+    let groups = param_groups_by(&variables, |name| {
+        GroupOptions::new().learning_rate(rate(name))
+    });
+    let names: Vec<_> = groups.iter().map(|group| group.name.as_str()).collect();
+    let expected = [
+        "lr=3.333e-6",
+        "lr=0.000729",
+        "lr=0.000729 (2)",
+        "lr=0.000729 (3)",
+        "lr=2.0",
+    ];
+    assert_eq!(names, expected);
+    // The rates themselves are not rounded.
+    for group in &groups {
+        for (name, _) in &group.parameters {
+            assert_eq!(group.options.learning_rate, Some(rate(name)));
+        }
+    }
+}
+
+#[test]
 fn the_variables_themselves_are_in_the_groups() {
     let variables = variables();
     let mut optimizer = Sgd::new(0.5);

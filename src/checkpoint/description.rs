@@ -179,6 +179,19 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
             }
         }
         (Value::Array(before), Value::Array(now))
+            if path == "groups" && names(before) != names(now) =>
+        {
+            if unnamed(before) != unnamed(now) {
+                found.push(format!(
+                    "optimizer groups: {} in the checkpoint{}, {} now{}",
+                    before.len(),
+                    names(before),
+                    now.len(),
+                    names(now)
+                ));
+            }
+        }
+        (Value::Array(before), Value::Array(now))
             if before.len() == now.len() && before.iter().any(Value::is_object) =>
         {
             for (index, (before, now)) in before.iter().zip(now).enumerate() {
@@ -192,6 +205,27 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
             short(now)
         )),
     }
+}
+
+/// The names of groups in brackets, if there are any.
+fn names(groups: &[Value]) -> String {
+    let names = groups
+        .iter()
+        .filter_map(|group| group.get("name")?.as_str());
+    let names: Vec<_> = names.map(|name| format!("`{}`", shown(name))).collect();
+    match names.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", shortened(&names.join(", "), 400)),
+    }
+}
+
+/// The groups without their names, which change no number.
+fn unnamed(groups: &[Value]) -> Vec<Value> {
+    let mut groups = groups.to_vec();
+    for group in groups.iter_mut().filter_map(Value::as_object_mut) {
+        group.shift_remove("name");
+    }
+    groups
 }
 
 /// A value for a message: long lists are cut, and control characters, which a file may have,

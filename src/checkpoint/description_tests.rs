@@ -149,5 +149,33 @@ fn another_number_of_groups_is_listed_once() {
     now.groups.clear();
     let differences = description().differences(&now).unwrap();
     assert_eq!(differences.len(), 1);
-    assert!(differences[0].starts_with("groups: "), "{differences:?}");
+    let expected = "optimizer groups: 1 in the checkpoint (`decay`), 0 now";
+    assert_eq!(differences[0], expected);
+}
+
+#[test]
+fn groups_are_told_by_their_names() {
+    let group = |name: &str, rate: f64, parameter: &str| GroupDescription {
+        name: name.to_owned(),
+        options: GroupOptions::new().learning_rate(rate),
+        parameters: vec![parameter.to_owned()],
+    };
+    let with = |groups: Vec<GroupDescription>| Description {
+        groups,
+        ..description()
+    };
+    let two = with(vec![group("lr=0.1", 0.1, "a"), group("lr=0.2", 0.2, "b")]);
+    let one = with(vec![group("student", 0.1, "a")]);
+    assert_eq!(
+        two.differences(&one).unwrap(),
+        ["optimizer groups: 2 in the checkpoint (`lr=0.1`, `lr=0.2`), 1 now (`student`)"]
+    );
+    let other = with(vec![group("lr=0.1", 0.1, "a"), group("lr=0.3", 0.3, "b")]);
+    assert_eq!(
+        two.differences(&other).unwrap(),
+        ["optimizer groups: 2 in the checkpoint (`lr=0.1`, `lr=0.2`), 2 now (`lr=0.1`, `lr=0.3`)"]
+    );
+    // Another name alone changes no number.
+    let renamed = with(vec![group("low", 0.1, "a"), group("high", 0.2, "b")]);
+    assert!(two.differences(&renamed).unwrap().is_empty());
 }

@@ -1,5 +1,7 @@
 //! Parameters that share options.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 use tch::nn::VarStore;
@@ -80,7 +82,8 @@ impl GroupOptions {
         self
     }
 
-    /// What is set, by the names in JSON: `lr=0.001, weight_decay=0.0`.
+    /// What is set, by the names in JSON: `lr=0.001, weight_decay=0.0`. Of what rules compute,
+    /// such as 0.0007290000000000002, four digits are enough to know it by.
     fn summary(&self) -> String {
         let set = [
             ("lr", self.learning_rate),
@@ -89,7 +92,7 @@ impl GroupOptions {
             ("momentum", self.momentum),
         ];
         let set = set.into_iter();
-        let set = set.filter_map(|(key, value)| Some(format!("{key}={:?}", value?)));
+        let set = set.filter_map(|(key, value)| Some(format!("{key}={:?}", rounded(value?))));
         let betas = self.betas.map(|betas| format!("betas={betas:?}"));
         let set: Vec<_> = set.chain(betas).collect();
         match set.is_empty() {
@@ -197,6 +200,11 @@ impl ParamGroup {
     }
 }
 
+/// To four significant digits.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
 fn trainable(variables: &VarStore) -> impl Iterator<Item = (String, Tensor)> {
     let variables = state_dict(variables).into_iter();
     variables.filter(|(_, tensor)| tensor.requires_grad())
@@ -233,6 +241,8 @@ pub fn param_groups(variables: &VarStore, no_decay: &[&str]) -> Vec<ParamGroup> 
 ///
 /// Parameters are sorted by name, and groups by their first parameter. A group is named after
 /// its options, such as `lr=1.8e-5, weight_decay=0.0`, or `default` where all are left open.
+/// Numbers are rounded to four digits there; the second of two groups that differ beyond them is
+/// `lr=1.8e-5 (2)`.
 ///
 /// [`Run::param_groups_by`](crate::Run::param_groups_by) does this in a run.
 /// [`layer_wise_decay`](super::layer_wise_decay) is such a rule.
@@ -262,13 +272,20 @@ pub fn param_groups_by(
     mut options_of: impl FnMut(&str) -> GroupOptions,
 ) -> Vec<ParamGroup> {
     let mut groups: Vec<ParamGroup> = Vec::new();
+    let mut summaries: BTreeMap<String, usize> = BTreeMap::new();
     for (name, tensor) in trainable(variables) {
         let options = options_of(&name);
         let parameter = (name, tensor);
         match groups.iter_mut().find(|group| group.options == options) {
             Some(group) => group.parameters.push(parameter),
             None => {
-                let group = ParamGroup::new(options.summary(), vec![parameter]);
+                let mut name = options.summary();
+                let count = summaries.entry(name.clone()).or_default();
+                *count += 1;
+                if *count > 1 {
+                    name = format!("{name} ({count})");
+                }
+                let group = ParamGroup::new(name, vec![parameter]);
                 groups.push(group.options(options));
             }
         }
