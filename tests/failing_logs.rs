@@ -12,23 +12,25 @@ use std::sync::Mutex;
 use common::tiny::{Net, Output, adapt, config, files, loader, square};
 use tch::Tensor;
 use textbrewer::{
-    BasicTrainer, DistillationConfig, Distiller, Error, GeneralDistiller, LogSink, MemorySink,
-    Result, SchedulerSpec, Sgd, TrainSummary, TrainingConfig,
+    BasicTrainer, DistillationConfig, Distiller, Error, Flow, GeneralDistiller, LogSink,
+    MemorySink, Result, SchedulerSpec, Sgd, TrainSummary, TrainingConfig,
 };
 
-/// Every warning of the process; tests tell theirs by what stands in them.
-struct Warnings(Mutex<Vec<String>>);
+/// Every warning of the process and what it tells otherwise; tests tell theirs by what stands in
+/// them.
+struct Warnings(Mutex<Vec<(log::Level, String)>>);
 
 static WARNINGS: Warnings = Warnings(Mutex::new(Vec::new()));
 
 impl log::Log for Warnings {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        metadata.level() <= log::Level::Warn
+        metadata.level() <= log::Level::Info
     }
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
+            let message = (record.level(), record.args().to_string());
+            self.0.lock().unwrap().push(message);
         }
     }
 
@@ -37,17 +39,21 @@ impl log::Log for Warnings {
 
 /// The warnings in which `part` stands.
 fn warnings_with(part: &str) -> Vec<String> {
+    messages_with(log::Level::Warn, part)
+}
+
+fn messages_with(wanted: log::Level, part: &str) -> Vec<String> {
     let all = WARNINGS.0.lock().unwrap();
     all.iter()
-        .filter(|text| text.contains(part))
-        .cloned()
+        .filter(|(level, text)| *level == wanted && text.contains(part))
+        .map(|(_, text)| text.clone())
         .collect()
 }
 
 fn listen() {
     // The tests of this file share one logger; the first sets it.
     let _ = log::set_logger(&WARNINGS);
-    log::set_max_level(log::LevelFilter::Warn);
+    log::set_max_level(log::LevelFilter::Info);
 }
 
 /// Sixty steps with twelve checkpoints, after each of which `then` is called.
@@ -200,4 +206,52 @@ fn an_event_file_that_cannot_grow_does_not_end_the_run() {
     assert!(output.status.success(), "{said}");
     assert!(folder.path().join("done").exists(), "{said}");
     assert_eq!(files(&folder.path().join("models")).len(), 12);
+}
+
+/// Runs of `steps` that resume in `folder`, where a callback ends those that reach `last`.
+fn resume(folder: &Path, steps: u64, last: u64) -> Result<TrainSummary> {
+    let student = Net::new(2, 4, 0.2);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder).ckpt_steps(1))
+        .adaptor(square)
+        .build()?;
+    let mut batches = loader(5);
+    let run = trainer.train(&mut batches).optimizer(Sgd::new(0.01));
+    run.steps(steps)
+        .callback(|_, info| {
+            Ok(match info.global_step == last {
+                true => Flow::Stop,
+                false => Flow::Continue,
+            })
+        })
+        .resume_or_start()
+        .run()
+}
+
+#[test]
+fn a_run_that_goes_on_says_where_and_one_that_is_over_warns() {
+    listen();
+    let folder = common::tiny::folder();
+    let path = folder.path();
+    let begun = |part: &str| messages_with(log::Level::Info, part);
+    resume(path, 17, 0).unwrap();
+    assert_eq!(begun("training for 17 ").len(), 1);
+    assert!(warnings_with(&path.display().to_string()).is_empty());
+
+    assert_eq!(resume(path, 17, 0).unwrap().global_steps, 17);
+    let expected = format!(
+        "the run in `{}` is complete at step 17: nothing is trained; for more, give more epochs or \
+         steps, another `output_dir`, or `overwrite(true)` in place of resuming",
+        path.display()
+    );
+    assert_eq!(warnings_with(&path.display().to_string()), [expected]);
+    assert_eq!(begun("training for 17 ").len(), 1);
+
+    assert_eq!(resume(path, 33, 19).unwrap().global_steps, 19);
+    assert_eq!(begun("going on at step 17 of 33").len(), 1);
+    assert!(begun("training for 33 ").is_empty());
+    assert_eq!(resume(path, 33, 19).unwrap().global_steps, 19);
+    let ended = "was ended by a callback or early stopping at step 19: nothing is trained";
+    assert_eq!(warnings_with(ended).len(), 1);
+    assert!(begun("going on at step 19 ").is_empty());
 }

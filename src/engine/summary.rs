@@ -63,8 +63,10 @@ pub struct TrainSummary {
     /// was finite or not; those from before a resume and those that loss scaling skips are not
     /// included.
     pub skipped_steps: u64,
-    /// Whether Ctrl-C or a [`Run::stop_flag`](crate::Run::stop_flag) ended the run; it can be
-    /// resumed.
+    /// Whether Ctrl-C, SIGTERM or a [`Run::stop_flag`](crate::Run::stop_flag) asked for the end
+    /// while the run lasted, also where it ended there anyway, so that a program does not begin
+    /// its next run. A run that ended before its length can be resumed; one that is complete then
+    /// trains nothing.
     pub interrupted: bool,
     /// The optimizer step from which the run was resumed.
     pub resumed_from: Option<u64>,

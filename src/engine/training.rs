@@ -37,12 +37,18 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     pub(super) fn run(mut self, resumed: Option<Resumed>) -> Result<TrainSummary> {
         let result = self.run_from(resumed);
         let cache_bytes = self.distiller.core().cache_bytes();
-        self.record.finish(result, &self.at, cache_bytes)
+        let mut summary = self.record.finish(result, &self.at, cache_bytes)?;
+        // Here rather than where it ends a run: one that comes in the last callback ends nothing,
+        // but a program with more runs is to end there.
+        summary.interrupted |= self.ranks.agree(self.stop.is_requested())?;
+        Ok(summary)
     }
 
     fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
         self.update.drop_gradients()?;
         let Some(Resumed { newest, before }) = resumed else {
+            let steps = self.plan.total_steps();
+            logging::info(format_args!("training for {steps} optimizer steps"));
             self.record.begin(&self.at);
             if self.evaluations.at_start && self.evaluate()? == Flow::Stop {
                 return Ok(());
@@ -69,11 +75,26 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.record.resume(newest)?;
         self.update.resume(saved.scaling)?;
         self.at = Position::of(saved);
-        if self.plan.is_complete_after(&self.at) || self.record.is_stopped() {
+        let step = self.at.global_step;
+        let is_complete = self.plan.is_complete_after(&self.at);
+        if is_complete || self.record.is_stopped() {
+            let (state, remedy) = match is_complete {
+                true => ("is complete", "more epochs or steps, "),
+                false => ("was ended by a callback or early stopping", ""),
+            };
+            // The checkpoint is `OUTPUT/state/gsN`.
+            let folder = newest.loaded.path.ancestors().nth(2);
+            let folder = folder.unwrap_or(&newest.loaded.path).display();
+            logging::warn(format_args!(
+                "the run in `{folder}` {state} at step {step}: nothing is trained; for more, give \
+                 {remedy}another `output_dir`, or `overwrite(true)` in place of resuming"
+            ));
             return Ok(true);
         }
         let random = &newest.loaded.tensors.random;
         self.epochs.resume(&self.at, random)?;
+        let steps = self.plan.total_steps();
+        logging::info(format_args!("going on at step {step} of {steps}"));
         // Last, as it makes values of the interrupted run void, and starts the clocks.
         self.record.begin(&self.at);
         Ok(false)

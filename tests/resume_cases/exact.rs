@@ -293,7 +293,7 @@ pub(super) fn survives(part: Part, forwards: u64, steps: u64) {
                 assert!(first.unwrap_err().to_string().contains("killed"));
             } else {
                 let first = first.unwrap();
-                assert_eq!(first.interrupted, first.global_steps < steps, "{end:?}");
+                assert!(first.interrupted, "{end:?}");
             }
             // In another process the generator would be anywhere; so it is here. Without a
             // checkpoint the run begins anew, as the first did.

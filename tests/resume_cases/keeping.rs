@@ -162,6 +162,44 @@ fn a_flag_that_is_set_ends_the_run_after_one_step() {
     assert!(!summary.interrupted);
 }
 
+/// A program with several runs ends after the one in which it was asked to.
+#[test]
+fn a_request_in_the_last_callback_is_in_the_summary() {
+    let _alone = alone();
+    let stops_at = |step: u64, flow: Flow, by_signal: bool| {
+        let folder = crate::common::tiny::folder();
+        let flag = Arc::new(AtomicBool::new(false));
+        let sets = Arc::clone(&flag);
+        let summary = train(folder.path(), |run| {
+            let run = match by_signal {
+                true => run.handle_interrupts(),
+                false => run.stop_flag(flag),
+            };
+            run.callback(move |_, info| {
+                if info.global_step != step {
+                    return Ok(Flow::Continue);
+                }
+                match by_signal {
+                    true => signal_hook::low_level::raise(signal_hook::consts::SIGTERM)
+                        .map_err(Error::other)?,
+                    false => sets.store(true, Ordering::Relaxed),
+                }
+                Ok(flow)
+            })
+        });
+        let summary = summary.unwrap();
+        assert_eq!(summary.stopped_by_callback, flow == Flow::Stop);
+        (summary.global_steps, summary.interrupted)
+    };
+    for by_signal in [false, true] {
+        let stops_at = |step, flow| stops_at(step, flow, by_signal);
+        assert_eq!(stops_at(5, Flow::Continue), (5, true));
+        assert_eq!(stops_at(8, Flow::Continue), (8, true));
+        assert_eq!(stops_at(5, Flow::Stop), (5, true));
+        assert_eq!(stops_at(9, Flow::Continue), (8, false));
+    }
+}
+
 #[test]
 fn a_damaged_newest_is_in_the_summary() {
     let _alone = alone();

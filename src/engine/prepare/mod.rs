@@ -27,7 +27,7 @@ use crate::checkpoint::CheckpointFolder;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
-use crate::logging::{self, ProgressBar};
+use crate::logging::ProgressBar;
 use crate::optim::LossScaling;
 use description::RunDescription;
 pub(super) use resume::Resumed;
@@ -150,10 +150,6 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         return Err(error);
     }
     distiller.core().clear_cache();
-    logging::info(format_args!(
-        "training for {} optimizer steps",
-        plan.total_steps()
-    ));
     let training = Training {
         at: Position::default(),
         epochs: Epochs::new(feed, device, plan.batches_per_epoch(), random),

@@ -82,7 +82,7 @@ impl<D: Distiller + ?Sized> Run<'_, D> {
     ///
     /// The run has to be described as before. Only its length may be another
     /// ([`extend`](Self::extend) says what else can be); a run that was complete, or that a
-    /// callback ended, does nothing more.
+    /// callback ended, trains nothing more, with a warning.
     ///
     /// If the newest checkpoint is damaged, this is reported
     /// ([`TrainSummary::damaged`](crate::TrainSummary::damaged)) and the one before it is used.
