@@ -11,6 +11,7 @@ use std::sync::Mutex;
 
 use common::tiny::{Net, Output, adapt, config, files, loader, square};
 use tch::Tensor;
+use textbrewer::losses::cross_entropy;
 use textbrewer::{
     BasicTrainer, DistillationConfig, Distiller, Error, Flow, GeneralDistiller, LogSink,
     MemorySink, Result, SchedulerSpec, Sgd, TrainSummary, TrainingConfig,
@@ -254,4 +255,38 @@ fn a_run_that_goes_on_says_where_and_one_that_is_over_warns() {
     let ended = "was ended by a callback or early stopping at step 19: nothing is trained";
     assert_eq!(warnings_with(ended).len(), 1);
     assert!(begun("going on at step 19 ").is_empty());
+}
+
+/// Thirty steps of which the first have no label that counts, with losses that are read every 8.
+fn unlabelled(first: u32) -> Result<TrainSummary> {
+    let folder = common::tiny::folder();
+    let (teacher, student) = (Net::new(2, 4, 0.1), Net::new(2, 4, 0.2));
+    let calls = Cell::new(0);
+    let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(config(folder.path()).ckpt_steps(30).log_interval(8))
+        .distill_config(DistillationConfig::default().hard_label_weight(1.0))
+        .teacher_adaptor(adapt)
+        .student_adaptor(|batch: &Tensor, output: &Output| {
+            calls.set(calls.get() + 1);
+            let label = if calls.get() > first { 1i64 } else { -100 };
+            let labels = Tensor::from_slice(&[label, label]).to_device(output.logits.device());
+            let loss = cross_entropy(&output.logits, &labels)?;
+            Ok(adapt(batch, output)?.losses(&loss))
+        })
+        .build()?;
+    let mut batches = loader(5);
+    let run = distiller.train(&mut batches).optimizer(Sgd::new(0.01));
+    run.steps(30).run()
+}
+
+#[test]
+fn a_loss_that_is_0_in_all_batches_is_told_of_once() {
+    listen();
+    let told = || warnings_with("was exactly 0 in all");
+    unlabelled(23).unwrap();
+    assert!(told().is_empty(), "{:?}", told());
+    unlabelled(30).unwrap();
+    let expected = "`unweighted_hard_label_loss` was exactly 0 in all 24 batches so far: is every \
+                    label -100, or every position masked?";
+    assert_eq!(told(), [expected]);
 }

@@ -7,6 +7,7 @@ use tch::{Device, Tensor};
 use super::learning_rates::LearningRates;
 use super::logs::{At, Logs};
 use super::pending::{Pending, read};
+use super::zeros::Zeros;
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
 use crate::distiller::{LossReport, TOTAL_LOSS, without_dimensions};
@@ -21,6 +22,7 @@ pub(super) struct PendingLosses {
     /// The number of batches among them.
     batches: u64,
     rates: LearningRates,
+    zeros: Zeros,
     latest: BTreeMap<String, f64>,
     /// Sum and number of the values since the last [`take_means`](Self::take_means).
     sums: BTreeMap<String, (f64, u64)>,
@@ -216,6 +218,7 @@ impl PendingLosses {
                         Err(error) if self.notes => self.note(error),
                         checked => first_bad = first_bad.and(checked),
                     }
+                    self.zeros.count(&named);
                     self.count(named);
                 }
                 Pending::Update {
@@ -234,6 +237,7 @@ impl PendingLosses {
                 Pending::Dropped => logs.drop_means(),
             }
         }
+        self.zeros.warn();
         if let (true, Some(count)) = (counts_skipped, values.next()) {
             self.note_skipped(count as u64);
         }

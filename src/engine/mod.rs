@@ -23,6 +23,7 @@ mod saving;
 mod summary;
 mod training;
 mod update;
+mod zeros;
 
 pub use callback::{CheckpointInfo, Flow, Verdict};
 pub use hook::Hook;
