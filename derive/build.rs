@@ -1,7 +1,8 @@
 //! Settings for libtorch that cannot work, told in words of our own.
 //!
-//! This crate has nothing to do with libtorch. It is the one of textbrewer's that is built long
-//! before torch-sys, which ends in the compiler's errors about headers, or none at all.
+//! This crate has nothing to do with libtorch. It is the one of textbrewer's that does not wait for
+//! torch-sys, which ends in the compiler's errors about headers, or none at all. Cargo may still
+//! build that first.
 
 use std::env;
 use std::path::{Path, PathBuf};
