@@ -106,6 +106,7 @@ pub mod config;
 pub mod data;
 mod display;
 pub mod distiller;
+pub mod distributed;
 mod engine;
 mod error;
 mod feature;

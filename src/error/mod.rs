@@ -382,6 +382,20 @@ pub enum Error {
         reason: String,
     },
 
+    /// One of several processes that train together cannot go on with the others.
+    #[error("process {rank} of {world_size}, {operation}: {}", paragraph(reason, 2000))]
+    #[non_exhaustive]
+    Distributed {
+        /// The process that tells of it, counted from 0.
+        rank: usize,
+        /// How many there are.
+        world_size: usize,
+        /// What it was doing with the others.
+        operation: String,
+        /// What went wrong, and what would be right.
+        reason: String,
+    },
+
     /// Something that TextBrewer has and this version of the crate has not.
     #[error("{} is not supported yet: {remedy}", shown(feature))]
     #[non_exhaustive]
