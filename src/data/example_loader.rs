@@ -4,7 +4,8 @@ use std::fmt;
 
 use crate::error::Result;
 
-use super::order::{BatchIndices, BatchOrder, Groups};
+use super::batch_order::{BatchIndices, BatchOrder, Groups};
+use super::shard::Shard;
 use super::{DataLoader, advance, not_started};
 
 /// Yields batches that a closure makes from examples.
@@ -135,6 +136,13 @@ where
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
+    }
+
+    /// Of each `world_size × batch_size` examples, those of the rank.
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.order.shard = shard;
+        self.rest = None;
+        true
     }
 }
 

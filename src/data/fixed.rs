@@ -7,7 +7,7 @@ use tch::Device;
 use crate::batch::Batch;
 use crate::error::Result;
 
-use super::{DataLoader, VecLoader, not_started};
+use super::{DataLoader, Shard, Sharded, Uneven, VecLoader, not_started};
 
 /// What [`DataLoader::fixed`] returns: the batches of the loader's epoch 1 in every epoch.
 ///
@@ -29,7 +29,8 @@ use super::{DataLoader, VecLoader, not_started};
 /// # textbrewer::Result::Ok(())
 /// ```
 pub struct Fixed<L: DataLoader> {
-    loader: L,
+    /// Batches are dealt out before they are collected, so that only this process's are kept.
+    loader: Sharded<L>,
     seed: Option<u64>,
     collected: Option<VecLoader<L::Batch>>,
 }
@@ -37,7 +38,7 @@ pub struct Fixed<L: DataLoader> {
 impl<L: DataLoader> Fixed<L> {
     pub(super) fn new(loader: L) -> Self {
         Fixed {
-            loader,
+            loader: Sharded::as_it_is(loader),
             seed: None,
             collected: None,
         }
@@ -64,7 +65,16 @@ where
         // Epoch 1 whichever is asked for, so that a resumed run gets the batches that it had.
         let collected = self.loader.epoch(1)?.take(limit);
         let collected = collected.map(|batch| batch?.to_device(Device::Cpu));
-        let batches = VecLoader::new(collected.collect::<Result<_>>()?)?;
+        let collected = collected.collect::<Result<Vec<_>>>()?;
+        let keeps = |shard: Shard| shard.uneven() == Uneven::Keep && shard.world_size() > 1;
+        let batches = match self.loader.share().is_some_and(keeps) {
+            // Then a process may have none.
+            true => VecLoader::or_empty(collected),
+            false => VecLoader::new(collected)?,
+        };
+        // The order of an epoch depends on its number, the seed and the number of batches alone. All
+        // ranks have these in common, unless it is `Uneven::Keep`, so the k-th batches of all
+        // ranks belong to one step after the shuffle too, as they did when they were collected.
         Ok(match self.seed {
             Some(seed) => batches.shuffle(seed),
             None => batches,
@@ -104,6 +114,15 @@ where
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let collected = self.collected.as_mut().ok_or_else(not_started)?;
         collected.skip(batches)
+    }
+
+    /// Only the batches of the share are collected.
+    fn take_share(&mut self, shard: Shard) -> bool {
+        if self.loader.share() != Some(shard) {
+            self.collected = None;
+            self.loader.take_share(shard);
+        }
+        true
     }
 
     fn keeps_batches(&self) -> bool {

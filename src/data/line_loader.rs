@@ -4,8 +4,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+use super::batch_order::{BatchIndices, BatchOrder, Groups};
 use super::line_file::LineFile;
-use super::order::{BatchIndices, BatchOrder, Groups};
+use super::shard::Shard;
 use super::{DataLoader, Line, advance, not_started};
 
 /// Yields batches of lines of text files, which are read when their batch is wanted: in memory a
@@ -175,5 +176,12 @@ impl DataLoader for LineLoader {
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
+    }
+
+    /// Of each `world_size × batch_size` examples, those of the rank.
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.order.shard = shard;
+        self.rest = None;
+        true
     }
 }

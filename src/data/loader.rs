@@ -3,7 +3,7 @@
 use crate::batch::Batch;
 use crate::error::Result;
 
-use super::{Epoch, Fixed, Map, MapInThreads, Prefetch};
+use super::{Epoch, Fixed, Map, MapInThreads, Prefetch, Shard, Sharded};
 
 /// Yields the batches of each epoch, one at a time.
 ///
@@ -117,6 +117,61 @@ pub trait DataLoader {
     /// [keeps its batches](Self::keeps_batches).
     fn batch_id(&self) -> Option<u64> {
         None
+    }
+
+    /// Gives only the batches of this share from the next [`start_epoch`](Self::start_epoch) on, in
+    /// place of an earlier share, and returns true. `num_batches` and `skip` are then those of the
+    /// share. A loader that returns false, as the provided implementation does, goes on to give
+    /// everything; whoever asked deals its batches out in turn.
+    ///
+    /// It is called between epochs, by [`shard`](Self::shard), which is what a program calls.
+    /// Implement it for a loader that forwards to another one, and for one that can make a part of
+    /// each batch of all processes: what one process would have in a step is then what all have
+    /// together.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, FnLoader, Shard, VecLoader};
+    ///
+    /// let mut batches = VecLoader::new((0..5i64).map(Tensor::from).collect())?;
+    /// assert!(batches.take_share(Shard::new(0, 2)?));
+    /// assert_eq!(batches.num_batches(), Some(3));
+    /// let mut stream = FnLoader::new(|_epoch| Ok((0..5).map(Ok)));
+    /// assert!(!stream.take_share(Shard::new(0, 2)?));
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    fn take_share(&mut self, shard: Shard) -> bool {
+        let _ = shard;
+        false
+    }
+
+    /// The share of one of several processes that train or evaluate together; see [`Shard`].
+    /// Any loader can be shared out, also an endless one.
+    ///
+    /// ```
+    /// use textbrewer::data::{DataLoader, ExampleLoader, Shard};
+    ///
+    /// // What each of two processes does, and one with twice their batch size.
+    /// let examples = |batch_size| {
+    ///     let collate = |words: &[&&str]| Ok(words.iter().map(|word| **word).collect::<String>());
+    ///     ExampleLoader::new(vec!["a", "b", "c", "d", "e", "f"], batch_size, collate)
+    /// };
+    /// let mut first = examples(2)?.shard(Shard::new(0, 2)?);
+    /// let mut second = examples(2)?.shard(Shard::new(1, 2)?);
+    /// let mut alone = examples(4)?;
+    /// first.start_epoch(1)?;
+    /// second.start_epoch(1)?;
+    /// for batch in alone.epoch(1)? {
+    ///     let [ours, theirs] = [first.next_batch()?, second.next_batch()?].map(Option::unwrap_or_default);
+    ///     assert_eq!(batch?, ours + &theirs);
+    /// }
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    fn shard(self, shard: Shard) -> Sharded<Self>
+    where
+        Self: Sized,
+    {
+        Sharded::new(self, shard)
     }
 
     /// A loader that collects the batches of the first epoch in main memory and repeats them
@@ -259,6 +314,10 @@ impl<L: DataLoader + ?Sized> DataLoader for &mut L {
         (**self).skip(batches)
     }
 
+    fn take_share(&mut self, shard: Shard) -> bool {
+        (**self).take_share(shard)
+    }
+
     fn keeps_batches(&self) -> bool {
         (**self).keeps_batches()
     }
@@ -285,6 +344,10 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
         (**self).skip(batches)
+    }
+
+    fn take_share(&mut self, shard: Shard) -> bool {
+        (**self).take_share(shard)
     }
 
     fn keeps_batches(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Result;
 
-use super::DataLoader;
+use super::{DataLoader, Shard};
 
 /// What [`DataLoader::map`] returns.
 ///
@@ -54,6 +54,10 @@ where
     /// Skipped batches are not converted.
     fn skip(&mut self, batches: u64) -> Result<u64> {
         self.loader.skip(batches)
+    }
+
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.loader.take_share(shard)
     }
 }
 

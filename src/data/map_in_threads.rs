@@ -9,9 +9,9 @@ use std::sync::mpsc::{Receiver, sync_channel};
 
 use crate::error::{Error, Result};
 
-use super::DataLoader;
 use super::prefetch::message;
 use super::workers::Workers;
+use super::{DataLoader, Shard, Sharded};
 
 /// More threads than a machine is likely to have.
 const MAX_THREADS: usize = 1024;
@@ -44,7 +44,8 @@ type Convert<A, B> = Arc<dyn Fn(A) -> Result<B> + Send + Sync>;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub struct MapInThreads<L: DataLoader, B> {
-    loader: L,
+    /// Batches are dealt out before they are converted, or all would be, ahead of time.
+    loader: Sharded<L>,
     convert: Convert<L::Batch, B>,
     threads: usize,
     workers: Option<Workers>,
@@ -69,7 +70,7 @@ where
         convert: impl Fn(L::Batch) -> Result<B> + Send + Sync + 'static,
     ) -> Self {
         MapInThreads {
-            loader,
+            loader: Sharded::as_it_is(loader),
             convert: Arc::new(convert),
             threads: threads.clamp(1, MAX_THREADS),
             workers: None,
@@ -178,6 +179,12 @@ where
             true => Ok(ahead),
             false => Ok(ahead + self.loader.skip(batches - ahead)?),
         }
+    }
+
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.discard();
+        self.ended = false;
+        self.loader.take_share(shard)
     }
 }
 

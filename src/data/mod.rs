@@ -18,9 +18,13 @@
 //! the work that takes time, such as tokenising, belongs in `map` or `map_in_threads`, not in the
 //! closure of a stream.
 //!
+//! [`shard`](DataLoader::shard) gives one of several processes its share of any loader. `batch_size`
+//! is always that of one process.
+//!
 //! The order of a shuffled loader depends only on its seed and the epoch, so a training that is
 //! resumed sees the same batches as an uninterrupted one.
 
+mod batch_order;
 mod collate;
 mod epoch;
 mod example_loader;
@@ -34,6 +38,8 @@ mod map;
 mod map_in_threads;
 mod order;
 mod prefetch;
+mod shard;
+mod sharded;
 mod stream_loader;
 mod task_batch;
 mod task_loader;
@@ -53,6 +59,8 @@ pub use loader::DataLoader;
 pub use map::Map;
 pub use map_in_threads::MapInThreads;
 pub use prefetch::Prefetch;
+pub use shard::{Shard, Uneven};
+pub use sharded::Sharded;
 pub use stream_loader::StreamLoader;
 pub use task_batch::TaskBatch;
 pub use task_loader::TaskLoader;

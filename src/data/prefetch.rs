@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use crate::error::{Error, Result};
 
-use super::DataLoader;
+use super::{DataLoader, Shard, Sharded};
 
 /// A channel allocates memory for all its places at once.
 const MAX_DEPTH: usize = 1024;
@@ -44,8 +44,9 @@ pub struct Prefetch<L: DataLoader> {
     num_batches: Option<usize>,
     keeps_batches: bool,
     last: Option<u64>,
-    // The loader is here between epochs, and in the worker during an epoch.
-    loader: Option<L>,
+    // The loader is here between epochs, and in the worker during an epoch. Batches are dealt out
+    // there, or those of all ranks would be made.
+    loader: Option<Sharded<L>>,
     /// The current epoch, until its first batch is taken.
     untouched: Option<u64>,
     worker: Option<Worker<L>>,
@@ -56,7 +57,7 @@ type Numbered<B> = (B, Option<u64>);
 
 struct Worker<L: DataLoader> {
     batches: Receiver<Result<Option<Numbered<L::Batch>>>>,
-    thread: JoinHandle<L>,
+    thread: JoinHandle<Sharded<L>>,
 }
 
 impl<L: DataLoader> Prefetch<L> {
@@ -66,7 +67,7 @@ impl<L: DataLoader> Prefetch<L> {
             num_batches: loader.num_batches(),
             keeps_batches: loader.keeps_batches(),
             last: None,
-            loader: Some(loader),
+            loader: Some(Sharded::as_it_is(loader)),
             untouched: None,
             worker: None,
         }
@@ -145,6 +146,18 @@ where
             }
         }
         Ok(batches)
+    }
+
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.untouched = None;
+        self.last = None;
+        // A loader that panicked is lost, which the next `start_epoch` says.
+        let _ = self.stop();
+        if let Some(loader) = &mut self.loader {
+            loader.take_share(shard);
+            self.num_batches = loader.num_batches();
+        }
+        true
     }
 
     fn keeps_batches(&self) -> bool {

@@ -4,7 +4,8 @@ use tch::Tensor;
 
 use crate::error::{Context, Error, Result};
 
-use super::order::{BatchIndices, BatchOrder};
+use super::batch_order::{BatchIndices, BatchOrder};
+use super::shard::Shard;
 use super::{DataLoader, advance, not_started};
 
 /// Yields batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
@@ -111,6 +112,13 @@ impl DataLoader for TensorLoader {
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
+    }
+
+    /// Of each `world_size × batch_size` examples, those of the rank.
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.order.shard = shard;
+        self.rest = None;
+        true
     }
 }
 

@@ -6,6 +6,7 @@ use crate::batch::Batch;
 use crate::error::Result;
 
 use super::order::Order;
+use super::shard::{Shard, Uneven};
 use super::{DataLoader, advance, not_started};
 
 /// Yields the batches of a vector, in their order or shuffled.
@@ -30,6 +31,7 @@ use super::{DataLoader, advance, not_started};
 pub struct VecLoader<B> {
     batches: Vec<B>,
     order: Order,
+    shard: Shard,
     rest: Option<std::vec::IntoIter<usize>>,
     device: Device,
     last: Option<u64>,
@@ -43,11 +45,23 @@ impl<B: Batch> VecLoader<B> {
     pub fn new(batches: Vec<B>) -> Result<Self> {
         Ok(VecLoader {
             order: Order::new("batches", batches.len())?,
+            ..VecLoader::or_empty(batches)
+        })
+    }
+
+    /// A loader of batches that may be none.
+    pub(super) fn or_empty(batches: Vec<B>) -> Self {
+        VecLoader {
+            order: Order {
+                len: batches.len(),
+                seed: None,
+            },
+            shard: Shard::ALL,
             rest: None,
             batches,
             device: Device::Cpu,
             last: None,
-        })
+        }
     }
 
     /// Shuffles the batches anew in every epoch, from this seed.
@@ -69,11 +83,25 @@ impl<B: Batch> DataLoader for VecLoader<B> {
     type Batch = B;
 
     fn num_batches(&self) -> Option<usize> {
-        Some(self.batches.len())
+        Some(self.shard.batches_of(self.order.len as u64) as usize)
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.rest = Some(self.order.indices(epoch).into_iter());
+        self.rest = None;
+        let (shard, len) = (self.shard, self.order.len);
+        if shard.uneven() == Uneven::Drop && len < shard.world_size() {
+            return Err(shard.no_batch("batches", len));
+        }
+        let mut indices = self.order.indices(epoch);
+        if shard.world_size() > 1 {
+            let batches = shard.batches_of(len as u64) as usize;
+            // Padding goes on at the beginning of the epoch.
+            let places = (0..batches).map(|n| (n * shard.world_size() + shard.rank()) % len);
+            indices = places
+                .filter_map(|place| indices.get(place).copied())
+                .collect();
+        }
+        self.rest = Some(indices.into_iter());
         Ok(())
     }
 
@@ -87,6 +115,14 @@ impl<B: Batch> DataLoader for VecLoader<B> {
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
+    }
+
+    /// Of each `world_size` batches, the one of the rank. They keep the numbers that they have in
+    /// the vector.
+    fn take_share(&mut self, shard: Shard) -> bool {
+        self.shard = shard;
+        self.rest = None;
+        true
     }
 
     fn keeps_batches(&self) -> bool {
