@@ -1,15 +1,12 @@
 //! Examples of a stream, shuffled in a buffer.
 
 use std::fmt;
-use std::iter::Fuse;
-use std::vec;
 
 use crate::error::{Error, Result};
 
-use super::order::shuffle_part;
+use super::stream::{Examples, Stream};
 use super::{DataLoader, not_started};
 
-type Examples<'a, E> = Box<dyn Iterator<Item = Result<E>> + Send + 'a>;
 type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send + 'a>;
 
 /// Yields batches of the examples of an iterator that a closure returns for each epoch, for data
@@ -54,17 +51,6 @@ struct Shuffled {
     seed: u64,
     /// How many are shuffled together.
     buffer: usize,
-}
-
-/// An open stream, of which parts of equal size are read one after the other.
-struct Stream<'a, E> {
-    epoch: u64,
-    /// What was not read yet.
-    unread: Fuse<Examples<'a, E>>,
-    /// What is left of the part that was read last, in the order of the batches.
-    part: vec::IntoIter<Result<E>>,
-    /// How many examples were given or passed over.
-    given: usize,
 }
 
 impl<'a, E: 'a> StreamLoader<'a, E> {
@@ -188,17 +174,16 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
         Ok(())
     }
 
-    /// Goes forward to an example; beyond the last there is nothing.
+    /// Goes forward to an example of a stream that can be begun there; beyond the last there is
+    /// nothing.
     fn go_to(&mut self, place: usize) -> Result<()> {
         let (size, seed) = (self.part_size(), self.seed());
         let stream = self.stream.as_mut().ok_or_else(not_started)?;
         let read = stream.given.saturating_add(stream.part.len());
         if place >= read {
             let start = place - place % size;
-            if start > read && self.seeks {
+            if start > read {
                 stream.unread = (self.open)(stream.epoch, start)?.fuse();
-            } else if let Some(last) = start.saturating_sub(read).checked_sub(1) {
-                stream.unread.nth(last);
             }
             stream.given = start;
             stream.read_part(size, seed);
@@ -208,27 +193,6 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
         }
         stream.given = place;
         Ok(())
-    }
-}
-
-impl<E> Stream<'_, E> {
-    /// Reads the part that begins here.
-    fn read_part(&mut self, size: usize, seed: Option<u64>) {
-        // An error keeps its place among the examples, so that every batch has its own.
-        let mut part: Vec<_> = self.unread.by_ref().take(size).collect();
-        if let Some(seed) = seed {
-            shuffle_part(&mut part, seed, self.epoch, (self.given / size) as u64);
-        }
-        self.part = part.into_iter();
-    }
-
-    fn next_example(&mut self, size: usize, seed: Option<u64>) -> Option<Result<E>> {
-        if self.part.len() == 0 {
-            self.read_part(size, seed);
-        }
-        let example = self.part.next()?;
-        self.given += 1;
-        Some(example)
     }
 }
 
@@ -258,6 +222,17 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
     fn skip(&mut self, batches: u64) -> Result<u64> {
         let stream = self.stream.as_ref().ok_or_else(not_started)?;
         let (epoch, given) = (stream.epoch, stream.given);
+        if !self.seeks {
+            let batches = usize::try_from(batches).unwrap_or(usize::MAX);
+            let examples = batches.saturating_mul(self.batch_size);
+            let (size, seed) = (self.part_size(), self.seed());
+            let stream = self.stream.as_mut().ok_or_else(not_started)?;
+            let passed = stream.pass_over(examples, size, seed);
+            return Ok(match self.drop_last {
+                true => passed / self.batch_size,
+                false => passed.div_ceil(self.batch_size),
+            } as u64);
+        }
         let Some(before) = batches.checked_sub(1) else {
             return Ok(0);
         };
