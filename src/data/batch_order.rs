@@ -177,7 +177,7 @@ impl fmt::Debug for BatchIndices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BatchIndices")
             .field("batches", &self.len())
-            .field("order", &self.order)
+            .field("batch_size", &self.order.batch_size)
             .finish_non_exhaustive()
     }
 }

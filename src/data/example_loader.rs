@@ -44,7 +44,7 @@ where
     F: Fn(&[&E]) -> Result<B>,
 {
     /// A loader that calls `collate` with `batch_size` examples at a time; the last batch may
-    /// have fewer.
+    /// have fewer. Of several processes each has so many ([`Shard`]).
     ///
     /// # Errors
     /// When there are no examples, or `batch_size` is 0.
@@ -71,7 +71,8 @@ where
     ///
     /// A larger pool means less padding, and less randomness in which examples share a batch;
     /// 50 is a good value for sentences. A pool of 0 or 1 sorts only within batches, which
-    /// saves nothing.
+    /// saves nothing. With several processes the batches that are sorted are those of all of them
+    /// together, so that all ranks of a step have like lengths.
     ///
     /// ```
     /// use textbrewer::data::{DataLoader, ExampleLoader};
@@ -90,7 +91,8 @@ where
         self
     }
 
-    /// Drops the last batch of an epoch if it is not full.
+    /// Drops the last batch of an epoch if it is not full; of several processes, those of a step that
+    /// are not all full.
     #[must_use]
     pub fn drop_last(mut self) -> Self {
         self.order.drop_last = true;

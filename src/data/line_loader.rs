@@ -53,7 +53,7 @@ pub struct LineLoader {
 
 impl LineLoader {
     /// A loader of `batch_size` lines at a time, of all these files as if they were one; the last
-    /// batch may have fewer. Each file is gone through once, to find its lines.
+    /// batch may have fewer. Of several processes each has so many ([`Shard`]). Each file is gone through once, to find its lines.
     ///
     /// # Errors
     /// When a file cannot be read, or a line is not UTF-8 or longer than 64 MiB; the error names it. When there is no
@@ -100,7 +100,8 @@ impl LineLoader {
         self
     }
 
-    /// Drops the last batch of an epoch if it is not full.
+    /// Drops the last batch of an epoch if it is not full; of several processes, those of a step that
+    /// are not all full.
     #[must_use]
     pub fn drop_last(mut self) -> Self {
         self.order.drop_last = true;

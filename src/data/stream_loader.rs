@@ -54,7 +54,9 @@ struct Shuffled {
 }
 
 impl<'a, E: 'a> StreamLoader<'a, E> {
-    /// A loader of `batch_size` examples at a time; the last batch may have fewer. It calls `open`
+    /// A loader of `batch_size` examples at a time; the last batch may have fewer. Of several
+    /// processes each has so many, and reads the whole stream
+    /// ([`Sharded`](super::Sharded)). It calls `open`
     /// with the number of the epoch, counted from 1, and may do so several times.
     ///
     /// # Errors

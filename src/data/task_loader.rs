@@ -26,6 +26,10 @@ type OwnOrder<'a> = Box<dyn Fn() -> Names<'a> + 'a>;
 /// Teacher outputs can be cached (`is_caching_logits`) when every loader keeps its batches, as
 /// [`fixed`](DataLoader::fixed) ones do.
 ///
+/// Several processes draw the same tasks, and have the batches in turn
+/// ([`shard`](DataLoader::shard)). The batches of the others are skipped, so `prefetch` and
+/// `map_in_threads` belong around the `TaskLoader` there, not around the loaders of its tasks.
+///
 /// All loaders must have the same batch type; use [`map`](DataLoader::map) to convert or
 /// postprocess the batches of a task.
 ///

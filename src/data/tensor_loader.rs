@@ -37,7 +37,8 @@ pub struct TensorLoader {
 }
 
 impl TensorLoader {
-    /// A loader of `batch_size` rows of each tensor; the last batch may have fewer.
+    /// A loader of `batch_size` rows of each tensor; the last batch may have fewer. Of several
+    /// processes each has so many ([`Shard`]).
     ///
     /// # Shape
     /// Each tensor is `[examples, ...]`.
@@ -82,7 +83,8 @@ impl TensorLoader {
         self
     }
 
-    /// Drops the last batch of an epoch if it is not full.
+    /// Drops the last batch of an epoch if it is not full; of several processes, those of a step that
+    /// are not all full.
     #[must_use]
     pub fn drop_last(mut self) -> Self {
         self.order.drop_last = true;

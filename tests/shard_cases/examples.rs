@@ -52,7 +52,7 @@ fn shared_out(tail: &[i64], order: &[i64], world_size: usize, uneven: Uneven) ->
     match uneven {
         Uneven::Pad => {
             let mut again = order.iter().cycle();
-            while tail.len() % world_size != 0 {
+            while !tail.len().is_multiple_of(world_size) {
                 tail.extend(again.next());
             }
         }
