@@ -1,1 +1,8 @@
 //! Training with several processes, GPUs or machines.
+
+mod address;
+mod environment;
+mod error_file;
+mod rendezvous;
+
+pub use rendezvous::Rendezvous;
