@@ -78,7 +78,7 @@ impl Rendezvous {
     ///
     /// | started by | rank, world size, local rank |
     /// |---|---|
-    /// | `Launch`, torchrun, Kubernetes' PyTorchJob, by hand | `RANK`, `WORLD_SIZE`, `LOCAL_RANK` |
+    /// | [`Launch`](super::Launch), torchrun, Kubernetes' PyTorchJob, by hand | `RANK`, `WORLD_SIZE`, `LOCAL_RANK` |
     /// | mpirun of Open MPI | `OMPI_COMM_WORLD_RANK`, `…_SIZE`, `…_LOCAL_RANK` |
     /// | mpirun of MPICH, Intel MPI | `PMI_RANK`, `PMI_SIZE`, `MPI_LOCALRANKID` |
     /// | mpirun of MVAPICH2 | `MV2_COMM_WORLD_RANK`, `…_SIZE`, `…_LOCAL_RANK` |
