@@ -61,6 +61,7 @@ fn each_explains_its_options() {
         ("emd", "--reestimate"),
         ("split_batches", "--examples"),
         ("resume", "--output-dir"),
+        ("launch", "--max-restarts"),
     ] {
         let help = output(example, "--help");
         assert!(help.contains("Usage:"), "{example}: {help}");
