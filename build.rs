@@ -4,19 +4,25 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const HEADER: &str = "src/native/common.h";
-const SOURCES: [&str; 6] = [
+const HEADERS: [&str; 3] = [
+    "src/native/common.h",
+    "src/native/process_group.h",
+    "src/native/gloo",
+];
+const SOURCES: [&str; 8] = [
     "src/native/autocast.cpp",
     "src/native/backend.cpp",
     "src/native/history.cpp",
     "src/native/layers.cpp",
     "src/native/optim.cpp",
+    "src/native/process_group.cpp",
+    "src/native/reducer.cpp",
     "src/native/widening.cpp",
 ];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
-    for file in SOURCES.iter().chain([&HEADER]) {
+    for file in SOURCES.iter().chain(&HEADERS) {
         println!("cargo:rerun-if-changed={file}");
     }
     // Unset under `doc-only`, where there is no libtorch and nothing links. A dependent's build.rs
@@ -56,6 +62,8 @@ fn compile(libraries: &Path) {
     for folder in [include.join("torch/csrc/api/include"), include] {
         build.flag("-isystem").flag(folder);
     }
+    // After libtorch's, in case that has them.
+    build.flag("-isystem").flag("src/native/gloo");
     build.files(SOURCES);
     build.compile("textbrewer_native");
 }

@@ -34,6 +34,8 @@ type Fault = Box<dyn Fn(Operation, &Path) -> io::Result<()>>;
 #[derive(Default)]
 pub(crate) struct Disk {
     fault: Option<Fault>,
+    /// Whether nothing is written, as another process writes it.
+    is_idle: bool,
 }
 
 /// Size and checksum of a written file.
@@ -53,7 +55,20 @@ impl Disk {
     pub(crate) fn failing(fault: impl Fn(Operation, &Path) -> io::Result<()> + 'static) -> Self {
         Disk {
             fault: Some(Box::new(fault)),
+            is_idle: false,
         }
+    }
+
+    /// A disk on which every operation is done at once, by doing nothing.
+    pub(crate) fn idle() -> Self {
+        Disk {
+            fault: None,
+            is_idle: true,
+        }
+    }
+
+    pub(crate) fn is_idle(&self) -> bool {
+        self.is_idle
     }
 
     fn at(&self, operation: Operation, path: &Path) -> io::Result<()> {
@@ -71,6 +86,9 @@ impl Disk {
 
     /// Creates a folder and those above it, unless they exist.
     pub(crate) fn create_folder(&self, path: &Path) -> Result<()> {
+        if self.is_idle {
+            return Ok(());
+        }
         self.at(Operation::CreateFolder, path)
             .and_then(|()| fs::create_dir_all(path))
             .map_err(|error| failed(path, error))
@@ -83,6 +101,9 @@ impl Disk {
         path: &Path,
         write: impl FnOnce(&mut dyn Write) -> Result<()>,
     ) -> Result<Written> {
+        if self.is_idle {
+            return Ok(Written { bytes: 0, crc32: 0 });
+        }
         self.remove(path)?;
         let file = self
             .at(Operation::CreateFile, path)
@@ -139,6 +160,9 @@ impl Disk {
 
     /// Makes `to` a hard link to a file, or a copy where the file system has no links.
     pub(crate) fn link(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.is_idle {
+            return Ok(());
+        }
         self.remove(to)?;
         let copy = || {
             fs::copy(from, to)?;
@@ -160,6 +184,9 @@ impl Disk {
 
     /// Renames a file or folder within its folder, durably.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        if self.is_idle {
+            return Ok(());
+        }
         self.at(Operation::Rename, to)
             .and_then(|()| fs::rename(from, to))
             .map_err(|error| failed(to, error))?;
@@ -171,6 +198,9 @@ impl Disk {
 
     /// Flushes the names in a folder to the disk.
     pub(crate) fn sync_folder(&self, path: &Path) -> Result<()> {
+        if self.is_idle {
+            return Ok(());
+        }
         self.at(Operation::SyncFolder, path)
             .and_then(|()| sync_folder(path))
             .map_err(|error| failed(path, error))
@@ -178,6 +208,9 @@ impl Disk {
 
     /// Removes a file, a link, or a folder and what is in it, if it exists.
     pub(crate) fn remove(&self, path: &Path) -> Result<()> {
+        if self.is_idle {
+            return Ok(());
+        }
         let Ok(about) = fs::symlink_metadata(path) else {
             return Ok(());
         };

@@ -37,9 +37,20 @@ pub(crate) struct SavedPosition {
     pub(crate) best: Option<Point>,
     /// The scaling of the loss, if it is scaled.
     pub(crate) scaling: Option<LossScalingState>,
+    /// How many processes trained together.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub(crate) world_size: u64,
     /// The run's TensorBoard log, to go on with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) log: Option<LogFolder>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn is_one(world_size: &u64) -> bool {
+    *world_size == 1
 }
 
 /// What ended a run early.

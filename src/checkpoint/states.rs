@@ -48,6 +48,9 @@ impl CheckpointFolder {
         content: &Content<'_>,
     ) -> Result<PathBuf> {
         let final_path = self.state(student.step);
+        if self.disk.is_idle() {
+            return Ok(final_path);
+        }
         let building = temporary(&final_path);
         // Saturated, two checkpoints would have one number; no run gets that far.
         self.sequence = self.sequence.saturating_add(1);

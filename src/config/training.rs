@@ -371,25 +371,6 @@ impl TrainingConfig {
             );
             return Err(Error::config("fp16_opt_level", reason));
         }
-        for (used, key, remedy) in [
-            (
-                self.data_parallel,
-                "`data_parallel` = true".to_owned(),
-                "set it to false; training then runs on one device",
-            ),
-            (
-                self.local_rank != -1,
-                format!("`local_rank` = {}", self.local_rank),
-                "set it to -1 and start one process",
-            ),
-        ] {
-            if used {
-                return Err(Error::Unsupported {
-                    feature: key,
-                    remedy: remedy.to_owned(),
-                });
-            }
-        }
         device::check(self.device)
     }
 }

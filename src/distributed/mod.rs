@@ -3,12 +3,18 @@
 mod address;
 mod environment;
 mod error_file;
+mod exchange;
+mod failure;
 mod launch;
+mod meeting;
+mod process_group;
 #[cfg(unix)]
 mod processes;
 mod rendezvous;
 #[cfg(unix)]
 mod signals;
 
+pub(crate) use exchange::NUMBERS;
 pub use launch::Launch;
+pub use process_group::{ProcessGroup, Reduce};
 pub use rendezvous::Rendezvous;

@@ -20,7 +20,7 @@ pub(super) struct Epochs<'a, B> {
     device: Device,
     /// The number of batches that every epoch must have, where it is known.
     expected: Option<u64>,
-    random: Random,
+    random: Random<'a>,
 }
 
 impl<'a, B: Batch> Epochs<'a, B> {
@@ -28,7 +28,7 @@ impl<'a, B: Batch> Epochs<'a, B> {
         feed: Feed<'a, B>,
         device: Device,
         expected: Option<u64>,
-        random: Random,
+        random: Random<'a>,
     ) -> Self {
         Epochs {
             feed,
@@ -42,9 +42,11 @@ impl<'a, B: Batch> Epochs<'a, B> {
     pub(super) fn begin(&mut self, at: &mut Position) -> Result<()> {
         at.epoch += 1;
         at.batch = 0;
-        self.random.begin_epoch()?;
-        let started = self.feed.start_epoch(at.epoch);
-        started.map_err(|error| data_error(at.epoch, 0, error))
+        let feed = &mut self.feed;
+        self.random.begin_epoch(|| {
+            let started = feed.start_epoch(at.epoch);
+            started.map_err(|error| data_error(at.epoch, 0, error))
+        })
     }
 
     /// Returns to a position inside an epoch, with the random state of that moment.
@@ -73,7 +75,7 @@ impl<'a, B: Batch> Epochs<'a, B> {
             );
             return Err(failed(skipped)(Error::other(reason)));
         }
-        self.random.return_to(random)
+        self.random.resume(random)
     }
 
     /// The next batch of the epoch, on the device; `None` at its end.
@@ -98,7 +100,12 @@ impl<'a, B: Batch> Epochs<'a, B> {
         self.feed.batch_id()
     }
 
-    /// The state of the random generators, for a checkpoint.
+    /// The state of the random generators of all ranks, for a checkpoint.
+    pub(super) fn saved_random_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        self.random.saved_state()
+    }
+
+    /// The state of the random generators of this rank.
     pub(super) fn random_state(&self) -> Result<BTreeMap<String, Tensor>> {
         self.random.state()
     }

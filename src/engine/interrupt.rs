@@ -25,6 +25,11 @@ impl Stop {
         Ok(Stop { flags, interrupts })
     }
 
+    /// Whether anything can ask the run to end.
+    pub(super) fn is_possible(&self) -> bool {
+        self.interrupts.is_some() || !self.flags.is_empty()
+    }
+
     pub(super) fn is_requested(&self) -> bool {
         let interrupted = self.interrupts.as_ref().is_some_and(Interrupts::happened);
         interrupted || self.flags.iter().any(|flag| flag.load(Ordering::Relaxed))

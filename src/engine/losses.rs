@@ -6,7 +6,8 @@ use tch::{Device, Tensor};
 
 use super::learning_rates::LearningRates;
 use super::logs::{At, Logs};
-use super::pending::{Pending, read};
+use super::pending::{Pending, Read, read};
+use super::ranks::Ranks;
 use super::zeros::Zeros;
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
@@ -199,20 +200,23 @@ impl PendingLosses {
 
     /// Reads all values at once, hands them to the logs, and fails at the first loss that is
     /// not finite.
-    pub(super) fn read_into(&mut self, logs: &mut Logs<'_>) -> Result<()> {
+    ///
+    /// Losses are means over the ranks, on all of them.
+    pub(super) fn read_into(&mut self, logs: &mut Logs<'_>, ranks: Ranks<'_>) -> Result<()> {
         self.batches = 0;
         let pending = std::mem::take(&mut self.pending);
-        let (mut values, counts_skipped) = read(&pending, self.skipped.take())?;
+        let Read {
+            losses,
+            norms,
+            skipped,
+        } = read(&pending, self.skipped.take())?;
+        let (mut losses, mut norms) = (ranks.means(losses)?.into_iter(), norms.into_iter());
         let mut first_bad = Ok(());
         for one in &pending {
             match one {
-                Pending::Batch {
-                    at,
-                    ends_step,
-                    names,
-                    ..
-                } => {
-                    let named: Vec<(&String, f64)> = names.iter().zip(&mut values).collect();
+                Pending::Batch { at, ends_step, .. } => {
+                    let named = losses.next().unwrap_or_default();
+                    let named: Vec<_> = named.iter().map(|(name, v)| (name, *v)).collect();
                     logs.losses(&named, *at, *ends_step);
                     match self.check_finite(&named, *at) {
                         Err(error) if self.notes => self.note(error),
@@ -229,7 +233,7 @@ impl PendingLosses {
                     for (name, rate) in self.rates.at(*factor) {
                         logs.scalar(name, rate, *at);
                     }
-                    let norm = grad_norm.as_ref().and_then(|_| values.next());
+                    let norm = grad_norm.as_ref().and_then(|_| norms.next());
                     if let Some(norm) = norm {
                         logs.scalar("grad_norm", norm, *at);
                     }
@@ -238,9 +242,7 @@ impl PendingLosses {
             }
         }
         self.zeros.warn();
-        if let (true, Some(count)) = (counts_skipped, values.next()) {
-            self.note_skipped(count as u64);
-        }
+        self.note_skipped(skipped);
         first_bad
     }
 

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::logs::At;
+use super::ranks::Named;
 use crate::error::Result;
 
 /// A part of a step that was not read yet.
@@ -26,11 +27,19 @@ pub(super) enum Pending {
     Dropped,
 }
 
-/// All values in one transfer, and whether the number of skipped steps is the last of them.
-pub(super) fn read(
-    pending: &[Pending],
-    skipped: Option<Tensor>,
-) -> Result<(std::vec::IntoIter<f64>, bool)> {
+/// What was read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// The losses of each batch.
+    pub(super) losses: Vec<Named>,
+    /// The norms of the gradients of the steps that have one.
+    pub(super) norms: Vec<f64>,
+    /// The number of steps that were skipped.
+    pub(super) skipped: u64,
+}
+
+/// All values, in one transfer.
+pub(super) fn read(pending: &[Pending], skipped: Option<Tensor>) -> Result<Read> {
     let values = pending.iter().filter_map(|one| match one {
         Pending::Batch { values, .. } => Some(values.shallow_clone()),
         Pending::Update { grad_norm, .. } => Some(grad_norm.as_ref()?.shallow_clone()),
@@ -40,7 +49,7 @@ pub(super) fn read(
     let counts_skipped = skipped.is_some();
     tensors.extend(skipped.map(|count| count.f_reshape([1])).transpose()?);
     let Some(first) = tensors.first() else {
-        return Ok((Vec::new().into_iter(), false));
+        return Ok(Read::default());
     };
     let device = first.device();
     for tensor in &mut tensors {
@@ -52,5 +61,23 @@ pub(super) fn read(
     let read = Tensor::f_cat(&tensors, 0)?
         .f_to_device(Device::Cpu)?
         .f_to_kind(Kind::Double)?;
-    Ok((Vec::<f64>::try_from(&read)?.into_iter(), counts_skipped))
+    let mut values = Vec::<f64>::try_from(&read)?.into_iter();
+    let mut read = Read::default();
+    for one in pending {
+        match one {
+            Pending::Batch { names, .. } => {
+                let named = names.iter().cloned().zip(&mut values);
+                read.losses.push(named.collect());
+            }
+            Pending::Update { grad_norm, .. } => {
+                read.norms
+                    .extend(grad_norm.as_ref().and_then(|_| values.next()));
+            }
+            Pending::Dropped => {}
+        }
+    }
+    if counts_skipped {
+        read.skipped = values.next().unwrap_or_default() as u64;
+    }
+    Ok(read)
 }

@@ -106,6 +106,41 @@ impl Plan {
         }
     }
 
+    /// The position of a run of this plan that is as far as `before` in its epoch, at this batch or
+    /// the end of the step before it. A run of steps keeps its number of steps.
+    pub(crate) fn at(&self, before: Position, batch: u64) -> Position {
+        match self.length {
+            Length::Epochs { batches, .. } => {
+                let batch = match batch >= batches {
+                    true => batches,
+                    false => batch - batch % self.accumulation,
+                };
+                let past = before.epoch.saturating_sub(1);
+                let per_epoch = self.steps_per_epoch(batches);
+                let steps = match batch == batches {
+                    true => per_epoch,
+                    false => batch / self.accumulation,
+                };
+                Position {
+                    global_step: past.saturating_mul(per_epoch).saturating_add(steps),
+                    forward_step: past.saturating_mul(batches).saturating_add(batch),
+                    epoch: before.epoch,
+                    batch,
+                    counted: batch,
+                }
+            }
+            Length::Steps(_) => {
+                let forward_step = before.global_step.saturating_mul(self.accumulation);
+                Position {
+                    forward_step,
+                    counted: forward_step,
+                    batch,
+                    ..before
+                }
+            }
+        }
+    }
+
     /// How many batches an epoch must have, where that is known.
     pub(crate) fn batches_per_epoch(&self) -> Option<u64> {
         match self.length {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Tensor};
 
+use super::ranks::{Ranks, of_rank};
 use crate::backend;
 use crate::error::{Error, Result};
 use crate::logging;
@@ -15,9 +16,11 @@ struct Moment(BTreeMap<String, Tensor>);
 /// The generators' states when the run began, when its epoch began, and now.
 ///
 /// The first two are for loaders that draw random numbers from libtorch: in a resumed run they
-/// draw the same again.
+/// draw the same again. They are those of the first rank on all ranks, which then have the same
+/// data; dropout draws on from each rank's own.
 #[derive(Debug)]
-pub(super) struct Random {
+pub(super) struct Random<'a> {
+    ranks: Ranks<'a>,
     devices: Vec<Device>,
     run: Moment,
     epoch: Moment,
@@ -27,22 +30,46 @@ const RUN: &str = "run";
 const EPOCH: &str = "epoch";
 const NOW: &str = "now";
 
-impl Random {
+impl<'a> Random<'a> {
     /// For a run on this device that begins now.
-    pub(super) fn new(device: Device) -> Result<Self> {
+    pub(super) fn new(device: Device, ranks: Ranks<'a>) -> Result<Self> {
         let mut devices = vec![Device::Cpu];
         // No other kind of device has a generator of its own.
         if matches!(device, Device::Cuda(_) | Device::Mps) {
             devices.push(device);
         }
         let mut random = Random {
+            ranks,
             devices,
             run: Moment::default(),
             epoch: Moment::default(),
         };
-        random.run = random.now()?;
-        random.begin_epoch()?;
+        random.run = random.of_first(random.now()?)?;
+        random.epoch = random.now()?;
+        random.diverge()?;
         Ok(random)
+    }
+
+    /// The first rank's state, on all ranks.
+    fn of_first(&self, own: Moment) -> Result<Moment> {
+        let states: Vec<_> = own.0.values().map(Tensor::shallow_clone).collect();
+        self.ranks.copy_from_first("random numbers", &states)?;
+        Ok(own)
+    }
+
+    /// Gives each rank random numbers of its own, which follow from those of the first; that one
+    /// keeps its own.
+    fn diverge(&self) -> Result<()> {
+        if self.ranks.is_first() {
+            return Ok(());
+        }
+        let mut hash = crc32fast::Hasher::new();
+        for state in self.run.0.values() {
+            hash.update(&Vec::<u8>::try_from(&state.f_flatten(0, -1)?)?);
+        }
+        let rank = self.ranks.rank() as i64;
+        tch::manual_seed((i64::from(hash.finalize()) << 24) + rank);
+        Ok(())
     }
 
     fn now(&self) -> Result<Moment> {
@@ -50,18 +77,36 @@ impl Random {
         Ok(Moment(self.devices.iter().map(of).collect::<Result<_>>()?))
     }
 
-    pub(super) fn begin_epoch(&mut self) -> Result<()> {
-        self.epoch = self.now()?;
-        Ok(())
+    /// Does what starts an epoch with the random numbers of the first rank. The others go on with
+    /// their own afterwards.
+    pub(super) fn begin_epoch(&mut self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        let own = self.now()?;
+        self.epoch = self.of_first(self.now()?)?;
+        if self.ranks.is_first() {
+            return start();
+        }
+        self.set(&self.epoch)?;
+        start()?;
+        self.set(&own)
     }
 
-    /// All three, for a checkpoint.
+    /// All three, for a checkpoint, with those of the other ranks.
+    pub(super) fn saved_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut state = self.state()?;
+        let now = name_of(NOW, "");
+        let own = state.iter().filter(|(name, _)| name.starts_with(&now));
+        let own = own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        state.extend(self.ranks.gather(own.collect())?);
+        Ok(state)
+    }
+
+    /// All three, of this rank.
     pub(super) fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let now = self.now()?;
         let mut state = BTreeMap::new();
         for (moment, states) in [(RUN, &self.run), (EPOCH, &self.epoch), (NOW, &now)] {
             for (device, tensor) in &states.0 {
-                state.insert(format!("{moment}.{device}"), tensor.shallow_clone());
+                state.insert(name_of(moment, device), tensor.shallow_clone());
             }
         }
         Ok(state)
@@ -76,7 +121,7 @@ impl Random {
     fn moment(&self, moment: &str, state: &BTreeMap<String, Tensor>) -> Moment {
         let names = self.devices.iter().map(|device| name(*device));
         let found = names.filter_map(|device| {
-            let tensor = state.get(&format!("{moment}.{device}"));
+            let tensor = state.get(&name_of(moment, &device));
             if tensor.is_none() {
                 logging::warn(format_args!(
                     "the checkpoint has no random state of {device}; the run continues \
@@ -96,7 +141,23 @@ impl Random {
         self.set(&self.epoch)
     }
 
-    /// Restores the third from a checkpoint.
+    /// Restores the third from a checkpoint: this rank's own, or one made of the first rank's where
+    /// fewer processes trained before.
+    pub(super) fn resume(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        self.return_to(state)?;
+        let own = self.devices.iter().filter_map(|device| {
+            let device = name(*device);
+            let own = state.get(&of_rank(self.ranks.rank(), &name_of(NOW, &device)))?;
+            Some((device, own.shallow_clone()))
+        });
+        let own = Moment(own.collect());
+        match own.0.is_empty() {
+            true => self.diverge(),
+            false => self.set(&own),
+        }
+    }
+
+    /// Returns to what [`state`](Self::state) gave.
     pub(super) fn return_to(&self, state: &BTreeMap<String, Tensor>) -> Result<()> {
         self.set(&self.moment(NOW, state))
     }
@@ -110,6 +171,10 @@ impl Random {
         }
         Ok(())
     }
+}
+
+fn name_of(moment: &str, device: &str) -> String {
+    format!("{moment}.{device}")
 }
 
 /// All GPUs have one name: a run may be resumed on another GPU.

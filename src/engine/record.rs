@@ -11,6 +11,8 @@ use super::logs::{At, Logs, RunLogs};
 use super::losses::PendingLosses;
 use super::position::Position;
 use super::prepare::existing;
+use super::ranks::Ranks;
+use super::run::CallbackRanks;
 use super::saving::Saving;
 use super::update::Updated;
 use super::{OnNonFinite, TrainSummary};
@@ -36,6 +38,8 @@ pub(super) struct Record<'a, S: ?Sized> {
     losses: PendingLosses,
     saving: Saving,
     summary: TrainSummary,
+    ranks: Ranks<'a>,
+    callback_ranks: CallbackRanks,
 }
 
 impl<'a, S: ?Sized> Record<'a, S> {
@@ -59,7 +63,16 @@ impl<'a, S: ?Sized> Record<'a, S> {
             losses: PendingLosses::new(on_non_finite, logs.rates),
             saving,
             summary,
+            ranks: Ranks::default(),
+            callback_ranks: CallbackRanks::default(),
         }
+    }
+
+    /// Records what several ranks do together.
+    pub(super) fn of_ranks(mut self, ranks: Ranks<'a>, callback_ranks: CallbackRanks) -> Self {
+        self.ranks = ranks;
+        self.callback_ranks = callback_ranks;
+        self
     }
 
     /// Continues with what a checkpoint has recorded.
@@ -125,7 +138,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
 
     /// Reads and logs the losses since the last reading.
     pub(super) fn read(&mut self, at: &Position) -> Result<()> {
-        let read = self.losses.read_into(&mut self.logs);
+        let read = self.losses.read_into(&mut self.logs, self.ranks);
         // Until here it was waited for the device.
         self.logs.speed(at);
         // The values around one that is not finite explain it, so they are there before the error.
@@ -187,6 +200,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
         let extra: Vec<_> = groups.flat_map(|group| group.parameters).collect();
         check_finite(state.iter().chain(&extra), step)?;
         let saved = self.saving.student(step, &state)?;
+        self.ranks.wait("saving the student")?;
         existing::note(&saved.path);
         Ok(saved)
     }
@@ -231,7 +245,8 @@ impl<'a, S: ?Sized> Record<'a, S> {
 
     /// What the callbacks say together.
     fn verdict(&mut self, student: &S, info: &CheckpointInfo, at: &Position) -> Result<Verdict> {
-        let callbacks = &mut self.callbacks;
+        let is_called = self.ranks.is_first() || self.callback_ranks == CallbackRanks::All;
+        let callbacks = self.callbacks.iter_mut().filter(|_| is_called);
         let verdict = self.bar.suspend(|| {
             let _guard = tch::no_grad_guard();
             let mut all = Verdict::default();
@@ -249,6 +264,7 @@ impl<'a, S: ?Sized> Record<'a, S> {
             step: info.global_step,
             source: Box::new(error),
         })?;
+        let verdict = self.ranks.verdict(verdict)?;
         for (name, value) in info.logged.take() {
             self.logs.scalar(&name, value, At::of(at));
         }
@@ -280,10 +296,11 @@ impl<'a, S: ?Sized> Record<'a, S> {
         };
         self.losses.add_to(&mut position);
         position.log = self.log_folder.clone();
+        position.world_size = self.ranks.world_size() as u64;
         self.saving.add_to(&mut position);
         let path = self.saving.state(student, &position, tensors)?;
         existing::note(&path);
-        Ok(())
+        self.ranks.wait("saving the state")
     }
 
     /// Removes the students that are not kept and updates `best.safetensors`.
@@ -304,7 +321,12 @@ impl<'a, S: ?Sized> Record<'a, S> {
     ) -> Result<TrainSummary> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one from reading them.
-        let read = self.losses.read_into(&mut self.logs);
+        // The other ranks may not come to read theirs after an error.
+        let ranks = match result {
+            Ok(()) => self.ranks,
+            Err(_) => Ranks::default(),
+        };
+        let read = self.losses.read_into(&mut self.logs, ranks);
         self.logs.flush();
         self.bar.finish();
         result.and(read)?;

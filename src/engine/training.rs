@@ -29,7 +29,9 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) hooks: Hooks<'a, D::Student>,
     pub(super) record: Record<'a, D::Student>,
     pub(super) stop: Stop,
-    pub(super) ranks: Ranks,
+    pub(super) ranks: Ranks<'a>,
+    /// Whether any rank can be asked to stop.
+    pub(super) may_stop: bool,
 }
 
 impl<D: Distiller + ?Sized> Training<'_, D> {
@@ -40,7 +42,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let mut summary = self.record.finish(result, &self.at, cache_bytes)?;
         // Here rather than where it ends a run: one that comes in the last callback ends nothing,
         // but a program with more runs is to end there.
-        summary.interrupted |= self.ranks.agree(self.stop.is_requested())?;
+        summary.interrupted |= is_interrupted(self.may_stop, &self.stop, self.ranks)?;
         Ok(summary)
     }
 
@@ -135,13 +137,15 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn train_batch(&mut self, batch: &D::Batch) -> Result<Flow> {
         let (counted, forward_step) = (self.at.counted, self.at.forward_step);
+        let ends_step = self.plan.steps_after(counted);
+        self.update.before_forward(ends_step)?;
         let step = self.step_info().with_batch_id(self.epochs.batch_id());
         let report = self.distiller.train_on_batch(batch, &step)?;
         let total = report.total()?;
-        let ends_step = self.plan.steps_after(counted);
         self.record.push(&self.at, ends_step, &total, &report)?;
         let divisor = self.plan.divisor(counted);
-        self.update.backward(total, divisor, forward_step)?;
+        self.update
+            .backward(total, divisor, forward_step, ends_step)?;
         self.at.counted += 1;
         self.at.forward_step += 1;
         if self.record.is_reading_due() {
@@ -169,7 +173,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
 
     fn optimizer_step(&mut self) -> Result<()> {
         let steps = (self.at.global_step, self.plan.total_steps());
-        let updated = self.update.step(self.distiller, steps, self.ranks)?;
+        let updated = self.update.step(self.distiller, steps)?;
         self.record.push_update(&self.at, updated)?;
         self.at.global_step += 1;
         Ok(())
@@ -200,7 +204,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.checkpoint(is_planned)?;
         }
         let is_interrupted = self.is_interrupted()?;
-        let gives_up = self.ranks.agree(self.record.gives_up())?;
+        // The same on all ranks, as the losses that were read are.
+        let gives_up = self.record.gives_up();
         if flow == Flow::Continue && !self.is_last_step() && (is_interrupted || gives_up) {
             if !is_planned {
                 self.checkpoint(is_planned)?;
@@ -212,7 +217,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     }
 
     fn is_interrupted(&self) -> Result<bool> {
-        self.ranks.agree(self.stop.is_requested())
+        is_interrupted(self.may_stop, &self.stop, self.ranks)
     }
 
     /// Calls the callbacks without a checkpoint, and without a trace in the run: its random
@@ -254,7 +259,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
                 optimizer: self.update.optimizer.state()?,
                 distiller: self.distiller.core().state()?,
                 hooks: self.hooks.state(self.at.global_step)?,
-                random: self.epochs.random_state()?,
+                random: self.epochs.saved_random_state()?,
             };
             self.record.save_state(&student, position, &tensors)?;
         }
@@ -272,4 +277,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         }
         self.record.read(&self.at)
     }
+}
+
+/// Whether any rank was asked to stop. Nobody is asked where none can be.
+fn is_interrupted(may_stop: bool, stop: &Stop, ranks: Ranks<'_>) -> Result<bool> {
+    Ok(may_stop && ranks.any("asking whether to stop", stop.is_requested())?)
 }

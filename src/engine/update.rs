@@ -6,7 +6,7 @@ use super::OnNonFinite;
 use super::ranks::Ranks;
 use crate::distiller::Distiller;
 use crate::error::{Context, Error, Result};
-use crate::native;
+use crate::native::{self, Reducer};
 use crate::optim::{LossScaling, LossScalingState, Optimizer, ParamGroup, clip_grad_norm};
 use crate::scalar::ScalarOps;
 use crate::schedule::LrSchedule;
@@ -18,6 +18,9 @@ pub(super) struct Update<'a> {
     pub(super) max_grad_norm: Option<f64>,
     pub(super) scaling: Option<LossScaling>,
     pub(super) on_non_finite: OnNonFinite,
+    pub(super) ranks: Ranks<'a>,
+    /// Averages gradients over ranks, where there are several.
+    pub(super) reducer: Option<Reducer>,
     /// Whether a backward pass was seen to reach the student.
     pub(super) has_gradients: bool,
 }
@@ -55,12 +58,25 @@ impl Update<'_> {
         self.scaling.as_ref().map(LossScaling::numbers).transpose()
     }
 
-    /// Adds the gradients of a batch's total loss, divided by `divisor`.
+    /// To be called before the forward pass of a batch, of which the last before an optimizer step
+    /// brings the gradients of all ranks together.
+    pub(super) fn before_forward(&mut self, ends_step: bool) -> Result<()> {
+        match &mut self.reducer {
+            Some(reducer) if ends_step => reducer
+                .before_forward()
+                .map_err(|error| self.ranks.in_backward(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Adds the gradients of a batch's total loss, divided by `divisor`. After the last batch
+    /// before an optimizer step they are means over all ranks.
     pub(super) fn backward(
         &mut self,
         total: Tensor,
         divisor: u64,
         forward_step: u64,
+        ends_step: bool,
     ) -> Result<()> {
         if !total.requires_grad() {
             let reason = "the loss does not depend on any trainable variable of the student; \
@@ -81,7 +97,15 @@ impl Update<'_> {
                  keeps from batch to batch has to be detached)"
             )
         };
-        scaled.f_backward().context(context)
+        let Some(reducer) = self.reducer.as_mut().filter(|_| ends_step) else {
+            return scaled.f_backward().context(context);
+        };
+        let announced = reducer.before_backward(&scaled);
+        announced.map_err(|error| self.ranks.in_backward(error))?;
+        match scaled.f_backward() {
+            Err(error) if self.ranks.is_of_others(&error) => Err(self.ranks.in_backward(error)),
+            done => done.context(context),
+        }
     }
 
     /// Does one optimizer step. It counts even if the device skips it.
@@ -89,13 +113,11 @@ impl Update<'_> {
         &mut self,
         distiller: &D,
         (steps_done, total_steps): (u64, u64),
-        ranks: Ranks,
     ) -> Result<Updated> {
         if !self.has_gradients {
             check_gradients(distiller)?;
             self.has_gradients = true;
         }
-        ranks.average(self.parameters())?;
         let found = self.found_non_finite(distiller.core().config().device)?;
         let grad_norm = self.clip(distiller)?;
         let schedule = self.schedule.as_ref();

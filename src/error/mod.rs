@@ -383,7 +383,10 @@ pub enum Error {
     },
 
     /// One of several processes that train together cannot go on with the others.
-    #[error("process {rank} of {world_size}, {operation}: {}", paragraph(reason, 2000))]
+    #[error(
+        "process {rank} of {world_size}, {operation}: {}",
+        paragraph(reason, 2000)
+    )]
     #[non_exhaustive]
     Distributed {
         /// The process that tells of it, counted from 0.

@@ -1,5 +1,6 @@
 //! The crate's own messages: through `log`, beside the progress bar, and never lost.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
@@ -19,6 +20,31 @@ const SWITCH: &str = "TEXTBREWER_WARNINGS";
 /// The most different warnings that one place in the code writes to standard error.
 const MOST: usize = 5;
 
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// While it lives, messages of this thread are of interest to those only who look for them.
+#[derive(Debug)]
+#[must_use = "messages are told again when it is dropped"]
+pub(crate) struct Quiet {
+    before: bool,
+}
+
+/// For a process that trains with others, of which one speaks for all: what it tells is logged at
+/// level `debug`.
+pub(crate) fn quiet() -> Quiet {
+    Quiet {
+        before: IS_QUIET.replace(true),
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        IS_QUIET.set(self.before);
+    }
+}
+
 /// Warns of what goes on and is probably not meant.
 ///
 /// It goes to the program's logger if that takes warnings of this crate, and otherwise to
@@ -26,6 +52,7 @@ const MOST: usize = 5;
 #[track_caller]
 pub(crate) fn warn(message: fmt::Arguments<'_>) {
     if !log(Level::Warn, TARGET, message)
+        && !IS_QUIET.get()
         && is_on(std::env::var_os(SWITCH).as_deref())
         && let Some(line) = REPEATED.line(Location::caller(), message.to_string())
     {
@@ -41,6 +68,10 @@ pub(crate) fn info(message: fmt::Arguments<'_>) {
 
 /// Logs and says whether a logger took it. While the logger writes, no progress bar is in its way.
 pub(crate) fn log(level: Level, target: &str, message: fmt::Arguments<'_>) -> bool {
+    let level = match IS_QUIET.get() {
+        true => level.max(Level::Debug),
+        false => level,
+    };
     let is_taken = log::log_enabled!(target: target, level);
     if is_taken {
         suspend(|| log::log!(target: target, level, "{message}"));

@@ -27,7 +27,7 @@ mod tensorboard;
 
 pub use bar_logger::BarLogger;
 pub use memory::MemorySink;
-pub(crate) use messages::{info, log, warn};
+pub(crate) use messages::{info, log, quiet, warn};
 pub(crate) use progress::ProgressBar;
 pub use run_start::{LogAxis, RunStart};
 pub(crate) use tensorboard::LogFolder;

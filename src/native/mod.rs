@@ -10,10 +10,13 @@ pub(crate) mod backend;
 mod history;
 pub(crate) mod layers;
 pub(crate) mod optim;
+pub(crate) mod process_group;
+mod reducer;
 mod widening;
 
 pub(crate) use autocast::Autocast;
 pub(crate) use history::NoHistory;
+pub(crate) use reducer::Reducer;
 pub(crate) use widening::Widening;
 
 use std::ffi::{CStr, c_char, c_int};

@@ -6,6 +6,7 @@
 pub mod device;
 pub mod example;
 pub mod plain;
+pub mod ranks;
 pub mod record;
 pub mod said;
 pub mod tensorboard;

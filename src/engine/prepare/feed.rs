@@ -9,13 +9,13 @@ use crate::error::{Error, Result};
 /// The loader with the postprocessor applied. Where teacher outputs are kept, the batches are
 /// too, as they have to be the same in every epoch.
 pub(super) fn feed<'a, B: Batch + 'a>(
-    loader: &'a mut dyn DataLoader<Batch = B>,
+    loader: Feed<'a, B>,
     postprocessor: Option<Postprocessor<'a, B>>,
     keeps_outputs: bool,
     seed: u64,
 ) -> Result<Feed<'a, B>> {
     let loader_keeps = loader.keeps_batches();
-    let mut feed: Feed<'a, B> = Box::new(loader);
+    let mut feed = loader;
     if let Some(mut postprocessor) = postprocessor {
         feed = Box::new(feed.map(move |batch| {
             postprocessor(batch).map_err(|error| Error::other(Postprocessing(error)))

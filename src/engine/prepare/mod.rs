@@ -1,15 +1,17 @@
 //! Everything before the loop: checks, optimizer, resuming, data, logs.
 
+mod agreement;
 mod before;
 mod description;
 pub(super) mod existing;
 mod feed;
+mod fit;
 mod logs;
 mod optimizer;
 mod resume;
 
 use super::TrainSummary;
-use super::epochs::{Epochs, no_batch};
+use super::epochs::{Epochs, Feed, no_batch};
 use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::learning_rates::LearningRates;
@@ -23,7 +25,10 @@ use super::run::{RequestedLength, Run};
 use super::saving::Saving;
 use super::training::Training;
 use super::update::Update;
+use serde_json::json;
+
 use crate::checkpoint::CheckpointFolder;
+use crate::config::TrainingConfig;
 use crate::data::DataLoader;
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
@@ -46,8 +51,14 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         optimization,
         mut observers,
         options,
+        processes,
     } = run;
-    let ranks = Ranks;
+    let ranks = Ranks::new(processes.group);
+    processes.check(distiller.core().config())?;
+    let loader: Feed<'a, D::Batch> = match ranks.shard(processes.uneven)? {
+        Some(shard) => Box::new(loader.shard(shard)),
+        None => Box::new(loader),
+    };
     check_training(distiller.core().config(), distiller.core().variables())?;
     let max_grad_norm = optimization.max_grad_norm;
     if max_grad_norm.is_some_and(f64::is_nan) {
@@ -55,16 +66,19 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     }
     let length = length
         .ok_or_else(|| Error::config("epochs", "say how long to train: `epochs` or `steps`"))?;
-    let plan = plan(length, loader, distiller)?;
+    let plan = plan(length, &loader, distiller)?;
     let mut hooks = Hooks::new(observers.hooks)?;
     let evaluations = observers.evaluations;
     evaluations.check(observers.callbacks.len())?;
 
     let folder = &distiller.core().config().output_dir;
     let mut checkpoints = CheckpointFolder::new(folder);
+    if !ranks.is_first() {
+        checkpoints = checkpoints.read_only();
+    }
     checkpoints.prepare()?;
     let is_new_here = !options.begin.resumes_in(folder);
-    if is_new_here && !options.overwrites {
+    if is_new_here && !options.overwrites && ranks.is_first() {
         let (steps, anywhere) = (
             1..=plan.total_steps(),
             // A callback that stops at an evaluation may be anywhere too.
@@ -101,14 +115,33 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     };
     let schedule = optimization.schedule;
     let description = about.describe(distiller, &optimizer, schedule.as_deref())?;
-    let newest = resume::find(&options.begin, distiller.core().config())?;
-    if let Some(newest) = &newest {
+    let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
+    let also = vec![
+        ("steps", json!(plan.total_steps())),
+        ("evaluations", json!(format!("{evaluations:?}"))),
+        (
+            "on_non_finite",
+            json!(format!("{:?}", options.on_non_finite)),
+        ),
+        ("save_state", json!(options.saves_state)),
+        ("shard_optimizer", json!(processes.shards_optimizer)),
+        (
+            "intervals of logging and saving",
+            json!(intervals(distiller.core().config())),
+        ),
+    ];
+    agreement::compare(ranks, &description, also)?;
+    let may_stop = ranks.any("what may stop the run", stop.is_possible())?;
+    // Until here the first rank may have been removing what an earlier run left unfinished.
+    let mut newest = resume::find(&options.begin, distiller.core().config())?;
+    agreement::same_checkpoint(ranks, newest.as_ref())?;
+    if let Some(newest) = &mut newest {
+        fit::fit(newest, &description, &plan, ranks.world_size());
         resume::check(newest, &description, &plan, options.extends)?;
     }
 
     let device = distiller.core().config().device;
-    let random = Random::new(device)?;
-    let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
+    let random = Random::new(device, ranks)?;
     let keeps_outputs = distiller.core().cache_bytes().is_some();
     let feed = feed::feed(loader, postprocessor, keeps_outputs, seed)?;
     let mut summary = TrainSummary::default();
@@ -129,6 +162,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         true => ProgressBar::new(plan.total_steps()),
         false => ProgressBar::hidden(),
     };
+    if !ranks.is_first() {
+        observers.sinks.clear();
+    }
     let texts = logs::configuration(distiller, &description, plan.total_steps())?;
     let accumulation = distiller.core().config().gradient_accumulation_steps;
     let logs = RunLogs {
@@ -149,6 +185,8 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         }
         return Err(error);
     }
+    agreement::share_state(ranks, distiller)?;
+    let reducer = agreement::reducer(ranks, &optimizer, distiller)?;
     distiller.core().clear_cache();
     let training = Training {
         at: Position::default(),
@@ -159,6 +197,8 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             max_grad_norm,
             scaling,
             on_non_finite: options.on_non_finite,
+            ranks,
+            reducer,
             has_gradients: false,
         },
         hooks,
@@ -170,9 +210,11 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             options.on_non_finite,
             Saving::new(checkpoints, &options, description),
             summary,
-        ),
+        )
+        .of_ranks(ranks, processes.callback_ranks),
         stop,
         ranks,
+        may_stop,
         plan,
         evaluations,
         distiller,
@@ -182,7 +224,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
 
 fn plan<D: Distiller + ?Sized>(
     length: RequestedLength,
-    loader: &dyn DataLoader<Batch = D::Batch>,
+    loader: &Feed<'_, D::Batch>,
     distiller: &D,
 ) -> Result<Plan> {
     let length = match length {
@@ -205,4 +247,14 @@ fn plan<D: Distiller + ?Sized>(
         }
     };
     Plan::new(distiller.core().config(), length)
+}
+
+/// How often the ranks come together besides the optimizer steps. A resumed run may have others.
+fn intervals(config: &TrainingConfig) -> [Option<u64>; 4] {
+    [
+        config.log_interval,
+        Some(config.ckpt_frequency),
+        Some(config.ckpt_epoch_frequency),
+        config.ckpt_steps,
+    ]
 }

@@ -3,17 +3,21 @@
 mod observers;
 mod optimization;
 mod options;
+mod processes;
 
 use std::fmt;
 
+use super::ranks::Ranks;
 use super::{TrainSummary, prepare};
 use crate::data::DataLoader;
 use crate::distiller::Distiller;
 use crate::error::Result;
+use crate::logging;
 
 pub(super) use observers::Observers;
 pub(super) use optimization::{Optimization, OptionsOf};
 pub(super) use options::{Begin, Options};
+pub(super) use processes::{CallbackRanks, Processes};
 
 /// The description of a training run; [`run`](Run::run) carries it out.
 ///
@@ -65,6 +69,7 @@ pub struct Run<'a, D: Distiller + ?Sized> {
     pub(super) optimization: Optimization<'a>,
     pub(super) observers: Observers<'a, D::Student>,
     pub(super) options: Options,
+    pub(super) processes: Processes<'a>,
 }
 
 pub(super) type Postprocessor<'a, B> = Box<dyn FnMut(B) -> Result<B> + 'a>;
@@ -87,6 +92,7 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
             optimization: Optimization::default(),
             observers: Observers::default(),
             options: Options::default(),
+            processes: Processes::default(),
         }
     }
 
@@ -132,8 +138,14 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     pub fn run(self) -> Result<TrainSummary> {
         // A run may be inside another's callback, which is called without gradients.
         tch::with_grad(|| {
-            let (training, resumed) = prepare::prepare(self)?;
-            training.run(resumed)
+            let ranks = Ranks::new(self.processes.group);
+            let _voice = (!ranks.is_first()).then(logging::quiet);
+            let run = || {
+                let (training, resumed) = prepare::prepare(self)?;
+                training.run(resumed)
+            };
+            // All that the run had of the group is gone by then.
+            run().inspect_err(|error| ranks.end_with(error))
         })
     }
 }

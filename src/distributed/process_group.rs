@@ -1,0 +1,312 @@
+//! The processes that train one student together.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use tch::{Device, Tensor};
+
+use super::address::local_address;
+use super::exchange::NUMBERS;
+use super::failure::{explained, tells_of_others};
+use super::meeting::Meeting;
+use super::{Rendezvous, error_file};
+use crate::error::{Error, Result};
+use crate::kind::{defined, is_floating};
+use crate::native::process_group::{Group, Outcome, Reduction};
+
+/// The processes that train one student together.
+///
+/// Each process makes one and gives it to its run ([`Run::process_group`](crate::Run::process_group)).
+/// The processes then average their gradients, agree on every decision, and each of them trains on
+/// its share of the data; the first one logs and saves.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::distributed::{ProcessGroup, Reduce};
+///
+/// // One process alone unless it was started by torchrun, srun, mpirun or `Launch`.
+/// let group = ProcessGroup::from_env()?;
+/// let correct = group.all_reduce(&Tensor::from_slice(&[17i64]), Reduce::Sum)?;
+/// if group.is_first() {
+///     println!("{} right", correct.f_int64_value(&[0])?);
+/// }
+/// # textbrewer::Result::Ok(())
+/// ```
+///
+/// What is done with the group has to be done by all processes, in the same order; who does
+/// something else, or brings a tensor of another shape, gets an error, and so do the others. Tensors
+/// may be on the CPU (Gloo) or on the group's CUDA device (NCCL).
+///
+/// A group may be handed to another thread, but is not shared by several.
+pub struct ProcessGroup {
+    about: Rendezvous,
+    /// None where this process is alone.
+    meeting: Option<Meeting>,
+    /// None where this process is alone, and after a failure.
+    group: RefCell<Option<Group>>,
+    /// Whether an operation failed, so that others will have told of it, or cannot.
+    lost: Cell<bool>,
+}
+
+/// How the tensors of all processes become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reduce {
+    /// Their sum.
+    Sum,
+    /// Their mean, of floating-point numbers.
+    Mean,
+    /// The least number at each place.
+    Min,
+    /// The largest number at each place.
+    Max,
+}
+
+impl ProcessGroup {
+    /// Meets the processes that the environment tells of, as [`Rendezvous::from_env`] reads it. If
+    /// it tells of none, this process is alone, and everything that it does with the group is done
+    /// at once.
+    ///
+    /// # Errors
+    /// As [`Rendezvous::from_env`] and [`new`](Self::new).
+    pub fn from_env() -> Result<Self> {
+        ProcessGroup::new(&Rendezvous::from_env()?)
+    }
+
+    /// Meets the other processes.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] when one of them does not come in time, two have the same rank, or
+    /// they disagree on how many they are; then all of them fail that can be told. When the port of
+    /// the first is in use, or the first does not answer. When NCCL is wanted and not there.
+    pub fn new(rendezvous: &Rendezvous) -> Result<Self> {
+        let about = rendezvous.clone();
+        if about.is_alone() && about.rank() == 0 {
+            return Ok(ProcessGroup {
+                about,
+                meeting: None,
+                group: RefCell::default(),
+                lost: Cell::default(),
+            });
+        }
+        let meeting = Meeting::new(&about)?;
+        let (host, port) = about.checked_address()?;
+        let address = local_address(host, port);
+        let group = Group::new(
+            meeting.store(),
+            meeting.prefix(),
+            about.rank(),
+            about.world_size(),
+            about.operation_timeout(),
+            address.as_deref(),
+            about.chosen_device(),
+        )?;
+        let joined = ProcessGroup {
+            about,
+            meeting: Some(meeting),
+            group: RefCell::default(),
+            lost: Cell::default(),
+        };
+        let group = group.map_err(|error| joined.failed("connecting to the others", &error))?;
+        joined.group.replace(Some(group));
+        Ok(joined)
+    }
+
+    /// The number of this process, from 0.
+    pub fn rank(&self) -> usize {
+        self.about.rank()
+    }
+
+    /// The number of processes.
+    pub fn world_size(&self) -> usize {
+        self.about.world_size()
+    }
+
+    /// The number of this process among those of its machine.
+    pub fn local_rank(&self) -> usize {
+        self.about.rank_here()
+    }
+
+    /// The device of this process: a GPU of its own, or the CPU.
+    pub fn device(&self) -> Device {
+        self.about.chosen_device()
+    }
+
+    /// Whether this is the process that logs and saves.
+    pub fn is_first(&self) -> bool {
+        self.rank() == 0
+    }
+
+    /// Whether there is no other process to talk to.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.meeting.is_none()
+    }
+
+    /// What all processes have in `tensor` together; the tensor itself stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] when another process brings another shape or kind, does something
+    /// else, has ended, or does not answer in time; [`Error::Config`] for a mean of integers.
+    pub fn all_reduce(&self, tensor: &Tensor, reduce: Reduce) -> Result<Tensor> {
+        defined("all_reduce", tensor)?;
+        if reduce == Reduce::Mean && !is_floating(tensor.f_kind()?) {
+            let reason = "a mean of integers would be cut; add them up, or convert them first";
+            return Err(Error::config("all_reduce", reason));
+        }
+        self.check_alike("all_reduce", tensor, &format!(" ({reduce:?})"))?;
+        let result = self.own_copy(tensor)?;
+        let reduction = match reduce {
+            Reduce::Sum => Reduction::Sum,
+            Reduce::Mean => Reduction::Mean,
+            Reduce::Min => Reduction::Min,
+            Reduce::Max => Reduction::Max,
+        };
+        self.with_group("all_reduce", |group| {
+            group.all_reduce(&[&result], reduction)
+        })?;
+        Ok(result)
+    }
+
+    /// The tensors of all processes, by rank.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] as [`all_reduce`](Self::all_reduce).
+    pub fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
+        self.check_alike("all_gather", tensor, "")?;
+        let own = self.own_copy(tensor)?;
+        if self.is_alone() {
+            return Ok(vec![own]);
+        }
+        let size = own.size();
+        let count = self.world_size() as i64;
+        let elements = i64::try_from(own.numel()).unwrap_or_default();
+        let all = Tensor::f_empty([count * elements], (own.f_kind()?, own.device()))?;
+        self.with_group("all_gather", |group| group.all_gather(&all, &own))?;
+        let of = |rank| all.f_narrow(0, rank * elements, elements)?.f_reshape(&size);
+        (0..count).map(|rank| Ok(of(rank)?)).collect()
+    }
+
+    /// The tensor of the process `root`, in all of them. The others bring one of the same shape and
+    /// kind, whose numbers do not matter.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] as [`all_reduce`](Self::all_reduce); [`Error::Config`] if there is no
+    /// such process.
+    pub fn broadcast(&self, tensor: &Tensor, root: usize) -> Result<Tensor> {
+        if root >= self.world_size() {
+            let last = self.world_size() - 1;
+            let reason = format!("there is no process {root}; they are 0 to {last}");
+            return Err(Error::config("broadcast", reason));
+        }
+        self.check_alike("broadcast", tensor, &format!(" (of {root})"))?;
+        let result = self.own_copy(tensor)?;
+        self.with_group("broadcast", |group| group.broadcast(&[(&result, root)]))?;
+        Ok(result)
+    }
+
+    /// Waits until all processes are here.
+    ///
+    /// # Errors
+    /// [`Error::Distributed`] when another process does something else, has ended, or does not come
+    /// in time.
+    pub fn barrier(&self) -> Result<()> {
+        self.exchange("barrier", [0; NUMBERS]).map(drop)
+    }
+
+    fn own_copy(&self, tensor: &Tensor) -> Result<Tensor> {
+        let _guard = tch::no_grad_guard();
+        let copy = tensor.f_detach_copy()?;
+        Ok(copy.f_contiguous()?)
+    }
+
+    /// Fails in all processes if they bring different tensors, or differ in `option`.
+    fn check_alike(&self, operation: &str, tensor: &Tensor, option: &str) -> Result<()> {
+        defined(operation, tensor)?;
+        let device = match tensor.device() {
+            Device::Cpu => "CPU",
+            _ => "GPU",
+        };
+        let (kind, size) = (tensor.f_kind()?, tensor.size());
+        let own = format!("{kind:?} {size:?} on the {device}{option}");
+        let all = self.exchange_bytes(operation, own.as_bytes())?;
+        let differs = |other: &&(usize, Vec<u8>)| other.1 != own.as_bytes();
+        let all: Vec<_> = all.into_iter().enumerate().collect();
+        match all.iter().find(differs) {
+            None => Ok(()),
+            Some((rank, other)) => {
+                let other = String::from_utf8_lossy(other);
+                let reason = format!("this process brings {own}, process {rank} {other}");
+                Err(self.error(operation, reason))
+            }
+        }
+    }
+
+    /// Does something with c10d's group, unless this process is alone. That all do the same with
+    /// tensors of the same size was made sure of before.
+    pub(crate) fn with_group<T: Default>(
+        &self,
+        operation: &str,
+        work: impl FnOnce(&Group) -> Outcome<T>,
+    ) -> Result<T> {
+        if self.is_alone() {
+            return Ok(T::default());
+        }
+        let group = self.group.borrow();
+        let Some(group) = group.as_ref() else {
+            let reason = "the group came to an end by an earlier error; start the program anew";
+            return Err(self.error(operation, reason));
+        };
+        work(group).map_err(|error| self.failed(operation, &error))
+    }
+
+    /// An error of this process.
+    pub(crate) fn error(&self, operation: &str, reason: impl Into<String>) -> Error {
+        Error::Distributed {
+            rank: self.rank(),
+            world_size: self.world_size(),
+            operation: operation.to_owned(),
+            reason: reason.into(),
+        }
+    }
+
+    /// What to tell of an operation that failed: what another process left to be read, or else what
+    /// c10d says.
+    pub(crate) fn failed(&self, operation: &str, error: &tch::TchError) -> Error {
+        self.lost.set(true);
+        let message = self.meeting.as_ref().and_then(Meeting::message);
+        let reason = message.unwrap_or_else(|| explained(error, self.about.operation_timeout()));
+        self.error(operation, reason)
+    }
+
+    /// Whether an error is of the work with the others, and not of this process's own.
+    pub(crate) fn is_of_others(&self, error: &tch::TchError) -> bool {
+        tells_of_others(error) || self.meeting.as_ref().is_some_and(|m| m.message().is_some())
+    }
+
+    /// Tells the others of an error of this process, and ends the group: they would wait for it.
+    pub(crate) fn end_with(&self, error: &Error) {
+        let Some(meeting) = &self.meeting else {
+            return;
+        };
+        if self.group.borrow().is_none() {
+            return;
+        }
+        if !self.lost.get() {
+            meeting.leave_message(&format!("process {} failed: {error}", self.rank()));
+            error_file::write(&error.to_string());
+        }
+        // Whoever waits for this process now gets an error.
+        self.group.replace(None);
+        meeting.tell_all(&self.about);
+    }
+}
+
+impl fmt::Debug for ProcessGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessGroup")
+            .field("rank", &self.rank())
+            .field("world_size", &self.world_size())
+            .field("device", &self.device())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,155 @@
+//! What the ranks make sure of before they train together.
+
+use std::collections::{HashMap, HashSet};
+
+use serde_json::{Value, json};
+use tch::Tensor;
+
+use crate::checkpoint::{Description, Newest};
+use crate::distiller::Distiller;
+use crate::engine::ranks::Ranks;
+use crate::error::{Error, Result};
+use crate::native::Reducer;
+use crate::optim::Optimizer;
+use crate::weights;
+
+/// What else must be alike, by name.
+pub(super) type Also = Vec<(&'static str, Value)>;
+
+const COMPARING: &str = "comparing the runs";
+
+/// Fails in all ranks if one of them describes another run: tensors of another size would end the
+/// process, and other lengths would make the ranks wait for each other.
+pub(super) fn compare(ranks: Ranks<'_>, description: &Description, also: Also) -> Result<()> {
+    if ranks.world_size() == 1 {
+        return Ok(());
+    }
+    let own = json!({"run": description, "also": also});
+    let mut differences = Vec::new();
+    let mut all = Vec::new();
+    for text in ranks.texts(COMPARING, &own.to_string())? {
+        let mut parts: Value = serde_json::from_str(&text).map_err(Error::other)?;
+        let run: Description = serde_json::from_value(parts["run"].take()).map_err(Error::other)?;
+        let also: Vec<(String, Value)> =
+            serde_json::from_value(parts["also"].take()).map_err(Error::other)?;
+        all.push((run, also));
+    }
+    let Some((first, others)) = all.split_first() else {
+        return Ok(());
+    };
+    for (rank, (run, also)) in others.iter().enumerate() {
+        let of_rank = |text: String| {
+            let text = text.replace(" in the checkpoint", " in process 0");
+            let text = text.replace("not in the checkpoint", "not in process 0");
+            text.replace(" now", &format!(" in process {}", rank + 1))
+        };
+        differences.extend(first.0.differences(run)?.into_iter().map(of_rank));
+        for ((name, one), (_, other)) in first.1.iter().zip(also) {
+            if one != other {
+                let rank = rank + 1;
+                differences.push(format!(
+                    "{name}: {one} in process 0, {other} in process {rank}"
+                ));
+            }
+        }
+    }
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let shown = differences.iter().take(20);
+    let shown = shown.map(|difference| format!("\n  {difference}"));
+    let reason = format!(
+        "the processes describe different runs; give all of them the same program, arguments and \
+         data. {} difference(s):{}",
+        differences.len(),
+        shown.collect::<String>()
+    );
+    Err(ranks.error(COMPARING, reason))
+}
+
+/// Fails in all ranks if they do not see the same checkpoint to resume from.
+pub(super) fn same_checkpoint(ranks: Ranks<'_>, newest: Option<&Newest>) -> Result<()> {
+    let own = match newest {
+        None => "no checkpoint to resume from".to_owned(),
+        Some(newest) => {
+            let Newest { loaded, .. } = newest;
+            let (run, step) = (&loaded.manifest.run, loaded.position.global_step);
+            format!("the checkpoint of step {step} of run {run}")
+        }
+    };
+    let text = |error| match error {
+        Error::Distributed { reason, .. } => {
+            let reason = format!("{reason}; all need to see one `output_dir`");
+            ranks.error("resuming", reason)
+        }
+        other => other,
+    };
+    ranks.same("resuming", &own).map_err(text)
+}
+
+/// Gives all ranks the first one's student, projections and whatever else its terms remember.
+pub(super) fn share_state<D: Distiller + ?Sized>(
+    ranks: Ranks<'_>,
+    distiller: &mut D,
+) -> Result<()> {
+    if ranks.world_size() == 1 {
+        return Ok(());
+    }
+    let _guard = tch::no_grad_guard();
+    let state = distiller.core().state()?;
+    let shape = |(name, tensor): (&String, &Tensor)| {
+        let kind = tensor.f_kind()?;
+        Ok(format!("{name} {kind:?} {:?}", tensor.size()))
+    };
+    let shapes = state.iter().map(shape).collect::<Result<Vec<_>>>()?;
+    ranks.same("comparing what the terms remember", &shapes.join(", "))?;
+    let student = weights::state_dict(distiller.core().variables());
+    let tensors: Vec<Tensor> = student.into_iter().map(|(_, tensor)| tensor).collect();
+    ranks.copy_from_first("copying the student", &tensors)?;
+    let tensors: Vec<Tensor> = state.values().map(Tensor::shallow_clone).collect();
+    ranks.copy_from_first("copying the projections", &tensors)?;
+    match ranks.is_first() {
+        true => Ok(()),
+        false => distiller.core_mut().load_state(&state),
+    }
+}
+
+/// What averages the gradients of all parameters that have some: those of the student that no
+/// optimizer changes are clipped with the others.
+pub(super) fn reducer<D: Distiller + ?Sized>(
+    ranks: Ranks<'_>,
+    optimizer: &dyn Optimizer,
+    distiller: &D,
+) -> Result<Option<Reducer>> {
+    if ranks.is_alone() {
+        return Ok(None);
+    }
+    let variables = distiller.core().variables();
+    let mut names = HashMap::new();
+    for (name, tensor) in variables.variables() {
+        names.insert(address(&tensor), name);
+    }
+    // In the order in which the variables were made, which is mostly that of the forward pass:
+    // buckets are filled from its end.
+    let own = variables.trainable_variables().into_iter().map(|tensor| {
+        let name = names.get(&address(&tensor)).cloned().unwrap_or_default();
+        (name, tensor)
+    });
+    let optimized = optimizer
+        .groups()
+        .iter()
+        .flat_map(|group| &group.parameters);
+    let optimized = optimized.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+    let extra = distiller.core().param_groups().into_iter();
+    let others = optimized.chain(extra.flat_map(|group| group.parameters));
+    let mut seen = HashSet::new();
+    let with_gradients = own
+        .chain(others)
+        .filter(|(_, tensor)| tensor.requires_grad() && tensor.numel() > 0)
+        .filter(|(_, tensor)| seen.insert(address(tensor)));
+    ranks.reducer(&with_gradients.collect::<Vec<_>>())
+}
+
+fn address(tensor: &Tensor) -> usize {
+    tensor.data_ptr() as usize
+}

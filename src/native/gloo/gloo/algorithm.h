@@ -1,0 +1,2 @@
+// Empty: see ../README.md.
+#pragma once

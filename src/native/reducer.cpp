@@ -1,0 +1,94 @@
+// Gradients averaged over processes while the backward pass still runs: c10d's Reducer.
+#include "process_group.h"
+
+#include <torch/csrc/distributed/c10d/reducer.hpp>
+
+#include <algorithm>
+#include <limits>
+
+using textbrewer::guarded;
+
+struct textbrewer_reducer {
+  std::shared_ptr<c10d::Reducer> reducer;
+};
+
+namespace {
+
+// As PyTorch's DistributedDataParallel has them: a small bucket first, so that the first
+// gradients leave early.
+constexpr size_t first_bytes = c10d::kDefaultFirstBucketBytes;
+constexpr size_t bucket_bytes = c10d::kDefaultBucketBytesCap;
+
+} // namespace
+
+extern "C" {
+
+char* textbrewer_reducer_new(
+    const textbrewer_group* group,
+    at::Tensor* const* parameters,
+    const char* const* names,
+    size_t count,
+    bool find_unused,
+    textbrewer_reducer** made) {
+  return guarded([&] {
+    *made = nullptr;
+    std::vector<at::Tensor> all;
+    std::unordered_map<size_t, std::string> named;
+    for (size_t i = 0; i < count; i++) {
+      all.push_back(*parameters[i]);
+      named.emplace(i, names[i]);
+    }
+    // Buckets are made anew in the order of the first backward pass, unless unused parameters are
+    // looked for: then these stay.
+    const std::vector<size_t> limits = find_unused
+        ? std::vector<size_t>{first_bytes, bucket_bytes}
+        : std::vector<size_t>{std::numeric_limits<size_t>::max()};
+    auto indices = std::get<0>(c10d::compute_bucket_assignment_by_size(all, limits));
+    std::reverse(indices.begin(), indices.end());
+    *made = new textbrewer_reducer{std::make_shared<c10d::Reducer>(
+        all,
+        indices,
+        group->group,
+        std::vector<bool>(count, false),
+        static_cast<int64_t>(bucket_bytes),
+        find_unused,
+        /*gradient_as_bucket_view=*/true,
+        named,
+        static_cast<int64_t>(first_bytes),
+        /*skip_all_reduce_unused_params=*/false,
+        /*use_python_reducer=*/false,
+        std::vector<int64_t>{})};
+  });
+}
+
+// Before the forward pass of the batch whose gradients are to be averaged.
+char* textbrewer_reducer_before_forward(textbrewer_reducer* reducer) {
+  return guarded([&] {
+    reducer->reducer->prepare_for_forward();
+    reducer->reducer->rebuild_buckets();
+  });
+}
+
+// Before its backward pass. `loss` is null where every parameter is known to be reached.
+char* textbrewer_reducer_before_backward(textbrewer_reducer* reducer, const at::Tensor* loss) {
+  return guarded([&] {
+    std::vector<at::Tensor> outputs;
+    if (loss != nullptr) {
+      outputs.push_back(*loss);
+    }
+    reducer->reducer->prepare_for_backward(outputs);
+  });
+}
+
+void textbrewer_reducer_free(textbrewer_reducer* reducer) {
+  try {
+    reducer->reducer->remove_autograd_hooks();
+  } catch (...) {
+    // Gradients stay this process's own either way.
+  }
+  try {
+    delete reducer;
+  } catch (...) {
+  }
+}
+}
