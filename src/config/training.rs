@@ -57,10 +57,13 @@ pub struct TrainingConfig {
     /// others are all the same here: weights in `float32` and computation in 16 bits. Default
     /// `O1`.
     pub fp16_opt_level: String,
-    /// Several devices in one process. Default false; not supported yet.
+    /// Several devices: a process for each, which a run with a
+    /// [process group](crate::Run::process_group) has. Without one, `true` is an error that says so.
+    /// Default false.
     pub data_parallel: bool,
-    /// The rank of this process among several; -1 is a single process. Default -1; anything
-    /// else is not supported yet.
+    /// The number of this process among those of its machine, which a run with a
+    /// [process group](crate::Run::process_group) knows: another number than that of the group is
+    /// an error, and so is any without a group. Default -1, which says nothing.
     pub local_rank: i64,
     /// Whether gradient clipping covers all parameters of the terms too: projections and those
     /// of your own terms. TextBrewer clips only the student's gradients. Default false.

@@ -8,7 +8,6 @@ const OUTSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 
 /// The address of this machine on the way to rank 0, for Gloo to listen at: by itself it
 /// takes what the machine's own name means, which is 127.0.1.1 on Debian. `None` leaves it to
 /// Gloo: where `GLOO_SOCKET_IFNAME` names an interface, or no way is known.
-#[allow(dead_code)]
 pub(crate) fn local_address(host: &str, port: u16) -> Option<String> {
     match std::env::var_os("GLOO_SOCKET_IFNAME") {
         Some(name) if !name.is_empty() => None,

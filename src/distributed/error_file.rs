@@ -5,18 +5,24 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use log::Level;
+
+use crate::logging;
+
+const TARGET: &str = "textbrewer::distributed";
+
 /// Writes what ended this process to the file that torchrun names, if there is one; torchrun
 /// shows the earliest as the cause of all. Where it cannot be written, nothing else is lost.
 ///
 /// Do not write that another process is gone: the reason is what that one wrote.
-#[allow(dead_code)]
 pub(crate) fn write(text: &str) {
     if let Some(path) = std::env::var_os("TORCHELASTIC_ERROR_FILE").filter(|path| !path.is_empty())
     {
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         let seconds = now.map_or(0, |since| since.as_secs());
         if let Err(error) = write_to(Path::new(&path), text, seconds) {
-            log::debug!("{}: {error}", Path::new(&path).display());
+            let path = Path::new(&path).display();
+            logging::log(Level::Debug, TARGET, format_args!("{path}: {error}"));
         }
     }
 }

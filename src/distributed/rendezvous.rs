@@ -165,7 +165,6 @@ impl Rendezvous {
 }
 
 /// What is needed to meet the others.
-#[allow(dead_code)]
 impl Rendezvous {
     /// The number of this process among those on its machine.
     pub(crate) fn rank_here(&self) -> usize {
@@ -220,14 +219,6 @@ impl Rendezvous {
     /// Whether this process serves the store through which all find each other.
     pub(crate) fn serves_store(&self) -> bool {
         self.rank == 0 && !self.agent_store
-    }
-
-    pub(crate) fn agent_store(&self) -> bool {
-        self.agent_store
-    }
-
-    pub(crate) fn restart_count(&self) -> u64 {
-        self.restart_count
     }
 
     /// What stands before all keys in the store: torchrun's outlives a restart, and holds what

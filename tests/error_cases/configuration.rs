@@ -2,11 +2,12 @@
 
 use tch::{Cuda, Device};
 use textbrewer::{
-    BasicDistiller, BasicTrainer, DistillationConfig, GeneralDistiller, IntermediateMatch,
-    ProjectionSpec, SchedulerSpec,
+    AdamW, BasicDistiller, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller,
+    IntermediateMatch, ProjectionSpec, SchedulerSpec,
 };
 
-use crate::common::tiny::{Net, adapt, config, first_line, general};
+use crate::common::tiny::{Net, adapt, config, first_line, general, loader, square};
+use textbrewer::distributed::ProcessGroup;
 
 fn build(distill_config: DistillationConfig) -> String {
     let folder = tempfile::tempdir().unwrap();
@@ -113,29 +114,47 @@ fn a_loss_takes_one_layer_or_a_list_but_not_the_other() {
 }
 
 #[test]
-fn what_is_not_there_yet_is_refused_by_name() {
+fn what_needs_a_process_group_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let base = || config(folder.path());
-    let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
-    let table = [
+    let student = Net::new(2, 4, 0.2);
+    for (train_config, message) in [
         (
             base().data_parallel(true),
-            "`data_parallel` = true is not supported yet: set it to false",
+            "data_parallel: is true: start a process for each device (`torchrun`, `srun`, \
+             `distributed::Launch`) and give the run `.process_group(&ProcessGroup::from_env()?)`",
         ),
         (
             base().local_rank(0),
-            "`local_rank` = 0 is not supported yet: set it to -1 and start one process",
+            "local_rank: is 0: start a process for each device",
         ),
-    ];
-    for (train_config, message) in table {
-        let distill_config = DistillationConfig::default();
-        let built = general(&teacher, &student, train_config.clone(), distill_config);
-        let shown = first_line(built);
-        assert!(shown.starts_with(message), "{shown}");
-
+    ] {
         let trainer = BasicTrainer::builder(&student, &student.variables);
-        let shown = first_line(trainer.train_config(train_config).adaptor(adapt).build());
+        let trainer = trainer.train_config(train_config).adaptor(square).build();
+        let mut loader = loader(2);
+        let mut trainer = trainer.unwrap();
+        let run = trainer.train(&mut loader).steps(1);
+        let shown = first_line(run.optimizer(AdamW::new(0.1)).run());
         assert!(shown.starts_with(message), "{shown}");
+    }
+    // With a group they mean what it does.
+    let group = ProcessGroup::from_env().unwrap();
+    let as_group = base().local_rank(0).data_parallel(true);
+    for (train_config, works) in [(as_group, true), (base().local_rank(1), false)] {
+        let trainer = BasicTrainer::builder(&student, &student.variables);
+        let trainer = trainer.train_config(train_config).adaptor(square).build();
+        let mut loader = loader(2);
+        let mut trainer = trainer.unwrap();
+        let run = trainer.train(&mut loader).steps(1);
+        let run = run.optimizer(AdamW::new(0.1)).process_group(&group);
+        match run.run() {
+            Ok(_) => assert!(works),
+            error => assert_eq!(
+                first_line(error),
+                "local_rank: is 1, but this process has 0 in its group; leave it at -1, the group \
+                 knows it"
+            ),
+        }
     }
 }
 
