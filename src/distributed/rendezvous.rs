@@ -275,7 +275,7 @@ mod tests {
             (5, 8, 1)
         );
         assert_eq!(given.checked_address().unwrap(), ("node1", 29500));
-        assert_eq!((given.restart_count(), given.agent_store()), (2, false));
+        assert_eq!((given.restart_count, given.agent_store), (2, false));
         assert_eq!(given.prefix(), "textbrewer/2");
         assert!(!given.is_alone() && !given.serves_store());
     }
@@ -286,7 +286,7 @@ mod tests {
         assert!(from(&format!("RANK=0 {all}")).unwrap().serves_store());
         assert!(!from(&format!("RANK=1 {all}")).unwrap().serves_store());
         let agent = from(&format!("RANK=0 {all} TORCHELASTIC_USE_AGENT_STORE=True")).unwrap();
-        assert!(agent.agent_store() && !agent.serves_store());
+        assert!(agent.agent_store && !agent.serves_store());
     }
 
     #[test]
