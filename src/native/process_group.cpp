@@ -45,7 +45,7 @@ Function symbol(const char* name) {
   void* found = dlsym(RTLD_DEFAULT, name);
   TORCH_CHECK(
       found != nullptr,
-      "this libtorch has no NCCL of the version that is known here; with CUDA it needs torch 2.11");
+      "this libtorch has no NCCL whose constructor is known here; libtorch 2.11 for CUDA has");
   return reinterpret_cast<Function>(found);
 }
 
@@ -100,8 +100,10 @@ void collective(at::Tensor* const* tensors, size_t count, Start&& start) {
   for (size_t i = 0; i < count; i++) {
     originals.push_back(tensors[i]->detach());
     contiguous.push_back(originals.back().contiguous());
-    std::vector<at::Tensor> one{contiguous.back()};
-    works.push_back(start(one));
+    if (contiguous.back().numel() > 0) {
+      std::vector<at::Tensor> one{contiguous.back()};
+      works.push_back(start(i, one));
+    }
   }
   for (auto& work : works) {
     work->wait();
@@ -248,7 +250,7 @@ char* textbrewer_all_reduce(
     TORCH_CHECK(operation >= 0 && operation < 4, "no reduction has the number ", operation);
     c10d::AllreduceOptions options;
     options.reduceOp = operations[operation];
-    collective(tensors, count, [&](std::vector<at::Tensor>& tensor) {
+    collective(tensors, count, [&](size_t, std::vector<at::Tensor>& tensor) {
       return group->group->allreduce(tensor, options);
     });
   });
@@ -260,10 +262,9 @@ char* textbrewer_broadcast(
     const int* roots,
     size_t count) {
   return guarded([&] {
-    size_t at = 0;
-    collective(tensors, count, [&](std::vector<at::Tensor>& tensor) {
+    collective(tensors, count, [&](size_t i, std::vector<at::Tensor>& tensor) {
       c10d::BroadcastOptions options;
-      options.rootRank = roots[at++];
+      options.rootRank = roots[i];
       return group->group->broadcast(tensor, options);
     });
   });
@@ -276,9 +277,16 @@ char* textbrewer_all_gather(
     const at::Tensor* tensor) {
   return guarded([&] {
     const at::NoGradGuard no_grad;
-    auto output = all->detach();
-    auto input = tensor->detach().contiguous();
-    group->group->_allgather_base(output, input)->wait();
+    std::vector<at::Tensor> inputs{tensor->detach().contiguous()};
+    if (inputs[0].numel() == 0) {
+      return;
+    }
+    const auto rows = all->detach().view({group->group->getSize(), inputs[0].numel()});
+    std::vector<std::vector<at::Tensor>> outputs(1);
+    for (const auto& row : rows.unbind(0)) {
+      outputs[0].push_back(row.view(inputs[0].sizes()));
+    }
+    group->group->allgather(outputs, inputs)->wait();
   });
 }
 }
