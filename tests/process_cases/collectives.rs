@@ -40,6 +40,12 @@ fn all_processes_get_what_all_have() {
                 + rank;
             let sent = group.broadcast(&turned, 1).unwrap();
             assert_eq!(numbers(&sent), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+            let nothing = Tensor::ones([0, 3], (Kind::Float, Device::Cpu));
+            let reduced = group.all_reduce(&nothing, Reduce::Sum).unwrap();
+            assert_eq!(reduced.size(), [0, 3]);
+            assert_eq!(group.all_gather(&nothing).unwrap()[2].size(), [0, 3]);
+            let number = Tensor::from(rank);
+            assert_eq!(group.all_gather(&number).unwrap()[2].int64_value(&[]), 2);
             group.barrier().unwrap();
         },
     );
