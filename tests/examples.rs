@@ -62,6 +62,7 @@ fn each_explains_its_options() {
         ("split_batches", "--examples"),
         ("resume", "--output-dir"),
         ("launch", "--max-restarts"),
+        ("data_parallel", "--output-dir"),
     ] {
         let help = output(example, "--help");
         assert!(help.contains("Usage:"), "{example}: {help}");
@@ -160,6 +161,56 @@ fn resume_tells_its_losses() {
     assert!(losses.clone().count() > 28, "{out}");
     record::losses("", losses);
     record::folder("", folder.path());
+}
+
+/// The lines of the table of `data_parallel`, and the one below it.
+fn epochs(out: &str) -> (Vec<Vec<f64>>, &str) {
+    let mut lines: Vec<_> = out.lines().collect();
+    let last = lines.pop().unwrap();
+    assert!(lines[0].trim_start().starts_with("epoch"), "{out}");
+    let row = |line: &&str| numbers(line, "");
+    (lines[1..].iter().map(row).collect(), last)
+}
+
+#[cfg(unix)]
+#[test]
+fn data_parallel_is_the_same_program_for_one_and_for_two() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = executable("data_parallel");
+    let arguments = |name: &str, epochs: u64| {
+        let folder = folder.path().join(name);
+        format!("--epochs {epochs} --output-dir {}", folder.display())
+    };
+    let two = |epochs| {
+        let arguments = arguments("two", epochs);
+        let finished = run("launch", &format!("-n 2 {} {arguments}", program.display()));
+        assert_eq!(finished.code, Some(0), "{}", finished.err);
+        // Not a word of either of them.
+        assert_eq!(finished.err, "");
+        finished.out
+    };
+    let (alone, by_two) = (output("data_parallel", &arguments("one", 2)), two(2));
+    let ((alone, end), (by_two, end_of_two)) = (epochs(&alone), epochs(&by_two));
+    assert_eq!(end, "done after 64 steps of 1 process(es) with 64 examples");
+    assert_eq!(
+        end_of_two,
+        "done after 64 steps of 2 process(es) with 32 examples"
+    );
+    // The first process alone prints, and both had the examples of one.
+    assert_eq!((alone.len(), by_two.len()), (2, 2));
+    for (alone, by_two) in alone.iter().zip(&by_two) {
+        let [epoch, step, loss, right] = alone[..] else {
+            panic!("{alone:?}");
+        };
+        assert_eq!(by_two[..2], [epoch, step]);
+        assert!((by_two[2] - loss).abs() < 1e-3, "{by_two:?}");
+        assert!((by_two[3] - right).abs() < 0.5, "{by_two:?}");
+    }
+    // Started again, they go on.
+    let again = two(3);
+    let (rows, end) = epochs(&again);
+    assert_eq!((rows.len(), rows[0][0]), (1, 3.0), "{again}");
+    assert!(end.starts_with("done after 96 steps"), "{end}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::exchange::NUMBERS;
 use super::failure::{explained, tells_of_others};
 use super::meeting::Meeting;
 use super::{Rendezvous, error_file};
+use crate::data::{Shard, Uneven};
 use crate::error::{Error, Result};
 use crate::kind::{defined, is_floating};
 use crate::native::process_group::{Group, Outcome, Reduction};
@@ -135,6 +136,35 @@ impl ProcessGroup {
     /// Whether this is the process that logs and saves.
     pub fn is_first(&self) -> bool {
         self.rank() == 0
+    }
+
+    /// The share of this process in what all of them do together, for
+    /// [`DataLoader::shard`](crate::DataLoader::shard). A run asks for its share of the data by
+    /// itself; this is for evaluation in shares, with [`Uneven::Keep`], so that every example counts
+    /// once.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor};
+    /// use textbrewer::data::Uneven;
+    /// use textbrewer::distributed::{ProcessGroup, Reduce};
+    /// use textbrewer::{DataLoader, TensorLoader};
+    ///
+    /// let group = ProcessGroup::from_env()?;
+    /// let numbers = Tensor::f_arange(5, (Kind::Int64, Device::Cpu))?;
+    /// let mut share = TensorLoader::new(vec![numbers], 2)?.shard(group.shard(Uneven::Keep)?);
+    /// let mut sum = 0;
+    /// for batch in share.epoch(1)? {
+    ///     sum += batch?[0].f_sum(Kind::Int64)?.f_int64_value(&[])?;
+    /// }
+    /// let sum = group.all_reduce(&Tensor::from_slice(&[sum]), Reduce::Sum)?;
+    /// assert_eq!(sum.f_int64_value(&[0])?, 10);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Shard::new`].
+    pub fn shard(&self, uneven: Uneven) -> Result<Shard> {
+        Ok(Shard::new(self.rank(), self.world_size())?.with_uneven(uneven))
     }
 
     /// Whether there is no other process to talk to.

@@ -51,9 +51,7 @@ impl<'a> Ranks<'a> {
 
     /// What this rank is given of the data, if it does not get all.
     pub(super) fn shard(self, uneven: Uneven) -> Result<Option<Shard>> {
-        let shard = |group: &ProcessGroup| Shard::new(group.rank(), group.world_size());
-        let shard = self.group.map(shard).transpose()?;
-        Ok(shard.map(|shard| shard.with_uneven(uneven)))
+        self.group.map(|group| group.shard(uneven)).transpose()
     }
 
     /// Whether any rank says yes. Every rank gets the same answer.

@@ -1,6 +1,7 @@
 // Gradients averaged over processes while the backward pass still runs: c10d's Reducer.
 #include "process_group.h"
 
+#include <c10/util/Exception.h>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
@@ -18,6 +19,10 @@ namespace {
 // gradients leave early.
 constexpr size_t first_bytes = c10d::kDefaultFirstBucketBytes;
 constexpr size_t bucket_bytes = c10d::kDefaultBucketBytesCap;
+
+struct Silent : c10::WarningHandler {
+  void process(const c10::Warning&) override {}
+};
 
 } // namespace
 
@@ -76,6 +81,9 @@ char* textbrewer_reducer_before_backward(textbrewer_reducer* reducer, const at::
     if (loss != nullptr) {
       outputs.push_back(*loss);
     }
+    // libtorch tells once that all parameters were reached, which is how it should be.
+    Silent silent;
+    c10::WarningUtils::WarningHandlerGuard guard(&silent);
     reducer->reducer->prepare_for_backward(outputs);
   });
 }
