@@ -79,6 +79,7 @@
 //! | [`weights`] | safetensors in and out; layers of a teacher into a student |
 //! | [`logits`] | logits that are no whole tensor; selecting and shifting them |
 //! | [`logging`] | TensorBoard, and logs of your own |
+//! | [`distributed`] | several processes, GPUs or machines that train one student |
 //! | [`backend`] | settings of libtorch for the whole process |
 //!
 //! # Errors

@@ -678,27 +678,6 @@ fn matches_that_cannot_work_are_refused() {
 }
 
 #[test]
-fn keys_whose_capability_is_missing_parse_and_are_refused_by_name() {
-    for (key, value, remedy) in [
-        (
-            "data_parallel",
-            "true",
-            "set it to false; training then runs on one device",
-        ),
-        ("local_rank", "0", "set it to -1 and start one process"),
-    ] {
-        let json = format!(r#"{{"device": "cpu", "{key}": {value}}}"#);
-        let error = TrainingConfig::from_json_str(&json)
-            .unwrap()
-            .validate()
-            .unwrap_err();
-        assert!(matches!(error, Error::Unsupported { .. }), "{error:?}");
-        let message = format!("`{key}` = {value} is not supported yet: {remedy}");
-        assert_eq!(error.to_string(), message);
-    }
-}
-
-#[test]
 fn keys_of_the_cache_need_the_cache() {
     for json in [
         r#"{"cache_features": true}"#,
