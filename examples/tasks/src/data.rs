@@ -134,8 +134,8 @@ impl<'a, T: Task> Bench<'a, T> {
         Ok(dev)
     }
 
-    /// Batches to train on, shuffled anew in every epoch. With `labels`, examples without labels
-    /// are left out.
+    /// Batches to train on, shuffled anew in every epoch, of which each of so many processes takes
+    /// its share. With `labels`, examples without labels are left out.
     ///
     /// # Errors
     /// When there are no examples to train on.
@@ -143,6 +143,7 @@ impl<'a, T: Task> Bench<'a, T> {
         &self,
         train: Vec<Data<T>>,
         labels: bool,
+        processes: usize,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
         let mut features = Vec::new();
         for data in train {
@@ -166,7 +167,7 @@ impl<'a, T: Task> Bench<'a, T> {
         }
         let (task, pieces) = (self.task, self.pieces);
         let collate = move |features: &[&T::Feature]| batch(task, pieces, features);
-        let few = features.len() < self.recipe.batch_size;
+        let few = features.len() < self.recipe.batch_size.saturating_mul(processes);
         let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?;
         let loader = loader.shuffle(self.recipe.seed);
         let loader = if few { loader } else { loader.drop_last() };

@@ -1,16 +1,15 @@
 //! Predictions of models, and their metrics.
 
-use indicatif::ProgressBar;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 use textbrewer::{Batch, Model as _};
 
 use crate::data::{Bench, Data};
-use crate::features::style;
 use crate::metrics::Metrics;
 use crate::models::Network;
 use crate::outputs::Answers;
 use crate::task::Task;
+use crate::terminal::bar;
 use crate::{Error, Result};
 
 /// The predictions of a model for all records.
@@ -69,9 +68,7 @@ fn scores<T: Task>(
     let mut order: Vec<usize> = (0..features.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(length(index)));
     let mut all = vec![Array2::zeros((0, 0)); features.len()];
-    let bar = ProgressBar::new(features.len() as u64)
-        .with_style(style())
-        .with_message("evaluating");
+    let bar = bar(features.len()).with_message("evaluating");
     for indices in order.chunks(bench.recipe.batch_size) {
         let batch: Vec<_> = indices
             .iter()

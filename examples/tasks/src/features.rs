@@ -3,13 +3,13 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{self, hex};
 use crate::pieces::Pieces;
 use crate::task::Task;
+use crate::terminal::bar;
 use crate::{Error, Result};
 
 /// To be increased whenever the same inputs would give other features.
@@ -120,7 +120,8 @@ impl Cache {
         Ok(None)
     }
 
-    /// Writes features to the cache. A failure is only a warning.
+    /// Writes features to the cache. A failure is only a warning. Several processes may do so at once:
+    /// the file is there as a whole or not at all, and what they write is the same.
     pub fn store<F: Serialize>(&self, features: &Features<F>) {
         let path = self.file();
         let write = || -> Result<()> {
@@ -159,7 +160,7 @@ pub fn features<T: Task>(
     {
         return Ok(features);
     }
-    let bar = ProgressBar::new(records.len() as u64).with_style(style());
+    let bar = bar(records.len());
     let mut features = Features {
         features: Vec::new(),
         records: Vec::new(),
@@ -175,10 +176,4 @@ pub fn features<T: Task>(
         cache.store(&features);
     }
     Ok(features)
-}
-
-/// The style of progress bars, which are hidden when not on a terminal.
-pub(crate) fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg:>10} {wide_bar} {pos}/{len} {per_sec} {eta}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -14,6 +14,8 @@ mod common;
 mod interrupts;
 #[path = "cases/outputs.rs"]
 mod outputs;
+#[path = "cases/processes.rs"]
+mod processes;
 #[path = "cases/reference.rs"]
 mod reference;
 

@@ -51,7 +51,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let bench = bench(&task, &pieces, &recipe, &options.learn);
     let labels = recipe.learns_labels();
     let train = bench.read_train(&train_files(&task, &options.learn)?, labels)?;
-    let mut loader = bench.training(train, labels)?;
+    let mut loader = bench.training(train, labels, 1)?;
 
     // The file that marks an export as complete is removed first and written last.
     disk::remove(&described)?;

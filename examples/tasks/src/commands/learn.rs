@@ -3,7 +3,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
+use tch::Device;
 use textbrewer::DistillationConfig;
+use textbrewer::distributed::{ProcessGroup, Rendezvous};
 use textbrewer::models::Head;
 
 use super::Example;
@@ -13,7 +15,7 @@ use crate::models::{Model, Shape};
 use crate::outcome::{Outcome, check_ended, task_of};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
-use crate::terminal::tell;
+use crate::terminal::{be_silent, tell};
 use crate::training::{Inputs, Training, no_teacher};
 use crate::{Error, Result, Task};
 
@@ -25,6 +27,7 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     check_ended(&options.encoder)?;
     let mut recipe = recipe(example, &options.learn, "teacher", &options.encoder)?;
     let shape = *recipe.student.get_or_insert(Shape::Full);
+    let group = join(&mut recipe)?;
     let task = example.task(&recipe, recipe_name(&options.learn, "teacher"))?;
     if !recipe.hidden_matches.is_empty() || recipe.distillation != DistillationConfig::default() {
         log::warn!(
@@ -46,7 +49,8 @@ pub(super) fn train<T: Task + Clone + DeserializeOwned>(
     ));
     let models = std::slice::from_ref(&options.encoder);
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let training = training("train", bench, &options.learn, options.earlier, models)?;
+    let (learn, earlier) = (&options.learn, options.earlier);
+    let training = training("train", bench, learn, earlier, models, &group)?;
     told(&training.on_labels(&model)?, &options.learn.output_dir)
 }
 
@@ -56,8 +60,9 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     command: &DistillCommand,
 ) -> Result<()> {
     let options = &command.distill;
-    let recipe = distill_recipe(example, options)?;
+    let mut recipe = distill_recipe(example, options)?;
     let shape = recipe.student.unwrap_or(Shape::T3);
+    let group = join(&mut recipe)?;
     let task = example.task(&recipe, recipe_name(&options.learn, "distill"))?;
     let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
     let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
@@ -73,7 +78,7 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     ));
     let bench = bench(&task, &pieces, &recipe, &options.learn);
     let (learn, folders) = (&options.learn, &options.teachers);
-    let training = training("distill", bench, learn, command.earlier, folders)?;
+    let training = training("distill", bench, learn, command.earlier, folders, &group)?;
     let outcome = training.distill(teachers, student)?;
     told(&outcome, &options.learn.output_dir)
 }
@@ -171,6 +176,21 @@ pub(super) fn bench<'a, T>(
     }
 }
 
+/// Meets the other processes, if this one was started as one of several, and gives the recipe the
+/// device of this one. The first process tells of all of them.
+fn join(recipe: &mut Recipe) -> Result<ProcessGroup> {
+    let mut rendezvous = Rendezvous::from_env()?;
+    if rendezvous.world_size() == 1 || recipe.training.device == Device::Cpu {
+        rendezvous = rendezvous.device(recipe.training.device);
+    }
+    let group = ProcessGroup::new(&rendezvous)?;
+    recipe.training.device = group.device();
+    if !group.is_first() {
+        be_silent();
+    }
+    Ok(group)
+}
+
 /// A training that is about to start.
 fn training<'a, T: Task>(
     command: &str,
@@ -178,6 +198,7 @@ fn training<'a, T: Task>(
     options: &'a LearnOptions,
     earlier: EarlierOptions,
     models: &[PathBuf],
+    group: &'a ProcessGroup,
 ) -> Result<Training<'a, T>> {
     let folder = &options.output_dir;
     check_output(folder, models)?;
@@ -194,6 +215,7 @@ fn training<'a, T: Task>(
         bench,
         sources,
         folder,
+        group,
         resume: earlier.resume,
         overwrite: earlier.overwrite,
     })

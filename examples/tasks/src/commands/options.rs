@@ -130,7 +130,7 @@ pub struct LearnOptions {
     /// Number of epochs.
     #[arg(long)]
     pub epochs: Option<u64>,
-    /// Examples at a time.
+    /// Examples at a time, of each process.
     #[arg(long)]
     pub batch_size: Option<usize>,
     /// The peak learning rate.
@@ -151,7 +151,8 @@ pub struct LearnOptions {
     /// Precision of forward passes: float32, bf16 or fp16.
     #[arg(long)]
     pub precision: Option<Precision>,
-    /// cpu, cuda, cuda:1 …; the default is a GPU where there is one.
+    /// cpu, cuda, cuda:1 …; the default is a GPU where there is one. Of several processes each has
+    /// the GPU of its number.
     #[arg(long, value_parser = parse_device)]
     pub device: Option<Device>,
     /// Where features are kept for the next time; `none` keeps them nowhere.

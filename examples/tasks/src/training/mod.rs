@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tch::nn::VarStore;
 use textbrewer::checkpoint::{Keep, Mode};
+use textbrewer::data::Uneven;
+use textbrewer::distributed::ProcessGroup;
 use textbrewer::models::{BertInputs, Head};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::{LoadOptions, load_file};
@@ -48,6 +50,8 @@ pub struct Training<'a, T: Task> {
     pub folder: &'a Path,
     /// What must be the same when it is resumed.
     pub inputs: Inputs,
+    /// The processes that do the same training together. The first one evaluates and writes files.
+    pub group: &'a ProcessGroup,
     /// Whether an interrupted training is resumed.
     pub resume: bool,
     /// Whether what an earlier training left in the folder is overwritten.
@@ -74,12 +78,19 @@ impl<T: Task> Training<'_, T> {
     {
         let recipe = self.bench.recipe;
         let device = recipe.training.device;
-        self.check_folder()?;
+        if self.group.is_first() {
+            self.check_folder()?;
+        }
         let train = self.bench.read_train(&self.sources.train, labels)?;
         let dev = self.bench.read_dev(&self.sources.dev)?;
-        let mut loader = self.bench.training(train, labels)?;
+        let processes = self.group.world_size();
+        let loader = self.bench.training(train, labels, processes)?;
+        // The run would take this process's share by itself; its length is wanted here.
+        let mut loader = loader.shard(self.group.shard(Uneven::Pad)?);
         let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;
-        self.begin()?;
+        if self.group.is_first() {
+            self.begin()?;
+        }
         // Every training draws the same dropout, whatever ran before it.
         tch::manual_seed(recipe.seed as i64);
         let warmup = (recipe.warmup * steps as f64) as u64;
@@ -98,6 +109,8 @@ impl<T: Task> Training<'_, T> {
             .metric_mode(Mode::Max)
             .keep(Keep::last(1))
             .handle_interrupts()
+            .process_group(self.group)
+            .callbacks_on_first()
             .callback(|network, checkpoint| {
                 let start = Instant::now();
                 let metrics = evaluate(&self.bench, network, device, &dev)?;
@@ -117,8 +130,8 @@ impl<T: Task> Training<'_, T> {
         let seconds = (start.elapsed() - evaluation).as_secs_f64();
 
         let curve = curve.into_inner();
-        let metrics = match summary.interrupted {
-            // A user who interrupts a training does not want to wait for an evaluation.
+        // A user who interrupts a training does not want to wait for an evaluation.
+        let metrics = match summary.interrupted || !self.group.is_first() {
             true => None,
             false => {
                 if let (Kept::Best, Some(best)) = (recipe.keep, &summary.best_path) {
@@ -143,6 +156,9 @@ impl<T: Task> Training<'_, T> {
             steps_per_second: done as f64 / seconds,
             interrupted: summary.interrupted,
         };
+        if !self.group.is_first() {
+            return Ok(outcome);
+        }
         if summary.resumed_from.is_some() {
             outcome.go_on_from(&self.results());
         }
