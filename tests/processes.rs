@@ -6,3 +6,5 @@ mod common;
 mod collectives;
 #[path = "process_cases/same_as_one.rs"]
 mod same_as_one;
+#[path = "process_cases/sharded.rs"]
+mod sharded;
