@@ -55,7 +55,7 @@ impl Optimizer for Own {
         for tensor in self.groups.iter().flat_map(ParamGroup::tensors) {
             let mut gradient = tensor.f_grad()?;
             if gradient.defined() {
-                gradient.f_zero_()?;
+                let _ = gradient.f_zero_()?;
             }
         }
         Ok(())
@@ -72,7 +72,7 @@ impl Optimizer for Own {
                 if let (true, Some(velocity)) = (gradient.defined(), velocity) {
                     *velocity = velocity.f_mul(&Tensor::from(0.5))?.f_add(&gradient)?;
                     let change = velocity.f_mul(&Tensor::from(rate))?;
-                    tensor.shallow_clone().f_add_(&change)?;
+                    let _ = tensor.shallow_clone().f_add_(&change)?;
                 }
             }
         }
