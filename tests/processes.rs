@@ -8,3 +8,5 @@ mod collectives;
 mod device;
 #[path = "process_cases/same_as_one.rs"]
 mod same_as_one;
+#[path = "process_cases/sharded.rs"]
+mod sharded;

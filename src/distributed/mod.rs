@@ -57,10 +57,12 @@ mod exchange;
 mod failure;
 mod launch;
 mod meeting;
+mod owners;
 mod process_group;
 #[cfg(unix)]
 mod processes;
 mod rendezvous;
+mod sharded_optimizer;
 #[cfg(unix)]
 mod signals;
 
@@ -68,3 +70,4 @@ pub(crate) use exchange::NUMBERS;
 pub use launch::Launch;
 pub use process_group::{ProcessGroup, Reduce};
 pub use rendezvous::Rendezvous;
+pub(crate) use sharded_optimizer::ShardedOptimizer;

@@ -211,7 +211,8 @@ impl ProcessGroup {
         let count = self.world_size() as i64;
         let elements = i64::try_from(own.numel()).unwrap_or_default();
         let all = Tensor::f_empty([count * elements], (own.f_kind()?, own.device()))?;
-        self.with_group("all_gather", |group| group.all_gather(&all, &own))?;
+        let flat = own.f_reshape([-1])?;
+        self.with_group("all_gather", |group| group.all_gather(&all, &flat))?;
         let of = |rank| all.f_narrow(0, rank * elements, elements)?.f_reshape(&size);
         (0..count).map(|rank| Ok(of(rank)?)).collect()
     }

@@ -6,9 +6,10 @@ use tch::{TchError, Tensor};
 
 use super::{Flow, Verdict};
 use crate::data::{Shard, Uneven};
-use crate::distributed::{NUMBERS, ProcessGroup};
+use crate::distributed::{NUMBERS, ProcessGroup, ShardedOptimizer};
 use crate::error::{Error, Result};
 use crate::native::Reducer;
+use crate::optim::Optimizer;
 
 /// The processes ("ranks") that train one student together.
 ///
@@ -123,6 +124,17 @@ impl<'a> Ranks<'a> {
             return Ok(None);
         };
         group.with_group(GRADIENTS, |group| Reducer::new(group, parameters).map(Some))
+    }
+
+    /// The optimizer, with its state divided among the ranks.
+    pub(super) fn shard_optimizer(
+        self,
+        optimizer: Box<dyn Optimizer + 'a>,
+    ) -> Box<dyn Optimizer + 'a> {
+        match self.group {
+            Some(group) => Box::new(ShardedOptimizer::new(optimizer, group)),
+            None => optimizer,
+        }
     }
 
     /// Whether an error of a backward pass, which averages gradients too, is one of that.

@@ -18,6 +18,7 @@ pub use layer_wise::layer_wise_decay;
 pub use loss_scaling::LossScaling;
 pub(crate) use scaling_state::LossScalingState;
 pub use sgd::Sgd;
+pub(crate) use split::SIDES;
 pub use split::Split;
 
 use std::collections::BTreeMap;
@@ -59,10 +60,11 @@ use crate::error::Result;
 ///     }
 ///
 ///     fn zero_grad(&mut self) -> Result<()> {
+///         let _guard = tch::no_grad_guard();
 ///         for tensor in self.groups.iter().flat_map(ParamGroup::tensors) {
 ///             let mut gradient = tensor.f_grad()?;
 ///             if gradient.defined() {
-///                 let _ = gradient.f_detach_()?.f_zero_()?;
+///                 let _ = gradient.f_zero_()?;
 ///             }
 ///         }
 ///         Ok(())

@@ -49,7 +49,7 @@ pub struct Split<'a> {
 }
 
 /// What the keys of the two states begin with.
-const SIDES: [&str; 2] = ["first", "second"];
+pub(crate) const SIDES: [&str; 2] = ["first", "second"];
 
 impl<'a> Split<'a> {
     /// `first` for the parameters of whose names `goes_first` is true, `second` for the others.

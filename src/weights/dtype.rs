@@ -19,12 +19,12 @@ const PAIRS: [(Dtype, Kind); 13] = [
     (Dtype::C64, Kind::ComplexFloat),
 ];
 
-pub(super) fn to_kind(dtype: Dtype) -> Option<Kind> {
+pub(crate) fn to_kind(dtype: Dtype) -> Option<Kind> {
     let found = PAIRS.iter().find(|(candidate, _)| *candidate == dtype);
     found.map(|(_, kind)| *kind)
 }
 
-pub(super) fn to_dtype(kind: Kind) -> Option<Dtype> {
+pub(crate) fn to_dtype(kind: Kind) -> Option<Dtype> {
     let found = PAIRS.iter().find(|(_, candidate)| *candidate == kind);
     found.map(|(dtype, _)| *dtype)
 }

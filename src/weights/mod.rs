@@ -20,6 +20,7 @@ mod transfer_source;
 mod write;
 
 pub(crate) use compare::check_restored;
+pub(crate) use dtype::{to_dtype, to_kind};
 pub use file::WeightsFile;
 pub use load::{LoadOptions, LoadReport, load_file, load_into};
 pub(crate) use load::{check_fit, load_opened};

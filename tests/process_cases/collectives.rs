@@ -27,6 +27,8 @@ fn all_processes_get_what_all_have() {
                 let mean = group.all_reduce(&own.to_kind(kind), Reduce::Mean).unwrap();
                 assert_eq!((mean.kind(), numbers(&mean)), (kind, vec![1.0, 10.0]));
             }
+            let one = group.all_gather(&Tensor::from(rank)).unwrap();
+            assert_eq!((one[2].size(), numbers(&one[2])), (vec![], vec![2.0]));
             let all = group.all_gather(&own).unwrap();
             let all: Vec<_> = all.iter().map(numbers).collect();
             assert_eq!(all, [[0.0, 0.0], [1.0, 10.0], [2.0, 20.0]]);

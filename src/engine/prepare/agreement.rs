@@ -114,6 +114,49 @@ pub(super) fn share_state<D: Distiller + ?Sized>(
     }
 }
 
+/// Gives all ranks the first one's state of the optimizer, which has one if it was lent and trained
+/// with before. After a resume it is that of the checkpoint.
+pub(super) fn share_optimizer(ranks: Ranks<'_>, optimizer: &mut dyn Optimizer) -> Result<()> {
+    if ranks.world_size() == 1 {
+        return Ok(());
+    }
+    let state = optimizer.state()?;
+    let mut hash = crc32fast::Hasher::new();
+    for (key, tensor) in &state {
+        let shape = weights::kind_and_shape(tensor)?;
+        hash.update(format!("{key} {shape}\n").as_bytes());
+    }
+    let own = match state.len() {
+        0 => "an optimizer that has not stepped yet".to_owned(),
+        count => format!(
+            "one with a state of {count} tensors (names and shapes {:08x})",
+            hash.finalize()
+        ),
+    };
+    let text = |error| match error {
+        Error::Distributed { reason, .. } => {
+            let reason = format!(
+                "{reason}; give all of them a new optimizer, or one that trained the same before, \
+                 without `shard_optimizer`"
+            );
+            ranks.error(OPTIMIZERS, reason)
+        }
+        other => other,
+    };
+    ranks.same(OPTIMIZERS, &own).map_err(text)?;
+    if state.is_empty() {
+        return Ok(());
+    }
+    let tensors: Vec<Tensor> = state.values().map(Tensor::shallow_clone).collect();
+    ranks.copy_from_first("copying the optimizer's state", &tensors)?;
+    match ranks.is_first() {
+        true => Ok(()),
+        false => optimizer.load_state(&state),
+    }
+}
+
+const OPTIMIZERS: &str = "comparing the optimizers";
+
 /// What averages the gradients of all parameters that have some: those of the student that no
 /// optimizer changes are clipped with the others.
 pub(super) fn reducer<D: Distiller + ?Sized>(

@@ -92,6 +92,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         let reason = "none was given; for example `AdamW::new(1e-4)`";
         Error::config("optimizer", reason)
     })?;
+    if processes.shards_optimizer {
+        optimizer = optimizer::shard(optimizer, ranks)?;
+    }
     let rules = optimizer::Rules {
         options_of: optimization.options_of,
         no_decay: optimization.no_decay,
@@ -186,6 +189,10 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         return Err(error);
     }
     agreement::share_state(ranks, distiller)?;
+    // One whose state is divided began without any.
+    if resumed.is_none() && !processes.shards_optimizer {
+        agreement::share_optimizer(ranks, &mut optimizer)?;
+    }
     let reducer = agreement::reducer(ranks, &optimizer, distiller)?;
     distiller.core().clear_cache();
     let training = Training {

@@ -7,6 +7,7 @@ use tch::nn::VarStore;
 
 use crate::config::Precision;
 use crate::distiller::Distiller;
+use crate::engine::ranks::Ranks;
 use crate::engine::run::OptionsOf;
 use crate::error::{Error, Result, Side};
 use crate::logging;
@@ -16,6 +17,19 @@ use crate::optim::{LossScaling, Optimizer, ParamGroup, param_groups, param_group
 pub(super) struct Rules<'a> {
     pub(super) options_of: Option<OptionsOf<'a>>,
     pub(super) no_decay: Vec<String>,
+}
+
+/// Divides the optimizer's state among the ranks.
+pub(super) fn shard<'a>(
+    optimizer: Box<dyn Optimizer + 'a>,
+    ranks: Ranks<'a>,
+) -> Result<Box<dyn Optimizer + 'a>> {
+    if !optimizer.groups().is_empty() {
+        let reason = "the optimizer has its groups already, and each process may have the state of \
+                      all; give this run a new optimizer, or leave this out";
+        return Err(Error::config("shard_optimizer", reason));
+    }
+    Ok(ranks.shard_optimizer(optimizer))
 }
 
 /// Gives the optimizer the parameters that it does not have yet.
