@@ -4,5 +4,9 @@ mod common;
 
 #[path = "process_cases/collectives.rs"]
 mod collectives;
-#[path = "process_cases/same_as_one.rs"]
-mod same_as_one;
+#[path = "process_cases/distillers.rs"]
+mod distillers;
+#[path = "process_cases/remembering.rs"]
+mod remembering;
+#[path = "process_cases/together.rs"]
+mod together;

@@ -78,11 +78,14 @@ pub fn in_processes(
     let children: Vec<_> = (0..world_size)
         .map(|rank| start(test, folder.path(), &variables(rank, world_size, port)))
         .collect();
-    for (rank, output) in outputs(children).into_iter().enumerate() {
-        let said = said(&output);
-        // A test of another name would be left out, and succeed.
-        let has_run = output.status.success() && said.contains("1 passed");
-        assert!(has_run, "process {rank}:\n{said}");
+    let outputs = outputs(children);
+    // A test of another name would be left out, and succeed.
+    let has_run = |output: &Output| output.status.success() && said(output).contains("1 passed");
+    if !outputs.iter().all(has_run) {
+        // All of them: who fails first makes the others fail too.
+        let all = outputs.iter().enumerate();
+        let all = all.map(|(rank, output)| format!("process {rank}:\n{}", said(output)));
+        panic!("{}", all.collect::<String>());
     }
     Some(folder)
 }
