@@ -46,8 +46,12 @@ impl<'a> Random<'a> {
         };
         random.run = random.of_first(random.now()?)?;
         random.epoch = random.now()?;
-        random.diverge()?;
+        random.diverge(&random.run)?;
         Ok(random)
+    }
+
+    pub(super) fn ranks(&self) -> Ranks<'a> {
+        self.ranks
     }
 
     /// The first rank's state, on all ranks.
@@ -57,14 +61,14 @@ impl<'a> Random<'a> {
         Ok(own)
     }
 
-    /// Gives each rank random numbers of its own, which follow from those of the first; that one
-    /// keeps its own.
-    fn diverge(&self) -> Result<()> {
+    /// Gives each rank random numbers of its own, which follow from those that the first has now;
+    /// that one keeps its own.
+    fn diverge(&self, of_first: &Moment) -> Result<()> {
         if self.ranks.is_first() {
             return Ok(());
         }
         let mut hash = crc32fast::Hasher::new();
-        for state in self.run.0.values() {
+        for state in of_first.0.values() {
             hash.update(&Vec::<u8>::try_from(&state.f_flatten(0, -1)?)?);
         }
         let rank = self.ranks.rank() as i64;
@@ -152,7 +156,7 @@ impl<'a> Random<'a> {
         });
         let own = Moment(own.collect());
         match own.0.is_empty() {
-            true => self.diverge(),
+            true => self.diverge(&self.moment(NOW, state)),
             false => self.set(&own),
         }
     }

@@ -21,6 +21,8 @@ pub(super) struct Update<'a> {
     pub(super) ranks: Ranks<'a>,
     /// Averages gradients over ranks, where there are several.
     pub(super) reducer: Option<Reducer>,
+    /// Variables that had no gradient when the reducer was made.
+    pub(super) frozen: Vec<Tensor>,
     /// Whether a backward pass was seen to reach the student.
     pub(super) has_gradients: bool,
 }
@@ -56,6 +58,11 @@ impl Update<'_> {
     /// The loss scale, for a checkpoint or the log; this reads it from the device.
     pub(super) fn scaling_state(&self) -> Result<Option<LossScalingState>> {
         self.scaling.as_ref().map(LossScaling::numbers).transpose()
+    }
+
+    /// Whether a variable is trained now that the reducer does not know.
+    pub(super) fn is_thawed(&self) -> bool {
+        self.frozen.iter().any(Tensor::requires_grad)
     }
 
     /// To be called before the forward pass of a batch, of which the last before an optimizer step

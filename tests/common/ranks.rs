@@ -74,9 +74,16 @@ pub fn in_processes(
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
+    start_all(test, world_size, folder.path());
+    Some(folder)
+}
+
+/// Runs the test of this name in so many processes with this folder, where what each of them said
+/// is left as `said0` and so on.
+pub fn start_all(test: &str, world_size: usize, folder: &Path) {
     let port = free_port();
     let children: Vec<_> = (0..world_size)
-        .map(|rank| start(test, folder.path(), &variables(rank, world_size, port)))
+        .map(|rank| start(test, folder, &variables(rank, world_size, port)))
         .collect();
     let outputs = outputs(children);
     // A test of another name would be left out, and succeed.
@@ -87,7 +94,9 @@ pub fn in_processes(
         let all = all.map(|(rank, output)| format!("process {rank}:\n{}", said(output)));
         panic!("{}", all.collect::<String>());
     }
-    Some(folder)
+    for (rank, output) in outputs.iter().enumerate() {
+        std::fs::write(folder.join(format!("said{rank}")), said(output)).unwrap();
+    }
 }
 
 /// Waits for all of them.
