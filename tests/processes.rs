@@ -6,12 +6,16 @@ mod common;
 mod collectives;
 #[path = "process_cases/distillers.rs"]
 mod distillers;
+#[path = "process_cases/ends.rs"]
+mod ends;
 #[path = "process_cases/going_on.rs"]
 mod going_on;
 #[path = "process_cases/loaders.rs"]
 mod loaders;
 #[path = "process_cases/options.rs"]
 mod options;
+#[path = "process_cases/random.rs"]
+mod random;
 #[path = "process_cases/remembering.rs"]
 mod remembering;
 #[path = "process_cases/together.rs"]

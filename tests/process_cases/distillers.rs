@@ -10,7 +10,7 @@ use textbrewer::{
 };
 
 use super::remembering::Remembering;
-use super::together::{Process, Trained, several_are_close_to_one, two_are_one};
+use super::together::{Process, Trained, are_one, several_are_close_to_one, two_are_one};
 use crate::common::tiny::{Net, Output, adapt, loader, square};
 
 /// Hidden states, attentions, a mask, and a feature with a name of its own.
@@ -218,6 +218,12 @@ fn of_many_teachers_tasks_and_layers() {
         ("emd", emd),
     ];
     two_are_one("distillers::of_many_teachers_tasks_and_layers", &cases);
+}
+
+#[test]
+fn a_group_of_one() {
+    let cases: [(_, fn(&Process<'_>) -> Trained); 2] = [("general", general), ("tasks", tasks)];
+    are_one("distillers::a_group_of_one", (1, 2), &cases);
 }
 
 #[test]
