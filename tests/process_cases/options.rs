@@ -2,8 +2,9 @@
 
 use tch::nn::{Init, VarStore};
 use tch::{Kind, Tensor};
-use textbrewer::optim::{GroupOptions, LossScaling};
+use textbrewer::optim::{GroupOptions, LossScaling, Optimizer, ParamGroup};
 use textbrewer::schedule::linear_with_warmup;
+use textbrewer::weights::state_dict;
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, OnNonFinite, Result, Sgd, TrainingConfig,
 };
@@ -126,9 +127,12 @@ fn thawing(process: &Process<'_>) -> Trained {
         .adaptor(square)
         .build()
         .unwrap();
+    let mut optimizer = AdamW::new(0.01);
+    let all = ParamGroup::new("all", state_dict(&student.variables));
+    optimizer.add_group(all).unwrap();
     process.train(distiller, &mut loader(12), |run| {
         run.epochs(1)
-            .optimizer(AdamW::new(0.01))
+            .optimizer(optimizer)
             .after_step(|student: &Net, step| {
                 if step.global_step == 2 {
                     for (_, tensor) in student.variables.variables() {
