@@ -44,7 +44,8 @@ impl<'a> Random<'a> {
             run: Moment::default(),
             epoch: Moment::default(),
         };
-        random.run = random.of_first(random.now()?)?;
+        random.run = random.now()?;
+        random.of_first(&random.run)?;
         random.epoch = random.now()?;
         random.diverge(&random.run)?;
         Ok(random)
@@ -54,11 +55,10 @@ impl<'a> Random<'a> {
         self.ranks
     }
 
-    /// The first rank's state, on all ranks.
-    fn of_first(&self, own: Moment) -> Result<Moment> {
+    /// Writes the first rank's state into that of all ranks.
+    fn of_first(&self, own: &Moment) -> Result<()> {
         let states: Vec<_> = own.0.values().map(Tensor::shallow_clone).collect();
-        self.ranks.copy_from_first("random numbers", &states)?;
-        Ok(own)
+        self.ranks.copy_from_first("random numbers", &states)
     }
 
     /// Gives each rank random numbers of its own, which follow from those that the first has now;
@@ -84,8 +84,12 @@ impl<'a> Random<'a> {
     /// Does what starts an epoch with the random numbers of the first rank. The others go on with
     /// their own afterwards.
     pub(super) fn begin_epoch(&mut self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.epoch = self.now()?;
+        if self.ranks.world_size() == 1 {
+            return start();
+        }
         let own = self.now()?;
-        self.epoch = self.of_first(self.now()?)?;
+        self.of_first(&self.epoch)?;
         if self.ranks.is_first() {
             return start();
         }

@@ -146,8 +146,9 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn train_batch(&mut self, batch: &D::Batch) -> Result<Flow> {
         let (counted, forward_step) = (self.at.counted, self.at.forward_step);
         let ends_step = self.plan.steps_after(counted);
-        if self.update.is_thawed() {
+        if self.update.needs_reducer() {
             self.update.reducer = None;
+            self.update.has_dropped = false;
             let optimizer = &self.update.optimizer;
             (self.update.reducer, self.update.frozen) =
                 reducer(self.ranks, optimizer, self.distiller)?;

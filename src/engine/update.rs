@@ -23,6 +23,10 @@ pub(super) struct Update<'a> {
     pub(super) reducer: Option<Reducer>,
     /// Variables that had no gradient when the reducer was made.
     pub(super) frozen: Vec<Tensor>,
+    /// Whether the reducer has seen gradients that were not brought together yet.
+    pub(super) is_accumulating: bool,
+    /// Whether such gradients were dropped: the reducer then takes their parameters for used.
+    pub(super) has_dropped: bool,
     /// Whether a backward pass was seen to reach the student.
     pub(super) has_gradients: bool,
 }
@@ -43,6 +47,7 @@ pub(super) struct Updated {
 impl Update<'_> {
     /// Drops the gradients accumulated so far.
     pub(super) fn drop_gradients(&mut self) -> Result<()> {
+        self.has_dropped |= std::mem::take(&mut self.is_accumulating);
         self.optimizer.zero_grad()
     }
 
@@ -60,9 +65,10 @@ impl Update<'_> {
         self.scaling.as_ref().map(LossScaling::numbers).transpose()
     }
 
-    /// Whether a variable is trained now that the reducer does not know.
-    pub(super) fn is_thawed(&self) -> bool {
-        self.frozen.iter().any(Tensor::requires_grad)
+    /// Whether it takes another reducer: a variable is trained that this one does not know, or it
+    /// remembers gradients that were dropped.
+    pub(super) fn needs_reducer(&self) -> bool {
+        self.has_dropped || self.frozen.iter().any(Tensor::requires_grad)
     }
 
     /// To be called before the forward pass of a batch, of which the last before an optimizer step
@@ -104,6 +110,7 @@ impl Update<'_> {
                  keeps from batch to batch has to be detached)"
             )
         };
+        self.is_accumulating = !ends_step && self.reducer.is_some();
         let Some(reducer) = self.reducer.as_mut().filter(|_| ends_step) else {
             return scaled.f_backward().context(context);
         };

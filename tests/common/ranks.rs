@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tch::Device;
 use tempfile::TempDir;
+
+use super::tiny::folder;
 use textbrewer::distributed::{ProcessGroup, Rendezvous};
 
 /// Names the folder of a test to its processes, in which they leave what they have found.
@@ -73,7 +75,7 @@ pub fn in_processes(
         work(&group(), &folder);
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
     start_all(test, world_size, folder.path());
     Some(folder)
 }

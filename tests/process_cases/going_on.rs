@@ -71,7 +71,8 @@ impl How<'_> {
         let mut distiller = GeneralDistiller::builder(&teacher, &student, &student.0.variables)
             .train_config(
                 config(folder)
-                    .ckpt_frequency(2)
+                    .ckpt_frequency(8)
+                    .ckpt_steps(3)
                     .gradient_accumulation_steps(self.of_a_step),
             )
             .distill_config(DistillationConfig::default().intermediate_matches([matched]))
@@ -89,6 +90,11 @@ impl How<'_> {
             .resume_or_start()
             .stop_flag(flag)
             .progress(false)
+            // What is saved before the run is interrupted is the best.
+            .callback(move |_: &Dropping, checkpoint| {
+                let is_first_part = self.stops_after.is_some();
+                Ok(f64::from(u8::from(is_first_part)) * checkpoint.global_step as f64)
+            })
             .after_step(move |_: &Dropping, step| {
                 let stops = Some(step.global_step) == self.stops_after && rank == 0;
                 to_stop.fetch_or(stops, Ordering::Relaxed);
@@ -250,11 +256,18 @@ fn goes_on(
     let first = |folder: &Path, group: Option<&ProcessGroup>| {
         let (summary, _) = how(group, Some(6), in_steps[0]).run(folder);
         assert_eq!((summary.global_steps, summary.interrupted), (6, true));
+        if group.is_none_or(ProcessGroup::is_first) {
+            std::fs::copy(folder.join("gs6.safetensors"), folder.join("sixth")).unwrap();
+        }
     };
     let second = |folder: &Path, group: Option<&ProcessGroup>| {
         let (summary, numbers) = how(group, None, in_steps[1]).run(folder);
         let steps = (summary.resumed_from.unwrap(), summary.global_steps);
         assert_eq!(steps, expected);
+        // The student that was the best still is, whatever is called `gs6` now.
+        assert_eq!(summary.best.unwrap().metric, Some(6.0));
+        let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
+        assert!(bytes("best.safetensors") == bytes("sixth"));
         if let Some(group) = group {
             leave(
                 folder.parent().unwrap(),

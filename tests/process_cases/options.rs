@@ -7,12 +7,13 @@ use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::state_dict;
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, OnNonFinite, Result, Sgd, TrainingConfig,
+    VecLoader,
 };
 
 use super::together::{Process, Trained, found, leave, several_are_close_to_one, two_are_one};
 use crate::common::device::device;
 use crate::common::ranks::in_processes;
-use crate::common::tiny::{Net, config, fill, general, loader, numbers, square};
+use crate::common::tiny::{Net, Output, batches, config, fill, general, loader, numbers, square};
 use crate::common::{close, elements};
 
 /// A student with a variable that is used twice, a frozen one, and a running mean.
@@ -156,6 +157,35 @@ fn remainder(process: &Process<'_>) -> Trained {
     trained
 }
 
+/// Of the ten batches the last two make no step, and only those use a variable.
+fn left_over(process: &Process<'_>) -> Trained {
+    let student = process.student();
+    let extra = student
+        .variables
+        .root()
+        .var("extra", &[1], Init::Const(1.0));
+    let extra_of = |batch: &Tensor| match batch.abs().max().double_value(&[]) > 10.0 {
+        true => extra.shallow_clone(),
+        false => Tensor::from(0.0f32),
+    };
+    let distiller = BasicTrainer::builder(&student, &student.variables)
+        .train_config(process.config())
+        .adaptor(|batch: &Tensor, output: &Output| {
+            Ok(AdaptorOutput::new().losses(&(output.logits.square() + extra_of(batch))))
+        })
+        .build()
+        .unwrap();
+    let mut all = batches(10);
+    for large in &mut all[8..] {
+        *large *= 100;
+    }
+    let trained = process.train(distiller, &mut VecLoader::new(all).unwrap(), |run| {
+        run.epochs(3).optimizer(AdamW::new(0.1))
+    });
+    assert_eq!(extra.double_value(&[0]), 1.0, "no step has its gradient");
+    trained
+}
+
 #[test]
 fn mean_the_same() {
     let cases: [(_, fn(&Process<'_>) -> Trained); 4] = [
@@ -168,9 +198,11 @@ fn mean_the_same() {
 }
 
 #[test]
-fn a_remainder_makes_a_step() {
-    let name = "options::a_remainder_makes_a_step";
-    several_are_close_to_one(name, (2, 2), &[("remainder", remainder)]);
+fn a_remainder_makes_a_step_or_is_dropped() {
+    let name = "options::a_remainder_makes_a_step_or_is_dropped";
+    let cases: [(_, fn(&Process<'_>) -> Trained); 2] =
+        [("remainder", remainder), ("left_over", left_over)];
+    several_are_close_to_one(name, (2, 2), &cases);
 }
 
 /// Running statistics are of the first process's batches, in all processes.

@@ -218,6 +218,8 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             ranks,
             reducer,
             frozen,
+            is_accumulating: false,
+            has_dropped: false,
             has_gradients: false,
         },
         hooks,
