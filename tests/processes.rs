@@ -6,7 +6,23 @@ mod common;
 mod collectives;
 #[path = "process_cases/device.rs"]
 mod device;
-#[path = "process_cases/same_as_one.rs"]
-mod same_as_one;
+#[path = "process_cases/distillers.rs"]
+mod distillers;
+#[path = "process_cases/ends.rs"]
+mod ends;
+#[path = "process_cases/going_on.rs"]
+mod going_on;
+#[path = "process_cases/loaders.rs"]
+mod loaders;
+#[path = "process_cases/options.rs"]
+mod options;
+#[path = "process_cases/random.rs"]
+mod random;
+#[path = "process_cases/remembering.rs"]
+mod remembering;
 #[path = "process_cases/sharded.rs"]
 mod sharded;
+#[path = "process_cases/together.rs"]
+mod together;
+#[path = "process_cases/voice.rs"]
+mod voice;

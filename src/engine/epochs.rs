@@ -18,7 +18,8 @@ pub(super) struct Epochs<'a, B> {
     feed: Feed<'a, B>,
     /// The device on which the models want their batches.
     device: Device,
-    /// The number of batches that every epoch must have, where it is known.
+    /// The number of batches that every epoch must have, where it is known. With several ranks one
+    /// of another length would train when the others begin the next epoch.
     expected: Option<u64>,
     random: Random<'a>,
 }
@@ -84,7 +85,11 @@ impl<'a, B: Batch> Epochs<'a, B> {
             let batch = batch.map(|batch| batch.to_device(self.device));
             batch.transpose()
         });
-        let Some(batch) = batch.map_err(|error| data_error(at.epoch, at.batch, error))? else {
+        let batch = batch.map_err(|error| data_error(at.epoch, at.batch, error))?;
+        if self.expected.is_none() {
+            self.check_others(at, batch.is_some())?;
+        }
+        let Some(batch) = batch else {
             self.check_length(at)?;
             return Ok(None);
         };
@@ -113,6 +118,24 @@ impl<'a, B: Batch> Epochs<'a, B> {
     /// Returns to what [`random_state`](Self::random_state) gave.
     pub(super) fn return_to(&self, random: &BTreeMap<String, Tensor>) -> Result<()> {
         self.random.return_to(random)
+    }
+
+    /// Fails in all ranks if an epoch of unknown length is over in some of them only.
+    fn check_others(&self, at: &Position, is_here: bool) -> Result<()> {
+        let ranks = self.random.ranks();
+        if ranks.world_size() == 1 {
+            return Ok(());
+        }
+        let have = ranks.each("the next batch", is_here)?;
+        let of = |wanted| have.iter().position(|has| *has == wanted);
+        let (Some(has), Some(ended)) = (of(true), of(false)) else {
+            return Ok(());
+        };
+        let reason = format!(
+            "process {has} has another batch and process {ended} is at the end of the epoch; give \
+             all of them the same data, and a loader that the run shares out"
+        );
+        Err(data_error(at.epoch, at.batch, Error::other(reason)))
     }
 
     fn check_length(&self, at: &Position) -> Result<()> {

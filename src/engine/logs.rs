@@ -108,7 +108,7 @@ impl<'a> Logs<'a> {
 
     /// Logs the losses of a batch. On the axis of optimizer steps there is one value for all
     /// batches of a step, their mean; after this batch the step is done, or not.
-    pub(super) fn losses(&mut self, named: &[(&String, f64)], at: At, ends_step: bool) {
+    pub(super) fn losses(&mut self, named: &[(String, f64)], at: At, ends_step: bool) {
         self.has_unflushed = true;
         for (name, value) in named {
             let tag = tag(name);
@@ -123,12 +123,12 @@ impl<'a> Logs<'a> {
         }
         self.sums_at = at;
         for (name, value) in named {
-            match self.sums.iter_mut().find(|(known, ..)| known == *name) {
+            match self.sums.iter_mut().find(|(known, ..)| known == name) {
                 Some((_, sum, count)) => {
                     *sum += value;
                     *count += 1;
                 }
-                None => self.sums.push(((*name).clone(), *value, 1)),
+                None => self.sums.push((name.clone(), *value, 1)),
             }
         }
         if ends_step {

@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use super::learning_rates::LearningRates;
 use super::logs::{At, Logs};
 use super::pending::{Pending, Read, read};
-use super::ranks::Ranks;
+use super::ranks::{Named, Ranks};
 use super::zeros::Zeros;
 use super::{NonFinite, OnNonFinite};
 use crate::checkpoint::SavedPosition;
@@ -184,15 +184,15 @@ impl PendingLosses {
     }
 
     /// Terms are checked before the total, which is not finite whenever one of them is not.
-    fn check_finite(&self, named: &[(&String, f64)], at: At) -> Result<()> {
+    fn check_finite(&self, named: &[(String, f64)], at: At) -> Result<()> {
         let mut parts = named.iter().skip(1).chain(named.first());
         match parts.find(|(_, value)| !value.is_finite()) {
             None => Ok(()),
             Some((name, value)) => Err(Error::NonFiniteLoss {
-                term: (*name).clone(),
+                term: name.clone(),
                 step: at.forward_step,
                 value: *value,
-                before: self.latest.get(*name).copied(),
+                before: self.latest.get(name).copied(),
                 optimizer_steps: at.global_step,
             }),
         }
@@ -204,19 +204,18 @@ impl PendingLosses {
     /// Losses are means over the ranks, on all of them.
     pub(super) fn read_into(&mut self, logs: &mut Logs<'_>, ranks: Ranks<'_>) -> Result<()> {
         self.batches = 0;
-        let pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.pending);
         let Read {
             losses,
             norms,
             skipped,
-        } = read(&pending, self.skipped.take())?;
+        } = read(&mut pending, self.skipped.take())?;
         let (mut losses, mut norms) = (ranks.means(losses)?.into_iter(), norms.into_iter());
         let mut first_bad = Ok(());
         for one in &pending {
             match one {
                 Pending::Batch { at, ends_step, .. } => {
                     let named = losses.next().unwrap_or_default();
-                    let named: Vec<_> = named.iter().map(|(name, v)| (name, *v)).collect();
                     logs.losses(&named, *at, *ends_step);
                     match self.check_finite(&named, *at) {
                         Err(error) if self.notes => self.note(error),
@@ -247,17 +246,23 @@ impl PendingLosses {
     }
 
     /// Adds the losses of a batch to the means.
-    fn count(&mut self, named: Vec<(&String, f64)>) {
+    fn count(&mut self, named: Named) {
         // Where bad values are recorded, the means leave them out.
         let averaged = named
             .iter()
             .filter(|(_, value)| value.is_finite() || !self.notes);
         for (name, value) in averaged {
-            let (sum, count) = self.sums.entry((*name).clone()).or_default();
-            *sum += value;
-            *count += 1;
+            match self.sums.get_mut(name) {
+                Some((sum, count)) => {
+                    *sum += value;
+                    *count += 1;
+                }
+                None => {
+                    self.sums.insert(name.clone(), (*value, 1));
+                }
+            }
         }
-        self.latest = named.into_iter().map(|(k, v)| (k.clone(), v)).collect();
+        self.latest = named.into_iter().collect();
     }
 }
 

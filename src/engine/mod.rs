@@ -20,6 +20,7 @@ mod ranks;
 mod record;
 mod run;
 mod saving;
+mod statistics;
 mod summary;
 mod training;
 mod update;

@@ -38,8 +38,8 @@ pub(super) struct Read {
     pub(super) skipped: u64,
 }
 
-/// All values, in one transfer.
-pub(super) fn read(pending: &[Pending], skipped: Option<Tensor>) -> Result<Read> {
+/// All values, in one transfer. The names of the losses are taken out of what was pending.
+pub(super) fn read(pending: &mut [Pending], skipped: Option<Tensor>) -> Result<Read> {
     let values = pending.iter().filter_map(|one| match one {
         Pending::Batch { values, .. } => Some(values.shallow_clone()),
         Pending::Update { grad_norm, .. } => Some(grad_norm.as_ref()?.shallow_clone()),
@@ -66,7 +66,7 @@ pub(super) fn read(pending: &[Pending], skipped: Option<Tensor>) -> Result<Read>
     for one in pending {
         match one {
             Pending::Batch { names, .. } => {
-                let named = names.iter().cloned().zip(&mut values);
+                let named = std::mem::take(names).into_iter().zip(&mut values);
                 read.losses.push(named.collect());
             }
             Pending::Update { grad_norm, .. } => {

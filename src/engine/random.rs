@@ -44,27 +44,31 @@ impl<'a> Random<'a> {
             run: Moment::default(),
             epoch: Moment::default(),
         };
-        random.run = random.of_first(random.now()?)?;
+        random.run = random.now()?;
+        random.of_first(&random.run)?;
         random.epoch = random.now()?;
-        random.diverge()?;
+        random.diverge(&random.run)?;
         Ok(random)
     }
 
-    /// The first rank's state, on all ranks.
-    fn of_first(&self, own: Moment) -> Result<Moment> {
-        let states: Vec<_> = own.0.values().map(Tensor::shallow_clone).collect();
-        self.ranks.copy_from_first("random numbers", &states)?;
-        Ok(own)
+    pub(super) fn ranks(&self) -> Ranks<'a> {
+        self.ranks
     }
 
-    /// Gives each rank random numbers of its own, which follow from those of the first; that one
-    /// keeps its own.
-    fn diverge(&self) -> Result<()> {
+    /// Writes the first rank's state into that of all ranks.
+    fn of_first(&self, own: &Moment) -> Result<()> {
+        let states: Vec<_> = own.0.values().map(Tensor::shallow_clone).collect();
+        self.ranks.copy_from_first("random numbers", &states)
+    }
+
+    /// Gives each rank random numbers of its own, which follow from those that the first has now;
+    /// that one keeps its own.
+    fn diverge(&self, of_first: &Moment) -> Result<()> {
         if self.ranks.is_first() {
             return Ok(());
         }
         let mut hash = crc32fast::Hasher::new();
-        for state in self.run.0.values() {
+        for state in of_first.0.values() {
             hash.update(&Vec::<u8>::try_from(&state.f_flatten(0, -1)?)?);
         }
         let rank = self.ranks.rank() as i64;
@@ -80,8 +84,12 @@ impl<'a> Random<'a> {
     /// Does what starts an epoch with the random numbers of the first rank. The others go on with
     /// their own afterwards.
     pub(super) fn begin_epoch(&mut self, start: impl FnOnce() -> Result<()>) -> Result<()> {
+        self.epoch = self.now()?;
+        if self.ranks.world_size() == 1 {
+            return start();
+        }
         let own = self.now()?;
-        self.epoch = self.of_first(self.now()?)?;
+        self.of_first(&self.epoch)?;
         if self.ranks.is_first() {
             return start();
         }
@@ -152,7 +160,7 @@ impl<'a> Random<'a> {
         });
         let own = Moment(own.collect());
         match own.0.is_empty() {
-            true => self.diverge(),
+            true => self.diverge(&self.moment(NOW, state)),
             false => self.set(&own),
         }
     }

@@ -57,13 +57,18 @@ impl<'a> Ranks<'a> {
 
     /// Whether any rank says yes. Every rank gets the same answer.
     pub(super) fn any(self, operation: &str, here: bool) -> Result<bool> {
+        Ok(self.each(operation, here)?.contains(&true))
+    }
+
+    /// What each rank says, by rank.
+    pub(super) fn each(self, operation: &str, here: bool) -> Result<Vec<bool>> {
         let Some(group) = self.group else {
-            return Ok(here);
+            return Ok(vec![here]);
         };
         let mut numbers = [0; NUMBERS];
         numbers[0] = i64::from(here);
         let all = group.exchange(operation, numbers)?;
-        Ok(all.iter().any(|numbers| numbers[0] != 0))
+        Ok(all.iter().map(|numbers| numbers[0] != 0).collect())
     }
 
     /// Waits for all ranks.
@@ -211,7 +216,26 @@ impl<'a> Ranks<'a> {
         Ok(together)
     }
 
-    /// Tensors of all ranks by name, those of other ranks than the first under `rank1.` and so on.
+    /// What each rank remembers, as [`gather`](Self::gather) names it, if all remember tensors of
+    /// one shape; else what this one does.
+    pub(super) fn gather_if_alike(
+        self,
+        operation: &str,
+        own: BTreeMap<String, Tensor>,
+    ) -> Result<BTreeMap<String, Tensor>> {
+        let shape = |(name, tensor): (&String, &Tensor)| {
+            let kind = tensor.f_kind()?;
+            Ok(format!("{name} {kind:?} {:?}", tensor.size()))
+        };
+        let shapes = own.iter().map(shape).collect::<Result<Vec<_>>>()?;
+        let all = self.texts(operation, &shapes.join(", "))?;
+        match all.iter().all(|text| all.first() == Some(text)) {
+            true => self.gather(own),
+            false => Ok(own),
+        }
+    }
+
+    /// Tensors of all ranks by name, those of other ranks than the first under `rank1/` and so on.
     pub(super) fn gather(self, own: BTreeMap<String, Tensor>) -> Result<BTreeMap<String, Tensor>> {
         let Some(group) = self.group else {
             return Ok(own);
@@ -237,8 +261,30 @@ impl<'a> Ranks<'a> {
 pub(super) fn of_rank(rank: usize, name: &str) -> String {
     match rank {
         0 => name.to_owned(),
-        _ => format!("rank{rank}.{name}"),
+        _ => format!("rank{rank}/{name}"),
     }
+}
+
+/// What was [gathered](Ranks::gather), as this rank has it: its own where that is there, else the
+/// first one's.
+pub(super) fn as_of_rank(
+    rank: usize,
+    gathered: &BTreeMap<String, Tensor>,
+) -> BTreeMap<String, Tensor> {
+    let of_first = gathered.keys().filter(|name| !is_of_other(name));
+    let own = of_first.filter_map(|name| {
+        let own = gathered.get(&of_rank(rank, name));
+        let tensor = own.or_else(|| gathered.get(name))?;
+        Some((name.clone(), tensor.shallow_clone()))
+    });
+    own.collect()
+}
+
+fn is_of_other(name: &str) -> bool {
+    let number = name
+        .strip_prefix("rank")
+        .and_then(|rest| rest.split_once('/'));
+    number.is_some_and(|(number, _)| number.parse::<usize>().is_ok())
 }
 
 const GRADIENTS: &str = "averaging the gradients";

@@ -1,5 +1,9 @@
 //! The loop itself.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::Tensor;
+
 use super::TrainSummary;
 use super::callback::Flow;
 use super::epochs::Epochs;
@@ -8,9 +12,10 @@ use super::hooks::Hooks;
 use super::interrupt::Stop;
 use super::plan::Plan;
 use super::position::Position;
-use super::prepare::Resumed;
+use super::prepare::{Resumed, reducer};
 use super::ranks::Ranks;
 use super::record::Record;
+use super::statistics::Statistics;
 use super::update::Update;
 use crate::checkpoint::{Newest, StateTensors};
 use crate::distiller::Distiller;
@@ -28,6 +33,7 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) update: Update<'a>,
     pub(super) hooks: Hooks<'a, D::Student>,
     pub(super) record: Record<'a, D::Student>,
+    pub(super) statistics: Statistics<'a>,
     pub(super) stop: Stop,
     pub(super) ranks: Ranks<'a>,
     /// Whether any rank can be asked to stop.
@@ -38,6 +44,8 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     /// Trains to the end, from a checkpoint if there is one.
     pub(super) fn run(mut self, resumed: Option<Resumed>) -> Result<TrainSummary> {
         let result = self.run_from(resumed);
+        // Batches left over at the end made no step, but they are in the statistics.
+        let result = result.and_then(|()| self.statistics.share());
         let cache_bytes = self.distiller.core().cache_bytes();
         let mut summary = self.record.finish(result, &self.at, cache_bytes)?;
         // Here rather than where it ends a run: one that comes in the last callback ends nothing,
@@ -138,6 +146,13 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn train_batch(&mut self, batch: &D::Batch) -> Result<Flow> {
         let (counted, forward_step) = (self.at.counted, self.at.forward_step);
         let ends_step = self.plan.steps_after(counted);
+        if self.update.needs_reducer() {
+            self.update.reducer = None;
+            self.update.has_dropped = false;
+            let optimizer = &self.update.optimizer;
+            (self.update.reducer, self.update.frozen) =
+                reducer(self.ranks, optimizer, self.distiller)?;
+        }
         self.update.before_forward(ends_step)?;
         let step = self.step_info().with_batch_id(self.epochs.batch_id());
         let report = self.distiller.train_on_batch(batch, &step)?;
@@ -174,6 +189,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn optimizer_step(&mut self) -> Result<()> {
         let steps = (self.at.global_step, self.plan.total_steps());
         let updated = self.update.step(self.distiller, steps)?;
+        self.statistics.share()?;
         self.record.push_update(&self.at, updated)?;
         self.at.global_step += 1;
         Ok(())
@@ -257,7 +273,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             position.scaling = self.update.scaling_state()?;
             let tensors = StateTensors {
                 optimizer: self.update.optimizer.state()?,
-                distiller: self.distiller.core().state()?,
+                distiller: self.distiller_state()?,
                 hooks: self.hooks.state(self.at.global_step)?,
                 random: self.epochs.saved_random_state()?,
             };
@@ -266,6 +282,25 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.record.tidy()?;
         self.record.after_pause(&self.at);
         Ok(flow)
+    }
+
+    /// What the terms remember, with that of the other ranks, and the parameters.
+    fn distiller_state(&self) -> Result<BTreeMap<String, Tensor>> {
+        let core = self.distiller.core();
+        let mut state = core.state()?;
+        if self.ranks.world_size() == 1 {
+            return Ok(state);
+        }
+        let groups = core.param_groups().into_iter();
+        let parameters: BTreeSet<String> = groups
+            .flat_map(|group| group.parameters)
+            .map(|(name, _)| name)
+            .collect();
+        let own = state.iter().filter(|(name, _)| !parameters.contains(*name));
+        let own = own.map(|(name, tensor)| (name.clone(), tensor.shallow_clone()));
+        let own = own.collect();
+        state.extend(self.ranks.gather_if_alike("what the terms remember", own)?);
+        Ok(state)
     }
 
     /// Reads the losses since the last time, and the scale as it is now.

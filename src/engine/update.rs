@@ -21,6 +21,12 @@ pub(super) struct Update<'a> {
     pub(super) ranks: Ranks<'a>,
     /// Averages gradients over ranks, where there are several.
     pub(super) reducer: Option<Reducer>,
+    /// Variables that had no gradient when the reducer was made.
+    pub(super) frozen: Vec<Tensor>,
+    /// Whether the reducer has seen gradients that were not brought together yet.
+    pub(super) is_accumulating: bool,
+    /// Whether such gradients were dropped: the reducer then takes their parameters for used.
+    pub(super) has_dropped: bool,
     /// Whether a backward pass was seen to reach the student.
     pub(super) has_gradients: bool,
 }
@@ -41,6 +47,7 @@ pub(super) struct Updated {
 impl Update<'_> {
     /// Drops the gradients accumulated so far.
     pub(super) fn drop_gradients(&mut self) -> Result<()> {
+        self.has_dropped |= std::mem::take(&mut self.is_accumulating);
         self.optimizer.zero_grad()
     }
 
@@ -56,6 +63,12 @@ impl Update<'_> {
     /// The loss scale, for a checkpoint or the log; this reads it from the device.
     pub(super) fn scaling_state(&self) -> Result<Option<LossScalingState>> {
         self.scaling.as_ref().map(LossScaling::numbers).transpose()
+    }
+
+    /// Whether it takes another reducer: a variable is trained that this one does not know, or it
+    /// remembers gradients that were dropped.
+    pub(super) fn needs_reducer(&self) -> bool {
+        self.has_dropped || self.frozen.iter().any(Tensor::requires_grad)
     }
 
     /// To be called before the forward pass of a batch, of which the last before an optimizer step
@@ -97,6 +110,7 @@ impl Update<'_> {
                  keeps from batch to batch has to be detached)"
             )
         };
+        self.is_accumulating = !ends_step && self.reducer.is_some();
         let Some(reducer) = self.reducer.as_mut().filter(|_| ends_step) else {
             return scaled.f_backward().context(context);
         };

@@ -18,14 +18,14 @@ pub(super) struct Zeros {
 
 impl Zeros {
     /// Counts the losses of a batch. Their total has nothing to add to the terms beside it.
-    pub(super) fn count(&mut self, named: &[(&String, f64)]) {
+    pub(super) fn count(&mut self, named: &[(String, f64)]) {
         let terms = named.iter();
-        for (name, value) in terms.filter(|(name, _)| *name != TOTAL_LOSS || named.len() == 1) {
+        for (name, value) in terms.filter(|(name, _)| name != TOTAL_LOSS || named.len() == 1) {
             let is_zero = *value == 0.0;
-            match self.so_far.get_mut(*name) {
+            match self.so_far.get_mut(name) {
                 Some(count) => *count = count.filter(|_| is_zero).map(|count| count + 1),
                 None => {
-                    self.so_far.insert((*name).clone(), is_zero.then_some(1));
+                    self.so_far.insert(name.clone(), is_zero.then_some(1));
                 }
             }
         }

@@ -1,7 +1,7 @@
 // Gradients averaged over processes while the backward pass still runs: c10d's Reducer.
 #include "process_group.h"
 
-#include <c10/util/Exception.h>
+#include <torch/csrc/distributed/c10d/logger.hpp>
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
@@ -11,6 +11,9 @@ using textbrewer::guarded;
 
 struct textbrewer_reducer {
   std::shared_ptr<c10d::Reducer> reducer;
+  // The reducer tells it, without asking whether it is there, when other parameters than in the
+  // step before are unused.
+  std::shared_ptr<c10d::Logger> logger;
 };
 
 namespace {
@@ -20,6 +23,7 @@ namespace {
 constexpr size_t first_bytes = c10d::kDefaultFirstBucketBytes;
 constexpr size_t bucket_bytes = c10d::kDefaultBucketBytesCap;
 
+// What the reducer warns of are options of PyTorch's that nobody here can set.
 struct Silent : c10::WarningHandler {
   void process(const c10::Warning&) override {}
 };
@@ -50,7 +54,7 @@ char* textbrewer_reducer_new(
         : std::vector<size_t>{std::numeric_limits<size_t>::max()};
     auto indices = std::get<0>(c10d::compute_bucket_assignment_by_size(all, limits));
     std::reverse(indices.begin(), indices.end());
-    *made = new textbrewer_reducer{std::make_shared<c10d::Reducer>(
+    auto reducer = std::make_shared<c10d::Reducer>(
         all,
         indices,
         group->group,
@@ -62,7 +66,10 @@ char* textbrewer_reducer_new(
         static_cast<int64_t>(first_bytes),
         /*skip_all_reduce_unused_params=*/false,
         /*use_python_reducer=*/false,
-        std::vector<int64_t>{})};
+        std::vector<int64_t>{});
+    auto logger = std::make_shared<c10d::Logger>(reducer);
+    reducer->set_logger(logger);
+    *made = new textbrewer_reducer{std::move(reducer), std::move(logger)};
   });
 }
 
@@ -81,9 +88,8 @@ char* textbrewer_reducer_before_backward(textbrewer_reducer* reducer, const at::
     if (loss != nullptr) {
       outputs.push_back(*loss);
     }
-    // libtorch tells once that all parameters were reached, which is how it should be.
     Silent silent;
-    c10::WarningUtils::WarningHandlerGuard guard(&silent);
+    const c10::WarningUtils::WarningHandlerGuard guard(&silent);
     reducer->reducer->prepare_for_backward(outputs);
   });
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tch::Device;
 use tempfile::TempDir;
+
+use super::tiny::folder;
 use textbrewer::distributed::{ProcessGroup, Rendezvous};
 
 /// Names the folder of a test to its processes, in which they leave what they have found.
@@ -73,18 +75,30 @@ pub fn in_processes(
         work(&group(), &folder);
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let folder = folder();
+    start_all(test, world_size, folder.path());
+    Some(folder)
+}
+
+/// Runs the test of this name in so many processes with this folder, where what each of them said
+/// is left as `said0` and so on.
+pub fn start_all(test: &str, world_size: usize, folder: &Path) {
     let port = free_port();
     let children: Vec<_> = (0..world_size)
-        .map(|rank| start(test, folder.path(), &variables(rank, world_size, port)))
+        .map(|rank| start(test, folder, &variables(rank, world_size, port)))
         .collect();
-    for (rank, output) in outputs(children).into_iter().enumerate() {
-        let said = said(&output);
-        // A test of another name would be left out, and succeed.
-        let has_run = output.status.success() && said.contains("1 passed");
-        assert!(has_run, "process {rank}:\n{said}");
+    let outputs = outputs(children);
+    // A test of another name would be left out, and succeed.
+    let has_run = |output: &Output| output.status.success() && said(output).contains("1 passed");
+    if !outputs.iter().all(has_run) {
+        // All of them: who fails first makes the others fail too.
+        let all = outputs.iter().enumerate();
+        let all = all.map(|(rank, output)| format!("process {rank}:\n{}", said(output)));
+        panic!("{}", all.collect::<String>());
     }
-    Some(folder)
+    for (rank, output) in outputs.iter().enumerate() {
+        std::fs::write(folder.join(format!("said{rank}")), said(output)).unwrap();
+    }
 }
 
 /// Waits for all of them.

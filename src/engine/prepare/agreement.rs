@@ -158,14 +158,15 @@ pub(super) fn share_optimizer(ranks: Ranks<'_>, optimizer: &mut dyn Optimizer) -
 const OPTIMIZERS: &str = "comparing the optimizers";
 
 /// What averages the gradients of all parameters that have some: those of the student that no
-/// optimizer changes are clipped with the others.
-pub(super) fn reducer<D: Distiller + ?Sized>(
+/// optimizer changes are clipped with the others. With it those that are frozen now: when one of
+/// them is trained later, it takes another reducer.
+pub(in crate::engine) fn reducer<D: Distiller + ?Sized>(
     ranks: Ranks<'_>,
     optimizer: &dyn Optimizer,
     distiller: &D,
-) -> Result<Option<Reducer>> {
+) -> Result<(Option<Reducer>, Vec<Tensor>)> {
     if ranks.is_alone() {
-        return Ok(None);
+        return Ok((None, Vec::new()));
     }
     let variables = distiller.core().variables();
     let mut names = HashMap::new();
@@ -186,11 +187,12 @@ pub(super) fn reducer<D: Distiller + ?Sized>(
     let extra = distiller.core().param_groups().into_iter();
     let others = optimized.chain(extra.flat_map(|group| group.parameters));
     let mut seen = HashSet::new();
-    let with_gradients = own
+    let (with_gradients, frozen): (Vec<_>, Vec<_>) = own
         .chain(others)
-        .filter(|(_, tensor)| tensor.requires_grad() && tensor.numel() > 0)
-        .filter(|(_, tensor)| seen.insert(address(tensor)));
-    ranks.reducer(&with_gradients.collect::<Vec<_>>())
+        .filter(|(_, tensor)| tensor.numel() > 0 && seen.insert(address(tensor)))
+        .partition(|(_, tensor)| tensor.requires_grad());
+    let frozen = frozen.into_iter().map(|(_, tensor)| tensor).collect();
+    Ok((ranks.reducer(&with_gradients)?, frozen))
 }
 
 fn address(tensor: &Tensor) -> usize {

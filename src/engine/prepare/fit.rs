@@ -37,6 +37,16 @@ pub(super) fn fit(newest: &mut Newest, now: &Description, plan: &Plan, world_siz
         at.batch, at.epoch, at.global_step
     ));
     let position = &mut loaded.position;
+    let steps = position.global_step;
+    if steps != at.global_step {
+        // What was saved so far is as far in the run as before, but its files have the names of the
+        // steps of then, which this run may use again.
+        position.kept.clear();
+        let best = position.best.iter_mut();
+        for point in position.history.iter_mut().chain(best) {
+            point.step = scaled(point.step, at.global_step, steps);
+        }
+    }
     position.global_step = at.global_step;
     position.forward_step = at.forward_step;
     position.batch = at.batch;

@@ -23,6 +23,7 @@ use super::ranks::Ranks;
 use super::record::Record;
 use super::run::{RequestedLength, Run};
 use super::saving::Saving;
+use super::statistics::Statistics;
 use super::training::Training;
 use super::update::Update;
 use serde_json::json;
@@ -34,6 +35,7 @@ use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
 use crate::logging::ProgressBar;
 use crate::optim::LossScaling;
+pub(super) use agreement::reducer;
 use description::RunDescription;
 pub(super) use resume::Resumed;
 
@@ -127,6 +129,15 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             json!(format!("{:?}", options.on_non_finite)),
         ),
         ("save_state", json!(options.saves_state)),
+        (
+            "early_stopping",
+            json!(format!("{:?}, {:?}", options.early_stopping, options.mode)),
+        ),
+        ("uneven", json!(format!("{:?}", processes.uneven))),
+        (
+            "callbacks",
+            json!(format!("{:?}", processes.callback_ranks)),
+        ),
         ("shard_optimizer", json!(processes.shards_optimizer)),
         (
             "intervals of logging and saving",
@@ -177,7 +188,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         rates: LearningRates::of(&optimizer),
     };
     // Only now that nothing else can fail.
-    let load = |newest| resume::load(newest, distiller, &mut optimizer, &mut hooks);
+    let load = |newest| resume::load(newest, ranks.rank(), distiller, &mut optimizer, &mut hooks);
     let resumed = newest.map(load).transpose()?;
     if is_new_here
         && options.overwrites
@@ -188,16 +199,23 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         }
         return Err(error);
     }
-    agreement::share_state(ranks, distiller)?;
-    // One whose state is divided began without any.
-    if resumed.is_none() && !processes.shards_optimizer {
-        agreement::share_optimizer(ranks, &mut optimizer)?;
+    if resumed.is_none() {
+        agreement::share_state(ranks, distiller)?;
+        // One whose state is divided began without any.
+        if !processes.shards_optimizer {
+            agreement::share_optimizer(ranks, &mut optimizer)?;
+        }
     }
-    let reducer = agreement::reducer(ranks, &optimizer, distiller)?;
+    let statistics = Statistics::of(ranks, distiller.core().variables())?;
+    let (reducer, frozen) = agreement::reducer(ranks, &optimizer, distiller)?;
     distiller.core().clear_cache();
+    let batches = match ranks.world_size() {
+        1 => plan.batches_per_epoch(),
+        _ => feed.num_batches().map(|batches| batches as u64),
+    };
     let training = Training {
         at: Position::default(),
-        epochs: Epochs::new(feed, device, plan.batches_per_epoch(), random),
+        epochs: Epochs::new(feed, device, batches, random),
         update: Update {
             optimizer,
             schedule,
@@ -206,6 +224,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             on_non_finite: options.on_non_finite,
             ranks,
             reducer,
+            frozen,
+            is_accumulating: false,
+            has_dropped: false,
             has_gradients: false,
         },
         hooks,
@@ -219,6 +240,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             summary,
         )
         .of_ranks(ranks, processes.callback_ranks),
+        statistics,
         stop,
         ranks,
         may_stop,

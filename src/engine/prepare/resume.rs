@@ -13,6 +13,7 @@ use crate::distiller::Distiller;
 use crate::engine::hooks::Hooks;
 use crate::engine::plan::Plan;
 use crate::engine::position::Position;
+use crate::engine::ranks::as_of_rank;
 use crate::engine::run::Begin;
 use crate::error::{Error, Result};
 use crate::logging;
@@ -124,12 +125,13 @@ pub(in crate::engine) struct Resumed {
 /// Restores what a checkpoint holds, after [`check`]. If anything is refused, all is as it was.
 pub(super) fn load<D: Distiller + ?Sized>(
     newest: Newest,
+    rank: usize,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
     hooks: &mut Hooks<'_, D::Student>,
 ) -> Result<Resumed> {
     let before = Before::of(distiller, optimizer, hooks)?;
-    if let Err(error) = load_all(&newest, distiller, optimizer, hooks) {
+    if let Err(error) = load_all(&newest, rank, distiller, optimizer, hooks) {
         before.put_back(distiller, optimizer, hooks);
         return Err(error);
     }
@@ -142,6 +144,7 @@ pub(super) fn load<D: Distiller + ?Sized>(
 
 fn load_all<D: Distiller + ?Sized>(
     newest: &Newest,
+    rank: usize,
     distiller: &mut D,
     optimizer: &mut dyn Optimizer,
     hooks: &mut Hooks<'_, D::Student>,
@@ -151,7 +154,8 @@ fn load_all<D: Distiller + ?Sized>(
     let _guard = tch::no_grad_guard();
     weights::check_fit(distiller.core().variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
-    distiller.core_mut().load_state(&loaded.tensors.distiller)?;
+    let of_rank = as_of_rank(rank, &loaded.tensors.distiller);
+    distiller.core_mut().load_state(&of_rank)?;
     optimizer.load_state(&loaded.tensors.optimizer)?;
     // Last, as a hook may have written into the student.
     load_student(distiller, &loaded.student, &origin)
