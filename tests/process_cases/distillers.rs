@@ -10,7 +10,7 @@ use textbrewer::{
 };
 
 use super::remembering::Remembering;
-use super::together::{Process, Trained, are_one, several_are_close_to_one, two_are_one};
+use super::together::{Case, Process, Trained, are_one, several_are_close_to_one, two_are_one};
 use crate::common::tiny::{Net, Output, adapt, loader, square};
 
 /// Hidden states, attentions, a mask, and a feature with a name of its own.
@@ -198,7 +198,7 @@ fn emd(process: &Process<'_>) -> Trained {
 
 #[test]
 fn of_one_teacher() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 6] = [
+    let cases: [Case; 6] = [
         ("trainer", trainer),
         ("basic", basic),
         ("general", general),
@@ -211,7 +211,7 @@ fn of_one_teacher() {
 
 #[test]
 fn of_many_teachers_tasks_and_layers() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 4] = [
+    let cases: [Case; 4] = [
         ("several_teachers", several_teachers),
         ("tasks", tasks),
         ("tasks_in_order", tasks_in_order),
@@ -222,13 +222,13 @@ fn of_many_teachers_tasks_and_layers() {
 
 #[test]
 fn a_group_of_one() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 2] = [("general", general), ("tasks", tasks)];
+    let cases: [Case; 2] = [("general", general), ("tasks", tasks)];
     are_one("distillers::a_group_of_one", (1, 2), &cases);
 }
 
 #[test]
 fn two_with_two_batches_each() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 3] = [
+    let cases: [Case; 3] = [
         ("general", general),
         ("tasks", tasks),
         ("tasks_in_order", tasks_in_order),
@@ -238,12 +238,12 @@ fn two_with_two_batches_each() {
 
 #[test]
 fn three() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 2] = [("basic", basic), ("emd", emd)];
+    let cases: [Case; 2] = [("basic", basic), ("emd", emd)];
     several_are_close_to_one("distillers::three", (3, 1), &cases);
 }
 
 #[test]
 fn four() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 2] = [("general", general), ("tasks", tasks)];
+    let cases: [Case; 2] = [("general", general), ("tasks", tasks)];
     several_are_close_to_one("distillers::four", (4, 1), &cases);
 }

@@ -5,7 +5,7 @@ use textbrewer::{
     AdamW, BasicTrainer, DataLoader, Error, ExampleLoader, LineLoader, StreamLoader, TensorLoader,
 };
 
-use super::together::{Process, Trained, two_are_one};
+use super::together::{Case, Process, Trained, two_are_one};
 use crate::common::tiny::{INPUT, batch, loader, square};
 use crate::common::waves;
 
@@ -87,7 +87,7 @@ fn postprocessed(process: &Process<'_>) -> Trained {
 
 #[test]
 fn give_two_processes_what_they_give_one() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 6] = [
+    let cases: [Case; 6] = [
         ("of_examples", of_examples),
         ("ahead", ahead),
         ("of_rows", of_rows),

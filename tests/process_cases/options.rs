@@ -10,7 +10,9 @@ use textbrewer::{
     VecLoader,
 };
 
-use super::together::{Process, Trained, found, leave, several_are_close_to_one, two_are_one};
+use super::together::{
+    Case, Process, Trained, found, leave, several_are_close_to_one, two_are_one,
+};
 use crate::common::device::device;
 use crate::common::ranks::in_processes;
 use crate::common::tiny::{Net, Output, batches, config, fill, general, loader, numbers, square};
@@ -188,7 +190,7 @@ fn left_over(process: &Process<'_>) -> Trained {
 
 #[test]
 fn mean_the_same() {
-    let cases: [(_, fn(&Process<'_>) -> Trained); 4] = [
+    let cases: [Case; 4] = [
         ("odd_variables", odd_variables),
         ("scaled", scaled),
         ("groups", groups),
@@ -200,8 +202,7 @@ fn mean_the_same() {
 #[test]
 fn a_remainder_makes_a_step_or_is_dropped() {
     let name = "options::a_remainder_makes_a_step_or_is_dropped";
-    let cases: [(_, fn(&Process<'_>) -> Trained); 2] =
-        [("remainder", remainder), ("left_over", left_over)];
+    let cases: [Case; 2] = [("remainder", remainder), ("left_over", left_over)];
     several_are_close_to_one(name, (2, 2), &cases);
 }
 

@@ -80,8 +80,14 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// are logged are means over the processes. [Callbacks](Self::callback) run in all of them, and
     /// if one asks to stop all do; so it is with Ctrl-C and [stop flags](Self::stop_flag).
     ///
+    /// Variables that no gradient changes, such as running means and variances, are those of the
+    /// first process in all of them after every step, as in PyTorch: they are of its share of the
+    /// data. What a [term](crate::Term) remembers stays each process's own, and checkpoints have
+    /// that of each.
+    ///
     /// At the start the processes compare what they are to do, and the student of the first is
-    /// copied to the others. `output_dir` has to be a folder that all of them see.
+    /// copied to the others. `output_dir` has to be a folder that all of them see. A loader keeps
+    /// the share that it was given when the run is over.
     ///
     /// ```
     /// use tch::{nn, Device, Kind, Tensor};
