@@ -15,3 +15,5 @@ mod differing;
 mod meeting;
 #[path = "fault_cases/one_fails.rs"]
 mod one_fails;
+#[path = "fault_cases/starts.rs"]
+mod starts;
