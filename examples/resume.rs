@@ -6,7 +6,8 @@
 //!
 //! Ctrl-C stops it after the current step, and a second Ctrl-C at once; it also survives
 //! `kill -9`. Started again with the same options it ends with the same weights, to the last bit,
-//! as without an interruption.
+//! as without an interruption. Several processes (`torchrun --no-python`, `srun`, or the example
+//! `launch`) train together, and go on together.
 
 use std::io::{BufRead, Write};
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap::Parser;
 use tch::nn::{self, Module, VarStore};
 use tch::{Device, Kind, Tensor};
 use textbrewer::checkpoint::Keep;
+use textbrewer::distributed::ProcessGroup;
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::{
     AdamW, AdaptorOutput, DataLoader, DistillationConfig, Distiller, GeneralDistiller,
@@ -79,6 +81,8 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     } else {
         env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
     }
+    // Of one process, unless several were started.
+    let group = ProcessGroup::from_env()?;
     // The same teacher, data and initial student each time.
     tch::manual_seed(7);
     let (teacher_vars, student_vars) = (VarStore::new(Device::Cpu), VarStore::new(Device::Cpu));
@@ -113,12 +117,16 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         .schedule(linear_with_warmup(2, 12))
         .max_grad_norm(1.0)
         .keep(Keep::last(2))
+        .process_group(&group)
         .handle_interrupts()
         .resume_or_start();
     if options.announce {
         run = run.log_sink(Losses);
     }
     let summary = run.run()?;
+    if !group.is_first() {
+        return Ok(());
+    }
     if let Some(step) = summary.resumed_from {
         println!("resumed from step {step}");
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tch::Tensor;
 
+use super::difference::{Difference, Side};
 use crate::config::{DistillationConfig, TrainingConfig};
 use crate::error::{Error, Result, shortened, shown};
 use crate::optim::GroupOptions;
@@ -79,6 +80,13 @@ impl Description {
 
     /// Every difference between this description of a checkpoint and that of the resuming run.
     pub(crate) fn differences(&self, now: &Description) -> Result<Vec<String>> {
+        let found = self.compare(now)?.into_iter();
+        let named = found.map(|difference| difference.between("in the checkpoint", "now"));
+        Ok(named.collect())
+    }
+
+    /// Every difference between the descriptions of two runs.
+    pub(crate) fn compare(&self, now: &Description) -> Result<Vec<Difference>> {
         let mut found = Vec::new();
         let (mut before, mut now) = (tree(self)?, tree(now)?);
         for (part, defaults) in [
@@ -129,7 +137,7 @@ fn compare_left_out(
     before: &mut Map<String, Value>,
     now: &mut Map<String, Value>,
     defaults: &Value,
-    found: &mut Vec<String>,
+    found: &mut Vec<Difference>,
 ) {
     for (key, default) in defaults.as_object().into_iter().flatten() {
         // If both have it or neither has it, nothing was left out.
@@ -142,16 +150,16 @@ fn compare_left_out(
             None => format!("{default} (the default)"),
         };
         if before.as_ref().unwrap_or(default) != now.as_ref().unwrap_or(default) {
-            found.push(format!(
-                "{part}.{key}: {} in the checkpoint, {} now",
+            found.push(Difference::new(
+                format!("{part}.{key}"),
                 shown_value(&before),
-                shown_value(&now)
+                shown_value(&now),
             ));
         }
     }
 }
 
-fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
+fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<Difference>) {
     let at = |key: &str| match path {
         "" => shown(key).into_owned(),
         // Names of variables have dots in them.
@@ -163,31 +171,25 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
             for (key, value) in before {
                 match now.get(key) {
                     Some(other) => compare(&at(key), value, other, found),
-                    None => found.push(format!(
-                        "{}: {} in the checkpoint, missing now",
-                        at(key),
-                        short(value)
-                    )),
+                    None => found.push(Difference::of_sides(at(key), side(value), Side::default())),
                 }
             }
             for (key, value) in now.iter().filter(|(key, _)| !before.contains_key(*key)) {
-                found.push(format!(
-                    "{}: not in the checkpoint, {} now",
-                    at(key),
-                    short(value)
-                ));
+                found.push(Difference::of_sides(at(key), Side::default(), side(value)));
             }
         }
         (Value::Array(before), Value::Array(now))
             if path == "groups" && names(before) != names(now) =>
         {
             if unnamed(before) != unnamed(now) {
-                found.push(format!(
-                    "optimizer groups: {} in the checkpoint{}, {} now{}",
-                    before.len(),
-                    names(before),
-                    now.len(),
-                    names(now)
+                let side = |groups: &[Value]| Side {
+                    value: Some(groups.len().to_string()),
+                    more: names(groups),
+                };
+                found.push(Difference::of_sides(
+                    "optimizer groups",
+                    side(before),
+                    side(now),
                 ));
             }
         }
@@ -199,11 +201,14 @@ fn compare(path: &str, before: &Value, now: &Value, found: &mut Vec<String>) {
             }
         }
         _ if before == now => {}
-        _ => found.push(format!(
-            "{path}: {} in the checkpoint, {} now",
-            short(before),
-            short(now)
-        )),
+        _ => found.push(Difference::of_sides(path, side(before), side(now))),
+    }
+}
+
+fn side(value: &Value) -> Side {
+    Side {
+        value: Some(short(value)),
+        more: String::new(),
     }
 }
 

@@ -26,6 +26,7 @@
 //! refused before memory is allocated, and no file is executed.
 
 mod description;
+mod difference;
 mod disk;
 mod early_stopping;
 mod folder;
@@ -42,6 +43,7 @@ pub use early_stopping::EarlyStopping;
 pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
+pub(crate) use difference::Difference;
 pub(crate) use folder::{CheckpointFolder, SavedStudent, step_of};
 pub(crate) use newest::Newest;
 pub(crate) use saved_position::{SavedPosition, Stopped};

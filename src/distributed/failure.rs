@@ -6,9 +6,20 @@ use tch::TchError;
 
 /// libtorch's message without its C++ stack.
 pub(super) fn brief(error: &TchError) -> String {
-    let text = error.to_string();
-    let text = text.split("\nException raised").next().unwrap_or_default();
-    text.lines().next().unwrap_or_default().trim().to_owned()
+    let text = match error {
+        TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let line = text.lines().next().unwrap_or_default();
+    // Gloo begins with the place in its source.
+    let line = match line
+        .strip_prefix('[')
+        .and_then(|rest| rest.split_once("] "))
+    {
+        Some((_, said)) => said,
+        None => line,
+    };
+    line.trim().to_owned()
 }
 
 /// What c10d says of a peer that has gone.
@@ -35,7 +46,7 @@ pub(super) fn tells_of_others(error: &TchError) -> bool {
 pub(super) fn explained(error: &TchError, timeout: Duration) -> String {
     let said = brief(error);
     if says(error, &GONE) {
-        return format!("another process has ended, and says itself why ({said})");
+        return format!("another process has ended; look at what it said last ({said})");
     }
     if says(error, &LATE) {
         let after = timeout.as_secs_f64();

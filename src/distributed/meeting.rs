@@ -1,11 +1,16 @@
 //! How processes find each other, and who tells all of them if they do not fit together.
 
 use std::collections::BTreeMap;
+use std::net::ToSocketAddrs;
+use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use super::Rendezvous;
+use tch::TchError;
+
 use super::failure::brief;
+use super::{Rendezvous, error_file};
 use crate::error::{Error, Result};
 use crate::native::process_group::{Outcome, Store};
 
@@ -14,6 +19,8 @@ use crate::native::process_group::{Outcome, Store};
 pub(super) struct Meeting {
     store: Store,
     prefix: String,
+    /// The how manieth this process was to come, from 1.
+    place: i64,
     /// Whether the store ends with this process.
     pub(super) serves: bool,
 }
@@ -25,12 +32,25 @@ static GROUPS: Mutex<BTreeMap<String, u64>> = Mutex::new(BTreeMap::new());
 const MEETING: &str = "meeting the other processes";
 
 impl Meeting {
-    /// Opens the store, or connects to it, and waits until all processes are there.
-    pub(super) fn new(about: &Rendezvous) -> Result<Self> {
+    /// Opens the store, or connects to it, and waits until all processes are there. All are told
+    /// if this process is not `able` to go on.
+    pub(super) fn new(
+        about: &Rendezvous,
+        able: impl FnOnce() -> Result<Outcome<()>>,
+    ) -> Result<Self> {
+        let (meeting, address) = Self::come(about)?;
+        meeting.meet(about, able()?)?;
+        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
+        *groups.entry(address).or_default() += 1;
+        Ok(meeting)
+    }
+
+    /// Opens the store, or connects to it. Also returns the key in [`GROUPS`].
+    fn come(about: &Rendezvous) -> Result<(Self, String)> {
         let (host, port) = about.checked_address()?;
         let serves = about.serves_store();
         let timeout = about.store_timeout();
-        let store = Store::new(host, port, serves, timeout).map_err(|error| {
+        let store = open(host, port, serves, timeout).map_err(|error| {
             let reason = no_store((host, port), serves, timeout, &brief(&error));
             failed(about, reason)
         })?;
@@ -39,15 +59,15 @@ impl Meeting {
             let groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
             groups.get(&address).copied().unwrap_or_default()
         };
-        let meeting = Meeting {
+        let mut meeting = Meeting {
             store,
             prefix: format!("{}/{before}", about.prefix()),
+            place: 0,
             serves,
         };
-        meeting.meet(about)?;
-        let mut groups = GROUPS.lock().unwrap_or_else(PoisonError::into_inner);
-        *groups.entry(address).or_default() += 1;
-        Ok(meeting)
+        let place = meeting.store.add(&meeting.key(CAME), 1);
+        meeting.place = place.map_err(|error| lost(about, &error))?;
+        Ok((meeting, address))
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -64,45 +84,67 @@ impl Meeting {
 
     /// Whoever finds that something is wrong says so under a key that all of them wait for; so
     /// does the last to come if nothing is.
-    fn meet(&self, about: &Rendezvous) -> Result<()> {
-        let lost = |error| failed(about, format!("lost process 0: {}", brief(&error)));
-        let wrong = self.look_around(about).map_err(lost)?;
+    fn meet(&self, about: &Rendezvous, able: Outcome<()>) -> Result<()> {
+        let lost = |error| lost(about, &error);
+        let wrong = match able {
+            Ok(()) => self.look_around(about).map_err(lost)?,
+            Err(error) => Some(format!(
+                "process {} cannot connect: {}",
+                about.rank(),
+                brief(&error)
+            )),
+        };
         if let Some(wrong) = wrong {
-            let _ = self.store.set_first(&self.key(VERDICT), wrong.as_bytes());
-            self.tell_all(about);
-            return Err(failed(about, wrong));
+            let first = self.store.set_first(&self.key(VERDICT), wrong.as_bytes());
+            self.tell_all(self.expected(about));
+            // One that comes when the others have gone on is alone with its error.
+            let first = first.ok().filter(|first| first != GOOD.as_bytes());
+            let first = first.map(|first| String::from_utf8_lossy(&first).into_owned());
+            return Err(failed(about, first.unwrap_or(wrong)));
         }
         let verdict = self.store.get(&self.key(VERDICT), about.store_timeout());
-        let verdict = match verdict {
-            Ok(verdict) => String::from_utf8_lossy(&verdict).into_owned(),
-            Err(error) => {
-                let late = self.missing(about).map_err(|_| lost(error))?;
-                let verdict = self.store.set_first(&self.key(VERDICT), late.as_bytes());
-                String::from_utf8_lossy(&verdict.map_err(lost)?).into_owned()
-            }
+        let (verdict, expected) = match verdict {
+            Ok(verdict) => (verdict, self.expected(about)),
+            Err(error) => match self.missing(about) {
+                Err(_) => return Err(lost(error)),
+                // The last one has come, and is about to say so.
+                Ok(None) => (self.store.get(&self.key(VERDICT), SHORT).map_err(lost)?, 0),
+                Ok(Some(late)) => {
+                    let verdict = self.store.set_first(&self.key(VERDICT), late.as_bytes());
+                    (verdict.map_err(lost)?, 0)
+                }
+            },
         };
-        if verdict == GOOD {
+        if verdict == GOOD.as_bytes() {
             return Ok(());
         }
-        self.tell_all(about);
-        Err(failed(about, verdict))
+        self.tell_all(expected);
+        Err(failed(about, String::from_utf8_lossy(&verdict)))
+    }
+
+    /// The processes that may still come to a meeting where something is wrong.
+    fn expected(&self, about: &Rendezvous) -> i64 {
+        let largest = self.value(LARGEST).and_then(|text| text.parse().ok());
+        largest.unwrap_or(about.world_size() as i64)
     }
 
     /// Says that this process is there, and returns what does not fit.
     fn look_around(&self, about: &Rendezvous) -> Outcome<Option<String>> {
         let (rank, size) = (about.rank(), about.world_size());
-        for (what, own) in [
-            ("processes in all", size.to_string()),
-            ("for the version of this crate", VERSION.to_owned()),
-        ] {
-            let other = self.store.set_first(&self.key(what), own.as_bytes())?;
-            let other = String::from_utf8_lossy(&other);
-            if other != own {
-                return Ok(Some(format!(
-                    "process {rank} says {own} {what}, another one says {other}; start all of \
-                     them in the same way (WORLD_SIZE)"
-                )));
-            }
+        if let Some(other) = self.differs("size", &size.to_string())? {
+            let largest = size.max(other.parse().unwrap_or_default());
+            let key = self.key(LARGEST);
+            self.store.set(&key, largest.to_string().as_bytes())?;
+            return Ok(Some(format!(
+                "process {rank} counts {size} processes in all, another one {other}; give all of \
+                 them the same number (WORLD_SIZE)"
+            )));
+        }
+        if let Some(other) = self.differs("version", VERSION)? {
+            return Ok(Some(format!(
+                "process {rank} has version {VERSION} of textbrewer, another one {other}; start \
+                 the same program everywhere"
+            )));
         }
         if self.store.add(&self.key(&format!("rank/{rank}")), 1)? != 1 {
             return Ok(Some(format!(
@@ -110,26 +152,46 @@ impl Meeting {
                  its own from 0 (RANK)"
             )));
         }
-        if self.store.add(&self.key("came"), 1)? == size as i64 {
+        if self.store.add(&self.key("fit"), 1)? == size as i64 {
             self.store.set_first(&self.key(VERDICT), GOOD.as_bytes())?;
         }
         Ok(None)
     }
 
-    fn missing(&self, about: &Rendezvous) -> Outcome<String> {
+    /// What the first process has there, if it is something else.
+    fn differs(&self, what: &str, own: &str) -> Outcome<Option<String>> {
+        let first = self.store.set_first(&self.key(what), own.as_bytes())?;
+        let differs = first != own.as_bytes();
+        Ok(differs.then(|| String::from_utf8_lossy(&first).into_owned()))
+    }
+
+    /// Names the processes that have not come, if there are any.
+    fn missing(&self, about: &Rendezvous) -> Outcome<Option<String>> {
         let mut missing = Vec::new();
         for rank in 0..about.world_size() {
             if !self.store.has(&self.key(&format!("rank/{rank}")))? {
                 missing.push(rank.to_string());
             }
         }
-        Ok(format!(
-            "of {} processes {} did not come within {} s; look whether they were started, and \
-             what they say",
+        let which = match missing.as_slice() {
+            [] => return Ok(None),
+            [one] => format!("process {one}"),
+            [all @ .., last] => format!("processes {} and {last}", all.join(", ")),
+        };
+        Ok(Some(format!(
+            "{which} of {} did not come within {} s; look whether all were started, and what \
+             they say",
             about.world_size(),
-            missing.join(", "),
             about.store_timeout().as_secs_f64()
-        ))
+        )))
+    }
+
+    /// The text under a key, if there is one.
+    fn value(&self, key: &str) -> Option<String> {
+        let key = self.key(key);
+        let there = self.store.has(&key).unwrap_or(false);
+        let value = there.then(|| self.store.get(&key, SHORT).ok()).flatten()?;
+        Some(String::from_utf8_lossy(&value).into_owned())
     }
 
     /// Leaves a message for the others, unless there is one.
@@ -139,27 +201,34 @@ impl Meeting {
 
     /// The message of another process, if there is one.
     pub(super) fn message(&self) -> Option<String> {
-        let key = self.key(FAILURE);
-        let there = self.store.has(&key).unwrap_or(false);
-        let message = there.then(|| self.store.get(&key, SHORT).ok()).flatten()?;
-        Some(String::from_utf8_lossy(&message).into_owned())
+        self.value(FAILURE)
     }
 
-    /// Where the store ends with this process, waits a little until the others have read it.
-    pub(super) fn tell_all(&self, about: &Rendezvous) {
-        let heard = |rank: usize| self.key(&format!("heard/{rank}"));
-        let _ = self.store.set(&heard(about.rank()), b"yes");
+    /// Says that this process knows what is wrong. Where the store ends with it, it waits a little
+    /// until the others know it too: those that came, and those `expected` in all.
+    pub(super) fn tell_all(&self, expected: i64) {
+        let heard = |place: i64| self.key(&format!("heard/{place}"));
+        let _ = self.store.set(&heard(self.place), b"yes");
         if !self.serves {
             return;
         }
-        for rank in 0..about.world_size() {
-            let came = self.store.has(&self.key(&format!("rank/{rank}")));
-            if came.unwrap_or(false) && self.store.get(&heard(rank), SHORT).is_err() {
+        let end = Instant::now() + SHORT;
+        let mut place = 1;
+        let mut last = expected;
+        while place <= last {
+            let left = end.saturating_duration_since(Instant::now());
+            // One of no time would have no end.
+            if left < TICK || self.store.get(&heard(place), left).is_err() {
                 return;
             }
+            last = last.max(self.store.add(&self.key(CAME), 0).unwrap_or_default());
+            place += 1;
         }
     }
 }
+
+const CAME: &str = "came";
+const LARGEST: &str = "largest size";
 
 const VERDICT: &str = "verdict";
 const FAILURE: &str = "failure";
@@ -167,8 +236,35 @@ const GOOD: &str = "all are here";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// For what is there at once, if anybody is.
 const SHORT: Duration = Duration::from_secs(5);
+/// What c10d may take longer than it is told to.
+const MARGIN: Duration = Duration::from_secs(1);
+/// The least that c10d waits for.
+const TICK: Duration = Duration::from_millis(1);
 
+/// In a thread of its own: c10d waits without an end for the first words of whoever accepts the
+/// connection. The thread is left behind then.
+fn open(host: &str, port: u16, serves: bool, timeout: Duration) -> Outcome<Store> {
+    let (sender, receiver) = channel();
+    let host = host.to_owned();
+    let open = move || drop(sender.send(Store::new(&host, port, serves, timeout)));
+    let silent = |_| TchError::Torch("it says nothing".to_owned());
+    thread::Builder::new().spawn(open)?;
+    let opened = receiver.recv_timeout(timeout.saturating_add(MARGIN));
+    opened.map_err(silent)?
+}
+
+/// What all processes know, so that each may tell torchrun.
 fn failed(about: &Rendezvous, reason: impl Into<String>) -> Error {
+    let error = error(about, reason);
+    error_file::write(&error.to_string());
+    error
+}
+
+fn lost(about: &Rendezvous, said: &TchError) -> Error {
+    error(about, format!("lost process 0: {}", brief(said)))
+}
+
+fn error(about: &Rendezvous, reason: impl Into<String>) -> Error {
     Error::Distributed {
         rank: about.rank(),
         world_size: about.world_size(),
@@ -184,12 +280,21 @@ fn no_store((host, port): (&str, u16), serves: bool, timeout: Duration, said: &s
              program that has it"
         );
     }
-    if serves {
-        return format!("the processes cannot meet at port {port}: {said}");
+    if (host, port).to_socket_addrs().is_err() {
+        return format!(
+            "the name `{host}` is unknown on this machine; set MASTER_ADDR to the name or address \
+             of the machine of process 0 ({said})"
+        );
     }
     let after = timeout.as_secs_f64();
+    if serves {
+        return format!(
+            "process 0 listens at port {port}, but not at {host}: nobody answers there within \
+             {after} s; set MASTER_ADDR to the machine of process 0 ({said})"
+        );
+    }
     format!(
-        "nobody answers at {host}:{port} within {after} s; is process 0 running, and are \
-         MASTER_ADDR and MASTER_PORT those of its machine? ({said})"
+        "nobody answers at {host}:{port} within {after} s, or not as process 0 does; is that one \
+         running, and are MASTER_ADDR and MASTER_PORT those of its machine? ({said})"
     )
 }

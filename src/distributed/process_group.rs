@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::thread;
 
 use tch::{Device, Tensor};
 
@@ -90,9 +91,12 @@ impl ProcessGroup {
                 lost: Cell::default(),
             });
         }
-        let meeting = Meeting::new(&about)?;
         let (host, port) = about.checked_address()?;
         let address = local_address(host, port);
+        let device = about.chosen_device();
+        // What cannot work is told before the others wait for this process.
+        let able = || Group::check(address.as_deref(), device);
+        let meeting = Meeting::new(&about, able)?;
         let group = Group::new(
             meeting.store(),
             meeting.prefix(),
@@ -100,7 +104,7 @@ impl ProcessGroup {
             about.world_size(),
             about.operation_timeout(),
             address.as_deref(),
-            about.chosen_device(),
+            device,
         )?;
         let joined = ProcessGroup {
             about,
@@ -283,7 +287,7 @@ impl ProcessGroup {
             return Ok(T::default());
         }
         let group = self.group.borrow();
-        let Some(group) = group.as_ref() else {
+        let Some(group) = group.as_ref().filter(|_| !self.lost.get()) else {
             let reason = "the group came to an end by an earlier error; start the program anew";
             return Err(self.error(operation, reason));
         };
@@ -322,13 +326,37 @@ impl ProcessGroup {
         if self.group.borrow().is_none() {
             return;
         }
+        let error = error.to_string();
         if !self.lost.get() {
-            meeting.leave_message(&format!("process {} failed: {error}", self.rank()));
-            error_file::write(&error.to_string());
+            let first_line = error.lines().next().unwrap_or_default();
+            meeting.leave_message(&format!("process {} failed: {first_line}", self.rank()));
+            error_file::write(&error);
         }
         // Whoever waits for this process now gets an error.
         self.group.replace(None);
-        meeting.tell_all(&self.about);
+        meeting.tell_all(0);
+    }
+}
+
+impl Drop for ProcessGroup {
+    /// Tells those who still wait for this process why they need not.
+    fn drop(&mut self) {
+        let is_over = self.lost.get() || self.group.borrow().is_none();
+        let Some(meeting) = self.meeting.as_ref().filter(|_| !is_over) else {
+            return;
+        };
+        let rank = self.rank();
+        if !thread::panicking() {
+            meeting.leave_message(&format!(
+                "process {rank} has left the group: its program does less with it than the others"
+            ));
+            return;
+        }
+        let panicked = format!("process {rank} panicked; it says itself where");
+        meeting.leave_message(&panicked);
+        error_file::write(&panicked);
+        self.group.replace(None);
+        meeting.tell_all(0);
     }
 }
 

@@ -321,12 +321,13 @@ impl<'a, S: ?Sized> Record<'a, S> {
     ) -> Result<TrainSummary> {
         // The values before an error are what explains it. The error itself matters more
         // than a second one from reading them.
-        // The other ranks may not come to read theirs after an error.
-        let ranks = match result {
-            Ok(()) => self.ranks,
-            Err(_) => Ranks::default(),
+        // The other ranks do not come to read theirs after an error, and this one's alone are not
+        // what is logged of all.
+        let read = match &result {
+            Err(_) if self.ranks.world_size() > 1 => Ok(()),
+            Err(_) => self.losses.read_into(&mut self.logs, Ranks::default()),
+            Ok(()) => self.losses.read_into(&mut self.logs, self.ranks),
         };
-        let read = self.losses.read_into(&mut self.logs, ranks);
         self.logs.flush();
         self.bar.finish();
         result.and(read)?;

@@ -6,12 +6,15 @@
 #include <ATen/core/Tensor.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Logging.h>
 #include <torch/csrc/distributed/c10d/PrefixStore.hpp>
 #include <torch/csrc/distributed/c10d/ProcessGroupGloo.hpp>
 #include <torch/csrc/distributed/c10d/TCPStore.hpp>
 
 #include <dlfcn.h>
 
+#include <cstdlib>
+#include <mutex>
 #include <new>
 
 using textbrewer::guarded;
@@ -23,6 +26,40 @@ struct textbrewer_store {
 namespace {
 
 using Milliseconds = std::chrono::milliseconds;
+
+// While one lives, c10d does not tell on standard error, each time with its stack, that others
+// cannot be reached yet or any more: who waits for them gets an error in the end. Nothing is
+// changed for those who have asked for libtorch's log.
+class Quiet {
+ public:
+  Quiet() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (depth++ == 0 && std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+      before = __atomic_exchange_n(&FLAGS_caffe2_log_level, c10::GLOG_FATAL, __ATOMIC_RELAXED);
+    }
+  }
+  ~Quiet() {
+    const std::lock_guard<std::mutex> lock(mutex);
+    if (--depth == 0 && std::getenv("TORCH_CPP_LOG_LEVEL") == nullptr) {
+      __atomic_store_n(&FLAGS_caffe2_log_level, before, __ATOMIC_RELAXED);
+    }
+  }
+  Quiet(const Quiet&) = delete;
+  Quiet& operator=(const Quiet&) = delete;
+
+ private:
+  static inline std::mutex mutex;
+  static inline int depth = 0;
+  static inline int before = 0;
+};
+
+template <typename Work>
+char* quietly(Work&& work) noexcept {
+  return guarded([&] {
+    const Quiet quiet;
+    work();
+  });
+}
 using BackendOptions = c10::intrusive_ptr<c10d::Backend::Options>;
 
 std::vector<uint8_t> bytes(const uint8_t* data, size_t length) {
@@ -56,6 +93,11 @@ void* room() {
   return std::memset(::operator new(size), 0, size);
 }
 
+constexpr const char* nccl_options = "_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb";
+constexpr const char* nccl_group =
+    "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34"
+    "intrusive_target_default_null_typeIS3_EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE";
+
 // c10d has no factory for NCCL, and its header needs those of CUDA and NCCL. The two constructors
 // are found by name; everything else goes through virtual functions of `Backend`. So one program
 // works with libtorch for the CPU and for CUDA.
@@ -64,12 +106,9 @@ c10::intrusive_ptr<c10d::Backend> nccl(
     int rank,
     int size,
     Milliseconds timeout) {
-  auto options_at =
-      symbol<void (*)(void*, bool)>("_ZN4c10d16ProcessGroupNCCL7OptionsC1Eb");
+  auto options_at = symbol<void (*)(void*, bool)>(nccl_options);
   auto group_at =
-      symbol<void (*)(void*, c10::intrusive_ptr<c10d::Store>, int, int, BackendOptions)>(
-          "_ZN4c10d16ProcessGroupNCCLC1EN3c1013intrusive_ptrINS_5StoreENS1_6detail34"
-          "intrusive_target_default_null_typeIS3_EEEEiiNS2_INS0_7OptionsENS5_IS8_EEEE");
+      symbol<void (*)(void*, c10::intrusive_ptr<c10d::Store>, int, int, BackendOptions)>(nccl_group);
   void* options_room = room();
   try {
     options_at(options_room, false);
@@ -89,6 +128,19 @@ c10::intrusive_ptr<c10d::Backend> nccl(
   }
   return c10::intrusive_ptr<c10d::Backend>::unsafe_steal_from_new(
       static_cast<c10d::Backend*>(group_room));
+}
+
+// Gloo binds to `address` if there is one.
+c10::intrusive_ptr<c10d::ProcessGroupGloo::Options> gloo_options(
+    const char* address,
+    Milliseconds timeout) {
+  using Gloo = c10d::ProcessGroupGloo;
+  if (address == nullptr) {
+    return Gloo::Options::create_default(timeout);
+  }
+  auto options = Gloo::Options::create(timeout);
+  options->devices.push_back(Gloo::createDeviceForHostname(address));
+  return options;
 }
 
 // Calls `start` with each tensor as libtorch's collectives take it, and waits for all of them.
@@ -125,7 +177,7 @@ char* textbrewer_store_new(
     bool is_server,
     int64_t timeout,
     textbrewer_store** made) {
-  return guarded([&] {
+  return quietly([&] {
     *made = nullptr;
     c10d::TCPStoreOptions options;
     options.port = port;
@@ -152,7 +204,7 @@ char* textbrewer_store_set(
     const char* key,
     const uint8_t* value,
     size_t length) {
-  return guarded([&] { store->store->set(key, bytes(value, length)); });
+  return quietly([&] { store->store->set(key, bytes(value, length)); });
 }
 
 // Sets the value if there is none, and returns what is there then.
@@ -163,17 +215,17 @@ char* textbrewer_store_set_first(
     size_t length,
     uint8_t** there,
     size_t* there_length) {
-  return guarded([&] {
+  return quietly([&] {
     give(store->store->compareSet(key, {}, bytes(value, length)), there, there_length);
   });
 }
 
 char* textbrewer_store_add(textbrewer_store* store, const char* key, int64_t* number) {
-  return guarded([&] { *number = store->store->add(key, *number); });
+  return quietly([&] { *number = store->store->add(key, *number); });
 }
 
 char* textbrewer_store_has(textbrewer_store* store, const char* key, bool* has) {
-  return guarded([&] { *has = store->store->check({key}); });
+  return quietly([&] { *has = store->store->check({key}); });
 }
 
 // Waits until the key is there.
@@ -183,7 +235,7 @@ char* textbrewer_store_get(
     int64_t timeout,
     uint8_t** value,
     size_t* length) {
-  return guarded([&] {
+  return quietly([&] {
     store->store->wait({key}, Milliseconds(timeout));
     give(store->store->get(key), value, length);
   });
@@ -193,7 +245,18 @@ void textbrewer_free_bytes(uint8_t* data) {
   free(data);
 }
 
-// Gloo binds to `address` if there is one. A CUDA device gets NCCL beside Gloo.
+// Fails if this process could not be one of a group.
+char* textbrewer_group_check(const char* address, int device) {
+  return guarded([&] {
+    gloo_options(address, Milliseconds(1));
+    if (textbrewer::device(device).is_cuda()) {
+      symbol<void*>(nccl_options);
+      symbol<void*>(nccl_group);
+    }
+  });
+}
+
+// A CUDA device gets NCCL beside Gloo.
 char* textbrewer_group_new(
     const textbrewer_store* store,
     const char* prefix,
@@ -203,7 +266,7 @@ char* textbrewer_group_new(
     const char* address,
     int device,
     textbrewer_group** made) {
-  return guarded([&] {
+  return quietly([&] {
     *made = nullptr;
     using Group = c10d::ProcessGroup;
     const auto limit = Milliseconds(timeout);
@@ -212,17 +275,13 @@ char* textbrewer_group_new(
     auto part = [&](const char* name) -> c10::intrusive_ptr<c10d::Store> {
       return c10::make_intrusive<c10d::PrefixStore>(name, base);
     };
-    auto options = address == nullptr ? c10d::ProcessGroupGloo::Options::create_default(limit)
-                                      : c10d::ProcessGroupGloo::Options::create(limit);
-    if (address != nullptr) {
-      options->devices.push_back(c10d::ProcessGroupGloo::createDeviceForHostname(address));
-    }
     auto group = c10::make_intrusive<Group>(base, rank, size);
     group->setDefaultBackend(Group::BackendType::GLOO);
     group->setBackend(
         c10::DeviceType::CPU,
         Group::BackendType::GLOO,
-        c10::make_intrusive<c10d::ProcessGroupGloo>(part("gloo"), rank, size, options));
+        c10::make_intrusive<c10d::ProcessGroupGloo>(
+            part("gloo"), rank, size, gloo_options(address, limit)));
     const auto where = textbrewer::device(device);
     if (where.is_cuda()) {
       c10::impl::VirtualGuardImpl(where.type()).setDevice(where);

@@ -63,6 +63,7 @@ unsafe extern "C" {
         length: *mut usize,
     ) -> *mut c_char;
     fn textbrewer_free_bytes(data: *mut u8);
+    fn textbrewer_group_check(address: *const c_char, device: c_int) -> *mut c_char;
     fn textbrewer_group_new(
         store: *const RawStore,
         prefix: *const c_char,
@@ -234,6 +235,18 @@ pub(crate) struct Group(NonNull<RawGroup>);
 unsafe impl Send for Group {}
 
 impl Group {
+    /// Fails if this process could not be one of a group, before it is waited for.
+    pub(crate) fn check(address: Option<&str>, device: Device) -> Result<Outcome<()>> {
+        let device = device_code(device)?;
+        let check = || {
+            let address = address.map(c_string).transpose()?;
+            let address = address.as_ref().map_or(ptr::null(), |text| text.as_ptr());
+            // SAFETY: the text lives through the call.
+            unsafe { checked(textbrewer_group_check(address, device)) }
+        };
+        Ok(check())
+    }
+
     /// Meets the other processes through the store. `address` is where others find this one.
     pub(crate) fn new(
         store: &Store,
@@ -357,7 +370,8 @@ unsafe fn taken(data: *mut u8, length: usize) -> Vec<u8> {
 fn milliseconds(time: Duration) -> i64 {
     // Far above what anybody waits, and far below what a clock overflows at.
     const LONGEST: u128 = 1000 * 60 * 60 * 24 * 365;
-    time.as_millis().min(LONGEST) as i64
+    // None at all would mean that there is no limit.
+    time.as_millis().clamp(1, LONGEST) as i64
 }
 
 pub(super) fn c_string(text: &str) -> Outcome<CString> {

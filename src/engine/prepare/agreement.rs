@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use tch::Tensor;
 
-use crate::checkpoint::{Description, Newest};
+use crate::checkpoint::{Description, Difference, Newest, TensorDescription};
 use crate::distiller::Distiller;
 use crate::engine::ranks::Ranks;
 use crate::error::{Error, Result};
@@ -25,7 +25,6 @@ pub(super) fn compare(ranks: Ranks<'_>, description: &Description, also: Also) -
         return Ok(());
     }
     let own = json!({"run": description, "also": also});
-    let mut differences = Vec::new();
     let mut all = Vec::new();
     for text in ranks.texts(COMPARING, &own.to_string())? {
         let mut parts: Value = serde_json::from_str(&text).map_err(Error::other)?;
@@ -37,19 +36,21 @@ pub(super) fn compare(ranks: Ranks<'_>, description: &Description, also: Also) -
     let Some((first, others)) = all.split_first() else {
         return Ok(());
     };
-    for (rank, (run, also)) in others.iter().enumerate() {
-        let of_rank = |text: String| {
-            let text = text.replace(" in the checkpoint", " in process 0");
-            let text = text.replace("not in the checkpoint", "not in process 0");
-            text.replace(" now", &format!(" in process {}", rank + 1))
-        };
-        differences.extend(first.0.differences(run)?.into_iter().map(of_rank));
-        for ((name, one), (_, other)) in first.1.iter().zip(also) {
-            if one != other {
-                let rank = rank + 1;
-                differences.push(format!(
-                    "{name}: {one} in process 0, {other} in process {rank}"
-                ));
+    // Each with the ranks that have it.
+    let mut differences: Vec<(Difference, Vec<usize>)> = Vec::new();
+    for (rank, (run, also)) in (1..).zip(others) {
+        let mut found = first.0.compare(run)?;
+        let both = first.1.iter().zip(also);
+        found.extend(both.filter(|((_, one), (_, other))| one != other).map(
+            |((name, one), (_, other))| Difference::new(name, one.to_string(), other.to_string()),
+        ));
+        for difference in found {
+            match differences
+                .iter_mut()
+                .find(|(known, _)| *known == difference)
+            {
+                Some((_, of)) => of.push(rank),
+                None => differences.push((difference, vec![rank])),
             }
         }
     }
@@ -57,7 +58,10 @@ pub(super) fn compare(ranks: Ranks<'_>, description: &Description, also: Also) -
         return Ok(());
     }
     let shown = differences.iter().take(20);
-    let shown = shown.map(|difference| format!("\n  {difference}"));
+    let shown = shown.map(|(difference, ranks)| {
+        let text = difference.between("in process 0", &format!("in {}", processes(ranks)));
+        format!("\n  {text}")
+    });
     let reason = format!(
         "the processes describe different runs; give all of them the same program, arguments and \
          data. {} difference(s):{}",
@@ -65,6 +69,15 @@ pub(super) fn compare(ranks: Ranks<'_>, description: &Description, also: Also) -
         shown.collect::<String>()
     );
     Err(ranks.error(COMPARING, reason))
+}
+
+fn processes(ranks: &[usize]) -> String {
+    let names: Vec<_> = ranks.iter().take(8).map(usize::to_string).collect();
+    match (names.as_slice(), ranks.len() - names.len()) {
+        ([one], _) => format!("process {one}"),
+        ([all @ .., last], 0) => format!("processes {} and {last}", all.join(", ")),
+        (all, more) => format!("processes {} and {more} more", all.join(", ")),
+    }
 }
 
 /// Fails in all ranks if they do not see the same checkpoint to resume from.
@@ -98,11 +111,14 @@ pub(super) fn share_state<D: Distiller + ?Sized>(
     let _guard = tch::no_grad_guard();
     let state = distiller.core().state()?;
     let shape = |(name, tensor): (&String, &Tensor)| {
-        let kind = tensor.f_kind()?;
-        Ok(format!("{name} {kind:?} {:?}", tensor.size()))
+        let shape = TensorDescription::new(tensor)?;
+        Ok((name.clone(), shape))
     };
-    let shapes = state.iter().map(shape).collect::<Result<Vec<_>>>()?;
-    ranks.same("comparing what the terms remember", &shapes.join(", "))?;
+    let remembered = Description {
+        state: state.iter().map(shape).collect::<Result<_>>()?,
+        ..Description::default()
+    };
+    compare(ranks, &remembered, Also::new())?;
     let student = weights::state_dict(distiller.core().variables());
     let tensors: Vec<Tensor> = student.into_iter().map(|(_, tensor)| tensor).collect();
     ranks.copy_from_first("copying the student", &tensors)?;

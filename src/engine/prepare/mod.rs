@@ -30,7 +30,7 @@ use serde_json::json;
 
 use crate::checkpoint::CheckpointFolder;
 use crate::config::TrainingConfig;
-use crate::data::DataLoader;
+use crate::data::{DataLoader, Shard};
 use crate::distiller::{Distiller, check_training};
 use crate::error::{Error, Result};
 use crate::logging::ProgressBar;
@@ -57,8 +57,14 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     } = run;
     let ranks = Ranks::new(processes.group);
     processes.check(distiller.core().config())?;
+    let mut all_batches = None;
     let loader: Feed<'a, D::Batch> = match ranks.shard(processes.uneven)? {
-        Some(shard) => Box::new(loader.shard(shard)),
+        Some(shard) => {
+            // Shares of other data may have as many batches. Not those of a share from before.
+            loader.take_share(Shard::new(0, 1)?);
+            all_batches = loader.num_batches();
+            Box::new(loader.shard(shard))
+        }
         None => Box::new(loader),
     };
     check_training(distiller.core().config(), distiller.core().variables())?;
@@ -123,6 +129,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
     let also = vec![
         ("steps", json!(plan.total_steps())),
+        ("batches of all processes", json!(all_batches)),
         ("evaluations", json!(format!("{evaluations:?}"))),
         (
             "on_non_finite",
