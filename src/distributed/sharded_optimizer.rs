@@ -28,6 +28,63 @@ pub(crate) struct ShardedOptimizer<'a> {
 const SENDING: &str = "sending the stepped parameters";
 const GATHERING: &str = "gathering the optimizer's state";
 
+/// What is sent at once: a parameter, or small ones of one owner in one tensor, as each message takes
+/// its time.
+struct Pack {
+    owner: usize,
+    sent: Tensor,
+    /// None where the parameter itself is sent.
+    parameters: Vec<Tensor>,
+}
+
+/// Larger parameters are not copied.
+const SMALL: usize = 1 << 20;
+
+/// The same packs in all processes, which have the same parameters.
+fn packed(all: &[(Tensor, usize)]) -> Result<Vec<Pack>> {
+    let mut packs = Vec::new();
+    let mut small: BTreeMap<(usize, String), Vec<Tensor>> = BTreeMap::new();
+    for (tensor, owner) in all {
+        let kind = tensor.f_kind()?;
+        if tensor.numel() * kind.elt_size_in_bytes() > SMALL {
+            packs.push(Pack {
+                owner: *owner,
+                sent: tensor.shallow_clone(),
+                parameters: Vec::new(),
+            });
+        } else {
+            let alike = (*owner, format!("{kind:?} on {:?}", tensor.device()));
+            small.entry(alike).or_default().push(tensor.shallow_clone());
+        }
+    }
+    for ((owner, _), parameters) in small {
+        let flat = parameters.iter().map(|tensor| tensor.f_reshape([-1i64]));
+        let flat = flat.collect::<std::result::Result<Vec<_>, _>>()?;
+        packs.push(Pack {
+            owner,
+            sent: Tensor::f_cat(&flat, 0)?,
+            parameters,
+        });
+    }
+    Ok(packs)
+}
+
+impl Pack {
+    /// Writes what came into the parameters.
+    fn unpack(&self) -> Result<()> {
+        let mut start = 0;
+        for parameter in &self.parameters {
+            let elements = i64::try_from(parameter.numel()).unwrap_or_default();
+            let values = self.sent.f_narrow(0, start, elements)?;
+            let _ = parameter
+                .shallow_clone()
+                .f_copy_(&values.f_view(parameter.size().as_slice())?)?;
+            start += elements;
+        }
+        Ok(())
+    }
+}
+
 /// A tensor that is sent.
 #[derive(Debug, Serialize, Deserialize)]
 struct Announced {
@@ -58,9 +115,13 @@ impl<'a> ShardedOptimizer<'a> {
         zero_grad(others.map(|(tensor, _)| tensor))?;
         step(&mut *self.inner)?;
         self.check_alike(&all)?;
-        let with_owners: Vec<_> = all.iter().map(|(tensor, owner)| (tensor, *owner)).collect();
+        let _guard = tch::no_grad_guard();
+        let packs = packed(&all)?;
+        let sent: Vec<_> = packs.iter().map(|pack| (&pack.sent, pack.owner)).collect();
         self.group
-            .with_group(SENDING, |group| group.broadcast(&with_owners))
+            .with_group(SENDING, |group| group.broadcast(&sent))?;
+        let received = packs.iter().filter(|pack| pack.owner != rank);
+        received.map(Pack::unpack).collect()
     }
 
     /// The parameters that are stepped, and their owners.
