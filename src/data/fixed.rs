@@ -33,6 +33,8 @@ pub struct Fixed<L: DataLoader> {
     loader: Sharded<L>,
     seed: Option<u64>,
     collected: Option<VecLoader<L::Batch>>,
+    /// Whose share they are.
+    collected_for: Shard,
 }
 
 impl<L: DataLoader> Fixed<L> {
@@ -41,6 +43,7 @@ impl<L: DataLoader> Fixed<L> {
             loader: Sharded::as_it_is(loader),
             seed: None,
             collected: None,
+            collected_for: Shard::ALL,
         }
     }
 }
@@ -97,10 +100,12 @@ where
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        let of = self.loader.share().unwrap_or(Shard::ALL);
         let mut batches = match self.collected.take() {
-            Some(batches) => batches,
-            None => self.collect()?,
+            Some(batches) if self.collected_for == of => batches,
+            _ => self.collect()?,
         };
+        self.collected_for = of;
         batches.start_epoch(epoch)?;
         self.collected = Some(batches);
         Ok(())
@@ -116,12 +121,10 @@ where
         collected.skip(batches)
     }
 
-    /// Only the batches of the share are collected.
+    /// Only the batches of the share are collected. They stay until an epoch of another share is
+    /// begun: a run may ask for all of them in between.
     fn take_share(&mut self, shard: Shard) -> bool {
-        if self.loader.share() != Some(shard) {
-            self.collected = None;
-            self.loader.take_share(shard);
-        }
+        self.loader.take_share(shard);
         true
     }
 

@@ -46,7 +46,9 @@ pub(super) fn tells_of_others(error: &TchError) -> bool {
 pub(super) fn explained(error: &TchError, timeout: Duration) -> String {
     let said = brief(error);
     if says(error, &GONE) {
-        return format!("another process has ended; look at what it said last ({said})");
+        return format!(
+            "another process has ended or was killed; look at what it said last, or who started it ({said})"
+        );
     }
     if says(error, &LATE) {
         let after = timeout.as_secs_f64();

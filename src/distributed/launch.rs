@@ -46,7 +46,8 @@ use crate::error::{Error, Result};
 /// Ctrl-C and SIGTERM are passed on as SIGTERM, at which a run with
 /// [`handle_interrupts`](crate::Run::handle_interrupts) saves and ends; nothing is started again.
 /// A second Ctrl-C kills all processes. While they run, the process that started them should not
-/// train itself. If it is killed, they go on without it.
+/// train itself. If it is killed, they go on without it. Processes that the program starts itself are
+/// not looked after: a script that ends with the training should `exec` it.
 #[derive(Debug, Clone)]
 pub struct Launch {
     processes: usize,

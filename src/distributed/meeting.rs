@@ -2,24 +2,24 @@
 
 use std::collections::BTreeMap;
 use std::net::ToSocketAddrs;
-use std::sync::mpsc::channel;
 use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use tch::TchError;
 
 use super::failure::brief;
+use super::patient_store::{PatientStore, SHORT};
 use super::{Rendezvous, error_file};
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::native::process_group::{Outcome, Store};
 
 /// The store of a group, whose keys are those of this group alone.
 #[derive(Debug)]
 pub(super) struct Meeting {
-    store: Store,
+    store: PatientStore,
     prefix: String,
-    /// The how manieth this process was to come, from 1.
+    /// Its place in the order of arrival, from 1.
     place: i64,
     /// Whether the store ends with this process.
     pub(super) serves: bool,
@@ -50,7 +50,7 @@ impl Meeting {
         let (host, port) = about.checked_address()?;
         let serves = about.serves_store();
         let timeout = about.store_timeout();
-        let store = open(host, port, serves, timeout).map_err(|error| {
+        let store = PatientStore::open(host, port, serves, timeout).map_err(|error| {
             let reason = no_store((host, port), serves, timeout, &brief(&error));
             failed(about, reason)
         })?;
@@ -71,7 +71,7 @@ impl Meeting {
     }
 
     pub(super) fn store(&self) -> &Store {
-        &self.store
+        self.store.inner()
     }
 
     pub(super) fn prefix(&self) -> &str {
@@ -102,7 +102,7 @@ impl Meeting {
             let first = first.map(|first| String::from_utf8_lossy(&first).into_owned());
             return Err(failed(about, first.unwrap_or(wrong)));
         }
-        let verdict = self.store.get(&self.key(VERDICT), about.store_timeout());
+        let verdict = self.verdict(about);
         let (verdict, expected) = match verdict {
             Ok(verdict) => (verdict, self.expected(about)),
             Err(error) => match self.missing(about) {
@@ -120,6 +120,25 @@ impl Meeting {
         }
         self.tell_all(expected);
         Err(failed(about, String::from_utf8_lossy(&verdict)))
+    }
+
+    /// Waits for it, and says so when it takes longer than usual.
+    fn verdict(&self, about: &Rendezvous) -> Outcome<Vec<u8>> {
+        let (key, timeout) = (self.key(VERDICT), about.store_timeout());
+        if timeout > PATIENCE {
+            if let Ok(verdict) = self.store.get(&key, PATIENCE) {
+                return Ok(verdict);
+            }
+            logging::warn(format_args!(
+                "process {} of {} has waited {} s for the others, and goes on for {} s more",
+                about.rank(),
+                about.world_size(),
+                PATIENCE.as_secs(),
+                (timeout - PATIENCE).as_secs()
+            ));
+            return self.store.get(&key, timeout - PATIENCE);
+        }
+        self.store.get(&key, timeout)
     }
 
     /// The processes that may still come to a meeting where something is wrong.
@@ -168,7 +187,13 @@ impl Meeting {
     /// Names the processes that have not come, if there are any.
     fn missing(&self, about: &Rendezvous) -> Outcome<Option<String>> {
         let mut missing = Vec::new();
+        // So many names are enough.
+        const FEW: usize = 8;
         for rank in 0..about.world_size() {
+            if missing.len() == FEW {
+                missing.push("more".to_owned());
+                break;
+            }
             if !self.store.has(&self.key(&format!("rank/{rank}")))? {
                 missing.push(rank.to_string());
             }
@@ -214,14 +239,15 @@ impl Meeting {
         }
         let end = Instant::now() + SHORT;
         let mut place = 1;
-        let mut last = expected;
+        let came = |known: i64| known.max(self.store.add(&self.key(CAME), 0).unwrap_or_default());
+        let mut last = came(expected);
         while place <= last {
             let left = end.saturating_duration_since(Instant::now());
             // One of no time would have no end.
             if left < TICK || self.store.get(&heard(place), left).is_err() {
                 return;
             }
-            last = last.max(self.store.add(&self.key(CAME), 0).unwrap_or_default());
+            last = came(last);
             place += 1;
         }
     }
@@ -234,24 +260,10 @@ const VERDICT: &str = "verdict";
 const FAILURE: &str = "failure";
 const GOOD: &str = "all are here";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// For what is there at once, if anybody is.
-const SHORT: Duration = Duration::from_secs(5);
-/// What c10d may take longer than it is told to.
-const MARGIN: Duration = Duration::from_secs(1);
+/// After which one may want to know what is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The least that c10d waits for.
 const TICK: Duration = Duration::from_millis(1);
-
-/// In a thread of its own: c10d waits without an end for the first words of whoever accepts the
-/// connection. The thread is left behind then.
-fn open(host: &str, port: u16, serves: bool, timeout: Duration) -> Outcome<Store> {
-    let (sender, receiver) = channel();
-    let host = host.to_owned();
-    let open = move || drop(sender.send(Store::new(&host, port, serves, timeout)));
-    let silent = |_| TchError::Torch("it says nothing".to_owned());
-    thread::Builder::new().spawn(open)?;
-    let opened = receiver.recv_timeout(timeout.saturating_add(MARGIN));
-    opened.map_err(silent)?
-}
 
 /// What all processes know, so that each may tell torchrun.
 fn failed(about: &Rendezvous, reason: impl Into<String>) -> Error {

@@ -58,6 +58,7 @@ mod failure;
 mod launch;
 mod meeting;
 mod owners;
+mod patient_store;
 mod process_group;
 #[cfg(unix)]
 mod processes;
@@ -68,6 +69,7 @@ mod signals;
 
 pub(crate) use exchange::NUMBERS;
 pub use launch::Launch;
+pub(crate) use process_group::is_one_of_several;
 pub use process_group::{ProcessGroup, Reduce};
 pub use rendezvous::Rendezvous;
 pub(crate) use sharded_optimizer::ShardedOptimizer;

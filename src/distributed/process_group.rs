@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::thread;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::address::local_address;
 use super::exchange::NUMBERS;
@@ -48,6 +48,8 @@ pub struct ProcessGroup {
     group: RefCell<Option<Group>>,
     /// Whether an operation failed, so that others will have told of it, or cannot.
     lost: Cell<bool>,
+    /// What ended the group.
+    ended_by: RefCell<String>,
 }
 
 /// How the tensors of all processes become one.
@@ -89,6 +91,7 @@ impl ProcessGroup {
                 meeting: None,
                 group: RefCell::default(),
                 lost: Cell::default(),
+                ended_by: RefCell::default(),
             });
         }
         let (host, port) = about.checked_address()?;
@@ -111,9 +114,13 @@ impl ProcessGroup {
             meeting: Some(meeting),
             group: RefCell::default(),
             lost: Cell::default(),
+            ended_by: RefCell::default(),
         };
         let group = group.map_err(|error| joined.failed("connecting to the others", &error))?;
         joined.group.replace(Some(group));
+        if joined.world_size() > 1 {
+            MEMBER.with(|member| member.set(Some((joined.rank(), joined.world_size()))));
+        }
         Ok(joined)
     }
 
@@ -182,7 +189,7 @@ impl ProcessGroup {
     /// [`Error::Distributed`] when another process brings another shape or kind, does something
     /// else, has ended, or does not answer in time; [`Error::Config`] for a mean of integers.
     pub fn all_reduce(&self, tensor: &Tensor, reduce: Reduce) -> Result<Tensor> {
-        defined("all_reduce", tensor)?;
+        sendable("all_reduce", tensor)?;
         if reduce == Reduce::Mean && !is_floating(tensor.f_kind()?) {
             let reason = "a mean of integers would be cut; add them up, or convert them first";
             return Err(Error::config("all_reduce", reason));
@@ -206,6 +213,7 @@ impl ProcessGroup {
     /// # Errors
     /// [`Error::Distributed`] as [`all_reduce`](Self::all_reduce).
     pub fn all_gather(&self, tensor: &Tensor) -> Result<Vec<Tensor>> {
+        sendable("all_gather", tensor)?;
         self.check_alike("all_gather", tensor, "")?;
         let own = self.own_copy(tensor)?;
         if self.is_alone() {
@@ -233,6 +241,7 @@ impl ProcessGroup {
             let reason = format!("there is no process {root}; they are 0 to {last}");
             return Err(Error::config("broadcast", reason));
         }
+        sendable("broadcast", tensor)?;
         self.check_alike("broadcast", tensor, &format!(" (of {root})"))?;
         let result = self.own_copy(tensor)?;
         self.with_group("broadcast", |group| group.broadcast(&[(&result, root)]))?;
@@ -288,7 +297,10 @@ impl ProcessGroup {
         }
         let group = self.group.borrow();
         let Some(group) = group.as_ref().filter(|_| !self.lost.get()) else {
-            let reason = "the group came to an end by an earlier error; start the program anew";
+            let before = self.ended_by.borrow();
+            let reason = format!(
+                "the group came to an end by an earlier error; start the program anew ({before})"
+            );
             return Err(self.error(operation, reason));
         };
         work(group).map_err(|error| self.failed(operation, &error))
@@ -310,6 +322,7 @@ impl ProcessGroup {
         self.lost.set(true);
         let message = self.meeting.as_ref().and_then(Meeting::message);
         let reason = message.unwrap_or_else(|| explained(error, self.about.operation_timeout()));
+        self.ended_by.replace(reason.clone());
         self.error(operation, reason)
     }
 
@@ -327,20 +340,35 @@ impl ProcessGroup {
             return;
         }
         let error = error.to_string();
+        let first_line = error.lines().next().unwrap_or_default();
+        self.ended_by.replace(first_line.to_owned());
         if !self.lost.get() {
-            let first_line = error.lines().next().unwrap_or_default();
             meeting.leave_message(&format!("process {} failed: {first_line}", self.rank()));
             error_file::write(&error);
         }
         // Whoever waits for this process now gets an error.
         self.group.replace(None);
-        meeting.tell_all(0);
+        // Where one was killed there is nothing to be read.
+        if meeting.message().is_some() {
+            meeting.tell_all(0);
+        }
     }
+}
+
+thread_local! {
+    /// Rank and size of the group that this thread has made last.
+    static MEMBER: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
+}
+
+/// The rank and the number of processes, where this thread has made a group of several that lives.
+pub(crate) fn is_one_of_several() -> Option<(usize, usize)> {
+    MEMBER.get()
 }
 
 impl Drop for ProcessGroup {
     /// Tells those who still wait for this process why they need not.
     fn drop(&mut self) {
+        MEMBER.set(None);
         let is_over = self.lost.get() || self.group.borrow().is_none();
         let Some(meeting) = self.meeting.as_ref().filter(|_| !is_over) else {
             return;
@@ -348,7 +376,8 @@ impl Drop for ProcessGroup {
         let rank = self.rank();
         if !thread::panicking() {
             meeting.leave_message(&format!(
-                "process {rank} has left the group: its program does less with it than the others"
+                "process {rank} has left the group: it ended, or does less with it than the \
+                 others; look at what it said last"
             ));
             return;
         }
@@ -357,6 +386,32 @@ impl Drop for ProcessGroup {
         error_file::write(&panicked);
         self.group.replace(None);
         meeting.tell_all(0);
+    }
+}
+
+/// Gloo knows these kinds of numbers, and dense tensors.
+fn sendable(operation: &str, tensor: &Tensor) -> Result<()> {
+    defined(operation, tensor)?;
+    let kind = tensor.f_kind()?;
+    let is_known = is_floating(kind)
+        || matches!(
+            kind,
+            Kind::Int64 | Kind::Int | Kind::Int8 | Kind::Uint8 | Kind::Bool
+        );
+    match is_known && !tensor.is_sparse() {
+        true => Ok(()),
+        false => Err(Error::config(
+            operation,
+            format!(
+                "a {} tensor of {kind:?} cannot be sent; convert it to a dense one of floating-point \
+                 numbers, Int64, Int, Int8, Uint8 or Bool",
+                if tensor.is_sparse() {
+                    "sparse"
+                } else {
+                    "dense"
+                }
+            ),
+        )),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 /// As long as PyTorch waits for an operation of a group: the others may be saving, or
 /// evaluating.
 const TIMEOUT: Duration = Duration::from_secs(30 * 60);
+/// More than anybody has.
+const MOST: usize = 1 << 20;
 /// As long as PyTorch waits for all processes to come.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 
@@ -174,13 +176,14 @@ impl Rendezvous {
     /// The device to train on.
     pub(crate) fn chosen_device(&self) -> Device {
         self.device.unwrap_or_else(|| {
-            let count = match Cuda::is_available() {
-                true => usize::try_from(Cuda::device_count()).unwrap_or(0),
-                false => 0,
-            };
             let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
-            default_device(self.local_rank, count, visible.as_deref())
+            default_device(self.local_rank, cuda_devices(), visible.as_deref())
         })
+    }
+
+    /// Whether there are CUDA devices, but none for this process.
+    fn lacks_device(&self) -> bool {
+        cuda_devices() > 0 && self.chosen_device() == Device::Cpu
     }
 
     /// The host and port where rank 0, or torchrun's agent, listens.
@@ -197,12 +200,29 @@ impl Rendezvous {
                 "is 0: there is at least one process",
             ));
         }
+        if world_size > MOST {
+            return Err(Error::config(
+                "world_size",
+                format!("is {world_size}; at most {MOST} processes can train together"),
+            ));
+        }
         if rank >= world_size {
             return Err(Error::config(
                 "rank",
                 format!(
                     "is {rank}, but {world_size} processes have the numbers 0 to {}",
                     world_size - 1
+                ),
+            ));
+        }
+        if self.device.is_none() && self.lacks_device() {
+            return Err(Error::config(
+                "local_rank",
+                format!(
+                    "is {}, but this machine has {} CUDA device(s): start one process for each of \
+                     them, or choose the CPU with `Rendezvous::device`",
+                    self.local_rank,
+                    cuda_devices()
                 ),
             ));
         }
@@ -235,6 +255,13 @@ impl Rendezvous {
     /// How long a process waits for all to come. Not longer than for an operation.
     pub(crate) fn store_timeout(&self) -> Duration {
         self.store_timeout.min(self.timeout)
+    }
+}
+
+fn cuda_devices() -> usize {
+    match Cuda::is_available() {
+        true => usize::try_from(Cuda::device_count()).unwrap_or(0),
+        false => 0,
     }
 }
 

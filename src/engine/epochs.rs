@@ -161,8 +161,8 @@ fn data_error(epoch: u64, batches: u64, error: Error) -> Error {
 
 /// The loader had nothing to give.
 pub(super) fn no_batch(epoch: u64) -> Error {
-    let reason =
-        "the loader has no batch; is the data set empty, or smaller than a batch with `drop_last`?";
+    let reason = "the loader has no batch; is the data set empty, smaller than a batch with `drop_last`, or than \
+         the number of processes with `Uneven::Drop`?";
     data_error(epoch, 0, Error::other(reason))
 }
 

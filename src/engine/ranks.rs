@@ -57,6 +57,9 @@ impl<'a> Ranks<'a> {
 
     /// Whether any rank says yes. Every rank gets the same answer.
     pub(super) fn any(self, operation: &str, here: bool) -> Result<bool> {
+        if self.is_alone() {
+            return Ok(here);
+        }
         Ok(self.each(operation, here)?.contains(&true))
     }
 

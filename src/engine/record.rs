@@ -319,10 +319,9 @@ impl<'a, S: ?Sized> Record<'a, S> {
         at: &Position,
         cache_bytes: Option<u64>,
     ) -> Result<TrainSummary> {
-        // The values before an error are what explains it. The error itself matters more
-        // than a second one from reading them.
-        // The other ranks do not come to read theirs after an error, and this one's alone are not
-        // what is logged of all.
+        // The values before an error are what explains it; the error itself matters more than a
+        // second one from reading them. Of several ranks the others do not come to read theirs, and
+        // one's alone are not what is logged of all.
         let read = match &result {
             Err(_) if self.ranks.world_size() > 1 => Ok(()),
             Err(_) => self.losses.read_into(&mut self.logs, Ranks::default()),

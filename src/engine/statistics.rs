@@ -12,18 +12,17 @@ use crate::weights;
 /// The variables of the student that no gradient changes, but perhaps its forward pass.
 ///
 /// They are the first rank's on all ranks after every optimizer step, as with PyTorch's
-/// `DistributedDataParallel`.
+/// `DistributedDataParallel`. Whether they were changed is not asked: libtorch's batch normalization
+/// writes into them without leaving a trace.
 #[derive(Debug)]
 pub(super) struct Statistics<'a> {
     ranks: Ranks<'a>,
     /// None where there is only one rank.
     variables: Vec<Tensor>,
-    /// How often they were written into, all together, when they were shared last.
-    writes: i64,
 }
 
 impl<'a> Statistics<'a> {
-    pub(super) fn of(ranks: Ranks<'a>, student: &VarStore) -> Result<Self> {
+    pub(super) fn of(ranks: Ranks<'a>, student: &VarStore) -> Self {
         let mut variables = Vec::new();
         if ranks.world_size() > 1 {
             let trained = student.trainable_variables();
@@ -32,32 +31,16 @@ impl<'a> Statistics<'a> {
             let others = all.filter(|(_, tensor)| !trained.contains(&tensor.data_ptr()));
             variables.extend(others.map(|(_, tensor)| tensor));
         }
-        let mut statistics = Statistics {
-            ranks,
-            variables,
-            writes: 0,
-        };
-        statistics.writes = statistics.count()?;
-        Ok(statistics)
+        Statistics { ranks, variables }
     }
 
-    /// Gives all ranks those of the first, if any rank has written into its own.
-    pub(super) fn share(&mut self) -> Result<()> {
-        if self.variables.is_empty() {
-            return Ok(());
+    /// Gives all ranks those of the first.
+    pub(super) fn share(&self) -> Result<()> {
+        match self.variables.is_empty() {
+            true => Ok(()),
+            false => self
+                .ranks
+                .copy_from_first("sharing running statistics", &self.variables),
         }
-        let writes = self.count()?;
-        let is_changed = writes != self.writes;
-        if self.ranks.any("running statistics", is_changed)? {
-            let operation = "sharing running statistics";
-            self.ranks.copy_from_first(operation, &self.variables)?;
-        }
-        self.writes = self.count()?;
-        Ok(())
-    }
-
-    fn count(&self) -> Result<i64> {
-        let versions = self.variables.iter().map(Tensor::f_internal_version);
-        Ok(versions.sum::<std::result::Result<i64, _>>()?)
     }
 }

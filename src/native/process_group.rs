@@ -103,6 +103,8 @@ pub(crate) struct Store(NonNull<RawStore>);
 
 // SAFETY: c10d's store locks itself in each call.
 unsafe impl Send for Store {}
+// SAFETY: as above.
+unsafe impl Sync for Store {}
 
 impl Store {
     /// Serves the store at this port (0 for any that is free), or connects to it.

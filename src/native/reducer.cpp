@@ -5,7 +5,6 @@
 #include <torch/csrc/distributed/c10d/reducer.hpp>
 
 #include <algorithm>
-#include <limits>
 
 using textbrewer::guarded;
 
@@ -37,7 +36,6 @@ char* textbrewer_reducer_new(
     at::Tensor* const* parameters,
     const char* const* names,
     size_t count,
-    bool find_unused,
     textbrewer_reducer** made) {
   return guarded([&] {
     *made = nullptr;
@@ -47,12 +45,9 @@ char* textbrewer_reducer_new(
       all.push_back(*parameters[i]);
       named.emplace(i, names[i]);
     }
-    // Buckets are made anew in the order of the first backward pass, unless unused parameters are
-    // looked for: then these stay.
-    const std::vector<size_t> limits = find_unused
-        ? std::vector<size_t>{first_bytes, bucket_bytes}
-        : std::vector<size_t>{std::numeric_limits<size_t>::max()};
-    auto indices = std::get<0>(c10d::compute_bucket_assignment_by_size(all, limits));
+    // They stay: where unused parameters are looked for, c10d makes none anew.
+    auto indices = std::get<0>(
+        c10d::compute_bucket_assignment_by_size(all, {first_bytes, bucket_bytes}));
     std::reverse(indices.begin(), indices.end());
     auto reducer = std::make_shared<c10d::Reducer>(
         all,
@@ -60,7 +55,8 @@ char* textbrewer_reducer_new(
         group->group,
         std::vector<bool>(count, false),
         static_cast<int64_t>(bucket_bytes),
-        find_unused,
+        // Without it a parameter that a step does not reach is noticed a step later.
+        /*find_unused_parameters=*/true,
         /*gradient_as_bucket_view=*/true,
         named,
         static_cast<int64_t>(first_bytes),
@@ -77,20 +73,15 @@ char* textbrewer_reducer_new(
 char* textbrewer_reducer_before_forward(textbrewer_reducer* reducer) {
   return guarded([&] {
     reducer->reducer->prepare_for_forward();
-    reducer->reducer->rebuild_buckets();
   });
 }
 
-// Before its backward pass. `loss` is null where every parameter is known to be reached.
+// Before its backward pass.
 char* textbrewer_reducer_before_backward(textbrewer_reducer* reducer, const at::Tensor* loss) {
   return guarded([&] {
-    std::vector<at::Tensor> outputs;
-    if (loss != nullptr) {
-      outputs.push_back(*loss);
-    }
     Silent silent;
     const c10::WarningUtils::WarningHandlerGuard guard(&silent);
-    reducer->reducer->prepare_for_backward(outputs);
+    reducer->reducer->prepare_for_backward({*loss});
   });
 }
 

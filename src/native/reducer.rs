@@ -21,7 +21,6 @@ unsafe extern "C" {
         parameters: *const *mut C_tensor,
         names: *const *const c_char,
         count: usize,
-        find_unused: bool,
         made: *mut *mut RawReducer,
     ) -> *mut c_char;
     fn textbrewer_reducer_before_forward(reducer: *mut RawReducer) -> *mut c_char;
@@ -56,7 +55,6 @@ impl Reducer {
                 tensors.as_ptr(),
                 name_pointers.as_ptr(),
                 tensors.len(),
-                true,
                 &mut made,
             ))?;
         }

@@ -208,7 +208,7 @@ fn one_that_ends_without_a_run_is_named() {
     let Some(told) = told else { return };
     let (other, _) = lines(&told[0]);
     assert!(
-        other.contains(": process 1 has left the group: its program does less"),
+        other.contains(": process 1 has left the group: it ended, or does less"),
         "{told:#?}"
     );
     assert_eq!(told[1].err, "");
@@ -308,4 +308,37 @@ fn one_that_hangs_is_given_up() {
         "{told:#?}"
     );
     assert_eq!(told[1].error_file, None);
+}
+
+fn send(signal: &str, process: &str) {
+    let mut kill = std::process::Command::new("kill");
+    assert!(kill.args([signal, process]).status().unwrap().success());
+}
+
+/// Process 0 serves the store as well, so that nobody can be asked why it is silent.
+#[test]
+fn the_first_one_that_is_stopped_is_given_up() {
+    let name = "one_fails::the_first_one_that_is_stopped_is_given_up";
+    let told = in_group(name, 2, 3, |group, folder| {
+        let first = folder.join("first");
+        if group.is_first() {
+            std::fs::write(&first, std::process::id().to_string()).unwrap();
+        }
+        let stops = |_| {
+            if group.is_first() {
+                send("-STOP", &std::process::id().to_string());
+            }
+            Ok(Flow::Continue)
+        };
+        let result = train(group, folder, &well, &stops);
+        if !group.is_first() {
+            send("-CONT", &std::fs::read_to_string(&first).unwrap());
+        }
+        result
+    });
+    let Some(told) = told else { return };
+    let (other, _) = lines(&told[1]);
+    let start = "process 1 of 2, the verdict of the callbacks: another process did not answer \
+                 within 3 s: it hangs";
+    assert!(other.starts_with(start), "{told:#?}");
 }

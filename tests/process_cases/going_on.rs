@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tch::Tensor;
 use textbrewer::distributed::ProcessGroup;
+use textbrewer::schedule::linear_with_warmup_fraction;
 use textbrewer::{
     AdamW, AdaptorOutput, DataLoader, DistillationConfig, Distiller, EmdConfig, EmdDistiller,
     ExampleLoader, GeneralDistiller, LayerWeights, Model, ProjectionSpec, Result, StreamLoader,
@@ -87,6 +88,8 @@ impl How<'_> {
         let mut run = distiller
             .train(&mut loader)
             .optimizer(AdamW::new(0.01))
+            // By the length of the run, which has other steps with other processes.
+            .schedule(linear_with_warmup_fraction(0.25))
             .resume_or_start()
             .stop_flag(flag)
             .progress(false)

@@ -1,13 +1,13 @@
 //! Options of a run, and students with odd variables, in two processes as in one.
 
-use tch::nn::{Init, VarStore};
+use tch::nn::{self, Init, ModuleT, VarStore};
 use tch::{Kind, Tensor};
 use textbrewer::optim::{GroupOptions, LossScaling, Optimizer, ParamGroup};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::state_dict;
 use textbrewer::{
     AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, OnNonFinite, Result, Sgd, TrainingConfig,
-    VecLoader,
+    VecLoader, from_fn,
 };
 
 use super::together::{
@@ -15,7 +15,9 @@ use super::together::{
 };
 use crate::common::device::device;
 use crate::common::ranks::in_processes;
-use crate::common::tiny::{Net, Output, batches, config, fill, general, loader, numbers, square};
+use crate::common::tiny::{
+    Net, Output, batches, config, fill, first_line, general, loader, numbers, square,
+};
 use crate::common::{close, elements};
 
 /// A student with a variable that is used twice, a frozen one, and a running mean.
@@ -237,4 +239,64 @@ fn statistics_are_those_of_the_first() {
         mean = 0.5 * mean + 0.5 * batch.mean(Kind::Double).double_value(&[]);
     }
     assert!(close(means[0][0], mean), "{} and {mean}", means[0][0]);
+}
+
+/// libtorch writes into the statistics of its batch normalization without a trace.
+#[test]
+fn batch_normalization_is_that_of_the_first() {
+    let name = "options::batch_normalization_is_that_of_the_first";
+    let folder = in_processes(name, 2, |group, folder| {
+        let variables = VarStore::new(device());
+        let norm = nn::batch_norm1d(variables.root(), 3, Default::default());
+        let model =
+            from_fn(|batch: &Tensor, train| Ok(norm.forward_t(&batch.f_reshape([-1, 3])?, train)));
+        BasicTrainer::builder(&model, &variables)
+            .train_config(config(folder))
+            .adaptor(squares)
+            .build()
+            .unwrap()
+            .train(&mut loader(6))
+            .epochs(1)
+            .optimizer(Sgd::new(0.1))
+            .process_group(group)
+            .run()
+            .unwrap();
+        leave(folder, group, &numbers(&variables));
+    });
+    let Some(folder) = folder else { return };
+    let all: Vec<Vec<f64>> = found(folder.path(), 2);
+    assert_eq!(all[0], all[1]);
+}
+
+/// c10d would take the numbers of one for those of another.
+#[test]
+fn variables_of_another_layout_are_refused() {
+    let name = "options::variables_of_another_layout_are_refused";
+    let folder = in_processes(name, 2, |group, folder| {
+        let variables = VarStore::new(device());
+        let mut weight = variables.root().ones("weight", &[3, 3]);
+        if !group.is_first() {
+            let turned = weight.detach().tr().contiguous().tr();
+            weight.set_data(&turned);
+        }
+        let model = from_fn(|batch: &Tensor, _| Ok(batch.f_matmul(&weight)?));
+        let mut trainer = BasicTrainer::builder(&model, &variables)
+            .train_config(config(folder))
+            .adaptor(squares)
+            .build()
+            .unwrap();
+        let mut loader = loader(6);
+        let run = trainer
+            .train(&mut loader)
+            .epochs(1)
+            .optimizer(Sgd::new(0.1));
+        leave(folder, group, &first_line(run.process_group(group).run()));
+    });
+    let Some(folder) = folder else { return };
+    for said in found::<String>(folder.path(), 2) {
+        assert!(
+            said.contains("comparing the order and layout of the variables"),
+            "{said}"
+        );
+    }
 }

@@ -208,8 +208,23 @@ pub(in crate::engine) fn reducer<D: Distiller + ?Sized>(
         .filter(|(_, tensor)| tensor.numel() > 0 && seen.insert(address(tensor)))
         .partition(|(_, tensor)| tensor.requires_grad());
     let frozen = frozen.into_iter().map(|(_, tensor)| tensor).collect();
+    let mut hash = crc32fast::Hasher::new();
+    for (name, tensor) in &with_gradients {
+        // A bucket holds a parameter in the order of its memory.
+        let (shape, strides) = (weights::kind_and_shape(tensor)?, tensor.stride());
+        hash.update(format!("{name} {shape} {strides:?}\n").as_bytes());
+    }
+    let own = format!(
+        "{} parameters, {:08x}",
+        with_gradients.len(),
+        hash.finalize()
+    );
+    ranks.same(IN_ORDER, &own)?;
     Ok((ranks.reducer(&with_gradients)?, frozen))
 }
+
+/// Buckets are filled by both, so that others would average one number with another.
+const IN_ORDER: &str = "comparing the order and layout of the variables";
 
 fn address(tensor: &Tensor) -> usize {
     tensor.data_ptr() as usize

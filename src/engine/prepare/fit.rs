@@ -1,6 +1,9 @@
 //! Going on with another number of processes.
 
+use serde_json::json;
+
 use super::Plan;
+use super::description::SCHEDULE;
 use crate::checkpoint::{Description, Newest};
 use crate::engine::position::Position;
 use crate::logging;
@@ -8,7 +11,8 @@ use crate::logging;
 /// Fits what was saved by another number of processes to a run with this one: an epoch then has
 /// another number of batches for each of them, and the run is as far in it as before.
 ///
-/// The number of batches of a step may be changed with the number of processes.
+/// The number of batches of a step may be changed with the number of processes. A schedule of
+/// learning rates is that of this run, whose epochs have other steps.
 pub(super) fn fit(newest: &mut Newest, now: &Description, plan: &Plan, world_size: usize) {
     let loaded = &mut newest.loaded;
     let (before, world_size) = (loaded.position.world_size.max(1), world_size as u64);
@@ -25,6 +29,12 @@ pub(super) fn fit(newest: &mut Newest, now: &Description, plan: &Plan, world_siz
                 None => saved.shift_remove(key),
             };
         }
+    }
+    // One by the length of the run has other steps, as the run has.
+    if now.run.get("length") == Some(&json!("epochs"))
+        && let Some(schedule) = now.run.get(SCHEDULE)
+    {
+        saved.run.insert(SCHEDULE.to_owned(), schedule.clone());
     }
     let batch = match batches {
         (Some(before), Some(now)) if before > 0 => scaled(loaded.position.batch, now, before),

@@ -27,6 +27,7 @@ use super::statistics::Statistics;
 use super::training::Training;
 use super::update::Update;
 use serde_json::json;
+use tch::Device;
 
 use crate::checkpoint::CheckpointFolder;
 use crate::config::TrainingConfig;
@@ -129,6 +130,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
     let stop = Stop::new(options.stop_flags.clone(), options.handles_interrupts)?;
     let also = vec![
         ("steps", json!(plan.total_steps())),
+        ("device", json!(kind_of(distiller.core().config().device))),
         ("batches of all processes", json!(all_batches)),
         ("evaluations", json!(format!("{evaluations:?}"))),
         (
@@ -213,7 +215,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             agreement::share_optimizer(ranks, &mut optimizer)?;
         }
     }
-    let statistics = Statistics::of(ranks, distiller.core().variables())?;
+    let statistics = Statistics::of(ranks, distiller.core().variables());
     let (reducer, frozen) = agreement::reducer(ranks, &optimizer, distiller)?;
     distiller.core().clear_cache();
     let batches = match ranks.world_size() {
@@ -293,4 +295,14 @@ fn intervals(config: &TrainingConfig) -> [Option<u64>; 4] {
         Some(config.ckpt_epoch_frequency),
         config.ckpt_steps,
     ]
+}
+
+/// Each process has a device of its own, but all of one kind.
+fn kind_of(device: Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Mps => "mps",
+        Device::Vulkan => "vulkan",
+    }
 }

@@ -154,8 +154,14 @@ fn load_all<D: Distiller + ?Sized>(
     let _guard = tch::no_grad_guard();
     weights::check_fit(distiller.core().variables(), &loaded.student, &origin)?;
     hooks.load_state(&loaded.tensors.hooks, loaded.position.global_step)?;
-    let of_rank = as_of_rank(rank, &loaded.tensors.distiller);
-    distiller.core_mut().load_state(&of_rank)?;
+    // One process alone may call its tensors anything.
+    match loaded.position.world_size > 1 {
+        true => {
+            let of_rank = as_of_rank(rank, &loaded.tensors.distiller);
+            distiller.core_mut().load_state(&of_rank)?;
+        }
+        false => distiller.core_mut().load_state(&loaded.tensors.distiller)?,
+    }
     optimizer.load_state(&loaded.tensors.optimizer)?;
     // Last, as a hook may have written into the student.
     load_student(distiller, &loaded.student, &origin)

@@ -134,7 +134,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// A missing optimizer or length, a configuration that cannot work, folders that cannot
     /// be written, checkpoints of an earlier run that would be
     /// [overwritten](Self::overwrite), and whatever goes wrong in the loader, the distiller, a
-    /// hook, a callback or libtorch. Checkpoints written before an error stay intact.
+    /// hook, a callback or libtorch. Checkpoints written before an error stay intact. An error ends a
+    /// [process group](Self::process_group) that the run was given, also for later runs: the other
+    /// processes would wait for this one.
     pub fn run(self) -> Result<TrainSummary> {
         // A run may be inside another's callback, which is called without gradients.
         tch::with_grad(|| {

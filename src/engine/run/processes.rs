@@ -6,8 +6,9 @@ use super::Run;
 use crate::config::TrainingConfig;
 use crate::data::Uneven;
 use crate::distiller::Distiller;
-use crate::distributed::ProcessGroup;
+use crate::distributed::{ProcessGroup, is_one_of_several};
 use crate::error::{Error, Result};
+use crate::logging;
 
 /// In which processes callbacks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +37,12 @@ impl Processes<'_> {
         let remedy = "start a process for each device (`torchrun`, `srun`, `distributed::Launch`) \
                       and give the run `.process_group(&ProcessGroup::from_env()?)`";
         let Some(group) = self.group else {
+            if let Some((rank, world_size)) = is_one_of_several() {
+                logging::warn(format_args!(
+                    "this process is {rank} of {world_size}, but the run was not given its group \
+                     and trains alone: add `.process_group(&group)`"
+                ));
+            }
             return match (config.local_rank, config.data_parallel) {
                 (-1, false) => Ok(()),
                 (-1, true) => Err(Error::config("data_parallel", format!("is true: {remedy}"))),
@@ -44,9 +51,13 @@ impl Processes<'_> {
         };
         let local_rank = group.local_rank() as i64;
         if config.local_rank != -1 && config.local_rank != local_rank {
+            let alone = match group.is_alone() {
+                true => " (it trains alone: was it started by torchrun or `launch`?)",
+                false => "",
+            };
             let reason = format!(
-                "is {}, but this process has {local_rank} in its group; leave it at -1, the group \
-                 knows it",
+                "is {}, but this process has {local_rank} in its group{alone}; leave it at -1, the \
+                 group knows it",
                 config.local_rank
             );
             return Err(Error::config("local_rank", reason));
@@ -115,6 +126,12 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// assert_eq!(summary.global_steps, 8 / group.world_size() as u64);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
+    ///
+    /// # Errors
+    /// [`run`](Self::run) fails with [`Error::Distributed`](crate::Error) when the processes describe
+    /// different runs or do not see the same checkpoint, and in all of them when one fails; with
+    /// [`Error::Config`](crate::Error) when the device is not the group's. The group has then come to
+    /// its end.
     pub fn process_group(mut self, group: &'a ProcessGroup) -> Self {
         self.processes.group = Some(group);
         self
@@ -140,6 +157,9 @@ impl<'a, D: Distiller + ?Sized> Run<'a, D> {
     /// others: memory for the state is divided by the number of processes, as evenly as whole
     /// parameters allow, and as much as the parameters' bytes is sent besides the gradients.
     /// Checkpoints hold the whole state, and can be resumed with or without this.
+    ///
+    /// The optimizer has to be without groups, as a new one is. One of your own that looks at all
+    /// parameters together, such as at a norm over them, sees this process's gradients only.
     pub fn shard_optimizer(mut self, shard: bool) -> Self {
         self.processes.shards_optimizer = shard;
         self
