@@ -342,3 +342,32 @@ fn the_first_one_that_is_stopped_is_given_up() {
                  within 3 s: it hangs";
     assert!(other.starts_with(start), "{told:#?}");
 }
+
+#[test]
+fn a_run_that_was_not_given_its_group_is_warned_of() {
+    let name = "one_fails::a_run_that_was_not_given_its_group_is_warned_of";
+    let told = in_group(name, 2, 60, |group, folder| {
+        let student = Net::new(1, 2, 0.5);
+        let folder = folder.join(group.rank().to_string());
+        let mut trainer = BasicTrainer::builder(&student, &student.variables)
+            .train_config(config(&folder))
+            .adaptor(square)
+            .build()?;
+        let mut loader = loader(1);
+        let run = trainer
+            .train(&mut loader)
+            .epochs(1)
+            .optimizer(Sgd::new(0.1));
+        run.run()?;
+        group.barrier()?;
+        Ok("done".to_owned())
+    });
+    let Some(told) = told else { return };
+    for (rank, told) in told.iter().enumerate() {
+        let line = format!(
+            "textbrewer: warning: this process is {rank} of 2, but the run was not given its group \
+             and trains alone: add `.process_group(&group)`"
+        );
+        assert!(told.err.contains(&line), "{told:#?}");
+    }
+}

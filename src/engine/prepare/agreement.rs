@@ -3,12 +3,13 @@
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use crate::checkpoint::{Description, Difference, Newest, TensorDescription};
 use crate::distiller::Distiller;
 use crate::engine::ranks::Ranks;
 use crate::error::{Error, Result};
+use crate::logging;
 use crate::native::Reducer;
 use crate::optim::Optimizer;
 use crate::weights;
@@ -78,6 +79,34 @@ fn processes(ranks: &[usize]) -> String {
         ([all @ .., last], 0) => format!("processes {} and {last}", all.join(", ")),
         (all, more) => format!("processes {} and {more} more", all.join(", ")),
     }
+}
+
+/// Warns of processes on one machine that have more threads together than it has cores: they wait for
+/// each other, and everything takes many times as long.
+pub(super) fn look_at_threads(ranks: Ranks<'_>, device: Device) -> Result<()> {
+    if ranks.world_size() == 1 || device != Device::Cpu {
+        return Ok(());
+    }
+    let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let threads = u64::try_from(tch::get_num_threads()).unwrap_or(1);
+    let own = format!("{threads} {}", machine.trim());
+    let all = ranks.texts("looking at the threads", &own)?;
+    let here = all.iter().filter_map(|text| text.split_once(' '));
+    let here: Vec<u64> = here
+        .filter(|(_, other)| *other == machine.trim())
+        .filter_map(|(threads, _)| threads.parse().ok())
+        .collect();
+    let cores = std::thread::available_parallelism().map_or(u64::MAX, |cores| cores.get() as u64);
+    let together: u64 = here.iter().sum();
+    if together > cores && here.len() > 1 {
+        logging::warn(format_args!(
+            "{} processes on this machine have {together} threads for {cores} core(s), and will wait \
+             for each other: set OMP_NUM_THREADS to {}",
+            here.len(),
+            (cores / here.len() as u64).max(1)
+        ));
+    }
+    Ok(())
 }
 
 /// Fails in all ranks if they do not see the same checkpoint to resume from.

@@ -154,6 +154,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         ),
     ];
     agreement::compare(ranks, &description, also)?;
+    agreement::look_at_threads(ranks, distiller.core().config().device)?;
     let may_stop = ranks.any("what may stop the run", stop.is_possible())?;
     // Until here the first rank may have been removing what an earlier run left unfinished.
     let mut newest = resume::find(&options.begin, distiller.core().config())?;
