@@ -51,6 +51,7 @@
 //! [`Error::Distributed`](crate::Error::Distributed).
 
 mod address;
+mod collectives;
 mod environment;
 mod error_file;
 mod exchange;
@@ -67,9 +68,10 @@ mod sharded_optimizer;
 #[cfg(unix)]
 mod signals;
 
+pub use collectives::Reduce;
 pub(crate) use exchange::NUMBERS;
 pub use launch::Launch;
+pub use process_group::ProcessGroup;
 pub(crate) use process_group::is_one_of_several;
-pub use process_group::{ProcessGroup, Reduce};
 pub use rendezvous::Rendezvous;
 pub(crate) use sharded_optimizer::ShardedOptimizer;
