@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Cuda, Device};
 use textbrewer::config::{Precision, parse_device};
 use textbrewer::{
-    DistillationConfig, Error, IntermediateMatch, ProjectionSpec, Result, SchedulerSpec,
+    DistillationConfig, Error, IntermediateMatch, PresetSpec, ProjectionSpec, Result,
     TrainingConfig,
 };
 
@@ -544,7 +544,7 @@ fn distillation_values_that_cannot_work_are_refused() {
         );
     }
     let mut none = config();
-    none.temperature_scheduler = Some(SchedulerSpec::new("none"));
+    none.temperature_scheduler = Some(PresetSpec::new("none"));
     for (config, field, reason) in [
         (
             config().hard_label_weight(f64::NAN),
@@ -572,9 +572,8 @@ fn distillation_values_that_cannot_work_are_refused() {
             "must be a finite number, is NaN",
         ),
         (
-            config().kd_loss_weight_scheduler(
-                SchedulerSpec::new("own").named([("slope", f64::INFINITY)]),
-            ),
+            config()
+                .kd_loss_weight_scheduler(PresetSpec::new("own").named([("slope", f64::INFINITY)])),
             "kd_loss_weight_scheduler[1].slope",
             "must be a finite number, is inf",
         ),

@@ -4,7 +4,9 @@
 //! returns a scalar that gradients flow through. They give TextBrewer's numbers, with
 //! its peculiarities, which each function names.
 //!
-//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels.
+//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels; [`forward_kl`],
+//! [`reverse_kl`], [`generalized_jsd`], [`skew_kl`], [`skew_reverse_kl`], [`adaptive_kl`],
+//! [`total_variation`]; with labels [`dkd`] and [`nkd`]; [`dist`], which mixes examples.
 //! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Labels**: [`cross_entropy`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
@@ -28,24 +30,39 @@
 
 mod attention;
 mod check;
+mod dist;
+mod divergences;
 mod gram;
 mod hidden;
 mod kd;
 pub(crate) mod labels;
+mod log_probabilities;
 pub(crate) mod mean;
 mod outputs;
 pub(crate) mod positions;
 pub mod support;
+mod target_class;
 mod temperature;
 
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
+pub use dist::dist;
+pub use divergences::{
+    adaptive_kl, forward_kl, generalized_jsd, reverse_kl, skew_kl, skew_reverse_kl, total_variation,
+};
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
 pub use labels::cross_entropy;
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
+pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
+pub(crate) use divergences::{
+    adaptive_kl_at_each, forward_kl_at_each, generalized_jsd_at_each, reverse_kl_at_each,
+    skew_kl_at_each, skew_reverse_kl_at_each, total_variation_at_each,
+};
 pub(crate) use kd::{ce_at_each, kl_at_each, mse_at_each};
 pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};
 pub(crate) use support::at_least_float32;
+pub(crate) use target_class::{dkd_at_each, nkd_at_each};
+pub(crate) use temperature::times_square;

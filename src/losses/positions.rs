@@ -68,6 +68,17 @@ impl Positions {
         })
     }
 
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let clone = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Positions {
+            shape: self.shape.clone(),
+            device: self.device,
+            rows: clone(&self.rows),
+            labels: clone(&self.labels),
+            weights: clone(&self.weights),
+        }
+    }
+
     pub(crate) fn are_weighted(&self) -> bool {
         self.weights.is_some()
     }

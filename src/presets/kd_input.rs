@@ -132,6 +132,18 @@ impl<'a> KdInput<'a> {
         })
     }
 
+    /// The same of other logits at these positions.
+    pub(super) fn with_logits(&self, student: Tensor, teacher: Tensor) -> KdInput<'a> {
+        KdInput {
+            student: student.into(),
+            teacher: teacher.into(),
+            temperature: Temperature::from(&self.temperature),
+            step: self.step,
+            positions: self.positions.shallow_clone(),
+            batch: self.batch,
+        }
+    }
+
     /// Whether a mask has kept no position, or there was none.
     pub(crate) fn is_empty(&self) -> bool {
         self.positions.are_none()
