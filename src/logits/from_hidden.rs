@@ -162,6 +162,34 @@ impl FromHidden {
         })
     }
 
+    /// The kind of the logits, and of what is added up over positions.
+    pub(crate) fn kind_of_sums(&self) -> Kind {
+        holding_both(self.kind, Kind::Float)
+    }
+
+    pub(crate) fn output_bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The gradient of what the output matrix gives, before scale and cap, for that of the logits
+    /// `[rows, classes]`, which it may overwrite.
+    pub(crate) fn gradient_before_head(
+        &self,
+        logits: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Tensor> {
+        let mut gradient = gradient.shallow_clone();
+        if let Some(cap) = self.soft_cap {
+            // Of cap · tanh(x / cap): 1 − tanh².
+            let slope = logits.over(cap)?.f_square()?.f_neg_()?.plus(1.0)?;
+            let _ = gradient.f_mul_(&slope)?;
+        }
+        Ok(match self.scale == 1.0 {
+            true => gradient,
+            false => gradient.times(self.scale)?,
+        })
+    }
+
     pub(super) fn tensors(&self) -> [Option<&Tensor>; 3] {
         [Some(&self.hidden), Some(&self.weight), self.bias.as_ref()]
     }

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::KdInput;
+use super::in_parts::mean_in_parts;
 use crate::error::{Error, Result};
 use crate::logits::Logits;
 use crate::losses::mean::mean;
@@ -176,23 +177,36 @@ impl KdLoss {
             _ if input.is_empty() => nothing(input),
             Form::PerPosition {
                 mean: Some(on_all), ..
-            } if !input.positions.are_weighted() && self.is_constant_square(input) => {
+            } if !input.positions.are_weighted()
+                && self.is_constant_square(input)
+                && !matches!(input.student, Logits::FromHidden(_)) =>
+            {
                 self.squared(&on_whole_logits(&**on_all)(input)?, input)
             }
             Form::OnAll(on_all) => self.squared(&on_whole_logits(&**on_all)(input)?, input),
-            Form::PerPosition { at_each, .. } => self.mean(&at_each(input)?, input),
+            Form::PerPosition { at_each, .. } => self.mean_of(&**at_each, input),
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
                 match input.is_empty() {
                     true => nothing(&input),
-                    false => self.mean(&at_each(&input)?, &input),
+                    false => self.mean_of(&**at_each, &input),
                 }
             }
         }
     }
 
-    fn mean(&self, losses: &Tensor, input: &KdInput<'_>) -> Result<Tensor> {
-        input.positions.mean(&self.squared(losses, input)?)
+    /// The mean of what the loss is at each position. Logits that have not been made yet are made
+    /// for some positions at a time.
+    fn mean_of(
+        &self,
+        at_each: &dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>,
+        input: &KdInput<'_>,
+    ) -> Result<Tensor> {
+        let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
+        match &input.student {
+            Logits::FromHidden(student) => mean_in_parts(student, input, &at_each),
+            _ => input.positions.mean(&at_each(input)?),
+        }
     }
 
     /// Whether a mean can be multiplied by τ² as well as what it is the mean of.
