@@ -16,12 +16,6 @@ use crate::native;
 /// The losses of the positions in a [`KdInput`].
 type AtEach<'a> = &'a dyn Fn(&KdInput<'_>) -> Result<Tensor>;
 
-/// Bytes that the logits of some positions and what is computed of them may take.
-const BUDGET: i64 = 64 << 20;
-/// How many tensors of the size of the logits a loss has at a time, roughly: logits, probabilities and
-/// gradients of both models.
-const TENSORS: i64 = 8;
-
 /// The weighted mean of the losses at the positions.
 pub(super) fn mean_in_parts(
     student: &FromHidden,
@@ -31,7 +25,7 @@ pub(super) fn mean_in_parts(
     let shares = input.positions.shares(student.kind_of_sums())?;
     let count = shares.size1()?;
     let mut parts = Parts::new(student, count)?;
-    let of_a_part = (BUDGET / (TENSORS * 4 * student.classes().max(1))).max(1);
+    let of_a_part = student.positions_at_once();
     let mut start = 0;
     while start < count {
         let length = of_a_part.min(count - start);
