@@ -43,12 +43,16 @@ fn every_registered_loss_is_compared_with_something() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let golden = read_json(&folder.join("golden/losses.json"));
     let pytorchs = read_json(&folder.join("reference/kd_losses.json"));
-    let cases = [&golden, &pytorchs["cases"]].map(|cases| cases.as_array().unwrap());
+    let modern = read_json(&folder.join("golden/modern_losses.json"));
+    let cases = [&golden, &pytorchs["cases"], &modern].map(|cases| cases.as_array().unwrap());
     let compared: Vec<&str> = cases
         .into_iter()
         .flatten()
         .map(|case| case["loss"].as_str().unwrap())
-        .map(|name| name.strip_prefix("kd_").unwrap_or(name))
+        .map(|name| match name {
+            "tvd" => "total_variation",
+            name => name.strip_prefix("kd_").unwrap_or(name),
+        })
         .chain(IN_ANOTHER_WAY.map(|(name, _)| name))
         .collect();
     let presets = Presets::default();

@@ -9,6 +9,8 @@ mod common;
 mod case;
 #[path = "modern_cases/on_logits.rs"]
 mod on_logits;
+#[path = "modern_cases/properties.rs"]
+mod properties;
 
 use std::collections::BTreeMap;
 
@@ -21,7 +23,7 @@ fn known() -> BTreeMap<&'static str, case::Run> {
 }
 
 /// Losses of the file that are not here yet.
-const NOT_YET: [&str; 26] = [
+const NOT_YET: [&str; 30] = [
     "taid",
     "topk_kl",
     "topk_jsd",
@@ -48,6 +50,10 @@ const NOT_YET: [&str; 26] = [
     "cosent",
     "cosine_similarity",
     "matryoshka",
+    "byte_offsets",
+    "alignment_groups",
+    "uld",
+    "gold_uld",
 ];
 
 /// Cases that this crate computes otherwise, in this kind of numbers, and why.

@@ -35,7 +35,7 @@ use crate::schedule::{temperature, weight};
 ///
 /// | | names |
 /// |---|---|
-/// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta`), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta`, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
+/// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
 /// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `fsp` = `gram`, `mmd` = `nst` |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
@@ -92,7 +92,7 @@ impl Default for Presets {
             .kd_loss_with_share(
                 "generalized_jsd",
                 "beta",
-                None,
+                Some(0.5),
                 losses::generalized_jsd_at_each,
             )
             .kd_loss_with_share("skew_kl", "alpha", Some(0.1), losses::skew_kl_at_each)
@@ -105,7 +105,11 @@ impl Default for Presets {
             .kd_loss_with_share("adaptive_kl", "mu", Some(0.5), losses::adaptive_kl_at_each)
             .kd_preset(
                 "dkd",
-                &[("alpha", Some(1.0)), ("beta", None), ("warm_up", Some(0.0))],
+                &[
+                    ("alpha", Some(1.0)),
+                    ("beta", Some(8.0)),
+                    ("warm_up", Some(0.0)),
+                ],
                 |given| kd_loss::dkd(argument(given, 0), argument(given, 1), argument(given, 2)),
             )
             .kd_preset("nkd", &[("gamma", Some(1.5))], |given| {

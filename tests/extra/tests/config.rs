@@ -207,7 +207,7 @@ fn every_distillation_key_is_read_into_its_field() {
         ),
         (8.0, 0.25, 0.75)
     );
-    assert_eq!(read.kd_loss_type, "mse");
+    assert_eq!(read.kd_loss_type, "mse".into());
     assert!(read.probability_shift && read.is_caching_logits);
     let [first, second] = read.intermediate_matches.as_slice() else {
         panic!("{read:?}");
@@ -320,6 +320,8 @@ hard_label_weight_scheduler : none
 kd_loss_type                : ce
 kd_loss_weight              : 1
 kd_loss_weight_scheduler    : linear_decay
+tau_squared                 : false
+standardize_logits          : false
 probability_shift           : false
 is_caching_logits           : false
 intermediate_matches        : 2
