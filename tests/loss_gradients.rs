@@ -58,12 +58,23 @@ const ATTENTIONS: [&str; 4] = [
     "attention_mse_sum",
 ];
 const HIDDEN_STATES: [&str; 3] = ["cos", "hidden_mse", "pkd"];
+/// Losses between how examples relate to each other.
+const EXAMPLES: [&str; 5] = ["cka", "pkt", "rkd_angle", "rkd_distance", "sp"];
+/// It takes four examples.
+const MORE_EXAMPLES: &str = "cka_unbiased";
 const TWO_LAYERS: [&str; 4] = ["fsp", "gram", "mmd", "nst"];
 
 #[test]
 fn no_registered_loss_is_left_out() {
     let presets = Presets::default();
-    let mut checked = [&ATTENTIONS[..], &HIDDEN_STATES, &TWO_LAYERS].concat();
+    let mut checked = [
+        &ATTENTIONS[..],
+        &HIDDEN_STATES,
+        &EXAMPLES,
+        &[MORE_EXAMPLES],
+        &TWO_LAYERS,
+    ]
+    .concat();
     checked.sort_unstable();
     let known: Vec<&str> = presets.match_losses().collect();
     assert_eq!(checked, known, "put a new one into one of the lists above");
@@ -167,6 +178,21 @@ fn losses_on_hidden_states() {
     check("pkd of pooled states", &[waves(&[3, 6], 0.1)], |student| {
         pkd(&student[0], &teacher, None)
     });
+}
+
+#[test]
+fn losses_on_examples() {
+    let four = Tensor::from_slice2(&[[1i64, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]);
+    for name in EXAMPLES.iter().chain([&MORE_EXAMPLES]) {
+        let loss = match_loss(name);
+        for (mask, width) in [(None, 5), (Some(&four), 6)] {
+            let teacher = [waves(&[4, 3, width], 0.4)];
+            let name = format!("{name} {}", kind(mask));
+            check(&name, &[waves(&[4, 3, 6], 0.1)], |student| {
+                loss.apply(student, &teacher, mask)
+            });
+        }
+    }
 }
 
 #[test]

@@ -51,8 +51,11 @@ fn every_registered_loss_is_compared_with_something() {
         .map(|case| case["loss"].as_str().unwrap())
         .map(|name| match name {
             "tvd" => "total_variation",
+            // Its cases have distances and angles; those of `cka` have the unbiased one as well.
+            "rkd" => "rkd_distance",
             name => name.strip_prefix("kd_").unwrap_or(name),
         })
+        .chain(["rkd_angle", "cka_unbiased"])
         .chain(IN_ANOTHER_WAY.map(|(name, _)| name))
         .collect();
     let presets = Presets::default();
@@ -609,6 +612,11 @@ fn all_losses() -> Vec<(&'static str, &'static [i64], Loss)> {
         ("hidden_mse", HIDDEN, |s, t| hidden_mse(s, t, None)),
         ("cos", HIDDEN, |s, t| cos(s, t, None)),
         ("pkd", HIDDEN, |s, t| pkd(s, t, None)),
+        ("rkd_distance", HIDDEN, |s, t| rkd_distance(s, t, None)),
+        ("rkd_angle", HIDDEN, |s, t| rkd_angle(s, t, None)),
+        ("pkt", HIDDEN, |s, t| pkt(s, t, None)),
+        ("sp", HIDDEN, |s, t| sp(s, t, None)),
+        ("cka", HIDDEN, |s, t| cka(s, t, None)),
         ("fsp", HIDDEN, |s, t| fsp(&twice(s), &twice(t), None)),
         ("mmd", HIDDEN, |s, t| mmd(&twice(s), &twice(t), None)),
         ("attention_mse", ATTENTION, |s, t| attention_mse(s, t, None)),

@@ -9,7 +9,9 @@
 //! [`total_variation`]; with labels [`dkd`] and [`nkd`]; [`dist`], which mixes examples.
 //! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Labels**: [`cross_entropy`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
-//! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
+//! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side. **How examples relate
+//! to each other**, which mixes them: [`rkd_distance`], [`rkd_angle`], [`pkt`], [`sp`], [`cka`],
+//! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -38,8 +40,11 @@ mod kd;
 pub(crate) mod labels;
 mod log_probabilities;
 pub(crate) mod mean;
+mod minilm;
 mod outputs;
 pub(crate) mod positions;
+mod relations;
+mod similarities;
 pub mod support;
 mod target_class;
 mod temperature;
@@ -53,7 +58,10 @@ pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
 pub use labels::cross_entropy;
+pub use minilm::{minilm, minilmv2, self_relation};
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
+pub use relations::{rkd_angle, rkd_distance};
+pub use similarities::{cka, cka_unbiased, pkt, sp};
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 

@@ -36,7 +36,7 @@ use crate::schedule::{temperature, weight};
 /// | | names |
 /// |---|---|
 /// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
-/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `fsp` = `gram`, `mmd` = `nst` |
+/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst` |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
 /// | temperature schedulers | `constant`, `flsw` (`beta`, `gamma`, `eps` = 1e-4), `cwsm` (`beta`) |
@@ -127,6 +127,12 @@ impl Default for Presets {
             .match_loss("hidden_mse", losses::hidden_mse)
             .match_loss("cos", losses::cos)
             .match_loss("pkd", losses::pkd)
+            .match_loss("rkd_distance", losses::rkd_distance)
+            .match_loss("rkd_angle", losses::rkd_angle)
+            .match_loss("pkt", losses::pkt)
+            .match_loss("sp", losses::sp)
+            .match_loss("cka", losses::cka)
+            .match_loss("cka_unbiased", losses::cka_unbiased)
             .match_loss_on_several("fsp", Some(2), losses::fsp)
             .match_loss_on_several("gram", Some(2), losses::fsp)
             .match_loss_on_several("mmd", Some(2), losses::mmd)
