@@ -3,13 +3,11 @@
 use tch::{Kind, Tensor};
 
 use super::check::{in_students_kind, mask_like, mismatch, sizes};
+use super::log_probabilities::LOG_OF_ZERO;
 use super::mean::{mean, per_count};
 use super::support::at_least_float32;
 use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
-
-/// A score whose exponential is 0, and with which float32 still computes.
-const NOTHING: f64 = -1e30;
 
 /// The relations of MiniLM ([Wang et al. 2020](https://arxiv.org/abs/2002.10957)), of the last layer of each side:
 /// the [`self_relation`] of queries with keys, which are the attentions, and of values with values.
@@ -185,7 +183,7 @@ fn logs(states: [&Tensor; 2], heads: i64, unkept: Option<&Tensor>) -> Result<Ten
         .over(width.sqrt())?;
     let scores = match unkept {
         None => scores,
-        Some(unkept) => scores.filled(unkept, NOTHING)?,
+        Some(unkept) => scores.filled(unkept, LOG_OF_ZERO)?,
     };
     Ok(scores.f_log_softmax(-1, None::<Kind>)?)
 }

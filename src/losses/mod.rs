@@ -12,6 +12,9 @@
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side. **How examples relate
 //! to each other**, which mixes them: [`rkd_distance`], [`rkd_angle`], [`pkt`], [`sp`], [`cka`],
 //! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
+//! **Embeddings**: [`embedding_mse`], [`embedding_l2`], [`embedding_cosine`], and [`matryoshka`] around any of
+//! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
+//! [`cosines`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -34,6 +37,7 @@ mod attention;
 mod check;
 mod dist;
 mod divergences;
+mod embeddings;
 mod gram;
 mod hidden;
 mod kd;
@@ -43,6 +47,7 @@ pub(crate) mod mean;
 mod minilm;
 mod outputs;
 pub(crate) mod positions;
+mod ranking;
 mod relations;
 mod similarities;
 pub mod support;
@@ -54,12 +59,16 @@ pub use dist::dist;
 pub use divergences::{
     adaptive_kl, forward_kl, generalized_jsd, reverse_kl, skew_kl, skew_reverse_kl, total_variation,
 };
+pub use embeddings::{
+    cosines, dot_products, embedding_cosine, embedding_l2, embedding_mse, matryoshka,
+};
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
 pub use labels::cross_entropy;
 pub use minilm::{minilm, minilmv2, self_relation};
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
+pub use ranking::{cosent, listwise_kl, margin_mse};
 pub use relations::{rkd_angle, rkd_distance};
 pub use similarities::{cka, cka_unbiased, pkt, sp};
 pub use target_class::{dkd, nkd};

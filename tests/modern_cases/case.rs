@@ -97,6 +97,16 @@ impl<'a> Case<'a> {
         self.arg(name).as_bool().unwrap_or(false)
     }
 
+    /// The name of the loss.
+    pub fn loss(&self) -> &'a str {
+        self.json["loss"].as_str().unwrap_or_default()
+    }
+
+    /// How many tensors there are under one name.
+    pub fn count(&self, name: &str) -> usize {
+        self.json["inputs"][name].as_array().map_or(0, Vec::len)
+    }
+
     pub fn has_input(&self, name: &str) -> bool {
         self.json["inputs"].get(name).is_some()
     }
