@@ -229,6 +229,18 @@ mod tests {
     }
 
     #[test]
+    fn without_its_first_document_a_row_has_no_margins() {
+        let scores = |values: [[f64; 3]; 2]| Tensor::from_slice2(&values);
+        let student = scores([[2.0, 1.0, -1.0], [9.0, 4.0, 3.0]]);
+        let teacher = scores([[1.0, 3.0, 0.5], [0.0, 7.0, 1.0]]);
+        let mask = Tensor::from_slice2(&[[1i64, 1, 1], [0, 1, 1]]);
+        let got = margin_mse(&student, &teacher, Some(&mask)).unwrap();
+        let first = |scores: &Tensor| scores.narrow(0, 0, 1);
+        let expected = margin_mse(&first(&student), &first(&teacher), None).unwrap();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
     fn what_does_not_fit_is_said() {
         let of = |size: &[i64]| Tensor::ones(size, (Kind::Float, Device::Cpu));
         let said = |result: Result<Tensor>| result.unwrap_err().to_string();
