@@ -14,7 +14,7 @@
 //! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
 //! **Embeddings**: [`embedding_mse`], [`embedding_l2`], [`embedding_cosine`], and [`matryoshka`] around any of
 //! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
-//! [`cosines`].
+//! [`cosines`]. **Across tokenizers**: [`uld`], [`alignment_groups`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -33,6 +33,7 @@
 //! finite: 0 times infinity is NaN. Where a mask keeps nothing, or there is no position at
 //! all, the loss is 0 and so is its gradient: such a batch teaches nothing.
 
+mod across_tokenizers;
 mod attention;
 mod check;
 mod dist;
@@ -54,6 +55,7 @@ pub mod support;
 mod target_class;
 mod temperature;
 
+pub use across_tokenizers::{alignment_groups, uld};
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
 pub use dist::dist;
 pub use divergences::{

@@ -44,7 +44,7 @@ pub fn label(json: &Value) -> String {
 }
 
 pub struct Case<'a> {
-    json: &'a Value,
+    pub json: &'a Value,
     pub kind: Kind,
     inputs: RefCell<HashMap<String, Tensor>>,
     /// Arguments that were asked for.
