@@ -9,6 +9,8 @@ mod common;
 mod across_tokenizers;
 #[path = "modern_cases/case.rs"]
 mod case;
+#[path = "modern_cases/contrastive.rs"]
+mod contrastive;
 #[path = "modern_cases/of_models.rs"]
 mod of_models;
 #[path = "modern_cases/on_embeddings.rs"]
@@ -33,11 +35,12 @@ fn known() -> BTreeMap<&'static str, case::Run> {
         .chain(on_embeddings::known())
         .chain(of_models::known())
         .chain(across_tokenizers::known())
+        .chain(contrastive::known())
         .collect()
 }
 
 /// Losses of the file that are not here yet.
-const NOT_YET: [&str; 11] = [
+const NOT_YET: [&str; 10] = [
     "taid",
     "topk_kl",
     "topk_jsd",
@@ -46,7 +49,6 @@ const NOT_YET: [&str; 11] = [
     "topk_forward_kl",
     "top1_jsd",
     "topk_student_support",
-    "crd",
     "byte_offsets",
     "gold_uld",
 ];

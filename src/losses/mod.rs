@@ -14,7 +14,7 @@
 //! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
 //! **Embeddings**: [`embedding_mse`], [`embedding_l2`], [`embedding_cosine`], and [`matryoshka`] around any of
 //! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
-//! [`cosines`]. **Across tokenizers**: [`uld`], [`alignment_groups`].
+//! [`cosines`]; [`crd`], [`crd_in_batch`]. **Across tokenizers**: [`uld`], [`alignment_groups`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -36,6 +36,7 @@
 mod across_tokenizers;
 mod attention;
 mod check;
+mod contrastive;
 mod dist;
 mod divergences;
 mod embeddings;
@@ -57,6 +58,7 @@ mod temperature;
 
 pub use across_tokenizers::{alignment_groups, uld};
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
+pub use contrastive::{crd, crd_in_batch};
 pub use dist::dist;
 pub use divergences::{
     adaptive_kl, forward_kl, generalized_jsd, reverse_kl, skew_kl, skew_reverse_kl, total_variation,
