@@ -218,4 +218,27 @@ mod tests {
         let unrecorded = tch::no_grad(|| angles(&student, &teacher, 2)).unwrap();
         assert!(!unrecorded.requires_grad());
     }
+
+    #[test]
+    fn what_is_masked_does_not_count() {
+        use super::super::{cka, cka_unbiased, pkt, sp};
+        let state = |from: f64| {
+            let numbers = Tensor::arange(24, (Kind::Double, Device::Cpu)) * 1.7 + from;
+            numbers.sin().view([4, 3, 2])
+        };
+        let mask = Tensor::from_slice2(&[[1i64, 1, 0], [1, 1, 1], [0, 1, 1], [1, 0, 0]]);
+        let unkept = mask.logical_not().unsqueeze(2);
+        for loss in [rkd_distance, rkd_angle, pkt, sp, cka, cka_unbiased] {
+            let (student, teacher) = (state(0.1), state(0.6));
+            let of = |by: f64| {
+                let moved = |state: &Tensor| state + &unkept * by;
+                loss(&moved(&student), &moved(&teacher), Some(&mask))
+                    .unwrap()
+                    .double_value(&[])
+            };
+            assert_eq!(of(0.0), of(7.0));
+            let whole = loss(&student, &teacher, None).unwrap();
+            assert_ne!(of(0.0), whole.double_value(&[]));
+        }
+    }
 }
