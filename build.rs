@@ -9,7 +9,7 @@ const HEADERS: [&str; 3] = [
     "src/native/process_group.h",
     "src/native/gloo",
 ];
-const SOURCES: [&str; 8] = [
+const SOURCES: [&str; 9] = [
     "src/native/autocast.cpp",
     "src/native/backend.cpp",
     "src/native/history.cpp",
@@ -18,6 +18,7 @@ const SOURCES: [&str; 8] = [
     "src/native/process_group.cpp",
     "src/native/reducer.cpp",
     "src/native/widening.cpp",
+    "src/native/with_gradients.cpp",
 ];
 
 fn main() {

@@ -133,7 +133,7 @@ pub use adaptor::AdaptorOutput;
 pub use batch::{Batch, Split};
 pub use config::{
     DistillationConfig, EmdConfig, IntermediateMatch, LayerMap, LayerSelection, LayerWeights,
-    Layers, ProjectionSpec, SchedulerSpec, TrainingConfig, match_set,
+    Layers, PresetSpec, ProjectionSpec, TrainingConfig, match_set,
 };
 pub use data::{
     DataLoader, ExampleLoader, FnLoader, LineLoader, StreamLoader, TaskBatch, TaskLoader,

@@ -6,7 +6,7 @@ use std::path::Path;
 use tch::{Cuda, Device};
 use textbrewer::config::{Precision, parse_device};
 use textbrewer::{
-    DistillationConfig, Error, IntermediateMatch, ProjectionSpec, Result, SchedulerSpec,
+    DistillationConfig, Error, IntermediateMatch, PresetSpec, ProjectionSpec, Result,
     TrainingConfig,
 };
 
@@ -164,9 +164,9 @@ fn unknown_keys_are_named_with_their_place() {
         distillation("{\n  \"temperature\": 4,\n  \"tmp\": 1\n}"),
         "JSON text: tmp: unknown field `tmp`, expected one of `temperature`, \
          `temperature_scheduler`, `hard_label_weight`, `hard_label_weight_scheduler`, \
-         `kd_loss_type`, `kd_loss_weight`, `kd_loss_weight_scheduler`, `probability_shift`, \
-         `intermediate_matches`, `emd`, `is_caching_logits`, `cache_features`, `cache_dtype`, \
-         `cache_limit_mb` at line 3 column 7"
+         `kd_loss_type`, `kd_loss_weight`, `kd_loss_weight_scheduler`, `tau_squared`, \
+         `standardize_logits`, `probability_shift`, `intermediate_matches`, `emd`, \
+         `is_caching_logits`, `cache_features`, `cache_dtype`, `cache_limit_mb` at line 3 column 7"
     );
     let keys = "`layer_T`, `layer_S`, `feature`, `loss`, `weight`, `proj`, `teacher`";
     assert_eq!(
@@ -264,11 +264,11 @@ fn wrong_types_are_named_with_path_line_and_column() {
         ),
         (
             r#"{"temperature_scheduler": 3}"#,
-            "temperature_scheduler: invalid type: integer `3`, expected \"none\", the name of a schedule, [name, numbers ...] or [name, {argument: number}] at line 1 column 27",
+            "temperature_scheduler: invalid type: integer `3`, expected a name (\"none\" for no schedule), [name, numbers ...] or [name, {argument: number}] at line 1 column 27",
         ),
         (
             r#"{"temperature_scheduler": []}"#,
-            "temperature_scheduler: invalid length 0, expected \"none\", the name of a schedule, [name, numbers ...] or [name, {argument: number}] at line 1 column 28",
+            "temperature_scheduler: invalid length 0, expected a name (\"none\" for no schedule), [name, numbers ...] or [name, {argument: number}] at line 1 column 28",
         ),
         (
             r#"{"temperature_scheduler": ["flsw", "1"]}"#,
@@ -544,7 +544,7 @@ fn distillation_values_that_cannot_work_are_refused() {
         );
     }
     let mut none = config();
-    none.temperature_scheduler = Some(SchedulerSpec::new("none"));
+    none.temperature_scheduler = Some(PresetSpec::new("none"));
     for (config, field, reason) in [
         (
             config().hard_label_weight(f64::NAN),
@@ -572,9 +572,8 @@ fn distillation_values_that_cannot_work_are_refused() {
             "must be a finite number, is NaN",
         ),
         (
-            config().kd_loss_weight_scheduler(
-                SchedulerSpec::new("own").named([("slope", f64::INFINITY)]),
-            ),
+            config()
+                .kd_loss_weight_scheduler(PresetSpec::new("own").named([("slope", f64::INFINITY)])),
             "kd_loss_weight_scheduler[1].slope",
             "must be a finite number, is inf",
         ),

@@ -14,7 +14,7 @@ use tch::Tensor;
 use textbrewer::losses::cross_entropy;
 use textbrewer::{
     BasicTrainer, DistillationConfig, Distiller, Error, Flow, GeneralDistiller, LogSink,
-    MemorySink, Result, SchedulerSpec, Sgd, TrainSummary, TrainingConfig,
+    MemorySink, PresetSpec, Result, Sgd, TrainSummary, TrainingConfig,
 };
 
 /// Every warning of the process and what it tells otherwise; tests tell theirs by what stands in
@@ -120,7 +120,7 @@ fn losses_without_a_weight_are_told_of_once() {
         run.optimizer(Sgd::new(0.01)).run().unwrap();
         told()
     };
-    let scheduled = SchedulerSpec::new("linear_growth");
+    let scheduled = PresetSpec::new("linear_growth");
     let weighted = DistillationConfig::default().hard_label_weight(0.5);
     assert_eq!(run(weighted), 0);
     let scheduled = DistillationConfig::default().hard_label_weight_scheduler(scheduled);

@@ -47,6 +47,8 @@ fn mask() -> Tensor {
 }
 
 /// Losses between numbers. All others that are registered as losses on logits are taken for such.
+/// Its weights are constants for the gradient, though they depend on the student.
+const NOT_ALL_OF_IT: &str = "adaptive_kl";
 const NUMBERS: [&str; 2] = ["regression_mse", "smooth_l1"];
 /// Losses between features, by what they are between.
 const ATTENTIONS: [&str; 4] = [
@@ -56,12 +58,23 @@ const ATTENTIONS: [&str; 4] = [
     "attention_mse_sum",
 ];
 const HIDDEN_STATES: [&str; 3] = ["cos", "hidden_mse", "pkd"];
+/// Losses between how examples relate to each other.
+const EXAMPLES: [&str; 5] = ["cka", "pkt", "rkd_angle", "rkd_distance", "sp"];
+/// It takes four examples.
+const MORE_EXAMPLES: &str = "cka_unbiased";
 const TWO_LAYERS: [&str; 4] = ["fsp", "gram", "mmd", "nst"];
 
 #[test]
 fn no_registered_loss_is_left_out() {
     let presets = Presets::default();
-    let mut checked = [&ATTENTIONS[..], &HIDDEN_STATES, &TWO_LAYERS].concat();
+    let mut checked = [
+        &ATTENTIONS[..],
+        &HIDDEN_STATES,
+        &EXAMPLES,
+        &[MORE_EXAMPLES],
+        &TWO_LAYERS,
+    ]
+    .concat();
     checked.sort_unstable();
     let known: Vec<&str> = presets.match_losses().collect();
     assert_eq!(checked, known, "put a new one into one of the lists above");
@@ -76,7 +89,8 @@ fn match_loss(name: &str) -> MatchLoss {
 #[test]
 fn losses_on_logits() {
     let presets = Presets::default();
-    for name in presets.kd_losses().filter(|name| !NUMBERS.contains(name)) {
+    let checked = |name: &&str| !NUMBERS.contains(name) && *name != NOT_ALL_OF_IT;
+    for name in presets.kd_losses().filter(checked) {
         let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
         for shape in [&[3, 5][..], &[3, 4, 5]] {
             let positions = &shape[..shape.len() - 1];
@@ -164,6 +178,21 @@ fn losses_on_hidden_states() {
     check("pkd of pooled states", &[waves(&[3, 6], 0.1)], |student| {
         pkd(&student[0], &teacher, None)
     });
+}
+
+#[test]
+fn losses_on_examples() {
+    let four = Tensor::from_slice2(&[[1i64, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]);
+    for name in EXAMPLES.iter().chain([&MORE_EXAMPLES]) {
+        let loss = match_loss(name);
+        for (mask, width) in [(None, 5), (Some(&four), 6)] {
+            let teacher = [waves(&[4, 3, width], 0.4)];
+            let name = format!("{name} {}", kind(mask));
+            check(&name, &[waves(&[4, 3, 6], 0.1)], |student| {
+                loss.apply(student, &teacher, mask)
+            });
+        }
+    }
 }
 
 #[test]

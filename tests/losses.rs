@@ -43,12 +43,19 @@ fn every_registered_loss_is_compared_with_something() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let golden = read_json(&folder.join("golden/losses.json"));
     let pytorchs = read_json(&folder.join("reference/kd_losses.json"));
-    let cases = [&golden, &pytorchs["cases"]].map(|cases| cases.as_array().unwrap());
+    let modern = read_json(&folder.join("golden/modern_losses.json"));
+    let cases = [&golden, &pytorchs["cases"], &modern].map(|cases| cases.as_array().unwrap());
     let compared: Vec<&str> = cases
         .into_iter()
         .flatten()
         .map(|case| case["loss"].as_str().unwrap())
-        .map(|name| name.strip_prefix("kd_").unwrap_or(name))
+        .map(|name| match name {
+            "tvd" => "total_variation",
+            // Its cases have distances and angles; those of `cka` have the unbiased one as well.
+            "rkd" => "rkd_distance",
+            name => name.strip_prefix("kd_").unwrap_or(name),
+        })
+        .chain(["rkd_angle", "cka_unbiased"])
         .chain(IN_ANOTHER_WAY.map(|(name, _)| name))
         .collect();
     let presets = Presets::default();
@@ -605,6 +612,11 @@ fn all_losses() -> Vec<(&'static str, &'static [i64], Loss)> {
         ("hidden_mse", HIDDEN, |s, t| hidden_mse(s, t, None)),
         ("cos", HIDDEN, |s, t| cos(s, t, None)),
         ("pkd", HIDDEN, |s, t| pkd(s, t, None)),
+        ("rkd_distance", HIDDEN, |s, t| rkd_distance(s, t, None)),
+        ("rkd_angle", HIDDEN, |s, t| rkd_angle(s, t, None)),
+        ("pkt", HIDDEN, |s, t| pkt(s, t, None)),
+        ("sp", HIDDEN, |s, t| sp(s, t, None)),
+        ("cka", HIDDEN, |s, t| cka(s, t, None)),
         ("fsp", HIDDEN, |s, t| fsp(&twice(s), &twice(t), None)),
         ("mmd", HIDDEN, |s, t| mmd(&twice(s), &twice(t), None)),
         ("attention_mse", ATTENTION, |s, t| attention_mse(s, t, None)),

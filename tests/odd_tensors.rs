@@ -41,7 +41,7 @@ fn losses_on_two() -> Vec<(Names, OnTwo)> {
         add(name, Box::new(move |s, t| loss(s, t, &each())));
     }
     type OnFeatures = fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>;
-    let on_features: [(&str, OnFeatures); 7] = [
+    let on_features: [(&str, OnFeatures); 13] = [
         ("attention_mse", losses::attention_mse),
         ("attention_mse_sum", losses::attention_mse_sum),
         ("attention_ce", losses::attention_ce),
@@ -49,6 +49,12 @@ fn losses_on_two() -> Vec<(Names, OnTwo)> {
         ("hidden_mse", losses::hidden_mse),
         ("cos", losses::cos),
         ("pkd", losses::pkd),
+        ("rkd_distance", losses::rkd_distance),
+        ("rkd_angle", losses::rkd_angle),
+        ("pkt", losses::pkt),
+        ("sp", losses::sp),
+        ("cka", losses::cka),
+        ("cka_unbiased", losses::cka_unbiased),
     ];
     for (name, loss) in on_features {
         add(name, Box::new(move |s, t| loss(s, t, None)));

@@ -102,7 +102,9 @@ fn the_builder_checks_for_it_what_it_checks_for_the_crates_own() {
     let error = built(distill_config().kd_loss_type("kd")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "kd_loss_type: unknown KD loss `kd`; known: bce, ce, kl, mse, regression_mse, smooth_l1"
+        "kd_loss_type: unknown KD loss `kd`; known: adaptive_kl, bce, ce, dist, dkd, forward_kl, \
+         generalized_jsd, kl, mse, nkd, regression_mse, reverse_kl, skew_kl, skew_reverse_kl, \
+         smooth_l1, total_variation"
     );
 }
 

@@ -5,7 +5,7 @@ mod common;
 use common::{assert_close, elements, waves};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Reduction, Tensor};
-use textbrewer::config::SchedulerSpec;
+use textbrewer::config::PresetSpec;
 use textbrewer::losses::{self, Temperature};
 use textbrewer::{KdInput, Presets};
 
@@ -123,7 +123,7 @@ fn a_loss_says_how_many_states_it_takes() {
 fn unknown_names_are_refused_with_those_that_are_known() {
     let presets = Presets::default().kd_loss("mine", losses::kd_mse);
     let variables = VarStore::new(Device::Cpu);
-    let spec = SchedulerSpec::new("flws");
+    let spec = PresetSpec::new("flws");
     let listed = |names: &mut dyn Iterator<Item = &str>| names.collect::<Vec<_>>().join(", ");
     let cases = [
         (
@@ -192,14 +192,14 @@ fn arguments_go_by_position_or_by_name() {
         },
     );
     let logits = waves(&[2, 3], 0.1);
-    let arguments = |spec: SchedulerSpec| {
+    let arguments = |spec: PresetSpec| {
         let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&logits, &logits, 1.0).unwrap() {
             Temperature::Each(values) => elements(&values),
             other => panic!("{other:?}"),
         }
     };
-    let echo = || SchedulerSpec::new("echo");
+    let echo = || PresetSpec::new("echo");
     assert_eq!(arguments(echo().positional([1.0])), [1.0, 7.0]);
     assert_eq!(arguments(echo().positional([1.0, 2.0])), [1.0, 2.0]);
     assert_eq!(arguments(echo().named([("a", 1.0)])), [1.0, 7.0]);
@@ -212,11 +212,11 @@ fn arguments_go_by_position_or_by_name() {
 #[test]
 fn arguments_that_do_not_fit_are_refused() {
     let presets = Presets::default();
-    let refused = |spec: SchedulerSpec| {
+    let refused = |spec: PresetSpec| {
         let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         found.err().unwrap().to_string()
     };
-    let flsw = || SchedulerSpec::new("flsw");
+    let flsw = || PresetSpec::new("flsw");
     assert_eq!(
         refused(flsw().positional([1.0])),
         "temperature_scheduler: `flsw` needs `gamma`; it takes (beta, gamma, eps = 0.0001)"
@@ -233,14 +233,14 @@ fn arguments_that_do_not_fit_are_refused() {
         refused(flsw().named([("gamma", 2.0)])),
         "temperature_scheduler: `flsw` needs `beta`; it takes (beta, gamma, eps = 0.0001)"
     );
-    let weight = SchedulerSpec::new("linear_decay").positional([2.0]);
+    let weight = PresetSpec::new("linear_decay").positional([2.0]);
     let found = presets.find_weight_scheduler("kd_loss_weight_scheduler", Some(&weight));
     assert_eq!(
         found.err().unwrap().to_string(),
         "kd_loss_weight_scheduler: `linear_decay` takes no arguments"
     );
     assert_eq!(
-        refused(SchedulerSpec::new("constant").positional([1.0])),
+        refused(PresetSpec::new("constant").positional([1.0])),
         "temperature_scheduler: `constant` was given 1 arguments; it takes no arguments"
     );
 }
@@ -249,14 +249,14 @@ fn arguments_that_do_not_fit_are_refused() {
 fn a_left_out_eps_is_textbrewers() {
     let presets = Presets::default();
     let (student, teacher) = (waves(&[3, 5], 0.1) * 1e-3, waves(&[3, 5], 0.5) * 1e-3);
-    let values = |spec: SchedulerSpec| {
+    let values = |spec: PresetSpec| {
         let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap() {
             Temperature::Each(values) => values,
             other => panic!("{other:?}"),
         }
     };
-    let flsw = || SchedulerSpec::new("flsw");
+    let flsw = || PresetSpec::new("flsw");
     let left_out = values(flsw().positional([1.0, 2.0]));
     assert_eq!(left_out, values(flsw().positional([1.0, 2.0, 1e-4])));
     assert_ne!(left_out, values(flsw().positional([1.0, 2.0, 1e-3])));
@@ -268,8 +268,8 @@ fn temperatures_are_computed_without_gradient() {
     let student = waves(&[2, 3, 5], 0.1).set_requires_grad(true);
     let teacher = waves(&[2, 3, 5], 0.5);
     for spec in [
-        SchedulerSpec::new("flsw").positional([1.0, 2.0]),
-        SchedulerSpec::new("cwsm").positional([1.0]),
+        PresetSpec::new("flsw").positional([1.0, 2.0]),
+        PresetSpec::new("cwsm").positional([1.0]),
     ] {
         let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
         match found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap() {
@@ -282,7 +282,7 @@ fn temperatures_are_computed_without_gradient() {
             other => panic!("{other:?}"),
         }
     }
-    let spec = SchedulerSpec::new("constant");
+    let spec = PresetSpec::new("constant");
     let found = presets.find_temperature_scheduler("temperature_scheduler", Some(&spec));
     let temperature = found.unwrap().unwrap()(&student, &teacher, 4.0).unwrap();
     assert!(matches!(temperature, Temperature::Constant(4.0)));

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::preset_spec::optional;
 use super::projection_spec::MOST_ELEMENTS;
-use super::scheduler_spec::optional;
 use super::{
-    EmdConfig, IntermediateMatch, LayerSelection, Needs, Precision, SchedulerSpec, check_finite,
+    EmdConfig, IntermediateMatch, LayerSelection, Needs, Precision, PresetSpec, check_finite,
     check_name, is_false, json, match_list, or_null, write_aligned,
 };
 use crate::error::{Error, Side};
@@ -43,20 +43,30 @@ pub struct DistillationConfig {
     pub temperature: f64,
     /// Adjusts the temperature to each example. Default none.
     #[serde(with = "optional")]
-    pub temperature_scheduler: Option<SchedulerSpec>,
+    pub temperature_scheduler: Option<PresetSpec>,
     /// Weight of the losses that the student's adaptor returns. Default 0.
     pub hard_label_weight: f64,
     /// Changes that weight during the run. Default none.
     #[serde(with = "optional")]
-    pub hard_label_weight_scheduler: Option<SchedulerSpec>,
-    /// Registered name of the loss between logits, one of those in the table of
-    /// [`Presets`](crate::Presets) or a user's own. Default `ce`.
-    pub kd_loss_type: String,
+    pub hard_label_weight_scheduler: Option<PresetSpec>,
+    /// Registered name of the loss between logits, with its arguments if it takes some: one of
+    /// those in the table of [`Presets`](crate::Presets) or a user's own. Default `ce`.
+    pub kd_loss_type: PresetSpec,
     /// Weight of the loss between logits. Default 1.
     pub kd_loss_weight: f64,
     /// Changes that weight during the run. Default none.
     #[serde(with = "optional")]
-    pub kd_loss_weight_scheduler: Option<SchedulerSpec>,
+    pub kd_loss_weight_scheduler: Option<PresetSpec>,
+    /// Multiplies the loss between logits by the square of the temperature, which keeps its
+    /// gradients of one size at every temperature (Hinton et al. 2015). Default false, as in
+    /// TextBrewer; `kl` and some others have the factor by their definition.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tau_squared: bool,
+    /// Brings the logits of both models to mean 0 and standard deviation 1 at each position before
+    /// they meet the temperature ([Sun et al. 2024](https://arxiv.org/abs/2403.01427)): the student
+    /// learns the teacher's order and shape, not its size. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardize_logits: bool,
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
@@ -103,9 +113,11 @@ impl Default for DistillationConfig {
             temperature_scheduler: None,
             hard_label_weight: 0.0,
             hard_label_weight_scheduler: None,
-            kd_loss_type: "ce".to_owned(),
+            kd_loss_type: PresetSpec::new("ce"),
             kd_loss_weight: 1.0,
             kd_loss_weight_scheduler: None,
+            tau_squared: false,
+            standardize_logits: false,
             probability_shift: false,
             intermediate_matches: Vec::new(),
             emd: None,
@@ -147,6 +159,8 @@ impl DistillationConfig {
     pub(crate) fn left_out() -> serde_json::Value {
         let config = Self::default();
         serde_json::json!({
+            "tau_squared": config.tau_squared,
+            "standardize_logits": config.standardize_logits,
             "emd": config.emd,
             "cache_features": config.cache_features,
             "cache_dtype": config.cache_dtype,
@@ -164,7 +178,7 @@ impl DistillationConfig {
     /// Sets [`temperature_scheduler`](Self#structfield.temperature_scheduler):
     /// `"constant"`, `("flsw", [1.0, 2.0])`, `"none"`.
     #[must_use]
-    pub fn temperature_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+    pub fn temperature_scheduler(mut self, scheduler: impl Into<PresetSpec>) -> Self {
         self.temperature_scheduler = scheduler.into().unless_none();
         self
     }
@@ -178,15 +192,30 @@ impl DistillationConfig {
 
     /// Sets [`hard_label_weight_scheduler`](Self#structfield.hard_label_weight_scheduler).
     #[must_use]
-    pub fn hard_label_weight_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+    pub fn hard_label_weight_scheduler(mut self, scheduler: impl Into<PresetSpec>) -> Self {
         self.hard_label_weight_scheduler = scheduler.into().unless_none();
         self
     }
 
-    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type), such as `"ce"`, `"mse"` or a user's own.
+    /// Sets [`kd_loss_type`](Self#structfield.kd_loss_type), such as `"ce"`, `("generalized_jsd", [0.5])`
+    /// or a user's own.
     #[must_use]
-    pub fn kd_loss_type(mut self, name: impl Into<String>) -> Self {
-        self.kd_loss_type = name.into();
+    pub fn kd_loss_type(mut self, loss: impl Into<PresetSpec>) -> Self {
+        self.kd_loss_type = loss.into();
+        self
+    }
+
+    /// Sets [`tau_squared`](Self#structfield.tau_squared).
+    #[must_use]
+    pub fn tau_squared(mut self, on: bool) -> Self {
+        self.tau_squared = on;
+        self
+    }
+
+    /// Sets [`standardize_logits`](Self#structfield.standardize_logits).
+    #[must_use]
+    pub fn standardize_logits(mut self, on: bool) -> Self {
+        self.standardize_logits = on;
         self
     }
 
@@ -199,7 +228,7 @@ impl DistillationConfig {
 
     /// Sets [`kd_loss_weight_scheduler`](Self#structfield.kd_loss_weight_scheduler).
     #[must_use]
-    pub fn kd_loss_weight_scheduler(mut self, scheduler: impl Into<SchedulerSpec>) -> Self {
+    pub fn kd_loss_weight_scheduler(mut self, scheduler: impl Into<PresetSpec>) -> Self {
         self.kd_loss_weight_scheduler = scheduler.into().unless_none();
         self
     }
@@ -322,10 +351,15 @@ impl DistillationConfig {
         }
         check_finite("hard_label_weight", self.hard_label_weight)?;
         check_finite("kd_loss_weight", self.kd_loss_weight)?;
-        check_name("kd_loss_type", &self.kd_loss_type, "the name of a KD loss")?;
+        check_name(
+            "kd_loss_type",
+            &self.kd_loss_type.name,
+            "the name of a KD loss",
+        )?;
+        self.kd_loss_type.check_arguments("kd_loss_type")?;
         for (key, scheduler) in self.schedulers() {
             if let Some(scheduler) = scheduler {
-                scheduler.check(key)?;
+                scheduler.check_schedule(key)?;
             }
         }
         for (i, item) in self.intermediate_matches.iter().enumerate() {
@@ -369,7 +403,7 @@ impl DistillationConfig {
         Ok(())
     }
 
-    fn schedulers(&self) -> [(&'static str, &Option<SchedulerSpec>); 3] {
+    fn schedulers(&self) -> [(&'static str, &Option<PresetSpec>); 3] {
         [
             ("temperature_scheduler", &self.temperature_scheduler),
             (
@@ -384,9 +418,9 @@ impl DistillationConfig {
 /// A list of `key : value`, in TextBrewer's key names.
 impl fmt::Display for DistillationConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheduler = |spec: &Option<SchedulerSpec>| {
+        let scheduler = |spec: &Option<PresetSpec>| {
             spec.as_ref()
-                .map_or_else(|| "none".to_owned(), SchedulerSpec::to_string)
+                .map_or_else(|| "none".to_owned(), PresetSpec::to_string)
         };
         let matches = self.intermediate_matches.len();
         let mut rows = vec![
@@ -400,12 +434,14 @@ impl fmt::Display for DistillationConfig {
                 "hard_label_weight_scheduler",
                 scheduler(&self.hard_label_weight_scheduler),
             ),
-            ("kd_loss_type", self.kd_loss_type.clone()),
+            ("kd_loss_type", self.kd_loss_type.to_string()),
             ("kd_loss_weight", self.kd_loss_weight.to_string()),
             (
                 "kd_loss_weight_scheduler",
                 scheduler(&self.kd_loss_weight_scheduler),
             ),
+            ("tau_squared", self.tau_squared.to_string()),
+            ("standardize_logits", self.standardize_logits.to_string()),
             ("probability_shift", self.probability_shift.to_string()),
             ("is_caching_logits", self.is_caching_logits.to_string()),
         ];

@@ -17,8 +17,8 @@ mod match_sets;
 mod matching;
 mod needs;
 mod precision;
+mod preset_spec;
 mod projection_spec;
-mod scheduler_spec;
 mod training;
 
 pub use device::parse_device;
@@ -32,8 +32,8 @@ pub use matching::IntermediateMatch;
 pub(crate) use needs::Layers as NeededLayers;
 pub use needs::Needs;
 pub use precision::Precision;
+pub use preset_spec::{Arguments, PresetSpec};
 pub use projection_spec::ProjectionSpec;
-pub use scheduler_spec::{Arguments, SchedulerSpec};
 pub use training::TrainingConfig;
 
 use std::fmt;

@@ -48,8 +48,15 @@ impl SoftLabels {
             "temperature_scheduler",
             config.temperature_scheduler.as_ref(),
         )?;
+        let mut loss = presets.find_kd_loss("kd_loss_type", &config.kd_loss_type)?;
+        if config.tau_squared {
+            loss = loss.times_tau_squared()?;
+        }
+        if config.standardize_logits {
+            loss = loss.on_standardized_logits();
+        }
         Ok(SoftLabels {
-            loss: presets.find_kd_loss("kd_loss_type", &config.kd_loss_type)?,
+            loss,
             place: format!("kd_loss_type `{}`", config.kd_loss_type),
             weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
             temperature: config.temperature,

@@ -37,7 +37,14 @@ pub struct FromHidden {
     kind: Kind,
     scale: f64,
     soft_cap: Option<f64>,
+    bytes_at_once: i64,
 }
+
+/// 64 MiB.
+const BYTES_AT_ONCE: i64 = 64 << 20;
+/// How many tensors of the size of the logits a loss has at a time, roughly: logits, probabilities and
+/// gradients of both models.
+const TENSORS_AT_ONCE: i64 = 8;
 
 impl FromHidden {
     /// From hidden states `[.., size]` and the output matrix `[classes, size]`.
@@ -72,6 +79,7 @@ impl FromHidden {
             kind,
             scale: 1.0,
             soft_cap: None,
+            bytes_at_once: BYTES_AT_ONCE,
         })
     }
 
@@ -159,6 +167,59 @@ impl FromHidden {
         Ok(match self.soft_cap {
             Some(cap) => logits.over(cap)?.f_tanh()?.times(cap)?,
             None => logits,
+        })
+    }
+
+    /// About how many bytes a loss may use for logits and what it computes of them: 64 MiB unless said
+    /// otherwise. A loss that has a value at each position makes the logits of as many positions at a
+    /// time as this allows, at least of one; fewer bytes mean less memory and more, smaller products.
+    ///
+    /// ```
+    /// use tch::{Device, Kind, Tensor};
+    /// use textbrewer::logits::FromHidden;
+    ///
+    /// let numbers = |shape: [i64; 2]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
+    /// let logits = FromHidden::new(&numbers([1024, 16])?, &numbers([5000, 16])?)?.bytes_at_once(16 << 20);
+    /// # let _ = logits;
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn bytes_at_once(mut self, bytes: u64) -> Self {
+        self.bytes_at_once = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// How many positions are computed at a time.
+    pub(crate) fn positions_at_once(&self) -> i64 {
+        let of_one = TENSORS_AT_ONCE * 4 * self.classes().max(1);
+        (self.bytes_at_once / of_one).max(1)
+    }
+
+    /// The kind of the logits, and of what is added up over positions.
+    pub(crate) fn kind_of_sums(&self) -> Kind {
+        holding_both(self.kind, Kind::Float)
+    }
+
+    pub(crate) fn output_bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
+    /// The gradient of what the output matrix gives, before scale and cap, for that of the logits
+    /// `[rows, classes]`, which it may overwrite.
+    pub(crate) fn gradient_before_head(
+        &self,
+        logits: &Tensor,
+        gradient: &Tensor,
+    ) -> Result<Tensor> {
+        let mut gradient = gradient.shallow_clone();
+        if let Some(cap) = self.soft_cap {
+            // Of cap · tanh(x / cap): 1 − tanh².
+            let slope = logits.over(cap)?.f_square()?.f_neg_()?.plus(1.0)?;
+            let _ = gradient.f_mul_(&slope)?;
+        }
+        Ok(match self.scale == 1.0 {
+            true => gradient,
+            false => gradient.times(self.scale)?,
         })
     }
 

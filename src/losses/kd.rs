@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::check::{fitting, mismatch, sizes};
 use super::mean::{mean, mean_of};
-use super::temperature::{Temperature, at_temperature, for_each_class};
+use super::temperature::{Temperature, at_temperature, times_square};
 use crate::error::Result;
 use crate::scalar::ScalarOps;
 
@@ -147,15 +147,7 @@ pub(crate) fn kl_at_each(
     temperature: &Temperature,
 ) -> Result<Tensor> {
     let divergences = divergences(student, teacher, temperature)?;
-    let values = match temperature {
-        Temperature::Constant(value) => return Ok(divergences.times(value * value)?),
-        Temperature::Each(values) => for_each_class("kd_kl", values, student)?,
-    };
-    let squares = match values.dim() {
-        0 => values.f_square()?,
-        _ => values.f_squeeze_dim(-1)?.f_square()?,
-    };
-    Ok(divergences.f_mul(&squares)?)
+    times_square("kd_kl", &divergences, temperature)
 }
 
 /// `Σ p (log p − log q)` at each position.

@@ -4,10 +4,17 @@
 //! returns a scalar that gradients flow through. They give TextBrewer's numbers, with
 //! its peculiarities, which each function names.
 //!
-//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels.
+//! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels; [`forward_kl`],
+//! [`reverse_kl`], [`generalized_jsd`], [`skew_kl`], [`skew_reverse_kl`], [`adaptive_kl`],
+//! [`total_variation`]; with labels [`dkd`] and [`nkd`]; [`dist`], which mixes examples.
 //! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Labels**: [`cross_entropy`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
-//! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side.
+//! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side. **How examples relate
+//! to each other**, which mixes them: [`rkd_distance`], [`rkd_angle`], [`pkt`], [`sp`], [`cka`],
+//! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
+//! **Embeddings**: [`embedding_mse`], [`embedding_l2`], [`embedding_cosine`], and [`matryoshka`] around any of
+//! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
+//! [`cosines`]; [`crd`], [`crd_in_batch`]. **Across tokenizers**: [`uld`], [`alignment_groups`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -26,26 +33,57 @@
 //! finite: 0 times infinity is NaN. Where a mask keeps nothing, or there is no position at
 //! all, the loss is 0 and so is its gradient: such a batch teaches nothing.
 
+mod across_tokenizers;
 mod attention;
 mod check;
+mod contrastive;
+mod dist;
+mod divergences;
+mod embeddings;
 mod gram;
 mod hidden;
 mod kd;
 pub(crate) mod labels;
+mod log_probabilities;
 pub(crate) mod mean;
+mod minilm;
 mod outputs;
 pub(crate) mod positions;
+mod ranking;
+mod relations;
+mod similarities;
 pub mod support;
+mod target_class;
 mod temperature;
 
+pub use across_tokenizers::{alignment_groups, uld};
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
+pub use contrastive::{crd, crd_in_batch};
+pub use dist::dist;
+pub use divergences::{
+    adaptive_kl, forward_kl, generalized_jsd, reverse_kl, skew_kl, skew_reverse_kl, total_variation,
+};
+pub use embeddings::{
+    cosines, dot_products, embedding_cosine, embedding_l2, embedding_mse, matryoshka,
+};
 pub use gram::{fsp, mmd};
 pub use hidden::{cos, hidden_mse, pkd};
 pub use kd::{kd_ce, kd_kl, kd_mse};
 pub use labels::cross_entropy;
+pub use minilm::{minilm, minilmv2, self_relation};
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
+pub use ranking::{cosent, listwise_kl, margin_mse};
+pub use relations::{rkd_angle, rkd_distance};
+pub use similarities::{cka, cka_unbiased, pkt, sp};
+pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
+pub(crate) use divergences::{
+    adaptive_kl_at_each, forward_kl_at_each, generalized_jsd_at_each, reverse_kl_at_each,
+    skew_kl_at_each, skew_reverse_kl_at_each, total_variation_at_each,
+};
 pub(crate) use kd::{ce_at_each, kl_at_each, mse_at_each};
 pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};
 pub(crate) use support::at_least_float32;
+pub(crate) use target_class::{dkd_at_each, nkd_at_each};
+pub(crate) use temperature::times_square;

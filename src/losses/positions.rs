@@ -68,6 +68,17 @@ impl Positions {
         })
     }
 
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let clone = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Positions {
+            shape: self.shape.clone(),
+            device: self.device,
+            rows: clone(&self.rows),
+            labels: clone(&self.labels),
+            weights: clone(&self.weights),
+        }
+    }
+
     pub(crate) fn are_weighted(&self) -> bool {
         self.weights.is_some()
     }
@@ -117,6 +128,23 @@ impl Positions {
             _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
         };
         per_count(&losses.f_mul(&weights)?.f_sum(None)?, &total)
+    }
+
+    /// What each of the selected positions has in the mean, flattened: `w / Σ w`, where all weights
+    /// are 0 too.
+    pub(crate) fn shares(&self, kind: Kind) -> Result<Tensor> {
+        let count = self.selected().iter().product::<i64>();
+        let Some(weights) = &self.weights else {
+            let one = Tensor::f_ones([count], (kind, self.device))?;
+            return Ok(one.over(count.max(1) as f64)?);
+        };
+        let weights = in_kind(&self.weights_of_each(weights)?, kind)?.f_reshape([-1i64])?;
+        let total = weights.f_sum(None)?;
+        let total = match weights.device() {
+            Device::Cpu => total,
+            _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
+        };
+        per_count(&weights, &total)
     }
 
     fn weights_of_each(&self, weights: &Tensor) -> Result<Tensor> {

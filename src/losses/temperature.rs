@@ -125,3 +125,22 @@ fn of_positions(loss: &str, shape: &[i64], positions: &[i64]) -> Result<()> {
         )),
     }
 }
+
+/// Losses at positions times τ², each with its own τ.
+pub(crate) fn times_square(
+    loss: &str,
+    losses: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    match temperature {
+        Temperature::Constant(value) => Ok(losses.times(value * value)?),
+        Temperature::Each(values) => {
+            let of_each = for_each_class(loss, values, &losses.f_unsqueeze(-1)?)?;
+            let of_each = match of_each.dim() {
+                0 => of_each,
+                _ => of_each.f_squeeze_dim(-1)?,
+            };
+            Ok(losses.f_mul(&of_each.f_square()?)?)
+        }
+    }
+}

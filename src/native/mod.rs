@@ -13,11 +13,13 @@ pub(crate) mod optim;
 pub(crate) mod process_group;
 mod reducer;
 mod widening;
+mod with_gradients;
 
 pub(crate) use autocast::Autocast;
 pub(crate) use history::NoHistory;
 pub(crate) use reducer::Reducer;
 pub(crate) use widening::Widening;
+pub(crate) use with_gradients::with_gradients;
 
 use std::ffi::{CStr, c_char, c_int};
 

@@ -1,23 +1,55 @@
-//! Temperature schedulers, and the arguments that they are made with.
+//! Presets that are made with arguments.
 
 use std::rc::Rc;
 
-use super::TemperatureSchedule;
 use crate::config::Arguments;
+use crate::error::{Error, Result};
 
-/// Makes a schedule from as many numbers as it has parameters.
-type TemperatureBuilder = Rc<dyn Fn(&[f64]) -> TemperatureSchedule>;
+/// Makes a preset from as many numbers as it has parameters.
+type Build<T> = Rc<dyn Fn(&[f64]) -> Result<T>>;
 
-#[derive(Clone)]
-pub(super) struct TemperaturePreset {
+/// A loss or schedule, and the parameters that it is made with.
+pub(super) struct Parametric<T> {
     /// Names, with the default of those that may be left out.
-    pub(super) parameters: Vec<(String, Option<f64>)>,
-    pub(super) build: TemperatureBuilder,
+    parameters: Vec<(String, Option<f64>)>,
+    build: Build<T>,
 }
 
-impl TemperaturePreset {
+impl<T> Clone for Parametric<T> {
+    fn clone(&self) -> Self {
+        Parametric {
+            parameters: self.parameters.clone(),
+            build: Rc::clone(&self.build),
+        }
+    }
+}
+
+impl<T> Parametric<T> {
+    pub(super) fn new(
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> Result<T> + 'static,
+    ) -> Self {
+        let parameters = parameters.iter();
+        Parametric {
+            parameters: parameters
+                .map(|&(name, default)| (name.to_owned(), default))
+                .collect(),
+            build: Rc::new(build),
+        }
+    }
+
+    /// Makes it with these arguments. `field` is the key that named it, `name` its name.
+    pub(super) fn make(&self, field: &str, name: &str, given: &Arguments) -> Result<T> {
+        let wrong = |reason| Error::config(field, format!("`{name}` {reason}"));
+        let arguments = self.resolve(given).map_err(wrong)?;
+        (self.build)(&arguments).map_err(|error| match error {
+            Error::Config { field, reason } => wrong(format!("{field}: {reason}")),
+            other => other,
+        })
+    }
+
     /// The arguments in the order of the parameters, or what is wrong with them.
-    pub(super) fn resolve(&self, given: &Arguments) -> std::result::Result<Vec<f64>, String> {
+    fn resolve(&self, given: &Arguments) -> std::result::Result<Vec<f64>, String> {
         if let Arguments::Named(values) = given {
             let known = |name: &String| self.parameters.iter().any(|(known, _)| known == name);
             if let Some(name) = values.keys().find(|name| !known(name)) {

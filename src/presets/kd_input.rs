@@ -132,6 +132,22 @@ impl<'a> KdInput<'a> {
         })
     }
 
+    /// The same of other logits at these positions.
+    pub(super) fn with_logits(
+        &self,
+        student: impl Into<Logits>,
+        teacher: impl Into<Logits>,
+    ) -> KdInput<'a> {
+        KdInput {
+            student: student.into(),
+            teacher: teacher.into(),
+            temperature: Temperature::from(&self.temperature),
+            step: self.step,
+            positions: self.positions.shallow_clone(),
+            batch: self.batch,
+        }
+    }
+
     /// Whether a mask has kept no position, or there was none.
     pub(crate) fn is_empty(&self) -> bool {
         self.positions.are_none()
@@ -160,15 +176,20 @@ impl<'a> KdInput<'a> {
             }
         }
         let is_class = labels.is_below(0)?.f_logical_not()?.f_reshape([-1i64])?;
-        let rows = is_class.f_nonzero()?.f_squeeze_dim(-1)?;
+        self.at_rows(&is_class.f_nonzero()?.f_squeeze_dim(-1)?)
+    }
+
+    /// The same at some of the flattened positions.
+    pub(super) fn at_rows(&self, rows: &Tensor) -> Result<Self> {
+        let selected = self.positions.selected();
         // Where they differ, the loss itself names the devices.
         let at_rows = |logits: &Logits| logits.at_rows(Some(&rows.f_to_device(logits.device()?)?));
         Ok(KdInput {
             student: at_rows(&self.student)?,
             teacher: at_rows(&self.teacher)?,
-            temperature: self.temperature.at_rows(&selected, &rows)?,
+            temperature: self.temperature.at_rows(&selected, rows)?,
             step: self.step,
-            positions: self.positions.at_rows(&rows)?,
+            positions: self.positions.at_rows(rows)?,
             batch: self.batch,
         })
     }

@@ -6,9 +6,12 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use super::KdInput;
+use super::in_parts::mean_in_parts;
 use crate::error::{Error, Result};
-use crate::losses::Temperature;
+use crate::logits::Logits;
 use crate::losses::mean::mean;
+use crate::losses::{self, Temperature, times_square};
+use crate::scalar::ScalarOps;
 
 type OnAll = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
 type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
@@ -38,7 +41,13 @@ type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Clone)]
-pub struct KdLoss(Form);
+pub struct KdLoss {
+    form: Form,
+    /// Whether the loss has the factor τ² by its definition.
+    has_tau_squared: bool,
+    times_tau_squared: bool,
+    standardizes: bool,
+}
 
 #[derive(Clone)]
 enum Form {
@@ -51,26 +60,38 @@ enum Form {
     AtLabels(AtEach),
 }
 
+impl From<Form> for KdLoss {
+    fn from(form: Form) -> Self {
+        KdLoss {
+            form,
+            has_tau_squared: false,
+            times_tau_squared: false,
+            standardizes: false,
+        }
+    }
+}
+
 impl KdLoss {
     pub(super) fn on_all(
         loss: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
     ) -> Self {
-        KdLoss(Form::OnAll(Rc::new(loss)))
+        Form::OnAll(Rc::new(loss)).into()
     }
 
     pub(super) fn per_position(
         loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
     ) -> Self {
-        KdLoss(Form::PerPosition {
+        let form = Form::PerPosition {
             at_each: Rc::new(loss),
             mean: None,
-        })
+        };
+        form.into()
     }
 
     pub(super) fn at_labels(
         loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
     ) -> Self {
-        KdLoss(Form::AtLabels(Rc::new(loss)))
+        Form::AtLabels(Rc::new(loss)).into()
     }
 
     /// A loss per position with a mean of its own for where nothing is weighted.
@@ -78,10 +99,55 @@ impl KdLoss {
         at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
         mean: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
     ) -> Self {
-        KdLoss(Form::PerPosition {
+        let form = Form::PerPosition {
             at_each: Rc::new(on_whole_logits(at_each)),
             mean: Some(Rc::new(mean)),
-        })
+        };
+        form.into()
+    }
+
+    /// Says that the loss has the factor τ² by its definition.
+    pub(super) fn with_own_square(mut self) -> Self {
+        self.has_tau_squared = true;
+        self
+    }
+
+    /// The loss times the square of the temperature, at each position by its own. Its gradients are
+    /// then of one size at every temperature (Hinton et al. 2015).
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::{KdInput, Presets};
+    ///
+    /// let presets = Presets::default();
+    /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).f_view([1, 2]);
+    /// let input = KdInput::new(logits([0.0, 1.0])?, logits([2.0, 1.0])?, 4.0)?;
+    /// let squared = presets.find_kd_loss("kd_loss_type", "forward_kl")?.times_tau_squared()?;
+    /// let kl = presets.find_kd_loss("kd_loss_type", "kl")?;
+    /// let difference = squared.apply(&input)?.f_sub(&kl.apply(&input)?)?;
+    /// assert!(difference.double_value(&[]).abs() < 1e-12);
+    /// assert!(kl.times_tau_squared().is_err()); // It is there already.
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// When the loss has the factor by its definition.
+    pub fn times_tau_squared(mut self) -> Result<Self> {
+        if self.has_tau_squared {
+            let reason = "this loss has the factor by its definition; leave `tau_squared` out";
+            return Err(Error::config("tau_squared", reason));
+        }
+        self.times_tau_squared = true;
+        Ok(self)
+    }
+
+    /// The loss between logits that are first brought to mean 0 and standard deviation 1 over the
+    /// classes: `z = (x − mean) / (std + 1e-7)`, with `n − 1` in the deviation
+    /// ([Sun et al. 2024](https://arxiv.org/abs/2403.01427)).
+    #[must_use]
+    pub fn on_standardized_logits(mut self) -> Self {
+        self.standardizes = true;
+        self
     }
 
     /// The loss as one number: the mean over the positions, weighted if they have weights.
@@ -92,9 +158,17 @@ impl KdLoss {
     /// When the loss fails, gives another number of losses than there are positions, or cannot
     /// be weighted.
     pub fn apply(&self, input: &KdInput<'_>) -> Result<Tensor> {
-        let positions = &input.positions;
-        match &self.0 {
-            Form::OnAll(_) if positions.are_weighted() => Err(Error::shape(
+        if self.standardizes && !input.is_empty() {
+            let standardized = |logits: &Logits| standardize(&logits.whole()?);
+            let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher)?);
+            return self.of(&input.with_logits(student, teacher));
+        }
+        self.of(input)
+    }
+
+    fn of(&self, input: &KdInput<'_>) -> Result<Tensor> {
+        match &self.form {
+            Form::OnAll(_) if input.positions.are_weighted() => Err(Error::shape(
                 "logits_weights",
                 "a loss that is computed at each position (`kd_loss_per_position` registers it)",
                 "a loss that gives one number for all positions (`kd_loss`)",
@@ -103,18 +177,120 @@ impl KdLoss {
             _ if input.is_empty() => nothing(input),
             Form::PerPosition {
                 mean: Some(on_all), ..
-            } if !positions.are_weighted() => on_whole_logits(&**on_all)(input),
-            Form::OnAll(on_all) => on_whole_logits(&**on_all)(input),
-            Form::PerPosition { at_each, .. } => positions.mean(&at_each(input)?),
+            } if !input.positions.are_weighted()
+                && self.is_constant_square(input)
+                && !matches!(input.student, Logits::FromHidden(_)) =>
+            {
+                self.squared(&on_whole_logits(&**on_all)(input)?, input)
+            }
+            Form::OnAll(on_all) => self.squared(&on_whole_logits(&**on_all)(input)?, input),
+            Form::PerPosition { at_each, .. } => self.mean_of(&**at_each, input),
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
                 match input.is_empty() {
                     true => nothing(&input),
-                    false => input.positions.mean(&at_each(&input)?),
+                    false => self.mean_of(&**at_each, &input),
                 }
             }
         }
     }
+
+    /// The mean of what the loss is at each position. Logits that have not been made yet are made
+    /// for some positions at a time.
+    fn mean_of(
+        &self,
+        at_each: &dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>,
+        input: &KdInput<'_>,
+    ) -> Result<Tensor> {
+        let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
+        match &input.student {
+            Logits::FromHidden(student) => mean_in_parts(student, input, &at_each),
+            _ => input.positions.mean(&at_each(input)?),
+        }
+    }
+
+    /// Whether a mean can be multiplied by τ² as well as what it is the mean of.
+    fn is_constant_square(&self, input: &KdInput<'_>) -> bool {
+        !self.times_tau_squared || matches!(input.temperature, Temperature::Constant(_))
+    }
+
+    fn squared(&self, losses: &Tensor, input: &KdInput<'_>) -> Result<Tensor> {
+        match self.times_tau_squared {
+            true => times_square("tau_squared", losses, &input.temperature),
+            false => Ok(losses.shallow_clone()),
+        }
+    }
+}
+
+/// A number from 0 to 1.
+pub(super) fn share(parameter: &str, value: f64) -> Result<f64> {
+    match (0.0..=1.0).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::config(
+            parameter,
+            format!("must be from 0 to 1, is {value}"),
+        )),
+    }
+}
+
+/// A factor of a part of a loss.
+fn factor(parameter: &str, value: f64) -> Result<f64> {
+    match value.is_finite() && value >= 0.0 {
+        true => Ok(value),
+        false => Err(Error::config(
+            parameter,
+            format!("must be 0 or more, is {value}"),
+        )),
+    }
+}
+
+/// [`losses::dkd`] at the labels; its weight grows over the first `warm_up` epochs.
+pub(super) fn dkd(alpha: f64, beta: f64, warm_up: f64) -> Result<KdLoss> {
+    let weights = (factor("alpha", alpha)?, factor("beta", beta)?);
+    let warm_up = factor("warm_up", warm_up)?;
+    let loss = KdLoss::at_labels(move |input| {
+        let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+        let labels = input.labels()?;
+        let losses = losses::dkd_at_each(&student, &teacher, &labels, &input.temperature, weights)?;
+        match (input.step.epoch as f64) < warm_up {
+            true => Ok(losses.times(input.step.epoch as f64 / warm_up)?),
+            false => Ok(losses),
+        }
+    });
+    Ok(loss.with_own_square())
+}
+
+/// [`losses::nkd`] at the labels.
+pub(super) fn nkd(gamma: f64) -> Result<KdLoss> {
+    let gamma = factor("gamma", gamma)?;
+    let loss = KdLoss::at_labels(move |input| {
+        let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+        losses::nkd_at_each(
+            &student,
+            &teacher,
+            &input.labels()?,
+            &input.temperature,
+            gamma,
+        )
+    });
+    Ok(loss.with_own_square())
+}
+
+/// [`losses::dist`] of all positions.
+pub(super) fn dist(beta: f64, gamma: f64) -> Result<KdLoss> {
+    let (beta, gamma) = (factor("beta", beta)?, factor("gamma", gamma)?);
+    let loss = KdLoss::on_all(move |student, teacher, temperature| {
+        losses::dist(student, teacher, temperature, beta, gamma)
+    });
+    Ok(loss.with_own_square())
+}
+
+/// `(x − mean) / (std + 1e-7)` over the classes.
+fn standardize(logits: &Tensor) -> Result<Tensor> {
+    let along = [-1i64];
+    let centred = logits.f_sub(&logits.f_mean_dim(along.as_slice(), true, None)?)?;
+    let deviation = logits.f_std_dim(along.as_slice(), true, true)?;
+    Ok(centred.f_div(&deviation.plus(1e-7)?)?)
 }
 
 /// 0, with a gradient of 0: the loss at no position.
@@ -135,7 +311,7 @@ pub(super) fn on_whole_logits(
 impl fmt::Debug for KdLoss {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KdLoss")
-            .field("per_position", &!matches!(self.0, Form::OnAll(_)))
+            .field("per_position", &!matches!(self.form, Form::OnAll(_)))
             .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use tch::nn::Path;
 
 use super::{KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
-use crate::config::SchedulerSpec;
+use crate::config::PresetSpec;
 use crate::error::{Error, Result};
 use crate::projection::{Projection, ProjectionBuilder};
 
@@ -43,12 +43,24 @@ impl Presets {
         names(&self.temperature_schedulers)
     }
 
-    /// The loss on logits of this name; `field` is the key that named it.
+    /// The loss on logits of this name, made with these arguments; `field` is the key that named
+    /// it.
+    ///
+    /// ```
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::default();
+    /// presets.find_kd_loss("kd_loss_type", "ce")?;
+    /// presets.find_kd_loss("kd_loss_type", ("generalized_jsd", [0.5]))?;
+    /// # textbrewer::Result::Ok(())
+    /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known, as for all lookups.
-    pub fn find_kd_loss(&self, field: &str, name: &str) -> Result<KdLoss> {
-        find(&self.kd_losses, field, "KD loss", name).cloned()
+    /// [`Error::UnknownPreset`] with the names that are known, as for all lookups;
+    /// [`Error::Config`] when the arguments are not those that it takes.
+    pub fn find_kd_loss(&self, field: &str, loss: impl Into<PresetSpec>) -> Result<KdLoss> {
+        let PresetSpec { name, arguments } = loss.into();
+        find(&self.kd_losses, field, "KD loss", &name)?.make(field, &name, &arguments)
     }
 
     /// The loss on features of this name; `field` is the key that named it.
@@ -97,7 +109,7 @@ impl Presets {
     pub fn find_weight_scheduler(
         &self,
         field: &str,
-        spec: Option<&SchedulerSpec>,
+        spec: Option<&PresetSpec>,
     ) -> Result<Option<WeightFunction>> {
         let Some(spec) = spec else {
             return Ok(None);
@@ -124,17 +136,14 @@ impl Presets {
     pub fn find_temperature_scheduler(
         &self,
         field: &str,
-        spec: Option<&SchedulerSpec>,
+        spec: Option<&PresetSpec>,
     ) -> Result<Option<TemperatureSchedule>> {
         let Some(spec) = spec else {
             return Ok(None);
         };
         let kind = "temperature scheduler";
         let preset = find(&self.temperature_schedulers, field, kind, &spec.name)?;
-        let arguments = preset
-            .resolve(&spec.arguments)
-            .map_err(|reason| Error::config(field, format!("`{}` {reason}", spec.name)))?;
-        Ok(Some((preset.build)(&arguments)))
+        preset.make(field, &spec.name, &spec.arguments).map(Some)
     }
 }
 

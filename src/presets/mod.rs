@@ -1,6 +1,7 @@
 //! What names in a configuration stand for.
 
 mod arguments;
+mod in_parts;
 mod kd_input;
 mod kd_loss;
 mod lookup;
@@ -19,7 +20,7 @@ use std::rc::Rc;
 use tch::Tensor;
 use tch::nn::Path;
 
-use self::arguments::TemperaturePreset;
+use self::arguments::Parametric;
 use self::kd_loss::on_whole_logits;
 use crate::error::Result;
 use crate::losses::{self, Temperature};
@@ -34,8 +35,8 @@ use crate::schedule::{temperature, weight};
 ///
 /// | | names |
 /// |---|---|
-/// | KD losses | `ce`, `mse`, `kl`; `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
-/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `fsp` = `gram`, `mmd` = `nst` |
+/// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
+/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst` |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
 /// | temperature schedulers | `constant`, `flsw` (`beta`, `gamma`, `eps` = 1e-4), `cwsm` (`beta`) |
@@ -55,11 +56,11 @@ use crate::schedule::{temperature, weight};
 /// ```
 #[derive(Clone)]
 pub struct Presets {
-    kd_losses: BTreeMap<String, KdLoss>,
+    kd_losses: BTreeMap<String, Parametric<KdLoss>>,
     match_losses: BTreeMap<String, MatchLoss>,
     projections: BTreeMap<String, ProjectionBuilder>,
     weight_schedulers: BTreeMap<String, WeightFunction>,
-    temperature_schedulers: BTreeMap<String, TemperaturePreset>,
+    temperature_schedulers: BTreeMap<String, Parametric<TemperatureSchedule>>,
 }
 
 impl Default for Presets {
@@ -67,7 +68,10 @@ impl Default for Presets {
         Presets::empty()
             .kd_loss_per_position("ce", on_whole_logits(losses::ce_at_each))
             .kd_loss_with_mean("mse", losses::mse_at_each, losses::kd_mse)
-            .kd_loss_with_mean("kl", losses::kl_at_each, losses::kd_kl)
+            .with_kd_loss(
+                "kl",
+                KdLoss::with_mean(losses::kl_at_each, losses::kd_kl).with_own_square(),
+            )
             .kd_loss_with_mean("bce", losses::bce_at_each, losses::kd_bce)
             .kd_loss_with_mean(
                 "regression_mse",
@@ -79,6 +83,43 @@ impl Default for Presets {
                 |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
                 |student, teacher, _| losses::smooth_l1(student, teacher),
             )
+            .kd_loss_per_position("forward_kl", on_whole_logits(losses::forward_kl_at_each))
+            .kd_loss_per_position("reverse_kl", on_whole_logits(losses::reverse_kl_at_each))
+            .kd_loss_per_position(
+                "total_variation",
+                on_whole_logits(losses::total_variation_at_each),
+            )
+            .kd_loss_with_share(
+                "generalized_jsd",
+                "beta",
+                Some(0.5),
+                losses::generalized_jsd_at_each,
+            )
+            .kd_loss_with_share("skew_kl", "alpha", Some(0.1), losses::skew_kl_at_each)
+            .kd_loss_with_share(
+                "skew_reverse_kl",
+                "alpha",
+                Some(0.1),
+                losses::skew_reverse_kl_at_each,
+            )
+            .kd_loss_with_share("adaptive_kl", "mu", Some(0.5), losses::adaptive_kl_at_each)
+            .kd_preset(
+                "dkd",
+                &[
+                    ("alpha", Some(1.0)),
+                    ("beta", Some(8.0)),
+                    ("warm_up", Some(0.0)),
+                ],
+                |given| kd_loss::dkd(argument(given, 0), argument(given, 1), argument(given, 2)),
+            )
+            .kd_preset("nkd", &[("gamma", Some(1.5))], |given| {
+                kd_loss::nkd(argument(given, 0))
+            })
+            .kd_preset(
+                "dist",
+                &[("beta", Some(1.0)), ("gamma", Some(1.0))],
+                |given| kd_loss::dist(argument(given, 0), argument(given, 1)),
+            )
             .match_loss("attention_mse", losses::attention_mse)
             .match_loss("attention_mse_sum", losses::attention_mse_sum)
             .match_loss("attention_ce", losses::attention_ce)
@@ -86,6 +127,12 @@ impl Default for Presets {
             .match_loss("hidden_mse", losses::hidden_mse)
             .match_loss("cos", losses::cos)
             .match_loss("pkd", losses::pkd)
+            .match_loss("rkd_distance", losses::rkd_distance)
+            .match_loss("rkd_angle", losses::rkd_angle)
+            .match_loss("pkt", losses::pkt)
+            .match_loss("sp", losses::sp)
+            .match_loss("cka", losses::cka)
+            .match_loss("cka_unbiased", losses::cka_unbiased)
             .match_loss_on_several("fsp", Some(2), losses::fsp)
             .match_loss_on_several("gram", Some(2), losses::fsp)
             .match_loss_on_several("mmd", Some(2), losses::mmd)
@@ -205,6 +252,22 @@ impl Presets {
         self.with_kd_loss(name, KdLoss::at_labels(loss))
     }
 
+    /// A loss per position that takes a number from 0 to 1.
+    fn kd_loss_with_share(
+        self,
+        name: &str,
+        parameter: &'static str,
+        default: Option<f64>,
+        at_each: fn(&Tensor, &Tensor, &Temperature, f64) -> Result<Tensor>,
+    ) -> Self {
+        self.kd_preset(name, &[(parameter, default)], move |given| {
+            let share = kd_loss::share(parameter, argument(given, 0))?;
+            Ok(KdLoss::per_position(on_whole_logits(
+                move |student, teacher, temperature| at_each(student, teacher, temperature, share),
+            )))
+        })
+    }
+
     /// A loss per position that has its mean from one operator where nothing is weighted.
     fn kd_loss_with_mean(
         self,
@@ -215,8 +278,67 @@ impl Presets {
         self.with_kd_loss(name, KdLoss::with_mean(at_each, mean))
     }
 
-    fn with_kd_loss(mut self, name: impl Into<String>, loss: KdLoss) -> Self {
-        self.kd_losses.insert(name.into(), loss);
+    /// Adds a loss on logits that takes arguments, for `kd_loss_type`: as
+    /// [`kd_loss_per_position`](Self::kd_loss_per_position) for the function that `build` makes.
+    ///
+    /// `parameters` are its arguments in order, each with its default if it may be left out. `build`
+    /// gets as many numbers as there are parameters, and refuses those that cannot work.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::{Error, KdInput, Presets};
+    ///
+    /// let presets = Presets::default().kd_loss_with_parameters(
+    ///     "power",
+    ///     &[("exponent", Some(2.0))],
+    ///     |given| {
+    ///         let exponent = given.first().copied().unwrap_or(2.0);
+    ///         if exponent <= 0.0 {
+    ///             return Err(Error::config("exponent", format!("must be above 0, is {exponent}")));
+    ///         }
+    ///         Ok(move |input: &KdInput<'_>| {
+    ///             let differences = input.student.whole()?.f_sub(&input.teacher.whole()?)?;
+    ///             let powers = differences.f_abs()?.f_pow(&Tensor::from(exponent))?;
+    ///             Ok(powers.f_mean_dim([-1i64].as_slice(), false, None)?)
+    ///         })
+    ///     },
+    /// );
+    /// let logits = |values: [f64; 2]| Tensor::from_slice(&values).f_view([1, 2]);
+    /// let input = KdInput::new(logits([0.0, 1.0])?, logits([2.0, 1.0])?, 1.0)?;
+    /// let loss = presets.find_kd_loss("kd_loss_type", ("power", [3.0]))?;
+    /// assert_eq!(loss.apply(&input)?.double_value(&[]), 4.0);
+    /// assert_eq!(
+    ///     presets.find_kd_loss("kd_loss_type", ("power", [0.0])).unwrap_err().to_string(),
+    ///     "kd_loss_type: `power` exponent: must be above 0, is 0",
+    /// );
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn kd_loss_with_parameters<F>(
+        self,
+        name: impl Into<String>,
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> Result<F> + 'static,
+    ) -> Self
+    where
+        F: for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
+    {
+        self.kd_preset(name, parameters, move |given| {
+            Ok(KdLoss::per_position(build(given)?))
+        })
+    }
+
+    fn with_kd_loss(self, name: impl Into<String>, loss: KdLoss) -> Self {
+        self.kd_preset(name, &[], move |_| Ok(loss.clone()))
+    }
+
+    fn kd_preset(
+        mut self,
+        name: impl Into<String>,
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> Result<KdLoss> + 'static,
+    ) -> Self {
+        self.kd_losses
+            .insert(name.into(), Parametric::new(parameters, build));
         self
     }
 
@@ -320,14 +442,10 @@ impl Presets {
     where
         F: Fn(&Tensor, &Tensor, f64) -> Result<Temperature> + 'static,
     {
-        let preset = TemperaturePreset {
-            parameters: parameters
-                .iter()
-                .map(|&(name, default)| (name.to_owned(), default))
-                .collect(),
-            build: Rc::new(move |arguments| Rc::new(build(arguments))),
-        };
-        self.temperature_schedulers.insert(name.into(), preset);
+        let build =
+            move |given: &[f64]| -> Result<TemperatureSchedule> { Ok(Rc::new(build(given))) };
+        self.temperature_schedulers
+            .insert(name.into(), Parametric::new(parameters, build));
         self
     }
 }

@@ -23,9 +23,9 @@ pub type WeightFunction = Rc<dyn Fn(f64) -> f64>;
 /// ```
 /// use tch::Tensor;
 /// use textbrewer::losses::Temperature;
-/// use textbrewer::{Presets, SchedulerSpec, TemperatureSchedule};
+/// use textbrewer::{Presets, PresetSpec, TemperatureSchedule};
 ///
-/// let spec = SchedulerSpec::from(("flsw", [1.0, 2.0]));
+/// let spec = PresetSpec::from(("flsw", [1.0, 2.0]));
 /// let schedule: Option<TemperatureSchedule> =
 ///     Presets::default().find_temperature_scheduler("temperature_scheduler", Some(&spec))?;
 /// let logits = Tensor::from_slice2(&[[1.0, 0.0], [0.0, 1.0]]);

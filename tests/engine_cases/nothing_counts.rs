@@ -5,7 +5,7 @@ use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 use textbrewer::{
     AdamW, AdaptorOutput, DistillationConfig, Distiller, EmdConfig, Feature, GeneralDistiller,
-    IntermediateMatch, MemorySink, Presets, Result, SchedulerSpec,
+    IntermediateMatch, MemorySink, PresetSpec, Presets, Result,
 };
 
 use crate::common::tiny::{Net, Output, config, loader, numbers};
@@ -73,9 +73,9 @@ fn a_mask_of_logits_that_keeps_nothing() {
         for scheduler in [None, Some("flsw"), Some("cwsm")] {
             let mut distill_config = DistillationConfig::default().kd_loss_type(loss);
             if let Some(name) = scheduler {
-                let one = SchedulerSpec::new(name).named([("beta", 1.0)]);
+                let one = PresetSpec::new(name).named([("beta", 1.0)]);
                 distill_config = distill_config.temperature_scheduler(match name {
-                    "flsw" => SchedulerSpec::new(name).named([("beta", 1.0), ("gamma", 1.0)]),
+                    "flsw" => PresetSpec::new(name).named([("beta", 1.0), ("gamma", 1.0)]),
                     _ => one,
                 });
             }

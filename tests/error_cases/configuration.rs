@@ -3,7 +3,7 @@
 use tch::{Cuda, Device};
 use textbrewer::{
     AdamW, BasicDistiller, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller,
-    IntermediateMatch, ProjectionSpec, SchedulerSpec,
+    IntermediateMatch, PresetSpec, ProjectionSpec,
 };
 
 use crate::common::tiny::{Net, adapt, config, first_line, general, loader, square};
@@ -74,7 +74,7 @@ fn wrong_arguments_of_schedulers_are_answered_with_the_right_ones() {
              it takes (beta, gamma, eps = 0.0001)",
         ),
         (
-            base().temperature_scheduler(SchedulerSpec::new("cwsm").named([("gamma", 1.0)])),
+            base().temperature_scheduler(PresetSpec::new("cwsm").named([("gamma", 1.0)])),
             "temperature_scheduler: `cwsm` has no parameter `gamma`; it takes (beta)",
         ),
         (

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 use tch::Tensor;
 use textbrewer::augment::{deleting, long_disorder, masking, n_gram_sampling, short_disorder};
-use textbrewer::config::SchedulerSpec;
+use textbrewer::config::PresetSpec;
 use textbrewer::losses::Temperature;
 use textbrewer::{KdInput, Presets, Result, probability_shift, select_logits_with_mask};
 
@@ -203,7 +203,7 @@ fn temperature(
         .iter()
         .filter(|(key, _)| *key != "base_temperature")
         .map(|(key, value)| (key.as_str(), number(value)));
-    let spec = SchedulerSpec::new(name).named(arguments);
+    let spec = PresetSpec::new(name).named(arguments);
     let scheduler = presets
         .find_temperature_scheduler("temperature_scheduler", Some(&spec))?
         .expect("a name was given");

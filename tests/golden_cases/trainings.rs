@@ -38,7 +38,7 @@ struct Case {
     distill_config: Option<DistillationConfig>,
     adaptor: AdaptorKeys,
     optimizer: OptimizerSpec,
-    scheduler: Option<SchedulerSpec>,
+    scheduler: Option<PresetSpec>,
     max_grad_norm: f64,
     num_epochs: Option<u64>,
     num_steps: Option<u64>,
@@ -69,7 +69,7 @@ struct OptimizerSpec {
 }
 
 #[derive(Deserialize)]
-struct SchedulerSpec {
+struct PresetSpec {
     r#type: String,
     num_warmup_steps: u64,
     #[serde(default)]

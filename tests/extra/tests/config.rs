@@ -10,7 +10,7 @@ use tch::Device;
 use textbrewer::config::Precision;
 use textbrewer::optim::GroupOptions;
 use textbrewer::{
-    DistillationConfig, IntermediateMatch, Layers, ProjectionSpec, SchedulerSpec, TrainingConfig,
+    DistillationConfig, IntermediateMatch, Layers, PresetSpec, ProjectionSpec, TrainingConfig,
 };
 
 fn golden_folder() -> PathBuf {
@@ -179,7 +179,7 @@ fn every_distillation_key_is_read_into_its_field() {
         .eps(1e-6);
     let built = DistillationConfig::default()
         .temperature(8.0)
-        .temperature_scheduler(SchedulerSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]))
+        .temperature_scheduler(PresetSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]))
         .hard_label_weight(0.25)
         .hard_label_weight_scheduler("linear_growth")
         .kd_loss_type("mse")
@@ -207,7 +207,7 @@ fn every_distillation_key_is_read_into_its_field() {
         ),
         (8.0, 0.25, 0.75)
     );
-    assert_eq!(read.kd_loss_type, "mse");
+    assert_eq!(read.kd_loss_type, "mse".into());
     assert!(read.probability_shift && read.is_caching_logits);
     let [first, second] = read.intermediate_matches.as_slice() else {
         panic!("{read:?}");
@@ -320,6 +320,8 @@ hard_label_weight_scheduler : none
 kd_loss_type                : ce
 kd_loss_weight              : 1
 kd_loss_weight_scheduler    : linear_decay
+tau_squared                 : false
+standardize_logits          : false
 probability_shift           : false
 is_caching_logits           : false
 intermediate_matches        : 2
@@ -342,11 +344,11 @@ fn text() -> impl Strategy<Value = String> {
     any::<String>().prop_filter("a name", |name| !name.is_empty() && name != "none")
 }
 
-fn scheduler() -> impl Strategy<Value = Option<SchedulerSpec>> {
+fn scheduler() -> impl Strategy<Value = Option<PresetSpec>> {
     let positional = (text(), vec(finite(), 0..4))
-        .prop_map(|(name, arguments)| SchedulerSpec::new(name).positional(arguments));
+        .prop_map(|(name, arguments)| PresetSpec::new(name).positional(arguments));
     let named = (text(), btree_map(any::<String>(), finite(), 0..4))
-        .prop_map(|(name, arguments)| SchedulerSpec::new(name).named(arguments));
+        .prop_map(|(name, arguments)| PresetSpec::new(name).named(arguments));
     option::of(prop_oneof![positional, named])
 }
 

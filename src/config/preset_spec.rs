@@ -1,4 +1,4 @@
-//! A schedule by its name, with its arguments.
+//! A loss or schedule by its name, with its arguments.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{check_finite, check_name, json};
 use crate::error::Error;
 
-/// The arguments of a schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
+/// The arguments of a loss or schedule: `["flsw", 1, 2]` or `["flsw", {"beta": 1, "gamma": 2}]`.
 ///
 /// ```
 /// use textbrewer::config::{Arguments, DistillationConfig};
@@ -24,7 +24,7 @@ use crate::error::Error;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Arguments {
-    /// In the order of the schedule's parameters.
+    /// In the order of the parameters.
     Positional(Vec<f64>),
     /// By the parameters' names.
     Named(BTreeMap<String, f64>),
@@ -40,41 +40,41 @@ impl Arguments {
     }
 }
 
-/// A schedule by its name, with its arguments.
+/// A loss or schedule by its name, with its arguments: one of those in [`Presets`](crate::Presets).
 ///
 /// In JSON it is `"constant"` when there are no arguments, `["flsw", 1, 2]` or
 /// `["flsw", {"beta": 1, "gamma": 2}]`.
 ///
 /// ```
-/// use textbrewer::{DistillationConfig, SchedulerSpec};
+/// use textbrewer::{DistillationConfig, PresetSpec};
 ///
 /// let config = DistillationConfig::default()
 ///     .temperature_scheduler(("flsw", [1.0, 2.0]))
 ///     .kd_loss_weight_scheduler("linear_decay");
-/// let by_name = SchedulerSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]);
+/// let by_name = PresetSpec::new("flsw").named([("beta", 1.0), ("gamma", 2.0)]);
 /// assert_eq!(by_name.to_string(), r#"["flsw",{"beta":1.0,"gamma":2.0}]"#);
 /// # config.validate()?;
 /// # textbrewer::Result::Ok(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
-pub struct SchedulerSpec {
+pub struct PresetSpec {
     /// The registered name.
     pub name: String,
     /// Its arguments.
     pub arguments: Arguments,
 }
 
-impl SchedulerSpec {
-    /// A schedule without arguments.
+impl PresetSpec {
+    /// A name without arguments.
     pub fn new(name: impl Into<String>) -> Self {
-        SchedulerSpec {
+        PresetSpec {
             name: name.into(),
             arguments: Arguments::Positional(Vec::new()),
         }
     }
 
-    /// Sets the arguments in the order of the schedule's parameters.
+    /// Sets the arguments in the order of the parameters.
     #[must_use]
     pub fn positional(mut self, arguments: impl IntoIterator<Item = f64>) -> Self {
         self.arguments = Arguments::Positional(arguments.into_iter().collect());
@@ -98,7 +98,7 @@ impl SchedulerSpec {
         self.name == "none" && self.arguments == Arguments::Positional(Vec::new())
     }
 
-    pub(super) fn check(&self, key: &str) -> crate::error::Result<()> {
+    pub(super) fn check_schedule(&self, key: &str) -> crate::error::Result<()> {
         check_name(key, &self.name, "the name of a schedule, or \"none\"")?;
         if self.is_none() {
             return Err(Error::config(
@@ -106,6 +106,11 @@ impl SchedulerSpec {
                 "a schedule cannot be called `none`; set the field to `None` for no schedule",
             ));
         }
+        self.check_arguments(key)
+    }
+
+    /// Whether all arguments are finite numbers.
+    pub(super) fn check_arguments(&self, key: &str) -> crate::error::Result<()> {
         match &self.arguments {
             Arguments::Positional(values) => values
                 .iter()
@@ -118,26 +123,38 @@ impl SchedulerSpec {
     }
 }
 
-impl From<&str> for SchedulerSpec {
+impl From<&str> for PresetSpec {
     fn from(name: &str) -> Self {
-        SchedulerSpec::new(name)
+        PresetSpec::new(name)
     }
 }
 
-impl From<String> for SchedulerSpec {
+impl From<&PresetSpec> for PresetSpec {
+    fn from(spec: &PresetSpec) -> Self {
+        spec.clone()
+    }
+}
+
+impl From<&String> for PresetSpec {
+    fn from(name: &String) -> Self {
+        PresetSpec::new(name)
+    }
+}
+
+impl From<String> for PresetSpec {
     fn from(name: String) -> Self {
-        SchedulerSpec::new(name)
+        PresetSpec::new(name)
     }
 }
 
-impl<const N: usize> From<(&str, [f64; N])> for SchedulerSpec {
+impl<const N: usize> From<(&str, [f64; N])> for PresetSpec {
     fn from((name, arguments): (&str, [f64; N])) -> Self {
-        SchedulerSpec::new(name).positional(arguments)
+        PresetSpec::new(name).positional(arguments)
     }
 }
 
 /// As in JSON.
-impl fmt::Display for SchedulerSpec {
+impl fmt::Display for PresetSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.arguments {
             Arguments::Positional(values) if values.is_empty() => f.write_str(&self.name),
@@ -146,7 +163,7 @@ impl fmt::Display for SchedulerSpec {
     }
 }
 
-impl Serialize for SchedulerSpec {
+impl Serialize for PresetSpec {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut list = match &self.arguments {
             Arguments::Positional(values) if values.is_empty() => {
@@ -168,7 +185,7 @@ impl Serialize for SchedulerSpec {
     }
 }
 
-impl<'de> Deserialize<'de> for SchedulerSpec {
+impl<'de> Deserialize<'de> for PresetSpec {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(SpecVisitor)
     }
@@ -177,19 +194,19 @@ impl<'de> Deserialize<'de> for SchedulerSpec {
 struct SpecVisitor;
 
 impl<'de> Visitor<'de> for SpecVisitor {
-    type Value = SchedulerSpec;
+    type Value = PresetSpec;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "\"none\", the name of a schedule, [name, numbers ...] or [name, {argument: number}]",
+            "a name (\"none\" for no schedule), [name, numbers ...] or [name, {argument: number}]",
         )
     }
 
-    fn visit_str<E: de::Error>(self, name: &str) -> Result<SchedulerSpec, E> {
-        Ok(SchedulerSpec::new(name))
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<PresetSpec, E> {
+        Ok(PresetSpec::new(name))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SchedulerSpec, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<PresetSpec, A::Error> {
         let name: String = list
             .next_element()?
             .ok_or_else(|| de::Error::invalid_length(0, &self))?;
@@ -203,11 +220,11 @@ impl<'de> Visitor<'de> for SpecVisitor {
                             "arguments by name must be the only ones: [name, {argument: number}]",
                         ));
                     }
-                    return Ok(SchedulerSpec::new(name).named(named));
+                    return Ok(PresetSpec::new(name).named(named));
                 }
             }
         }
-        Ok(SchedulerSpec::new(name).positional(values))
+        Ok(PresetSpec::new(name).positional(values))
     }
 }
 
@@ -257,10 +274,10 @@ impl<'de> Visitor<'de> for ArgumentVisitor {
 
 /// An optional schedule: both `"none"` and `null` mean that there is none.
 pub(super) mod optional {
-    use super::{Deserialize, Deserializer, SchedulerSpec, Serialize, Serializer};
+    use super::{Deserialize, Deserializer, PresetSpec, Serialize, Serializer};
 
     pub(in crate::config) fn serialize<S: Serializer>(
-        spec: &Option<SchedulerSpec>,
+        spec: &Option<PresetSpec>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         match spec {
@@ -271,8 +288,8 @@ pub(super) mod optional {
 
     pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
-    ) -> Result<Option<SchedulerSpec>, D::Error> {
-        let spec = Option::<SchedulerSpec>::deserialize(deserializer)?;
-        Ok(spec.and_then(SchedulerSpec::unless_none))
+    ) -> Result<Option<PresetSpec>, D::Error> {
+        let spec = Option::<PresetSpec>::deserialize(deserializer)?;
+        Ok(spec.and_then(PresetSpec::unless_none))
     }
 }

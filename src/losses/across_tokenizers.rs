@@ -1,0 +1,215 @@
+//! Losses between models whose tokenizers differ.
+
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::check::{in_students_kind, mismatch, size_of, sizes};
+use super::labels::IGNORED;
+use super::mean::{mean, per_count};
+use super::support::at_least_float32;
+use super::temperature::{Temperature, at_temperature};
+use crate::error::{Error, Result};
+use crate::scalar::ScalarOps;
+
+/// Universal logit distillation (ULD, [Boizard et al. 2024](https://arxiv.org/abs/2402.12030)): how far the sorted
+/// probabilities of both models are apart, token by token of their answers, whatever the tokens are:
+/// `mean over the batch of the mean over tokens of Σ_v |q_(v) − p_(v)|`.
+///
+/// The answer of each side is where its labels are not −100; these have to stand together. As in the authors'
+/// code the logits are those of the positions before, which predict the labels, and the k-th token of one
+/// answer is compared with the k-th of the other, as far as both go. A last token to leave out, such as the
+/// end of the text, gets the label −100. An answer from position 0 on has no logits of its first token, which
+/// is then left out on both sides. The smaller vocabulary is filled with zeros. An example without an answer
+/// contributes 0.
+///
+/// # Shape
+/// Logits: `[batch, length, classes]`, labels `[batch, length]`; lengths and classes may differ by side.
+///
+/// # Errors
+/// When the shapes do not fit.
+///
+/// ```
+/// use tch::Tensor;
+/// use textbrewer::losses::{uld, Temperature};
+///
+/// // The same probabilities, of other tokens and in another vocabulary.
+/// let student = Tensor::from_slice(&[0.0, 3.0, 9.0, 9.0]).f_view([1, 2, 2])?;
+/// let teacher = Tensor::from_slice(&[4.0, 4.0, -900.0, 3.0, 0.0, -900.0, 0.0, 0.0, 0.0]).f_view([1, 3, 3])?;
+/// let labels = Tensor::from_slice2(&[[-100, 1]]);
+/// let teacher_labels = Tensor::from_slice2(&[[-100, -100, 0]]);
+/// let tau = Temperature::Constant(1.0);
+/// let loss = uld((&student, &labels, &tau), (&teacher, &teacher_labels, &tau))?;
+/// assert!(loss.double_value(&[]) < 1e-12);
+/// # textbrewer::Result::Ok(())
+/// ```
+pub fn uld(
+    (student, student_labels, student_temperature): (&Tensor, &Tensor, &Temperature),
+    (teacher, teacher_labels, teacher_temperature): (&Tensor, &Tensor, &Temperature),
+) -> Result<Tensor> {
+    let (size, teacher_size) = sizes("uld", student, teacher)?;
+    let ([batch, length, _], [teachers_batch, teachers_length, _]) =
+        (size.as_slice(), teacher_size.as_slice())
+    else {
+        let wanted = "logits [batch, length, classes]";
+        return Err(mismatch("uld", wanted, &size, &teacher_size));
+    };
+    if batch != teachers_batch {
+        return Err(mismatch("uld", "one batch", &size, &teacher_size));
+    }
+    let teacher = in_students_kind("uld", student, teacher)?;
+    let answers = [
+        Answers::of(
+            "student's labels",
+            student_labels,
+            student,
+            [*batch, *length],
+        )?,
+        Answers::of(
+            "teacher's labels",
+            teacher_labels,
+            student,
+            [*batch, *teachers_length],
+        )?,
+    ];
+    let [of_student, of_teacher] = &answers;
+    // The first token is left out on both sides where one side has no logits of it.
+    let left_out = of_student
+        .first
+        .f_logical_not()?
+        .f_logical_or(&of_teacher.first.f_logical_not()?)?
+        .f_to_kind(Kind::Int64)?;
+    let most = (*length).min(*teachers_length);
+    let options = (Kind::Int64, student.device());
+    let tokens = Tensor::f_arange(most, options)?.f_unsqueeze(0)?;
+    let counts = of_student
+        .count
+        .f_minimum(&of_teacher.count)?
+        .f_sub(&left_out)?;
+    let sorted = |logits: &Tensor, answers: &Answers, temperature: &Temperature| {
+        let at = answers
+            .first
+            .f_add(&left_out)?
+            .minus(1i64)?
+            .f_add(&tokens)?;
+        let last = logits.size3()?.1 - 1;
+        let at = at.at_least(0i64)?.at_most(last.max(0))?.f_unsqueeze(2)?;
+        let at = at.f_expand([-1, -1, logits.size3()?.2], false)?;
+        let logits = at_least_float32(&at_temperature("uld", logits, temperature)?)?;
+        let rows = logits.f_gather(1, &at, false)?;
+        let (sorted, _) = rows.f_softmax(-1, None)?.f_sort(-1, true)?;
+        Result::Ok(sorted)
+    };
+    let q = sorted(student, of_student, student_temperature)?;
+    let p = sorted(&teacher, of_teacher, teacher_temperature)?;
+    let distances = distances(&q, &p)?;
+    let kept = tokens
+        .f_lt_tensor(&counts)?
+        .f_to_kind(distances.f_kind()?)?;
+    let sum = |values: &Tensor| values.f_sum_dim_intlist([1i64].as_slice(), false, None);
+    mean(&per_count(&sum(&distances.f_mul(&kept)?)?, &sum(&kept)?)?)
+}
+
+/// Where a side's answers are: `[batch, 1]` each.
+struct Answers {
+    first: Tensor,
+    count: Tensor,
+}
+
+impl Answers {
+    fn of(what: &str, labels: &Tensor, like: &Tensor, wanted: [i64; 2]) -> Result<Self> {
+        let size = size_of("uld", what, labels)?;
+        if size != wanted {
+            return Err(Error::shape(
+                format!("uld, {what}"),
+                format!("one for each position, {wanted:?}"),
+                format!("{size:?}"),
+            ));
+        }
+        let is_answer = labels.f_to_device(like.device())?.is_not(IGNORED)?;
+        let is_answer = is_answer.f_to_kind(Kind::Int64)?;
+        Ok(Answers {
+            first: is_answer.f_argmax(1, true)?,
+            count: is_answer.f_sum_dim_intlist([1i64].as_slice(), true, None)?,
+        })
+    }
+}
+
+/// `Σ |q − p|` over the last dimension; what only one side has is compared with 0.
+fn distances(q: &Tensor, p: &Tensor) -> Result<Tensor> {
+    let classes = |values: &Tensor| values.size().last().copied().unwrap_or(0);
+    let common = classes(q).min(classes(p));
+    let sum = |values: Tensor| values.f_sum_dim_intlist([-1i64].as_slice(), false, None);
+    let both = q
+        .f_narrow(-1, 0, common)?
+        .f_sub(&p.f_narrow(-1, 0, common)?)?;
+    let rest = |values: &Tensor| sum(values.f_narrow(-1, common, classes(values) - common)?);
+    Ok(sum(both.f_abs()?)?.f_add(&rest(q)?)?.f_add(&rest(p)?)?)
+}
+
+/// Which tokens of two tokenizers belong together, from where each token ends in the text.
+///
+/// Both lists are walked, always on the side whose token ends earlier; where tokens of both end at the same byte
+/// a group ends on both sides. What is left at the end is one last group, which may be empty on a side.
+/// Offsets are those of the same text in the same unit, such as bytes, `(start, end)`; only the ends count.
+///
+/// ```
+/// use textbrewer::losses::alignment_groups;
+///
+/// // "a lot": "a", " lot" and "a", " ", "lo", "t".
+/// let groups = alignment_groups(&[(0, 1), (1, 5)], &[(0, 1), (1, 2), (2, 4), (4, 5)]);
+/// assert_eq!(groups, [(0..1, 0..1), (1..2, 1..4)]);
+/// ```
+pub fn alignment_groups(
+    student: &[(usize, usize)],
+    teacher: &[(usize, usize)],
+) -> Vec<(Range<usize>, Range<usize>)> {
+    let mut groups = Vec::new();
+    let (mut start, mut teachers_start) = (0, 0);
+    let (mut at, mut teachers_at) = (0, 0);
+    while let (Some((_, end)), Some((_, teachers_end))) =
+        (student.get(at), teacher.get(teachers_at))
+    {
+        at += usize::from(end <= teachers_end);
+        teachers_at += usize::from(teachers_end <= end);
+        if end == teachers_end {
+            groups.push((start..at, teachers_start..teachers_at));
+            (start, teachers_start) = (at, teachers_at);
+        }
+    }
+    let rest = (start..student.len(), teachers_start..teacher.len());
+    if !(rest.0.is_empty() && rest.1.is_empty()) {
+        groups.push(rest);
+    }
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn waves(size: [i64; 3], from: f64) -> Tensor {
+        let count = size.iter().product::<i64>();
+        let numbers = Tensor::arange(count, (Kind::Double, Device::Cpu)) * 1.7 + from;
+        (numbers.sin() * 3.0).view(size.as_slice())
+    }
+
+    #[test]
+    fn an_answer_from_the_start_loses_its_first_token_on_both_sides() {
+        let (student, teacher) = (waves([1, 4, 5], 0.1), waves([1, 4, 6], 0.6));
+        let tau = Temperature::Constant(1.0);
+        let loss = |labels: [i64; 4], teachers: [i64; 4]| {
+            let (labels, teachers) = ([labels], [teachers]);
+            let (labels, teachers) = (Tensor::from_slice2(&labels), Tensor::from_slice2(&teachers));
+            uld((&student, &labels, &tau), (&teacher, &teachers, &tau))
+                .unwrap()
+                .double_value(&[])
+        };
+        let got = loss([1, 1, 1, -100], [-100, 1, 1, 1]);
+        assert!(got > 1e-3);
+        assert_eq!(got, loss([-100, 1, 1, -100], [-100, -100, 1, 1]));
+        assert_eq!(loss([1, -100, -100, -100], [-100, 1, 1, 1]), 0.0);
+        assert_eq!(loss([-100; 4], [-100, 1, 1, 1]), 0.0);
+    }
+}

@@ -1,0 +1,125 @@
+//! Losses on logits that are made some positions at a time, against those of all at once.
+
+mod common;
+
+use common::{elements, waves};
+use tch::{Kind, Tensor};
+use textbrewer::config::PresetSpec;
+use textbrewer::logits::FromHidden;
+use textbrewer::{KdInput, Presets};
+
+const CLASSES: i64 = 700;
+const WIDTH: i64 = 3;
+const POSITIONS: [i64; 2] = [3, 17];
+
+struct Head {
+    hidden: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Head {
+    fn new(seed: f64, kind: Kind) -> Self {
+        let values = |shape: &[i64], seed| {
+            let values = waves(shape, seed).to_kind(kind) * 2.0;
+            values.set_requires_grad(true)
+        };
+        let [batch, length] = POSITIONS;
+        Head {
+            hidden: values(&[batch, length, WIDTH], seed),
+            weight: values(&[CLASSES, WIDTH], seed + 1.0),
+            bias: values(&[CLASSES], seed + 2.0),
+        }
+    }
+
+    fn logits(&self) -> FromHidden {
+        let logits = FromHidden::new(&self.hidden, &self.weight).unwrap();
+        let logits = logits.bias(&self.bias).unwrap();
+        let logits = logits.scale(0.7).unwrap().soft_cap(3.0).unwrap();
+        // Seven positions at a time.
+        logits.bytes_at_once(7 * 8 * 4 * CLASSES as u64)
+    }
+
+    /// Without gradients, as a distiller has a teacher.
+    fn frozen(&self) -> textbrewer::Logits {
+        textbrewer::Logits::from(self.logits()).detached().unwrap()
+    }
+
+    fn gradients(&self) -> [Vec<f64>; 3] {
+        [&self.hidden, &self.weight, &self.bias].map(|tensor| {
+            let gradient = elements(&tensor.grad());
+            tensor.grad().zero_();
+            gradient
+        })
+    }
+}
+
+fn far(one: &[f64], other: &[f64]) -> f64 {
+    let largest = other
+        .iter()
+        .fold(0f64, |largest, value| largest.max(value.abs()));
+    let pairs = one.iter().zip(other);
+    pairs.fold(0f64, |far, (one, other)| far.max((one - other).abs())) / largest.max(1.0)
+}
+
+#[test]
+fn in_parts_is_all_at_once() {
+    compare(Kind::Double, 1e-12);
+    compare(Kind::Float, 1e-6);
+}
+
+/// Compares with what comes of all logits at once, relative to the largest of each tensor, or to 1.
+fn compare(kind: Kind, tolerance: f64) {
+    let presets = Presets::default();
+    let (student, teacher) = (Head::new(0.3, kind), Head::new(5.0, kind));
+    let [batch, length] = POSITIONS;
+    let labels = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    let labels = (labels * 1777 - 100).remainder(CLASSES).view(POSITIONS);
+    let weights = waves(&POSITIONS, 0.2).abs().to_kind(kind);
+    let specs: [PresetSpec; 11] = [
+        "ce".into(),
+        "mse".into(),
+        "kl".into(),
+        "forward_kl".into(),
+        "reverse_kl".into(),
+        ("generalized_jsd", [0.3]).into(),
+        "skew_kl".into(),
+        "skew_reverse_kl".into(),
+        "total_variation".into(),
+        ("dkd", [1.0, 2.0]).into(),
+        "nkd".into(),
+    ];
+    for spec in specs {
+        for weighted in [false, true] {
+            let loss = presets.find_kd_loss("kd_loss_type", &spec).unwrap();
+            let input = |student: textbrewer::Logits| {
+                let teacher = teacher.frozen();
+                let input = KdInput::new(student, teacher, 2.0)
+                    .unwrap()
+                    .with_labels(&labels);
+                match weighted {
+                    true => input.with_weights(&weights),
+                    false => input,
+                }
+            };
+            let value = |student: textbrewer::Logits| {
+                let value = loss.apply(&input(student)).unwrap();
+                (&value * 3.0).backward();
+                value.double_value(&[])
+            };
+            let in_parts = (value(student.logits().into()), student.gradients());
+            let whole = textbrewer::Logits::from(student.logits()).whole().unwrap();
+            let at_once = (value(whole.into()), student.gradients());
+            let what = format!("{spec} in {kind:?}, weighted: {weighted}");
+            assert!(
+                (in_parts.0 / at_once.0 - 1.0).abs() < tolerance.min(1e-6),
+                "{what}: {} {}",
+                in_parts.0,
+                at_once.0
+            );
+            for (part, whole) in in_parts.1.iter().zip(&at_once.1) {
+                assert!(far(part, whole) < tolerance, "{what}: {}", far(part, whole));
+            }
+        }
+    }
+}
