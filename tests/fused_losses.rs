@@ -48,7 +48,7 @@ impl Head {
     fn gradients(&self) -> [Vec<f64>; 3] {
         [&self.hidden, &self.weight, &self.bias].map(|tensor| {
             let gradient = elements(&tensor.grad());
-            tensor.grad().zero_();
+            let _ = tensor.grad().zero_();
             gradient
         })
     }

@@ -76,9 +76,8 @@ impl Pack {
         for parameter in &self.parameters {
             let elements = i64::try_from(parameter.numel()).unwrap_or_default();
             let values = self.sent.f_narrow(0, start, elements)?;
-            let _ = parameter
-                .shallow_clone()
-                .f_copy_(&values.f_view(parameter.size().as_slice())?)?;
+            let values = values.f_view(parameter.size().as_slice())?;
+            parameter.shallow_clone().f_copy_(&values)?;
             start += elements;
         }
         Ok(())
@@ -120,8 +119,8 @@ impl<'a> ShardedOptimizer<'a> {
         let sent: Vec<_> = packs.iter().map(|pack| (&pack.sent, pack.owner)).collect();
         self.group
             .with_group(SENDING, |group| group.broadcast(&sent))?;
-        let received = packs.iter().filter(|pack| pack.owner != rank);
-        received.map(Pack::unpack).collect()
+        let mut received = packs.iter().filter(|pack| pack.owner != rank);
+        received.try_for_each(Pack::unpack)
     }
 
     /// The parameters that are stepped, and their owners.

@@ -47,6 +47,8 @@ pub struct KdLoss {
     has_tau_squared: bool,
     times_tau_squared: bool,
     standardizes: bool,
+    /// Whether it is computed for some positions at a time where logits have not been made yet.
+    goes_in_parts: bool,
 }
 
 #[derive(Clone)]
@@ -67,6 +69,7 @@ impl From<Form> for KdLoss {
             has_tau_squared: false,
             times_tau_squared: false,
             standardizes: false,
+            goes_in_parts: false,
         }
     }
 }
@@ -109,6 +112,13 @@ impl KdLoss {
     /// Says that the loss has the factor τ² by its definition.
     pub(super) fn with_own_square(mut self) -> Self {
         self.has_tau_squared = true;
+        self
+    }
+
+    /// Says that the loss looks at whole logits only, and may be given those of some positions at a
+    /// time. One of a user's own may look at hidden states and output matrix itself.
+    pub(super) fn in_parts(mut self) -> Self {
+        self.goes_in_parts = true;
         self
     }
 
@@ -204,7 +214,9 @@ impl KdLoss {
     ) -> Result<Tensor> {
         let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
         match &input.student {
-            Logits::FromHidden(student) => mean_in_parts(student, input, &at_each),
+            Logits::FromHidden(student) if self.goes_in_parts => {
+                mean_in_parts(student, input, &at_each)
+            }
             _ => input.positions.mean(&at_each(input)?),
         }
     }
@@ -257,7 +269,7 @@ pub(super) fn dkd(alpha: f64, beta: f64, warm_up: f64) -> Result<KdLoss> {
             false => Ok(losses),
         }
     });
-    Ok(loss.with_own_square())
+    Ok(loss.with_own_square().in_parts())
 }
 
 /// [`losses::nkd`] at the labels.
@@ -273,7 +285,7 @@ pub(super) fn nkd(gamma: f64) -> Result<KdLoss> {
             gamma,
         )
     });
-    Ok(loss.with_own_square())
+    Ok(loss.with_own_square().in_parts())
 }
 
 /// [`losses::dist`] of all positions.

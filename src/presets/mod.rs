@@ -66,11 +66,13 @@ pub struct Presets {
 impl Default for Presets {
     fn default() -> Self {
         Presets::empty()
-            .kd_loss_per_position("ce", on_whole_logits(losses::ce_at_each))
+            .kd_loss_in_parts("ce", losses::ce_at_each)
             .kd_loss_with_mean("mse", losses::mse_at_each, losses::kd_mse)
             .with_kd_loss(
                 "kl",
-                KdLoss::with_mean(losses::kl_at_each, losses::kd_kl).with_own_square(),
+                KdLoss::with_mean(losses::kl_at_each, losses::kd_kl)
+                    .with_own_square()
+                    .in_parts(),
             )
             .kd_loss_with_mean("bce", losses::bce_at_each, losses::kd_bce)
             .kd_loss_with_mean(
@@ -83,12 +85,9 @@ impl Default for Presets {
                 |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
                 |student, teacher, _| losses::smooth_l1(student, teacher),
             )
-            .kd_loss_per_position("forward_kl", on_whole_logits(losses::forward_kl_at_each))
-            .kd_loss_per_position("reverse_kl", on_whole_logits(losses::reverse_kl_at_each))
-            .kd_loss_per_position(
-                "total_variation",
-                on_whole_logits(losses::total_variation_at_each),
-            )
+            .kd_loss_in_parts("forward_kl", losses::forward_kl_at_each)
+            .kd_loss_in_parts("reverse_kl", losses::reverse_kl_at_each)
+            .kd_loss_in_parts("total_variation", losses::total_variation_at_each)
             .kd_loss_with_share(
                 "generalized_jsd",
                 "beta",
@@ -252,6 +251,16 @@ impl Presets {
         self.with_kd_loss(name, KdLoss::at_labels(loss))
     }
 
+    /// A loss per position of whole logits.
+    fn kd_loss_in_parts(
+        self,
+        name: &str,
+        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+    ) -> Self {
+        let loss = KdLoss::per_position(on_whole_logits(at_each));
+        self.with_kd_loss(name, loss.in_parts())
+    }
+
     /// A loss per position that takes a number from 0 to 1.
     fn kd_loss_with_share(
         self,
@@ -262,9 +271,10 @@ impl Presets {
     ) -> Self {
         self.kd_preset(name, &[(parameter, default)], move |given| {
             let share = kd_loss::share(parameter, argument(given, 0))?;
-            Ok(KdLoss::per_position(on_whole_logits(
-                move |student, teacher, temperature| at_each(student, teacher, temperature, share),
-            )))
+            let at_each = move |student: &Tensor, teacher: &Tensor, temperature: &Temperature| {
+                at_each(student, teacher, temperature, share)
+            };
+            Ok(KdLoss::per_position(on_whole_logits(at_each)).in_parts())
         })
     }
 
@@ -275,7 +285,7 @@ impl Presets {
         at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
         mean: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
     ) -> Self {
-        self.with_kd_loss(name, KdLoss::with_mean(at_each, mean))
+        self.with_kd_loss(name, KdLoss::with_mean(at_each, mean).in_parts())
     }
 
     /// Adds a loss on logits that takes arguments, for `kd_loss_type`: as

@@ -221,7 +221,8 @@ impl<'a> Case<'a> {
         };
         let pairs = elements(got).into_iter().zip(elements(&expected));
         for (got, expected) in pairs {
-            if !((got - expected).abs() <= relative * expected.abs() + absolute) {
+            let is_close = (got - expected).abs() <= relative * expected.abs() + absolute;
+            if !is_close {
                 self.note(format!("{name}: {got}, expected {expected}"));
                 return;
             }

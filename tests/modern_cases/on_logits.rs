@@ -94,7 +94,7 @@ fn divergence(case: &Case<'_>, spec: PresetSpec) {
     let mut loss = mean * (count / divisor(case, count));
     // A cross entropy: the divergence and the teacher's entropy.
     if case.arg("entropy_term").as_bool() == Some(false) {
-        loss = loss + case.output("teacher_entropy").unwrap().to_kind(case.kind);
+        loss += case.output("teacher_entropy").unwrap().to_kind(case.kind);
     }
     case.is(&loss);
 }
@@ -141,7 +141,7 @@ fn logit_standardization(case: &Case<'_>) {
     if case.has_input("target") {
         let student = case.input("student_logits");
         let hard = textbrewer::losses::cross_entropy(&student, &case.input("target")).unwrap();
-        loss = loss + hard * hard_weight;
+        loss += hard * hard_weight;
     }
     case.is(&loss);
 }
