@@ -2,7 +2,7 @@
 //! a CPU. The program is the same for one and for many:
 //!
 //! ```sh
-//! cargo build --release --examples
+//! ./cargow build --release --examples
 //! cd target/release/examples
 //! ./data_parallel                                                   # one
 //! ./launch -n 2 --max-restarts 3 ./data_parallel                    # two on this machine
@@ -15,7 +15,9 @@
 //! Ctrl-C saves and ends all of them. Started again, by hand or because one was killed, they go on
 //! from the newest checkpoint. `--output-dir` is a folder that all of them see.
 
+use std::io::Write;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use tch::nn::VarStore;
@@ -46,8 +48,23 @@ const VOCABULARY: i64 = 50;
 /// Odd, so that there is always a majority.
 const LENGTH: i64 = 9;
 
-fn main() -> std::result::Result<(), BoxError> {
+fn main() -> ExitCode {
     env_logger::init_from_env(env_logger::Env::default().default_filter_or("warn"));
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        // Whoever started it is to know that it is not done.
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // In one piece, for other processes write too.
+            let message = format!("Error: {error}\n");
+            drop(std::io::stderr().write_all(message.as_bytes()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether the training is complete.
+fn run() -> std::result::Result<bool, BoxError> {
     let options = Options::parse();
     let group = ProcessGroup::from_env()?;
 
@@ -105,7 +122,7 @@ fn main() -> std::result::Result<(), BoxError> {
         let (steps, count) = (summary.global_steps, group.world_size());
         println!("{ended} after {steps} steps of {count} process(es) with {batch_size} examples");
     }
-    Ok(())
+    Ok(!summary.interrupted)
 }
 
 /// Of how many sequences student and teacher say the same, in percent: each process looks at its

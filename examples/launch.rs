@@ -2,14 +2,15 @@
 //! without Python:
 //!
 //! ```console
-//! $ cargo build --release --examples
-//! $ cargo run --release --example launch -- -n 2 --max-restarts 3 PROGRAM ARGUMENTS…
+//! $ ./cargow build --release --examples
+//! $ ./cargow run --release --example launch -- -n 2 --max-restarts 3 PROGRAM ARGUMENTS…
 //! ```
 //!
 //! Each process finds in its environment who it is and where the others are. When one ends badly
 //! the others are ended, and all are started again as often as `--max-restarts` says.
 
 use std::ffi::OsString;
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -55,7 +56,9 @@ fn main() -> ExitCode {
     match launch.run(&options.command[0], &options.command[1..]) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error}");
+            // In one piece, for its processes write too.
+            let message = format!("Error: {error}\n");
+            drop(std::io::stderr().write_all(message.as_bytes()));
             ExitCode::FAILURE
         }
     }

@@ -125,6 +125,7 @@ mod presets;
 mod projection;
 mod scalar;
 pub mod schedule;
+mod signals;
 mod step;
 pub mod transport;
 pub mod weights;

@@ -122,6 +122,73 @@ fn fault(document: &Path, target: &str) -> Option<String> {
     (!known.contains(anchor)).then(|| format!("no such heading; there are {known:?}"))
 }
 
+/// Words of a message, with `{}` for each number, and for what the program puts in.
+fn pattern(text: &str) -> String {
+    let text = text.replace("\\\"", "\"");
+    let mut parts = text.split('{');
+    let mut pattern = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_name = |name: &str| {
+            name.chars()
+                .all(|c| c.is_alphanumeric() || "_:?.#".contains(c))
+        };
+        let filled_in = part.split_once('}').filter(|(name, _)| is_name(name));
+        pattern.push_str(filled_in.map_or("{", |_| "{}"));
+        pattern.push_str(filled_in.map_or(part, |(_, rest)| rest));
+    }
+    let is_number = |word: &str| word.parse::<u64>().is_ok();
+    let words = pattern.split_whitespace();
+    let words = words.map(|word| if is_number(word) { "{}" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// A chapter says what to do about a message, and the crate may have come to say it otherwise.
+#[test]
+fn messages_in_the_book_are_those_of_the_crate() {
+    let mut source = String::new();
+    let mut folders = vec![root().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                // Lines that are continued are one.
+                for part in fs::read_to_string(path).unwrap().split("\\\n") {
+                    source.push_str(part.trim_start());
+                }
+            }
+        }
+    }
+    let source = pattern(&source);
+    let chapter = read(format!("{BOOK}/processes.md"));
+    let table = chapter.split_once("| message | what to do |").unwrap().1;
+    let messages = table
+        .lines()
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| `"));
+    let mut count = 0;
+    for message in messages {
+        count += 1;
+        let message = message.split_once("` |").unwrap().0;
+        // What stands in quotes is filled in, and the ranks of several are listed before `of`.
+        let quoted = message.split_once('"').map(|(before, rest)| {
+            let after = rest.split_once('"').unwrap().1;
+            format!("{before}\"{{}}\"{after}")
+        });
+        let listed = message
+            .strip_prefix("processes ")
+            .and_then(|ranks| ranks.split_once(" of "));
+        let message = match (quoted, listed) {
+            (Some(quoted), _) => quoted,
+            (_, Some((_, rest))) => format!("{{}} of {rest}"),
+            _ => message.to_owned(),
+        };
+        assert!(source.contains(&pattern(&message)), "{}", pattern(&message));
+    }
+    assert!(count >= 8, "{count}");
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let mut faults = Vec::new();

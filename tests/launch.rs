@@ -4,18 +4,26 @@
 
 mod common;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use common::example::executable;
+use common::tiny::{Net, config, folder, loader, square};
 use textbrewer::distributed::Launch;
-use textbrewer::{Error, Result};
+use textbrewer::{BasicTrainer, Distiller, Error, Result, Sgd, StepInfo};
 
-/// Runs a script in each process, whose `$1` is this folder.
+/// Runs a script in each process, whose `$1` is this folder. One that reads from `$1/end` waits
+/// until it is told to end, and at the latest until this process is gone.
 fn run(launch: &Launch, script: &str, folder: &Path) -> Result<()> {
+    let end = folder.join("end");
+    if !end.exists() {
+        pipe(&end);
+    }
+    // Opened for both, it does not wait for another one.
+    let _held = File::options().read(true).write(true).open(&end).unwrap();
     let arguments = [
         "-c".as_ref(),
         script.as_ref(),
@@ -32,8 +40,8 @@ fn lines(folder: &Path, file: &str) -> Vec<String> {
 }
 
 /// A pipe by name: who reads from it waits for one who writes.
-fn pipe(folder: &Path) {
-    let made = Command::new("mkfifo").arg(folder.join("pipe")).status();
+fn pipe(path: &Path) {
+    let made = Command::new("mkfifo").arg(path).status();
     assert!(made.unwrap().success());
 }
 
@@ -79,16 +87,16 @@ fn each_process_learns_who_it_is() {
 #[test]
 fn one_that_fails_ends_the_others_and_is_named() {
     let folder = tempfile::tempdir().unwrap();
-    pipe(folder.path());
+    pipe(&folder.path().join("pipe"));
     let script = r#"
         if [ $RANK = 1 ]; then read go <"$1/pipe"; exit 3; fi
         echo $$ >"$1/pid"
         echo >"$1/pipe"
-        exec sleep 600"#;
+        read line <"$1/end""#;
     let error = run(&Launch::new(2), script, folder.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "process 1 of 2, running `sh`: ended with status 3; 1 other process was ended"
+        "process 1 of 2, running `sh`: was the first to end badly, with status 3; 1 other process was ended"
     );
     assert!(matches!(
         error,
@@ -104,13 +112,13 @@ fn one_that_fails_ends_the_others_and_is_named() {
 #[test]
 fn one_that_does_not_end_is_killed_when_the_grace_is_over() {
     let folder = tempfile::tempdir().unwrap();
-    pipe(folder.path());
+    pipe(&folder.path().join("pipe"));
     let script = r#"
         if [ $RANK = 0 ]; then read go <"$1/pipe"; exit 1; fi
         trap '' TERM
         echo $$ >"$1/pid"
         echo >"$1/pipe"
-        exec sleep 600"#;
+        read line <"$1/end""#;
     let launch = Launch::new(2).grace(Duration::ZERO);
     let error = run(&launch, script, folder.path()).unwrap_err().to_string();
     assert!(
@@ -123,11 +131,12 @@ fn one_that_does_not_end_is_killed_when_the_grace_is_over() {
 #[test]
 fn one_ended_by_a_signal_is_named_with_it() {
     let folder = tempfile::tempdir().unwrap();
-    let script = "if [ $RANK = 2 ]; then kill -KILL $$; fi; exec sleep 600";
+    let script = r#"if [ $RANK = 2 ]; then kill -KILL $$; fi; read line <"$1/end""#;
     let error = run(&Launch::new(3), script, folder.path()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "process 2 of 3, running `sh`: was ended by SIGKILL; 2 other processes were ended"
+        "process 2 of 3, running `sh`: was the first to end badly, by SIGKILL; 2 other processes \
+         were ended"
     );
 }
 
@@ -149,8 +158,11 @@ fn all_are_started_again_as_often_as_asked() {
     let folder = tempfile::tempdir().unwrap();
     let error = run(&Launch::new(2).max_restarts(1), script, folder.path());
     let error = error.unwrap_err().to_string();
-    let start = "process 1 of 2, running `sh` after 1 restart: ended with status 1";
-    assert!(error.starts_with(start), "{error}");
+    let start = "process 1 of 2, running `sh` after 1 restart: ";
+    assert!(
+        error.starts_with(start) && error.contains("with status 1"),
+        "{error}"
+    );
     assert_eq!(lines(folder.path(), "1").len(), 2);
 }
 
@@ -210,13 +222,101 @@ fn signals_are_the_systems_again_after_a_launch() {
     }
 }
 
+/// Trains for some steps in a run that handles signals, which a signal ends after the second.
+fn train(signal: Option<i32>) -> textbrewer::TrainSummary {
+    let folder = folder();
+    let student = Net::new(2, 4, 0.25);
+    let mut trainer = BasicTrainer::builder(&student, &student.variables)
+        .train_config(config(folder.path()))
+        .adaptor(square)
+        .build()
+        .unwrap();
+    let mut loader = loader(4);
+    let raise = move |_: &Net, step: &StepInfo| match signal {
+        Some(signal) if step.global_step == 2 => {
+            signal_hook::low_level::raise(signal).map_err(Error::other)
+        }
+        _ => Ok(()),
+    };
+    let run = trainer.train(&mut loader).steps(4).optimizer(Sgd::new(0.1));
+    run.handle_interrupts().after_step(raise).run().unwrap()
+}
+
+/// Starts a process that ends well when it is told to end, and has this one told to.
+fn told_to_end() {
+    let script = "trap 'exit 0' TERM; kill -TERM $PPID; while :; do read line || exit 3; done";
+    Launch::new(1).run("sh", ["-c", script]).unwrap();
+}
+
+/// Runs that get signals, and end by them.
+fn told_to_stop() {
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let summary = train(Some(signal));
+        assert_eq!((summary.interrupted, summary.global_steps), (true, 2));
+    }
+    assert!(!train(None).interrupted);
+}
+
+#[test]
+fn a_launch_after_a_run_passes_signals_on() {
+    in_a_process("a_launch_after_a_run_passes_signals_on", || {
+        assert!(!train(None).interrupted);
+        told_to_end();
+        told_to_stop();
+        told_to_end();
+    });
+}
+
+#[test]
+fn a_run_after_a_launch_handles_signals() {
+    in_a_process("a_run_after_a_launch_handles_signals", || {
+        Launch::new(1).run("true", [""; 0]).unwrap();
+        told_to_stop();
+        told_to_end();
+        told_to_stop();
+    });
+}
+
+/// Does the work of a test in a process of its own.
+fn in_a_process(test: &str, work: impl FnOnce()) {
+    if std::env::var_os(LATER).is_some() {
+        work();
+        return println!("\nall are listened to");
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(LATER, "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Its input stays open until here, however long it runs.
+    let input = child.stdin.take();
+    let mut said = String::new();
+    let out = child.stdout.take().unwrap();
+    BufReader::new(out).read_to_string(&mut said).unwrap();
+    drop(input);
+    let status = child.wait().unwrap();
+    assert!(
+        status.success() && said.contains("\nall are listened to\n"),
+        "{status} {said}"
+    );
+}
+
 #[test]
 fn what_cannot_be_started_is_named() {
     let no_arguments = [""; 0];
     let error = Launch::new(2).run("./no-such-program", no_arguments);
     let error = error.unwrap_err().to_string();
     let start = "program: `./no-such-program` cannot be started: No such file";
-    assert!(error.starts_with(start), "{error}");
+    assert!(
+        error.starts_with(start) && !error.contains("its path"),
+        "{error}"
+    );
+    let error = Launch::new(2).run("no-such-program", no_arguments);
+    let error = error.unwrap_err().to_string();
+    let remedy = "; give its path, such as ./no-such-program";
+    assert!(error.ends_with(remedy), "{error}");
     for (launch, field) in [
         (Launch::new(0), "processes"),
         (Launch::new(1).omp_num_threads(0), "omp_num_threads"),
@@ -294,7 +394,7 @@ fn nothing_is_started_again_after_a_signal() {
     launcher.signal("TERM");
     let (code, err) = launcher.finish();
     assert_eq!(code, Some(1));
-    let end = "was ended by SIGTERM after SIGTERM to the process that started it";
+    let end = "by SIGTERM after SIGTERM to the process that started it";
     assert!(
         err.starts_with("Error: process ") && err.contains(end),
         "{err}"
@@ -315,6 +415,6 @@ fn a_second_ctrl_c_kills() {
     launcher.signal("INT");
     let (code, err) = launcher.finish();
     assert_eq!(code, Some(1));
-    let end = "was ended by SIGKILL after SIGINT to the process that started it";
+    let end = "by SIGKILL after SIGINT to the process that started it";
     assert!(err.contains(end), "{err}");
 }

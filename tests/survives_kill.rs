@@ -211,7 +211,7 @@ fn the_first_interrupt_ends_the_run_with_a_checkpoint() {
 #[cfg(unix)]
 #[test]
 fn so_does_a_request_to_terminate() {
-    let announcement = "SIGTERM: the run saves a checkpoint after this step and stops.";
+    let announcement = "SIGTERM: the run stops after this step, with a checkpoint if";
     ends_with_a_checkpoint("-TERM", announcement);
 }
 

@@ -18,16 +18,21 @@ trap 'rm -rf "$folder"' EXIT
 export OMP_NUM_THREADS=1
 
 # What all are compared with: two processes started by hand.
-port=$((20000 + RANDOM % 10000))
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
+pids=()
 for rank in 0 1; do
     RANK=$rank WORLD_SIZE=2 LOCAL_RANK=$rank MASTER_ADDR=127.0.0.1 MASTER_PORT=$port \
         "$program" --output-dir "$folder/by_hand" >"$folder/$rank" 2>&1 &
+    pids+=($!)
 done
-wait
+for rank in 0 1; do
+    wait "${pids[rank]}" || { cat "$folder/$rank"; exit 1; }
+done
 ls "$folder/by_hand"/*.safetensors >/dev/null
 
 same() {
     local file
+    diff <(cd "$folder/by_hand" && ls -R) <(cd "$folder/$1" && ls -R)
     for file in "$folder/by_hand"/*.safetensors; do
         cmp "$file" "$folder/$1/${file##*/}"
     done

@@ -65,8 +65,6 @@ mod process_group;
 mod processes;
 mod rendezvous;
 mod sharded_optimizer;
-#[cfg(unix)]
-mod signals;
 
 pub use collectives::Reduce;
 pub(crate) use exchange::NUMBERS;

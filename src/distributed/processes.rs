@@ -13,8 +13,8 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use signal_hook::consts::SIGINT;
 use signal_hook::low_level::signal_name;
 
-use super::signals::Signals;
 use crate::error::{Error, Result};
+use crate::signals::{Listening, Told};
 
 /// Something that the supervisor waits for.
 enum Event {
@@ -31,7 +31,7 @@ pub(super) struct Supervisor {
     grace: Duration,
     /// The newest signal that this process got.
     signal: Option<i32>,
-    _signals: Signals,
+    _signals: Listening<Told>,
 }
 
 /// How all processes have ended.
@@ -56,8 +56,8 @@ impl Supervisor {
     pub(super) fn begin(grace: Duration) -> Result<Self> {
         let (sender, events) = channel();
         let to_self = sender.clone();
-        let signals = Signals::begin(move |signal| drop(to_self.send(Event::Signal(signal))));
-        let signals = signals.map_err(|error| {
+        let tell = move |signal| drop(to_self.send(Event::Signal(signal)));
+        let signals = Listening::begin(|| Told::begin(tell)).map_err(|error| {
             Error::config(
                 "Launch",
                 format!("Ctrl-C and SIGTERM cannot be handled: {error}"),
@@ -151,8 +151,18 @@ impl Processes {
     /// Starts the next one, with a thread that tells when it ends.
     fn start(&mut self, mut command: Command, sender: &Sender<Event>) -> Result<()> {
         let child = command.spawn().map_err(|error| {
-            let program = Path::new(command.get_program()).display();
-            Error::config("program", format!("`{program}` cannot be started: {error}"))
+            let program = Path::new(command.get_program());
+            let remedy = match error.kind() == io::ErrorKind::NotFound
+                && program.components().count() == 1
+            {
+                true => format!("; give its path, such as ./{}", program.display()),
+                false => String::new(),
+            };
+            let program = program.display();
+            Error::config(
+                "program",
+                format!("`{program}` cannot be started: {error}{remedy}"),
+            )
         })?;
         let (rank, pid) = (self.0.len(), pid(&child));
         self.0.push((child, None));
@@ -226,13 +236,19 @@ fn wait_without_reaping(pid: Option<Pid>) {
     }
 }
 
-/// `ended with status 3; 1 other process was ended`
+/// `was the first to end badly, with status 3; 1 other process was ended`. The first need not be
+/// the cause: another one may have failed and told it so before it ended itself.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.status.code(), self.status.signal()) {
-            (Some(code), _) => write!(f, "ended with status {code}")?,
-            (None, Some(signal)) => write!(f, "was ended by {}", name(signal))?,
-            (None, None) => write!(f, "ended badly ({})", self.status)?,
+            _ if self.told > 0 => f.write_str("was the first to end badly, ")?,
+            (None, Some(_)) => f.write_str("was ended ")?,
+            _ => f.write_str("ended ")?,
+        }
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => write!(f, "with status {code}")?,
+            (None, Some(signal)) => write!(f, "by {}", name(signal))?,
+            (None, None) => write!(f, "with {}", self.status)?,
         }
         if let Some(signal) = self.signal {
             write!(f, " after {} to the process that started it", name(signal))?;

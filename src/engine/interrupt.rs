@@ -1,12 +1,14 @@
 //! Requests to end a run: flags, Ctrl-C and SIGTERM.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
+use signal_hook::consts::SIGINT;
+use signal_hook::{SigId, flag, low_level};
 
 use crate::error::{Error, Result};
+use crate::signals::{Listening, SIGNALS};
 
 /// Where requests to end the run come from.
 #[derive(Debug)]
@@ -36,80 +38,74 @@ impl Stop {
     }
 }
 
-/// The exit status that shells expect of a process ended by a signal: 130 and 143.
-fn status(signal: i32) -> i32 {
-    128 + signal
-}
+/// The exit status that shells expect of a process ended by Ctrl-C.
+const STATUS: i32 = 130;
 
-/// The handlers of the process, registered once: removing them would not restore the system's
-/// own.
+/// What the current runs of the process share: a signal is meant for all of them.
+static CURRENT: Mutex<Weak<Listening<Noted>>> = Mutex::new(Weak::new());
+
+/// While it exists, the first signal is only noted, and Ctrl-C after it ends the process. Not so a
+/// second SIGTERM: who sends it may do so to the whole group and to each process, and has SIGKILL
+/// for what does not end.
 #[derive(Debug)]
-struct Process {
-    flags: Option<Flags>,
-    /// The number of current runs that handle signals.
-    runs: u64,
-}
-
-/// What the handlers set and go by.
-#[derive(Debug, Clone, Default)]
-struct Flags {
-    /// Set by the first signal; while it is set, Ctrl-C ends the process.
-    happened: Arc<AtomicBool>,
-    /// While it is set, so does SIGTERM. Not so the second one in a run: who sends it may do so
-    /// to the whole group and to each process, and has SIGKILL for what does not end.
-    idle: Arc<AtomicBool>,
-}
-
-static PROCESS: Mutex<Process> = Mutex::new(Process {
-    flags: None,
-    runs: 0,
-});
-
-/// While it exists, the first signal is only noted, and Ctrl-C after it ends the process.
-#[derive(Debug)]
-struct Interrupts {
-    flags: Flags,
-}
+struct Interrupts(Arc<Listening<Noted>>);
 
 impl Interrupts {
     fn begin() -> Result<Self> {
-        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        let flags = match &process.flags {
-            Some(flags) => flags.clone(),
-            None => {
-                let flags = Flags::default();
-                flags.register().map_err(|error| {
-                    Error::config(
-                        "handle_interrupts",
-                        format!("Ctrl-C and SIGTERM cannot be handled: {error}"),
-                    )
-                })?;
-                process.flags = Some(flags.clone());
-                flags
-            }
-        };
-        if process.runs == 0 {
-            flags.happened.store(false, Ordering::SeqCst);
-            flags.idle.store(false, Ordering::SeqCst);
+        let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(noted) = current.upgrade() {
+            return Ok(Interrupts(noted));
         }
-        process.runs += 1;
-        Ok(Interrupts { flags })
+        let noted = Listening::begin(Noted::begin).map_err(|error| {
+            Error::config(
+                "handle_interrupts",
+                format!("Ctrl-C and SIGTERM cannot be handled: {error}"),
+            )
+        })?;
+        let noted = Arc::new(noted);
+        *current = Arc::downgrade(&noted);
+        Ok(Interrupts(noted))
     }
 
     fn happened(&self) -> bool {
-        self.flags.happened.load(Ordering::Relaxed)
+        self.0.by().happened.load(Ordering::Relaxed)
     }
 }
 
-impl Flags {
-    /// In this order, so that the first signal still finds its flag unset.
-    fn register(&self) -> std::io::Result<()> {
-        let Flags { happened, idle } = self;
-        for (signal, ends_if) in [(SIGINT, happened), (SIGTERM, idle)] {
-            flag::register_conditional_shutdown(signal, status(signal), Arc::clone(ends_if))?;
-            flag::register(signal, Arc::clone(happened))?;
+/// Handlers that note a signal, until this is dropped.
+#[derive(Debug)]
+struct Noted {
+    happened: Arc<AtomicBool>,
+    handlers: Vec<SigId>,
+    #[cfg(unix)]
+    _announced: crate::signals::Told,
+}
+
+impl Noted {
+    fn begin() -> io::Result<Self> {
+        let happened = Arc::new(AtomicBool::new(false));
+        let mut noted = Noted {
+            happened: Arc::clone(&happened),
+            handlers: Vec::new(),
+            #[cfg(unix)]
+            _announced: announce::begin()?,
+        };
+        // In this order, so that the first signal still finds its flag unset.
+        let ends = flag::register_conditional_shutdown(SIGINT, STATUS, Arc::clone(&happened))?;
+        noted.handlers.push(ends);
+        for signal in SIGNALS {
+            let notes = flag::register(signal, Arc::clone(&happened))?;
+            noted.handlers.push(notes);
         }
-        announce::begin()
+        Ok(noted)
+    }
+}
+
+impl Drop for Noted {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            low_level::unregister(handler);
+        }
     }
 }
 
@@ -117,52 +113,33 @@ impl Flags {
 #[cfg(unix)]
 mod announce {
     use std::io::{self, Write};
-    use std::thread;
 
-    use signal_hook::consts::{SIGINT, SIGTERM};
-    use signal_hook::iterator::Signals;
+    use signal_hook::consts::SIGINT;
 
     use crate::logging;
+    use crate::signals::Told;
 
-    /// Handlers may not write themselves, so a thread waits for the signals too.
-    pub(super) fn begin() -> io::Result<()> {
-        let mut signals = Signals::new([SIGINT, SIGTERM])?;
-        let say = move || {
-            for signal in signals.forever() {
+    /// Only the first signal is announced, and of several processes only the first one speaks:
+    /// Ctrl-C reaches all of them, and who started them passes SIGTERM on besides.
+    pub(super) fn begin() -> io::Result<Told> {
+        let mut is_silent = logging::is_quiet();
+        Told::begin(move |signal| {
+            if !is_silent {
                 // Where nobody listens there is nobody to tell.
                 logging::suspend(|| drop(writeln!(io::stderr(), "\n{}", text(signal))));
             }
-        };
-        let thread = thread::Builder::new().name("textbrewer-signals".to_owned());
-        thread.spawn(say).map(drop)
+            is_silent = true;
+        })
     }
 
-    pub(super) fn text(signal: i32) -> &'static str {
+    /// The step need not succeed: SIGTERM also comes when another process has failed.
+    fn text(signal: i32) -> &'static str {
         match signal {
             SIGINT => {
                 "Ctrl-C: the run saves a checkpoint after this step and stops. Press it again to \
                  end the process at once, without a checkpoint."
             }
-            _ => "SIGTERM: the run saves a checkpoint after this step and stops.",
-        }
-    }
-}
-
-#[cfg(not(unix))]
-mod announce {
-    pub(super) fn begin() -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Drop for Interrupts {
-    fn drop(&mut self) {
-        let mut process = PROCESS.lock().unwrap_or_else(PoisonError::into_inner);
-        process.runs = process.runs.saturating_sub(1);
-        if process.runs == 0 {
-            // From now on both end the process.
-            self.flags.happened.store(true, Ordering::SeqCst);
-            self.flags.idle.store(true, Ordering::SeqCst);
+            _ => "SIGTERM: the run stops after this step, with a checkpoint if the step succeeds.",
         }
     }
 }

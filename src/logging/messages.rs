@@ -39,6 +39,12 @@ pub(crate) fn quiet() -> Quiet {
     }
 }
 
+/// Whether this thread's messages are told by another process.
+#[cfg(unix)]
+pub(crate) fn is_quiet() -> bool {
+    IS_QUIET.get()
+}
+
 impl Drop for Quiet {
     fn drop(&mut self) {
         IS_QUIET.set(self.before);

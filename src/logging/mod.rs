@@ -27,6 +27,8 @@ mod tensorboard;
 
 pub use bar_logger::BarLogger;
 pub use memory::MemorySink;
+#[cfg(unix)]
+pub(crate) use messages::is_quiet;
 pub(crate) use messages::{info, log, quiet, warn};
 pub(crate) use progress::ProgressBar;
 pub use run_start::{LogAxis, RunStart};

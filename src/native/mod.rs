@@ -12,6 +12,7 @@ pub(crate) mod layers;
 pub(crate) mod optim;
 pub(crate) mod process_group;
 mod reducer;
+mod store;
 mod widening;
 mod with_gradients;
 

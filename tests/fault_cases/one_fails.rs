@@ -263,7 +263,8 @@ fn a_callback_that_uses_it_in_one_process_is_an_error_in_all() {
 #[test]
 fn a_hook_that_uses_it_in_one_process_is_an_error_in_all() {
     let name = "one_fails::a_hook_that_uses_it_in_one_process_is_an_error_in_all";
-    let told = in_group(name, 2, 3, |group, folder| {
+    // They are at things of different kinds, which nothing tells them but the time.
+    let told = in_group(name, 2, 10, |group, folder| {
         let waits = |place: &str| match place == "hook" && !group.is_first() {
             true => group.barrier(),
             false => Ok(()),
@@ -271,15 +272,26 @@ fn a_hook_that_uses_it_in_one_process_is_an_error_in_all() {
         train(group, folder, &waits, &go_on)
     });
     let Some(told) = told else { return };
-    for told in &told {
-        assert!(lines(told).0.contains(" of 2, "), "{told:#?}");
+    let mut late = 0;
+    for (told, place) in told.iter().zip([
+        "process 0 of 2, averaging the gradients: ",
+        "hook `after_step 1` at global step 1: process 1 of 2, barrier: ",
+    ]) {
+        let reason = lines(told).0.strip_prefix(place);
+        let reason = reason.unwrap_or_else(|| panic!("{told:#?}"));
+        let is_late = reason.starts_with("another process did not answer within 10 s: it hangs");
+        // Whoever gives up first ends, and the other may see that.
+        let sees_the_end = reason.starts_with("another process has ended");
+        assert!(is_late || sees_the_end, "{told:#?}");
+        late += usize::from(is_late);
     }
+    assert!(late > 0, "{told:#?}");
 }
 
 #[test]
 fn one_that_hangs_is_given_up() {
     let name = "one_fails::one_that_hangs_is_given_up";
-    let told = in_group(name, 2, 3, |group, folder| {
+    let told = in_group(name, 2, 10, |group, folder| {
         let pipe = folder.join("pipe");
         if group.is_first() {
             let made = std::process::Command::new("mkfifo").arg(&pipe).status();
@@ -301,7 +313,7 @@ fn one_that_hangs_is_given_up() {
     let Some(told) = told else { return };
     let (other, _) = lines(&told[0]);
     let start = "process 0 of 2, the verdict of the callbacks: another process did not answer \
-                 within 3 s: it hangs";
+                 within 10 s: it hangs";
     assert!(other.starts_with(start), "{told:#?}");
     assert!(
         lines(&told[1]).0.starts_with("process 1 of 2, "),

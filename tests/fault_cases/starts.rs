@@ -69,7 +69,7 @@ fn all_ways_to_start_come_to_the_same() {
     let error = launch.run(&script, arguments).unwrap_err().to_string();
     assert!(
         error.contains("process 0 of 2")
-            && error.ends_with("was ended by SIGKILL; 1 other process was ended"),
+            && error.ends_with("the first to end badly, by SIGKILL; 1 other process was ended"),
         "{error}"
     );
     assert!(bytes(restarted.path()) != expected);

@@ -104,6 +104,41 @@ fn the_first_logs_and_saves_and_callbacks_run_in_all() {
     }
 }
 
+/// Ctrl-C in a terminal reaches all, and who started them passes SIGTERM on besides.
+#[test]
+fn signals_are_answered_once_by_the_first() {
+    let name = "voice::signals_are_answered_once_by_the_first";
+    let folder = in_processes(name, 2, |group, folder| {
+        let student = student(group);
+        let mut trainer = trainer(&student, config(folder));
+        let mut loader = loader(12);
+        let training = trainer
+            .train(&mut loader)
+            .steps(6)
+            .optimizer(AdamW::new(0.01));
+        let signals = [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM];
+        let summary = training
+            .after_step(move |_: &Net, _| {
+                for signal in signals {
+                    signal_hook::low_level::raise(signal).map_err(Error::other)?;
+                }
+                Ok(())
+            })
+            .handle_interrupts()
+            .process_group(group)
+            .run()
+            .unwrap();
+        assert_eq!((summary.interrupted, summary.global_steps), (true, 1));
+    });
+    let Some(folder) = folder else { return };
+    let times = |rank, text: &str| {
+        let said = folder.path().join(format!("said{rank}"));
+        std::fs::read_to_string(said).unwrap().matches(text).count()
+    };
+    assert_eq!((times(0, "Ctrl-C:"), times(0, "SIGTERM:")), (1, 0));
+    assert_eq!((times(1, "Ctrl-C:"), times(1, "SIGTERM:")), (0, 0));
+}
+
 #[test]
 fn what_one_decides_all_obey() {
     let name = "voice::what_one_decides_all_obey";
