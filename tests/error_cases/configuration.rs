@@ -151,7 +151,8 @@ fn what_needs_a_process_group_says_so() {
             Ok(_) => assert!(works),
             error => assert_eq!(
                 first_line(error),
-                "local_rank: is 1, but this process has 0 in its group; leave it at -1, the group \
+                "local_rank: is 1, but this process has 0 in its group (it trains alone: was it started by \
+                 torchrun or `launch`?); leave it at -1, the group \
                  knows it"
             ),
         }

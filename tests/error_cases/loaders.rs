@@ -41,7 +41,8 @@ fn train(
 }
 
 const EMPTY: &str = "data loader, batch 1 of epoch 1: the loader has no batch; \
-                     is the data set empty, or smaller than a batch with `drop_last`?";
+                     is the data set empty, smaller than a batch with `drop_last`, or than \
+                     the number of processes with `Uneven::Drop`?";
 
 #[test]
 fn an_empty_loader_is_an_error_and_no_endless_loop() {

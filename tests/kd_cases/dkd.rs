@@ -79,6 +79,16 @@ pub fn loss(name: &str, student: &AdaptorOutput, teacher: &AdaptorOutput) -> Res
     kd_loss_of((student, teacher), config, presets(), (&(), &step()))
 }
 
+/// The losses that have a value at each position, and of these the ones that ask for no labels.
+pub fn at_positions(presets: &Presets) -> (Vec<String>, Vec<String>) {
+    let all = presets.kd_losses().filter(|name| *name != "dist");
+    let all: Vec<String> = all.map(str::to_owned).collect();
+    let plain = all
+        .iter()
+        .filter(|name| !["dkd", "nkd"].contains(&name.as_str()));
+    (all.clone(), plain.cloned().collect())
+}
+
 pub fn number(loss: Result<Tensor>) -> f64 {
     loss.unwrap_or_else(|error| panic!("{error}"))
         .double_value(&[])

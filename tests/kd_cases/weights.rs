@@ -41,7 +41,7 @@ fn weights_of_examples_are_those_of_all_their_positions() {
     } = tokens();
     let of_examples = Tensor::from_slice(&[3.0, 0.5]);
     let of_positions = of_examples.unsqueeze(1).expand([2, 3], false).copy();
-    for name in presets().kd_losses().filter(|name| *name != "dkd") {
+    for name in &at_positions(&presets()).1 {
         for masked in [false, true] {
             let with = |weights: &Tensor| {
                 let (mut s, mut t) = (output(&student).logits_weights(weights), output(&teacher));
@@ -60,7 +60,7 @@ fn weights_of_examples_are_those_of_all_their_positions() {
 fn the_losses_of_the_crate_can_be_weighted() {
     let (student, teacher) = (waves(&[2, 3, 4], 0.1) * 3.0, waves(&[2, 3, 4], 0.5) * 3.0);
     let weights = waves(&[2, 3], 0.7) + 1.5;
-    for name in presets().kd_losses().filter(|name| *name != "dkd") {
+    for name in &at_positions(&presets()).1 {
         let (mut sum, mut total) = (0.0, 0.0);
         for (batch, position) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)] {
             let only = |logits: &Tensor| output(&logits.get(batch).get(position).unsqueeze(0));
@@ -87,7 +87,7 @@ fn all_weights_of_0_are_a_loss_of_0() {
         labels,
         ..
     } = tokens();
-    for name in presets().kd_losses() {
+    for name in &at_positions(&presets()).0 {
         let leaf = student.copy().set_requires_grad(true);
         let nothing = output(&leaf)
             .labels(&labels.clamp_min(0))
