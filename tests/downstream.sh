@@ -20,7 +20,8 @@ done
 packed=$target/packed
 rm -rf "$packed"
 mkdir -p "$packed"
-for crate in "$target"/package/*.crate; do tar -xzf "$crate" -C "$packed"; done
+# -m: packed files have one time, by which cargo would not notice that they have changed.
+for crate in "$target"/package/*.crate; do tar -xzmf "$crate" -C "$packed"; done
 rm -r "$target/package"
 
 cp -r tests/downstream/. "$project"
