@@ -250,7 +250,9 @@ pub(crate) fn is_one_of_several() -> Option<(usize, usize)> {
 impl Drop for ProcessGroup {
     /// Tells those who still wait for this process why they need not.
     fn drop(&mut self) {
-        MEMBER.set(None);
+        if self.meeting.is_some() {
+            MEMBER.set(None);
+        }
         let is_over = self.lost.get() || self.group.borrow().is_none();
         let Some(meeting) = self.meeting.as_ref().filter(|_| !is_over) else {
             return;

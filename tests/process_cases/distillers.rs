@@ -4,14 +4,14 @@ use tch::{Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::distiller::Task;
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicDistiller, BasicTrainer, DistillationConfig, EmdConfig,
-    EmdDistiller, GeneralDistiller, IntermediateMatch, LayerWeights, MultiTaskDistiller,
-    MultiTeacherDistiller, ProjectionSpec, Result, Sgd, TaskLoader,
+    AdamW, AdaptorOutput, BasicDistiller, DistillationConfig, EmdConfig, EmdDistiller,
+    GeneralDistiller, IntermediateMatch, LayerWeights, MultiTaskDistiller, MultiTeacherDistiller,
+    ProjectionSpec, Result, Sgd, TaskLoader,
 };
 
 use super::remembering::Remembering;
 use super::together::{Case, Process, Trained, are_one, several_are_close_to_one, two_are_one};
-use crate::common::tiny::{Net, Output, adapt, loader, square};
+use crate::common::tiny::{Net, Output, adapt, loader};
 
 /// Hidden states, attentions, a mask, and a feature with a name of its own.
 fn features(batch: &Tensor, output: &Output) -> Result<AdaptorOutput> {
@@ -45,12 +45,7 @@ fn teacher() -> Net {
 
 fn trainer(process: &Process<'_>) -> Trained {
     let student = process.student();
-    let distiller = BasicTrainer::builder(&student, &student.variables)
-        .train_config(process.config())
-        .adaptor(square)
-        .build()
-        .unwrap();
-    process.train(distiller, &mut loader(12), |run| {
+    process.train(process.trainer(&student), &mut loader(12), |run| {
         run.epochs(2).optimizer(AdamW::new(0.01))
     })
 }

@@ -1,22 +1,15 @@
 //! What the loaders of the crate give two processes is what they give one.
 
 use tch::{Kind, Tensor};
-use textbrewer::{
-    AdamW, BasicTrainer, DataLoader, Error, ExampleLoader, LineLoader, StreamLoader, TensorLoader,
-};
+use textbrewer::{AdamW, DataLoader, Error, ExampleLoader, LineLoader, StreamLoader, TensorLoader};
 
 use super::together::{Case, Process, Trained, two_are_one};
-use crate::common::tiny::{INPUT, batch, loader, square};
+use crate::common::tiny::{INPUT, batch, loader};
 use crate::common::waves;
 
 fn train(process: &Process<'_>, loader: &mut dyn DataLoader<Batch = Tensor>) -> Trained {
     let student = process.student();
-    let distiller = BasicTrainer::builder(&student, &student.variables)
-        .train_config(process.config())
-        .adaptor(square)
-        .build()
-        .unwrap();
-    process.train(distiller, loader, |run| {
+    process.train(process.trainer(&student), loader, |run| {
         // One and a half epochs.
         run.steps(9).optimizer(AdamW::new(0.01))
     })
@@ -73,16 +66,15 @@ fn of_a_stream(process: &Process<'_>) -> Trained {
 
 fn postprocessed(process: &Process<'_>) -> Trained {
     let student = process.student();
-    let distiller = BasicTrainer::builder(&student, &student.variables)
-        .train_config(process.config())
-        .adaptor(square)
-        .build()
-        .unwrap();
-    process.train(distiller, &mut loader(12).shuffle(3), |run| {
-        run.epochs(2)
-            .optimizer(AdamW::new(0.01))
-            .batch_postprocessor(|one| Ok(one + batch(7)))
-    })
+    process.train(
+        process.trainer(&student),
+        &mut loader(12).shuffle(3),
+        |run| {
+            run.epochs(2)
+                .optimizer(AdamW::new(0.01))
+                .batch_postprocessor(|one| Ok(one + batch(7)))
+        },
+    )
 }
 
 #[test]

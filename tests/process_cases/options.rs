@@ -101,12 +101,7 @@ fn scaled(process: &Process<'_>) -> Trained {
 
 fn groups(process: &Process<'_>) -> Trained {
     let student = process.student();
-    let distiller = BasicTrainer::builder(&student, &student.variables)
-        .train_config(process.config())
-        .adaptor(square)
-        .build()
-        .unwrap();
-    process.train(distiller, &mut loader(12), |run| {
+    process.train(process.trainer(&student), &mut loader(12), |run| {
         run.epochs(2)
             .optimizer(Sgd::new(0.1).momentum(0.9))
             .on_non_finite(OnNonFinite::SkipStep)

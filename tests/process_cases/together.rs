@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use tch::Tensor;
 use textbrewer::distributed::ProcessGroup;
 use textbrewer::logging::LogAxis;
-use textbrewer::{DataLoader, Distiller, MemorySink, Run, TrainingConfig};
+use textbrewer::{BasicTrainer, DataLoader, Distiller, MemorySink, Run, TrainingConfig};
 
 use crate::common::ranks::in_processes;
-use crate::common::tiny::{self, Net, difference, fill_projections, numbers, projected_numbers};
+use crate::common::tiny::{
+    self, Net, difference, fill_projections, numbers, projected_numbers, square,
+};
 
 /// What a training came to, as bits where text would lose some.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -42,6 +45,15 @@ impl Process<'_> {
     /// A student, of which that of the first process is the one that counts.
     pub fn student(&self) -> Net {
         Net::new(2, 4, 0.25 + self.rank() as f64)
+    }
+
+    /// A trainer of it, whose loss is the square of what it says.
+    pub fn trainer<'a>(&self, student: &'a Net) -> BasicTrainer<'a, Tensor, Net> {
+        BasicTrainer::builder(student, &student.variables)
+            .train_config(self.config())
+            .adaptor(square)
+            .build()
+            .unwrap()
     }
 
     /// Trains, and returns what came of it.
