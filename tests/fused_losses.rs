@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{elements, waves};
+use common::device::{device, waves};
+use common::elements;
 use tch::{Kind, Tensor};
 use textbrewer::config::PresetSpec;
 use textbrewer::logits::FromHidden;
@@ -73,7 +74,7 @@ fn compare(kind: Kind, tolerance: f64) {
     let presets = Presets::default();
     let (student, teacher) = (Head::new(0.3, kind), Head::new(5.0, kind));
     let [batch, length] = POSITIONS;
-    let labels = Tensor::arange(batch * length, (Kind::Int64, tch::Device::Cpu));
+    let labels = Tensor::arange(batch * length, (Kind::Int64, device()));
     let labels = (labels * 1777 - 100).remainder(CLASSES).view(POSITIONS);
     let weights = waves(&POSITIONS, 0.2).abs().to_kind(kind);
     let specs: [PresetSpec; 11] = [

@@ -1,6 +1,6 @@
 //! Where the tests that can run on a device run.
 
-use tch::Device;
+use tch::{Device, Tensor};
 use textbrewer::config::parse_device;
 
 /// `TEXTBREWER_TEST_DEVICE`, as a configuration writes a device, or the CPU.
@@ -23,4 +23,9 @@ pub fn left_out(test: &str, is_left_out: bool, reason: &str) -> bool {
         println!("left out: {test}: {reason}");
     }
     is_left_out
+}
+
+/// The numbers of [`super::waves`], on the device.
+pub fn waves(shape: &[i64], seed: f64) -> Tensor {
+    super::waves(shape, seed).to_device(device())
 }

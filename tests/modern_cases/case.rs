@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
+use crate::common::device::device;
 use crate::common::{elements, golden_dir, read_cases, read_tensors};
 
 /// Computes a case and notes what is wrong.
@@ -36,6 +37,7 @@ fn stored(name: &str) -> Tensor {
     Tensor::from_slice(values)
         .view(size.as_slice())
         .to_kind(*kind)
+        .to_device(device())
 }
 
 pub fn label(json: &Value) -> String {

@@ -1,10 +1,11 @@
 //! What holds of every loss on logits, whatever its numbers.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 use textbrewer::config::PresetSpec;
 use textbrewer::{KdInput, Presets};
 
-use crate::common::{elements, waves};
+use crate::common::device::{device, waves};
+use crate::common::elements;
 
 /// Losses that are 0 where both models agree, and never below.
 fn divergences() -> Vec<PresetSpec> {
@@ -47,7 +48,7 @@ fn run(
 }
 
 fn labels(count: i64) -> Tensor {
-    Tensor::arange(count, (Kind::Int64, Device::Cpu)).remainder(5)
+    Tensor::arange(count, (Kind::Int64, device())).remainder(5)
 }
 
 #[test]
@@ -90,7 +91,7 @@ fn divergences_are_never_below_zero() {
 fn masked_classes_and_extreme_logits_give_no_nan() {
     let (student, teacher) = (waves(&[3, 5], 0.3) * 1e4, waves(&[3, 5], 0.8) * 1e4);
     let masked = |logits: &Tensor| {
-        let nothing = Tensor::full([3, 2], f64::NEG_INFINITY, (Kind::Double, Device::Cpu));
+        let nothing = Tensor::full([3, 2], f64::NEG_INFINITY, (Kind::Double, device()));
         Tensor::cat(&[logits.shallow_clone(), nothing], -1)
     };
     // `mse` of −∞ is no number, and `ce` has TextBrewer's.
@@ -122,10 +123,10 @@ fn masked_classes_and_extreme_logits_give_no_nan() {
 fn padding_changes_nothing() {
     let (student, teacher) = (waves(&[2, 3, 5], 0.3) * 4.0, waves(&[2, 3, 5], 0.9) * 4.0);
     let padding = waves(&[2, 2, 5], 7.0) * 9.0;
-    let ones = |length| Tensor::ones([2, length], (Kind::Double, Device::Cpu));
-    let zeros = Tensor::zeros([2, 2], (Kind::Double, Device::Cpu));
+    let ones = |length| Tensor::ones([2, length], (Kind::Double, device()));
+    let zeros = Tensor::zeros([2, 2], (Kind::Double, device()));
     let labels = labels(6).view([2, 3]);
-    let no_labels = Tensor::full([2, 2], 1, (Kind::Int64, Device::Cpu));
+    let no_labels = Tensor::full([2, 2], 1, (Kind::Int64, device()));
     let joined = |one: &Tensor, other: &Tensor| Tensor::cat(&[one, other], 1);
     for spec in at_positions() {
         let of = |student: &Tensor, teacher: &Tensor, labels: &Tensor, weights: &Tensor| {
