@@ -1,6 +1,6 @@
 //! Multi-head self-attention.
 
-use tch::{Tensor, nn};
+use tch::{Device, Tensor, nn};
 
 use super::BertConfig;
 use super::mask::in_kind;
@@ -72,16 +72,16 @@ impl Attention {
             let context = native::attention(operands, mask, batch, self.heads, dropout)?;
             (context, None)
         } else {
-            let context = Tensor::f_scaled_dot_product_attention(
-                &self.split(&query, batch)?,
-                &self.split(&key, batch)?,
-                &self.split(&value, batch)?,
-                mask.as_ref(),
-                dropout,
-                false,
-                None,
-                false,
-            )?;
+            let operands = [
+                self.split(&query, batch)?,
+                self.split(&key, batch)?,
+                self.split(&value, batch)?,
+            ];
+            let added = match query.device() {
+                Device::Cuda(_) => up_to_aligned(self.head_size),
+                _ => 0,
+            };
+            let context = widened(operands, mask.as_ref(), dropout, added)?;
             (self.join(&context)?, None)
         };
         let output = self.output.forward(&context)?;
@@ -122,5 +122,67 @@ impl Attention {
     fn join(&self, states: &Tensor) -> Result<Tensor> {
         let hidden = self.heads * self.head_size;
         Ok(states.f_transpose(1, 2)?.f_reshape([-1, hidden])?)
+    }
+}
+
+/// The fused kernels of CUDA take heads of a multiple of 8 numbers; with others libtorch makes the
+/// scores of all positions, and keeps them for the backward pass.
+fn up_to_aligned(head_size: i64) -> i64 {
+    (8 - head_size % 8) % 8
+}
+
+/// Attention of heads `[batch, heads, length, head size]` with `added` zeros at the end of each,
+/// which change nothing.
+fn widened(
+    operands: [Tensor; 3],
+    mask: Option<&Tensor>,
+    dropout: f64,
+    added: i64,
+) -> Result<Tensor> {
+    let head_size = operands[0].size().last().copied().unwrap_or(1);
+    let wide = |operand: &Tensor| match added {
+        0 => Ok(operand.shallow_clone()),
+        _ => operand.f_constant_pad_nd([0, added]),
+    };
+    let [query, key, value] = operands.each_ref().map(wide);
+    let (query, key, value) = (query?, key?, value?);
+    let scale = (added > 0).then(|| 1.0 / (head_size as f64).sqrt());
+    let context = Tensor::f_scaled_dot_product_attention(
+        &query, &key, &value, mask, dropout, false, scale, false,
+    )?;
+    Ok(match added {
+        0 => context,
+        _ => context.f_narrow(-1, 0, head_size)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn zeros_at_the_end_of_heads_change_nothing() {
+        let numbers = |seed: f64| {
+            let numbers = Tensor::arange(2 * 3 * 5 * 6, (Kind::Double, Device::Cpu));
+            ((numbers * 1.7 + seed) * 2.3).sin().view([2, 3, 5, 6])
+        };
+        let leaves = || [0.1, 0.4, 0.8].map(|seed| numbers(seed).set_requires_grad(true));
+        let mask = numbers(0.9).narrow(-1, 0, 5);
+        let (plain, wide) = (leaves(), leaves());
+        let run = |leaves: &[Tensor; 3], added| {
+            let operands = leaves.each_ref().map(Tensor::shallow_clone);
+            let context = widened(operands, Some(&mask), 0.0, added).unwrap();
+            (&context * numbers(0.2)).sum(None).backward();
+            context
+        };
+        assert_eq!(up_to_aligned(6), 2);
+        let (expected, got) = (run(&plain, 0), run(&wide, up_to_aligned(6)));
+        let far = |one: &Tensor, other: &Tensor| (one - other).abs().max().double_value(&[]);
+        assert!(far(&expected, &got) < 1e-14);
+        for (plain, wide) in plain.iter().zip(&wide) {
+            assert!(far(&plain.grad(), &wide.grad()) < 1e-13);
+        }
+        assert_eq!(up_to_aligned(64), 0);
     }
 }
