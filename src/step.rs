@@ -24,6 +24,9 @@ pub struct StepInfo {
     /// The number of the batch, where batches are the same in every epoch; teacher outputs are
     /// kept under it.
     pub batch_id: Option<u64>,
+    /// Whether batches weigh by their positions in an optimizer step, so that a term is to say how
+    /// many there are.
+    wants_positions: bool,
 }
 
 impl StepInfo {
@@ -35,7 +38,17 @@ impl StepInfo {
             total_steps,
             epoch,
             batch_id: None,
+            wants_positions: false,
         }
+    }
+
+    pub(crate) fn wanting_positions(mut self, wants: bool) -> Self {
+        self.wants_positions = wants;
+        self
+    }
+
+    pub(crate) fn wants_positions(&self) -> bool {
+        self.wants_positions
     }
 
     /// The same point, at a batch that has a number.

@@ -158,7 +158,7 @@ fn unknown_keys_are_named_with_their_place() {
          `gradient_accumulation_steps`, `ckpt_frequency`, `ckpt_epoch_frequency`, `ckpt_steps`, \
          `log_dir`, `output_dir`, `device`, `fp16`, `fp16_opt_level`, `data_parallel`, \
          `local_rank`, `clip_projections`, `step_on_remainder`, `log_interval`, `precision`, \
-         `teacher_precision` at line 1 column 17"
+         `teacher_precision`, `weigh_by_positions` at line 1 column 17"
     );
     assert_eq!(
         distillation("{\n  \"temperature\": 4,\n  \"tmp\": 1\n}"),

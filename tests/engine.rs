@@ -17,6 +17,8 @@ mod more_logs;
 mod nothing_counts;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
+#[path = "engine_cases/positions.rs"]
+mod positions;
 #[path = "engine_cases/run_folders.rs"]
 mod run_folders;
 #[path = "engine_cases/schedules.rs"]

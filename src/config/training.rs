@@ -88,6 +88,15 @@ pub struct TrainingConfig {
     /// Precision of the teachers' forward passes, if not the student's. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub teacher_precision: Option<Precision>,
+    /// Whether each batch weighs in an optimizer step by the number of positions (tokens, or
+    /// examples) that its loss is a mean over, so that the loss of the step is the mean over all
+    /// positions of its batches, of all processes, however they are divided into batches. If not,
+    /// it is the mean of the batches' means, in which a token of a batch with few of them counts
+    /// more. Weights of positions count as they do in the mean. Default none: as the
+    /// loss on logits has it; those that TextBrewer has are means of means, those of
+    /// [the field](crate::losses) that it lacks are over all positions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weigh_by_positions: Option<bool>,
 }
 
 fn is_float32(precision: &Precision) -> bool {
@@ -122,6 +131,7 @@ impl Default for TrainingConfig {
             log_interval: DEFAULT_LOG_INTERVAL,
             precision: Precision::Float32,
             teacher_precision: None,
+            weigh_by_positions: None,
         }
     }
 }
@@ -263,6 +273,13 @@ impl TrainingConfig {
         self
     }
 
+    /// Sets [`weigh_by_positions`](Self#structfield.weigh_by_positions).
+    #[must_use]
+    pub fn weigh_by_positions(mut self, on: bool) -> Self {
+        self.weigh_by_positions = Some(on);
+        self
+    }
+
     /// Sets [`step_on_remainder`](Self#structfield.step_on_remainder).
     #[must_use]
     pub fn step_on_remainder(mut self, on: bool) -> Self {
@@ -300,6 +317,7 @@ impl TrainingConfig {
             "log_interval": config.log_interval,
             "precision": config.precision,
             "teacher_precision": config.teacher_precision,
+            "weigh_by_positions": config.weigh_by_positions,
         })
     }
 
@@ -409,6 +427,7 @@ impl fmt::Display for TrainingConfig {
                 ("log_interval", or_null(self.log_interval)),
                 ("precision", self.precision.to_string()),
                 ("teacher_precision", or_null(self.teacher_precision)),
+                ("weigh_by_positions", or_null(self.weigh_by_positions)),
             ],
         )
     }

@@ -68,6 +68,10 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// # Errors
     /// Those of the terms.
     fn after_step(&mut self, step: &StepInfo) -> Result<()>;
+
+    /// Whether batches weigh by their positions in an optimizer step: what the configuration says,
+    /// or else the loss on logits.
+    fn weighs_by_positions(&self) -> bool;
 }
 
 mod sealed {
@@ -130,5 +134,10 @@ impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
 
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {
         self.terms.after_step(step)
+    }
+
+    fn weighs_by_positions(&self) -> bool {
+        let said = self.train_config.weigh_by_positions;
+        said.unwrap_or(self.terms.is_over_the_step())
     }
 }

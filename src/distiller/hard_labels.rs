@@ -61,6 +61,7 @@ impl<B> Term<B> for HardLabels {
         let sum = sum_of_means(&said.student.losses)?;
         let has_losses = sum.is_some();
         if let Some(sum) = sum {
+            report.weigh_by_labels(said)?;
             report.add("unweighted_hard_label_loss", sum, self.weight.at(said.step));
         }
         if has_losses != self.expects_losses && !std::mem::replace(&mut self.warned, true) {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
+use super::Said;
 use crate::error::{Error, Result};
+use crate::kind::is_floating;
 use crate::losses::at_least_float32;
 use crate::losses::mean::mean;
 use crate::scalar::ScalarOps;
@@ -51,6 +53,7 @@ pub struct WeightedLoss {
 #[derive(Debug, Default)]
 pub struct LossReport {
     losses: Vec<WeightedLoss>,
+    positions: Option<Tensor>,
 }
 
 impl LossReport {
@@ -67,6 +70,47 @@ impl LossReport {
             weight,
         });
         self
+    }
+
+    /// Says how many positions the losses are means over: tokens, or examples. With
+    /// [`weigh_by_positions`](crate::TrainingConfig#structfield.weigh_by_positions) the batch weighs by
+    /// this number in its optimizer step. The soft labels say it where there are any; the first to
+    /// say it decides.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::LossReport;
+    ///
+    /// let mut report = LossReport::new();
+    /// let mask = Tensor::from_slice2(&[[1.0, 1.0, 0.0]]);
+    /// report.add("mine", Tensor::from(0.3), 1.0).weigh(mask.f_sum(None)?);
+    /// assert_eq!(report.positions().map(|count| count.double_value(&[])), Some(2.0));
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn weigh(&mut self, positions: Tensor) -> &mut Self {
+        self.positions.get_or_insert(positions);
+        self
+    }
+
+    /// How many positions the losses are means over, if a term has said so.
+    pub fn positions(&self) -> Option<&Tensor> {
+        self.positions.as_ref()
+    }
+
+    /// Says that the losses are means over the labelled positions, where they are asked for and known.
+    pub(super) fn weigh_by_labels(&mut self, said: &Said<'_, impl Sized>) -> Result<()> {
+        if said.step.wants_positions()
+            && self.positions.is_none()
+            && let Some(labels) = said.student.labels.first()
+        {
+            // A number that is to be predicted may be negative.
+            let has_label = match is_floating(labels.f_kind()?) {
+                true => labels.f_ones_like()?,
+                false => labels.is_below(0)?.f_logical_not()?,
+            };
+            self.positions = Some(has_label.f_sum(Kind::Double)?);
+        }
+        Ok(())
     }
 
     /// The losses, in the order in which they were added.

@@ -104,11 +104,22 @@ impl SoftLabels {
             let input = KdInput::new(student_logits, teacher_logits, self.temperature)?;
             inputs.push(input.at(positions).of_batch(batch, *step));
         }
+        // Of several logits the first say by how many positions the batch weighs.
+        if step.wants_positions()
+            && let Some(input) = inputs.first()
+        {
+            report.weigh(self.loss.positions(input)?);
+        }
         let losses = inputs.into_iter().map(|input| self.loss_of(input));
         if let Some(sum) = sum(losses)? {
             report.add("unweighted_kd_loss", sum, self.weight.at(step));
         }
         Ok(())
+    }
+
+    /// Whether the loss is a mean over all positions of an optimizer step by itself.
+    pub(super) fn is_over_the_step(&self) -> bool {
+        self.loss.is_over_the_step()
     }
 
     fn loss_of(&self, mut input: KdInput<'_>) -> Result<Tensor> {

@@ -29,6 +29,7 @@ impl<B> Term<B> for Supervised {
     }
 
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+        report.weigh_by_labels(said)?;
         match (sum_of_means(&said.student.losses)?, self.is_alone) {
             (Some(total), true) => report.add(TOTAL_LOSS, total, 1.0),
             (Some(loss), false) => report.add(BESIDE_OTHERS, loss, 1.0),

@@ -21,6 +21,7 @@ mod record;
 mod run;
 mod saving;
 mod statistics;
+mod step_weight;
 mod summary;
 mod training;
 mod update;

@@ -9,6 +9,7 @@ use crate::data::{Shard, Uneven};
 use crate::distributed::{NUMBERS, ProcessGroup, ShardedOptimizer};
 use crate::error::{Error, Result};
 use crate::native::Reducer;
+use crate::native::process_group::Reduction;
 use crate::optim::Optimizer;
 
 /// The processes ("ranks") that train one student together.
@@ -123,6 +124,16 @@ impl<'a> Ranks<'a> {
         self.wait(operation)?;
         let tensors: Vec<_> = tensors.iter().map(|tensor| (tensor, 0)).collect();
         group.with_group(operation, |group| group.broadcast(&tensors))
+    }
+
+    /// The sum of a tensor over all ranks, which have it in one shape and kind.
+    pub(super) fn sum(self, operation: &str, own: &Tensor) -> Result<Tensor> {
+        let Some(group) = self.group else {
+            return Ok(own.shallow_clone());
+        };
+        let sum = own.f_detach_copy()?;
+        group.with_group(operation, |group| group.all_reduce(&[&sum], Reduction::Sum))?;
+        Ok(sum)
     }
 
     /// What averages the gradients of these parameters, in the order in which a forward pass uses

@@ -38,6 +38,9 @@ pub(super) struct Training<'a, D: Distiller + ?Sized> {
     pub(super) ranks: Ranks<'a>,
     /// Whether any rank can be asked to stop.
     pub(super) may_stop: bool,
+    /// Whether batches weigh by their positions in an optimizer step. A step of one batch is a mean
+    /// over its positions anyhow.
+    pub(super) weighs_by_positions: bool,
 }
 
 impl<D: Distiller + ?Sized> Training<'_, D> {
@@ -158,7 +161,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         let report = self.distiller.train_on_batch(batch, &step)?;
         let total = report.total()?;
         self.record.push(&self.at, ends_step, &total, &report)?;
-        let divisor = self.plan.divisor(counted);
+        let (total, divisor) = match self.weighs_by_positions {
+            true => (self.update.weight.weigh(&total, &report)?, 1),
+            false => (total, self.plan.divisor(counted)),
+        };
         self.update
             .backward(total, divisor, forward_step, ends_step)?;
         self.at.counted += 1;
@@ -184,6 +190,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
             self.plan.total_steps(),
             at.epoch,
         )
+        .wanting_positions(self.weighs_by_positions)
     }
 
     fn optimizer_step(&mut self) -> Result<()> {

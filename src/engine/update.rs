@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::OnNonFinite;
 use super::ranks::Ranks;
+use super::step_weight::StepWeight;
 use crate::distiller::Distiller;
 use crate::error::{Context, Error, Result};
 use crate::native::{self, Reducer};
@@ -29,6 +30,8 @@ pub(super) struct Update<'a> {
     pub(super) has_dropped: bool,
     /// Whether a backward pass was seen to reach the student.
     pub(super) has_gradients: bool,
+    /// What the batches since the last step weigh together.
+    pub(super) weight: StepWeight,
 }
 
 /// An optimizer step that was done.
@@ -48,6 +51,7 @@ impl Update<'_> {
     /// Drops the gradients accumulated so far.
     pub(super) fn drop_gradients(&mut self) -> Result<()> {
         self.has_dropped |= std::mem::take(&mut self.is_accumulating);
+        self.weight.clear();
         self.optimizer.zero_grad()
     }
 
@@ -132,6 +136,8 @@ impl Update<'_> {
             check_gradients(distiller)?;
             self.has_gradients = true;
         }
+        let parameters = self.optimizer.groups().iter().flat_map(ParamGroup::tensors);
+        self.weight.divide(parameters, self.ranks)?;
         let found = self.found_non_finite(distiller.core().config().device)?;
         let grad_norm = self.clip(distiller)?;
         let schedule = self.schedule.as_ref();

@@ -16,8 +16,9 @@ pub(crate) const LOSSES: &str = "losses at the positions of logits";
 ///
 /// A loss on logits is a function per position. This is the one place that knows how such losses
 /// become a number: `Σ w · l / Σ w` over the selected positions, where `w` is 1 without weights.
-/// The sum is divided by what is selected of this batch; a step of several batches is the mean of
-/// theirs.
+/// The sum is divided by what is selected of this batch. A step of several batches is the mean of
+/// theirs, or has them weigh by what was divided by ([`Positions::total`]), and is so a mean over
+/// all positions of the step.
 #[derive(Debug)]
 pub(crate) struct Positions {
     /// `[batch]` or `[batch, length]`, before the selection.
@@ -121,13 +122,7 @@ impl Positions {
             return mean(losses);
         };
         let weights = in_kind(&self.weights_of_each(weights)?, losses.f_kind()?)?;
-        let total = weights.f_sum(None)?;
-        let total = match weights.device() {
-            Device::Cpu => total,
-            // Not waited for: the loss is NaN, and that is reported.
-            _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
-        };
-        per_count(&losses.f_mul(&weights)?.f_sum(None)?, &total)
+        per_count(&losses.f_mul(&weights)?.f_sum(None)?, &total_of(&weights)?)
     }
 
     /// What each of the selected positions has in the mean, flattened: `w / Σ w`, where all weights
@@ -139,12 +134,34 @@ impl Positions {
             return Ok(one.over(count.max(1) as f64)?);
         };
         let weights = in_kind(&self.weights_of_each(weights)?, kind)?.f_reshape([-1i64])?;
-        let total = weights.f_sum(None)?;
-        let total = match weights.device() {
-            Device::Cpu => total,
-            _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
+        per_count(&weights, &total_of(&weights)?)
+    }
+
+    /// How many positions are selected, or what they weigh together: what their mean is divided by.
+    /// Where `at_labels`, those alone that have a label.
+    pub(crate) fn total(&self, at_labels: bool) -> Result<Tensor> {
+        let options = (Kind::Double, self.device);
+        let weights = match &self.weights {
+            Some(weights) => Some(in_kind(&self.weights_of_each(weights)?, Kind::Double)?),
+            None => None,
         };
-        per_count(&weights, &total)
+        let labels = match at_labels {
+            true => self.labels()?,
+            false => None,
+        };
+        let Some(labels) = labels else {
+            let count = self.selected().iter().product::<i64>() as f64;
+            return match weights {
+                Some(weights) => total_of(&weights),
+                None => Ok(Tensor::f_zeros([0i64; 0], options)?.plus(count)?),
+            };
+        };
+        let has_label = labels.is_below(0)?.f_logical_not()?;
+        let has_label = has_label.f_to_kind(Kind::Double)?;
+        match weights {
+            Some(weights) => total_of(&weights.f_mul(&has_label)?),
+            None => Ok(has_label.f_sum(None)?),
+        }
     }
 
     fn weights_of_each(&self, weights: &Tensor) -> Result<Tensor> {
@@ -196,6 +213,16 @@ impl Positions {
             None => self.shape.clone(),
         }
     }
+}
+
+/// The sum of weights. On the CPU none is negative by now.
+fn total_of(weights: &Tensor) -> Result<Tensor> {
+    let total = weights.f_sum(None)?;
+    Ok(match weights.device() {
+        Device::Cpu => total,
+        // Not waited for: the loss is NaN, and that is reported.
+        _ => total.filled(&weights.is_below(0.0)?.f_any()?, f64::NAN)?,
+    })
 }
 
 /// Looked at on the CPU alone: elsewhere the host would wait for the device.

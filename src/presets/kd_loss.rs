@@ -49,6 +49,9 @@ pub struct KdLoss {
     standardizes: bool,
     /// Whether it is computed for some positions at a time where logits have not been made yet.
     goes_in_parts: bool,
+    /// Whether it is a mean over all positions of an optimizer step unless the configuration says
+    /// otherwise. TextBrewer's losses are means over each batch.
+    is_over_the_step: bool,
 }
 
 #[derive(Clone)]
@@ -70,6 +73,7 @@ impl From<Form> for KdLoss {
             times_tau_squared: false,
             standardizes: false,
             goes_in_parts: false,
+            is_over_the_step: false,
         }
     }
 }
@@ -120,6 +124,25 @@ impl KdLoss {
     pub(super) fn in_parts(mut self) -> Self {
         self.goes_in_parts = true;
         self
+    }
+
+    /// Says that the loss is a mean over all positions of an optimizer step.
+    pub(super) fn over_the_step(mut self) -> Self {
+        self.is_over_the_step = true;
+        self
+    }
+
+    /// Whether it was [said](Self::over_the_step) to be a mean over all positions of an optimizer
+    /// step.
+    pub(crate) fn is_over_the_step(&self) -> bool {
+        self.is_over_the_step
+    }
+
+    /// How many positions the loss is a mean over, or what they weigh together.
+    pub(crate) fn positions(&self, input: &KdInput<'_>) -> Result<Tensor> {
+        input
+            .positions
+            .total(matches!(self.form, Form::AtLabels(_)))
     }
 
     /// The loss times the square of the temperature, at each position by its own. Its gradients are
@@ -269,7 +292,7 @@ pub(super) fn dkd(alpha: f64, beta: f64, warm_up: f64) -> Result<KdLoss> {
             false => Ok(losses),
         }
     });
-    Ok(loss.with_own_square().in_parts())
+    Ok(loss.with_own_square().in_parts().over_the_step())
 }
 
 /// [`losses::nkd`] at the labels.
@@ -285,7 +308,7 @@ pub(super) fn nkd(gamma: f64) -> Result<KdLoss> {
             gamma,
         )
     });
-    Ok(loss.with_own_square().in_parts())
+    Ok(loss.with_own_square().in_parts().over_the_step())
 }
 
 /// [`losses::dist`] of all positions.
@@ -294,7 +317,7 @@ pub(super) fn dist(beta: f64, gamma: f64) -> Result<KdLoss> {
     let loss = KdLoss::on_all(move |student, teacher, temperature| {
         losses::dist(student, teacher, temperature, beta, gamma)
     });
-    Ok(loss.with_own_square())
+    Ok(loss.with_own_square().over_the_step())
 }
 
 /// `(x − mean) / (std + 1e-7)` over the classes.

@@ -85,9 +85,9 @@ impl Default for Presets {
                 |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
                 |student, teacher, _| losses::smooth_l1(student, teacher),
             )
-            .kd_loss_in_parts("forward_kl", losses::forward_kl_at_each)
-            .kd_loss_in_parts("reverse_kl", losses::reverse_kl_at_each)
-            .kd_loss_in_parts("total_variation", losses::total_variation_at_each)
+            .kd_loss_over_the_step("forward_kl", losses::forward_kl_at_each)
+            .kd_loss_over_the_step("reverse_kl", losses::reverse_kl_at_each)
+            .kd_loss_over_the_step("total_variation", losses::total_variation_at_each)
             .kd_loss_with_share(
                 "generalized_jsd",
                 "beta",
@@ -261,6 +261,17 @@ impl Presets {
         self.with_kd_loss(name, loss.in_parts())
     }
 
+    /// As [`kd_loss_in_parts`](Self::kd_loss_in_parts), a mean over all positions of an optimizer
+    /// step.
+    fn kd_loss_over_the_step(
+        self,
+        name: &str,
+        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+    ) -> Self {
+        let loss = KdLoss::per_position(on_whole_logits(at_each));
+        self.with_kd_loss(name, loss.in_parts().over_the_step())
+    }
+
     /// A loss per position that takes a number from 0 to 1.
     fn kd_loss_with_share(
         self,
@@ -274,7 +285,8 @@ impl Presets {
             let at_each = move |student: &Tensor, teacher: &Tensor, temperature: &Temperature| {
                 at_each(student, teacher, temperature, share)
             };
-            Ok(KdLoss::per_position(on_whole_logits(at_each)).in_parts())
+            let loss = KdLoss::per_position(on_whole_logits(at_each));
+            Ok(loss.in_parts().over_the_step())
         })
     }
 

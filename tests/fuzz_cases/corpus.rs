@@ -15,7 +15,7 @@ pub const TRAINING: &[&str] = &[
         "fp16": false, "fp16_opt_level": "O1", "data_parallel": false, "local_rank": -1,
         "clip_projections": true, "step_on_remainder": true, "log_interval": 7}"#,
     r#"{"ckpt_steps": null, "log_dir": null, "device": "cpu", "log_interval": null,
-        "precision": "bf16", "teacher_precision": "float32"}"#,
+        "precision": "bf16", "teacher_precision": "float32", "weigh_by_positions": true}"#,
     r#"{"device": "cpu", "fp16": true, "fp16_opt_level": "O2"}"#,
 ];
 

@@ -6,8 +6,8 @@ use textbrewer::optim::{GroupOptions, LossScaling, Optimizer, ParamGroup};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::state_dict;
 use textbrewer::{
-    AdamW, AdaptorOutput, BasicTrainer, Distiller, Model, OnNonFinite, Result, Sgd, TrainingConfig,
-    VecLoader, from_fn,
+    AdamW, AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller, Model,
+    OnNonFinite, Result, Sgd, TrainingConfig, VecLoader, from_fn,
 };
 
 use super::together::{
@@ -99,6 +99,30 @@ fn scaled(process: &Process<'_>) -> Trained {
     })
 }
 
+/// Batches that weigh by how many of their examples are kept.
+fn weighed(process: &Process<'_>) -> Trained {
+    let (teacher, student) = (Net::new(3, 6, 0.5), process.student());
+    let adaptor = |batch: &Tensor, output: &Output| {
+        let weights =
+            batch
+                .narrow(-1, 0, 1)
+                .abs()
+                .mean_dim([1i64, 2].as_slice(), false, Kind::Float);
+        Ok(AdaptorOutput::new()
+            .logits(&output.logits)
+            .logits_weights(&weights))
+    };
+    let distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(process.config())
+        .distill_config(DistillationConfig::default().kd_loss_type("reverse_kl"))
+        .adaptor(adaptor)
+        .build()
+        .unwrap();
+    process.train(distiller, &mut loader(12), |run| {
+        run.epochs(2).optimizer(Sgd::new(0.5)).max_grad_norm(0.5)
+    })
+}
+
 fn groups(process: &Process<'_>) -> Trained {
     let student = process.student();
     process.train(process.trainer(&student), &mut loader(12), |run| {
@@ -187,9 +211,10 @@ fn left_over(process: &Process<'_>) -> Trained {
 
 #[test]
 fn mean_the_same() {
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
         ("odd_variables", odd_variables),
         ("scaled", scaled),
+        ("weighed", weighed),
         ("groups", groups),
         ("thawing", thawing),
     ];

@@ -38,6 +38,8 @@ pub(in crate::distiller) struct Terms<'a, B> {
     needs: Vec<Rc<Needs>>,
     /// What the distiller reads itself.
     distiller_needs: Needs,
+    /// Whether the loss on logits is a mean over all positions of an optimizer step by itself.
+    is_over_the_step: bool,
 }
 
 pub(in crate::distiller) type BoxedTerm<'a, B> = Box<dyn Term<B> + 'a>;
@@ -52,8 +54,10 @@ impl<'a, B: 'static> Terms<'a, B> {
         teachers: usize,
     ) -> Result<Self> {
         let projections = VarStore::new(device);
+        let soft_labels = SoftLabels::new(config, presets)?;
+        let is_over_the_step = soft_labels.is_over_the_step();
         let mut terms: Vec<BoxedTerm<'a, B>> = vec![
-            Box::new(SoftLabels::new(config, presets)?),
+            Box::new(soft_labels),
             Box::new(Matches::new(config, presets, &projections, teachers)?),
             Box::new(HardLabels::new(config, presets)?),
         ];
@@ -71,6 +75,7 @@ impl<'a, B: 'static> Terms<'a, B> {
             held: BTreeMap::new(),
             needs: Vec::new(),
             distiller_needs: Needs::new(),
+            is_over_the_step,
         })
     }
 }
@@ -86,7 +91,12 @@ impl<'a, B> Terms<'a, B> {
             held: BTreeMap::new(),
             needs: Vec::new(),
             distiller_needs: Needs::new(),
+            is_over_the_step: false,
         }
+    }
+
+    pub(in crate::distiller) fn is_over_the_step(&self) -> bool {
+        self.is_over_the_step
     }
 
     /// Adds the user's own; `teachers` is how many there are.

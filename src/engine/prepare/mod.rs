@@ -24,6 +24,7 @@ use super::record::Record;
 use super::run::{RequestedLength, Run};
 use super::saving::Saving;
 use super::statistics::Statistics;
+use super::step_weight::StepWeight;
 use super::training::Training;
 use super::update::Update;
 use serde_json::json;
@@ -223,6 +224,9 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         1 => plan.batches_per_epoch(),
         _ => feed.num_batches().map(|batches| batches as u64),
     };
+    let core = distiller.core();
+    let is_one_batch = core.config().gradient_accumulation_steps == 1 && ranks.world_size() == 1;
+    let weighs_by_positions = core.weighs_by_positions() && !is_one_batch;
     let training = Training {
         at: Position::default(),
         epochs: Epochs::new(feed, device, batches, random),
@@ -238,6 +242,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
             is_accumulating: false,
             has_dropped: false,
             has_gradients: false,
+            weight: StepWeight::default(),
         },
         hooks,
         record: Record::new(
@@ -254,6 +259,7 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         stop,
         ranks,
         may_stop,
+        weighs_by_positions,
         plan,
         evaluations,
         distiller,

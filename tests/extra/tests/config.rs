@@ -115,7 +115,7 @@ fn every_training_key_is_read_into_its_field() {
         "ckpt_steps": 5, "log_dir": "none", "output_dir": "out", "device": "cuda:1", "fp16": true,
         "fp16_opt_level": "O2", "data_parallel": true, "local_rank": 6, "clip_projections": true,
         "step_on_remainder": true, "log_interval": null, "precision": "bf16",
-        "teacher_precision": "fp16"}"#;
+        "teacher_precision": "fp16", "weigh_by_positions": false}"#;
     let built = TrainingConfig::default()
         .gradient_accumulation_steps(2)
         .ckpt_frequency(3)
@@ -132,7 +132,8 @@ fn every_training_key_is_read_into_its_field() {
         .step_on_remainder(true)
         .log_interval(None)
         .precision(Precision::Bf16)
-        .teacher_precision(Precision::Fp16);
+        .teacher_precision(Precision::Fp16)
+        .weigh_by_positions(false);
     let read = TrainingConfig::from_json_str(json).unwrap();
     assert_eq!(read, built);
     // Fields one by one: a setter and a reader could be wrong in the same way.
@@ -154,6 +155,7 @@ fn every_training_key_is_read_into_its_field() {
         (read.precision, read.teacher_precision),
         (Precision::Bf16, Some(Precision::Fp16))
     );
+    assert_eq!(read.weigh_by_positions, Some(false));
     assert_eq!(
         TrainingConfig::from_json_str(&read.to_json_string().unwrap()).unwrap(),
         read
@@ -299,7 +301,8 @@ clip_projections            : false
 step_on_remainder           : false
 log_interval                : 20
 precision                   : float32
-teacher_precision           : null"
+teacher_precision           : null
+weigh_by_positions          : null"
     );
     let config = DistillationConfig::default()
         .temperature(8.0)
