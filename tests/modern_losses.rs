@@ -40,7 +40,7 @@ fn known() -> BTreeMap<&'static str, case::Run> {
 }
 
 /// Losses of the file that are not here yet.
-const NOT_YET: [&str; 10] = [
+const NOT_YET: [&str; 8] = [
     "taid",
     "topk_kl",
     "topk_jsd",
@@ -49,8 +49,6 @@ const NOT_YET: [&str; 10] = [
     "topk_forward_kl",
     "top1_jsd",
     "topk_student_support",
-    "byte_offsets",
-    "gold_uld",
 ];
 
 /// Cases that this crate computes otherwise, in this kind of numbers, and why.
@@ -60,6 +58,13 @@ const LEFT_OUT: [(&str, &str, Kind, &str); 2] = [
 ];
 const OTHER_EPS: &str = "the least norm is 1e-8, as in torchdistill; the authors add 1e-8 to the \
                          product of the norms, which moves one gradient by 1.09e-7, and 1.06e-7 is allowed";
+
+/// Arguments with which a loss is not here, and why.
+const LEFT_OUT_WITH: [(&str, &str, &str, &str); 1] =
+    [("gold_uld", "token_merge_strategy", "observed", ONE_OFF)];
+const ONE_OFF: &str = "TRL's default takes the logits at the answer's own tokens, which predict the \
+                       tokens after them, so that each distribution and each factor is one token off; its \
+                       `bayesian` is right";
 
 #[test]
 fn all_cases_come_to_what_the_references_say() {
@@ -78,6 +83,13 @@ fn all_cases_come_to_what_the_references_say() {
             ));
             continue;
         };
+        let has_this = |(of, argument, value, _): &&(&str, &str, &str, &str)| {
+            *of == loss && json["args"][*argument] == *value
+        };
+        if let Some((.., reason)) = LEFT_OUT_WITH.iter().find(has_this) {
+            println!("left out: {}: {reason}", case::label(&json));
+            continue;
+        }
         for kind in [Kind::Double, Kind::Float] {
             let name = json["name"].as_str().unwrap_or_default();
             let is_this = |(of, case, in_kind, _): &&(&str, &str, Kind, &str)| {

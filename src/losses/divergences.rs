@@ -139,8 +139,13 @@ pub(crate) fn generalized_jsd_at_each(
     beta: f64,
 ) -> Result<Tensor> {
     let logs = LogProbabilities::of("generalized_jsd", student, teacher, temperature)?;
+    jsd(&logs, beta)
+}
+
+/// [`generalized_jsd`] at each position, of logarithms that need not be those of whole distributions.
+pub(super) fn jsd(logs: &LogProbabilities, beta: f64) -> Result<Tensor> {
     if beta == 0.0 {
-        return forward(&logs);
+        return forward(logs);
     }
     if beta == 1.0 {
         return divergence(&logs.student, &logs.teacher);

@@ -14,7 +14,8 @@
 //! [`cka_unbiased`]. **How positions relate to each other**: [`minilm`], [`minilmv2`], [`self_relation`].
 //! **Embeddings**: [`embedding_mse`], [`embedding_l2`], [`embedding_cosine`], and [`matryoshka`] around any of
 //! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
-//! [`cosines`]; [`crd`], [`crd_in_batch`]. **Across tokenizers**: [`uld`], [`alignment_groups`].
+//! [`cosines`]; [`crd`], [`crd_in_batch`]. **Across tokenizers**: [`uld`], [`gold`],
+//! [`gold_hybrid`], with [`byte_offsets`], [`alignment_groups`] and [`shared_tokens`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -56,7 +57,9 @@ pub mod support;
 mod target_class;
 mod temperature;
 
-pub use across_tokenizers::{alignment_groups, uld};
+pub use across_tokenizers::{
+    alignment_groups, byte_offsets, gold, gold_hybrid, shared_tokens, uld,
+};
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
 pub use contrastive::{crd, crd_in_batch};
 pub use dist::dist;

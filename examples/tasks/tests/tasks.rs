@@ -2,6 +2,8 @@
 
 #[path = "parts/bigru.rs"]
 mod bigru;
+#[path = "parts/byte_offsets.rs"]
+mod byte_offsets;
 #[path = "parts/classification.rs"]
 mod classification;
 #[path = "parts/error.rs"]

@@ -1,15 +1,13 @@
-//! Losses between models whose tokenizers differ.
-
-use std::ops::Range;
+//! Sorted probabilities, token by token.
 
 use tch::{Kind, Tensor};
 
-use super::check::{in_students_kind, mismatch, size_of, sizes};
-use super::labels::IGNORED;
-use super::mean::{mean, per_count};
-use super::support::at_least_float32;
-use super::temperature::{Temperature, at_temperature};
 use crate::error::{Error, Result};
+use crate::losses::check::{in_students_kind, mismatch, size_of, sizes};
+use crate::losses::labels::IGNORED;
+use crate::losses::mean::{mean, per_count};
+use crate::losses::support::at_least_float32;
+use crate::losses::temperature::{Temperature, at_temperature};
 use crate::scalar::ScalarOps;
 
 /// Universal logit distillation (ULD, [Boizard et al. 2024](https://arxiv.org/abs/2402.12030)): how far the sorted
@@ -47,29 +45,15 @@ pub fn uld(
     (student, student_labels, student_temperature): (&Tensor, &Tensor, &Temperature),
     (teacher, teacher_labels, teacher_temperature): (&Tensor, &Tensor, &Temperature),
 ) -> Result<Tensor> {
-    let (size, teacher_size) = sizes("uld", student, teacher)?;
-    let ([batch, length, _], [teachers_batch, teachers_length, _]) =
-        (size.as_slice(), teacher_size.as_slice())
-    else {
-        let wanted = "logits [batch, length, classes]";
-        return Err(mismatch("uld", wanted, &size, &teacher_size));
-    };
-    if batch != teachers_batch {
-        return Err(mismatch("uld", "one batch", &size, &teacher_size));
-    }
+    let ([batch, length, _], [_, teachers_length, _]) = of_one_batch("uld", student, teacher)?;
     let teacher = in_students_kind("uld", student, teacher)?;
     let answers = [
-        Answers::of(
-            "student's labels",
-            student_labels,
-            student,
-            [*batch, *length],
-        )?,
+        Answers::of("student's labels", student_labels, student, [batch, length])?,
         Answers::of(
             "teacher's labels",
             teacher_labels,
             student,
-            [*batch, *teachers_length],
+            [batch, teachers_length],
         )?,
     ];
     let [of_student, of_teacher] = &answers;
@@ -79,14 +63,14 @@ pub fn uld(
         .f_logical_not()?
         .f_logical_or(&of_teacher.first.f_logical_not()?)?
         .f_to_kind(Kind::Int64)?;
-    let most = (*length).min(*teachers_length);
+    let most = length.min(teachers_length);
     let options = (Kind::Int64, student.device());
     let tokens = Tensor::f_arange(most, options)?.f_unsqueeze(0)?;
     let counts = of_student
         .count
         .f_minimum(&of_teacher.count)?
         .f_sub(&left_out)?;
-    let sorted = |logits: &Tensor, answers: &Answers, temperature: &Temperature| {
+    let probabilities = |logits: &Tensor, answers: &Answers, temperature: &Temperature| {
         let at = answers
             .first
             .f_add(&left_out)?
@@ -97,12 +81,11 @@ pub fn uld(
         let at = at.f_expand([-1, -1, logits.size3()?.2], false)?;
         let logits = at_least_float32(&at_temperature("uld", logits, temperature)?)?;
         let rows = logits.f_gather(1, &at, false)?;
-        let (sorted, _) = rows.f_softmax(-1, None)?.f_sort(-1, true)?;
-        Result::Ok(sorted)
+        Result::Ok(rows.f_softmax(-1, None)?)
     };
-    let q = sorted(student, of_student, student_temperature)?;
-    let p = sorted(&teacher, of_teacher, teacher_temperature)?;
-    let distances = distances(&q, &p)?;
+    let q = probabilities(student, of_student, student_temperature)?;
+    let p = probabilities(&teacher, of_teacher, teacher_temperature)?;
+    let distances = sorted_distances(&q, &p)?;
     let kept = tokens
         .f_lt_tensor(&counts)?
         .f_to_kind(distances.f_kind()?)?;
@@ -135,8 +118,31 @@ impl Answers {
     }
 }
 
-/// `Σ |q − p|` over the last dimension; what only one side has is compared with 0.
-fn distances(q: &Tensor, p: &Tensor) -> Result<Tensor> {
+/// The sizes of logits `[batch, length, classes]` of one batch.
+pub(super) fn of_one_batch(
+    loss: &str,
+    student: &Tensor,
+    teacher: &Tensor,
+) -> Result<([i64; 3], [i64; 3])> {
+    let (size, teacher_size) = sizes(loss, student, teacher)?;
+    let (&[batch, length, classes], &[teachers_batch, teachers_length, teachers_classes]) =
+        (size.as_slice(), teacher_size.as_slice())
+    else {
+        let wanted = "logits [batch, length, classes]";
+        return Err(mismatch(loss, wanted, &size, &teacher_size));
+    };
+    if batch != teachers_batch {
+        return Err(mismatch(loss, "one batch", &size, &teacher_size));
+    }
+    Ok((
+        [batch, length, classes],
+        [teachers_batch, teachers_length, teachers_classes],
+    ))
+}
+
+/// `Σ |q − p|` over the last dimension, both in falling order; what only one side has is compared with 0.
+pub(super) fn sorted_distances(q: &Tensor, p: &Tensor) -> Result<Tensor> {
+    let (q, p) = (&q.f_sort(-1, true)?.0, &p.f_sort(-1, true)?.0);
     let classes = |values: &Tensor| values.size().last().copied().unwrap_or(0);
     let common = classes(q).min(classes(p));
     let sum = |values: Tensor| values.f_sum_dim_intlist([-1i64].as_slice(), false, None);
@@ -145,43 +151,6 @@ fn distances(q: &Tensor, p: &Tensor) -> Result<Tensor> {
         .f_sub(&p.f_narrow(-1, 0, common)?)?;
     let rest = |values: &Tensor| sum(values.f_narrow(-1, common, classes(values) - common)?);
     Ok(sum(both.f_abs()?)?.f_add(&rest(q)?)?.f_add(&rest(p)?)?)
-}
-
-/// Which tokens of two tokenizers belong together, from where each token ends in the text.
-///
-/// Both lists are walked, always on the side whose token ends earlier; where tokens of both end at the same byte
-/// a group ends on both sides. What is left at the end is one last group, which may be empty on a side.
-/// Offsets are those of the same text in the same unit, such as bytes, `(start, end)`; only the ends count.
-///
-/// ```
-/// use textbrewer::losses::alignment_groups;
-///
-/// // "a lot": "a", " lot" and "a", " ", "lo", "t".
-/// let groups = alignment_groups(&[(0, 1), (1, 5)], &[(0, 1), (1, 2), (2, 4), (4, 5)]);
-/// assert_eq!(groups, [(0..1, 0..1), (1..2, 1..4)]);
-/// ```
-pub fn alignment_groups(
-    student: &[(usize, usize)],
-    teacher: &[(usize, usize)],
-) -> Vec<(Range<usize>, Range<usize>)> {
-    let mut groups = Vec::new();
-    let (mut start, mut teachers_start) = (0, 0);
-    let (mut at, mut teachers_at) = (0, 0);
-    while let (Some((_, end)), Some((_, teachers_end))) =
-        (student.get(at), teacher.get(teachers_at))
-    {
-        at += usize::from(end <= teachers_end);
-        teachers_at += usize::from(teachers_end <= end);
-        if end == teachers_end {
-            groups.push((start..at, teachers_start..teachers_at));
-            (start, teachers_start) = (at, teachers_at);
-        }
-    }
-    let rest = (start..student.len(), teachers_start..teacher.len());
-    if !(rest.0.is_empty() && rest.1.is_empty()) {
-        groups.push(rest);
-    }
-    groups
 }
 
 #[cfg(test)]
