@@ -9,6 +9,8 @@ mod configurations {}
 mod extending {}
 #[doc = include_str!("../docs/book/src/logs.md")]
 mod logs {}
+#[doc = include_str!("../docs/book/src/losses.md")]
+mod losses {}
 #[doc = include_str!("../docs/book/src/precision.md")]
 mod precision {}
 #[doc = include_str!("../docs/book/src/processes.md")]

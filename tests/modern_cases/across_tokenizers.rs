@@ -8,6 +8,8 @@ use textbrewer::losses::{
 
 use super::case::{Case, Run};
 
+type Offsets = Vec<(usize, usize)>;
+
 pub fn known() -> Vec<(&'static str, Run)> {
     vec![
         ("uld", universal),
@@ -44,9 +46,7 @@ fn of_groups(case: &Case<'_>) {
     let (student, teacher) = (side(case, "student"), side(case, "teacher"));
     let offsets = answers(&case.input("student_offsets"), &student.1);
     let of_teacher = answers(&case.input("teacher_offsets"), &teacher.1);
-    let align = |(student, teacher): (&Vec<(usize, usize)>, &Vec<(usize, usize)>)| match case
-        .flag("use_extended_uld")
-    {
+    let align = |(student, teacher): (&Offsets, &Offsets)| match case.flag("use_extended_uld") {
         true => alignment_groups(student, teacher),
         false => (0..student.len().min(teacher.len()))
             .map(|at| (at..at + 1, at..at + 1))
@@ -87,7 +87,7 @@ fn of_groups(case: &Case<'_>) {
 }
 
 /// The offsets `[batch, length, 2]` of the tokens that have a label, by example.
-fn answers(offsets: &Tensor, labels: &Tensor) -> Vec<Vec<(usize, usize)>> {
+fn answers(offsets: &Tensor, labels: &Tensor) -> Vec<Offsets> {
     let number = |at: &[i64]| offsets.int64_value(at) as usize;
     let answer = |example: i64| {
         let is_answer = move |at: &i64| labels.int64_value(&[example, *at]) != -100;
@@ -125,9 +125,7 @@ fn groups(case: &Case<'_>) {
     let expected = case.json["expected"].as_array().unwrap();
     assert_eq!(texts.len(), expected.len());
     for (text, expected) in texts.iter().zip(expected) {
-        let offsets = |key: &str| -> Vec<(usize, usize)> {
-            serde_json::from_value(text[key].clone()).unwrap()
-        };
+        let offsets = |key: &str| -> Offsets { serde_json::from_value(text[key].clone()).unwrap() };
         let found = alignment_groups(&offsets("student_offsets"), &offsets("teacher_offsets"));
         let (student, teacher): (Vec<Value>, Vec<Value>) = found
             .into_iter()

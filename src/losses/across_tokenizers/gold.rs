@@ -13,26 +13,28 @@ use crate::scalar::ScalarOps;
 
 /// [`uld`](super::uld) of the tokens that stand for the same piece of the text (GOLD,
 /// [Patiño et al. 2025](https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation)):
-/// `mean over the batch of the mean over groups of Σ_v |q_(v) − p_(v)|`, both in falling order.
+/// `mean over the batch of the mean over groups of Σ_v |q_(v) − p_(v)|`, both sides in falling order.
 ///
-/// `groups` are those of each example, from [`alignment_groups`](super::alignment_groups), and count
-/// the tokens of the answers: 0 is the first token whose label is not −100. By the chain rule the
-/// distribution of a group is that of its last token, times the probability of each token before it in the group, of 1e-8
-/// at least: `q(v) = P(v | all before) Π P(id_k | all before k)`. It is not divided by its sum. A group that
-/// is empty on a side is left out, and so is that of a first token at position 0, which no logits predict.
-/// With groups of one token a side this is [`uld`](super::uld).
+/// The answer of each side is where its labels, the ids of its tokens, are not −100. `groups` are those of
+/// each example, from [`alignment_groups`](super::alignment_groups), and count the tokens of the answers
+/// from 0. By the chain rule a group's distribution is that of its last token, times the probabilities of the
+/// tokens before it in the group, each of 1e-8 at least: `q(v) = P(v | all before) Π_k P(id_k | all before k)`.
+/// It is not brought to a sum of 1.
 ///
-/// The answer of each side is where its labels, the ids of its tokens, are not −100. The last token,
-/// such as the end of the text, is left out by the label −100, as TRL does by default. TRL's weights are those of a sum:
-/// `distillation_weight · gold + crossentropy_weight · cross_entropy`, with the student's labels moved by one.
+/// A group that is empty on a side is left out. So is one whose first token is at position 0, for which there
+/// are no logits. An example without groups contributes 0. With groups of one token a side this is
+/// [`uld`](super::uld).
 ///
-/// TRL's default, `observed`, is not here: it takes the logits at the tokens themselves,
-/// which predict the next ones, so that each distribution and each probability is one token off. This is its
-/// `bayesian`.
+/// To leave out a last token, such as the end of the text, give it the label −100, as TRL does by default.
+/// TRL's sum is `distillation_weight · gold + crossentropy_weight · cross_entropy`, the latter of the
+/// student's logits and the labels one further.
+///
+/// This is what TRL calls `bayesian`. Its default, `observed`, is not here: it takes the logits at the tokens
+/// themselves, which predict the next ones, so that each distribution and each probability is one token off.
 ///
 /// # Shape
-/// Logits: `[batch, length, classes]`, labels `[batch, length]`; lengths and classes may differ by side. Labels are
-/// looked at on the CPU: leave them there, or the device is waited for.
+/// Logits: `[batch, length, classes]`, labels `[batch, length]`; lengths and classes may differ by side.
+/// Labels are read on the CPU: leave them there, so that no device is waited for.
 ///
 /// # Errors
 /// When the shapes do not fit, labels that count do not stand together or are no classes, or a group

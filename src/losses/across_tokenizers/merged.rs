@@ -51,18 +51,18 @@ impl Merged {
         let (mut students_pieces, mut teachers_pieces, mut shares) = (vec![], vec![], vec![]);
         let examples = groups.iter().zip(answers.iter().zip(&teachers_answers));
         for (example, (groups, (student, teacher))) in examples.enumerate() {
-            let before = shares.len();
             for (students, teachers) in groups {
                 student.check(loss, "student", example, students)?;
                 teacher.check(loss, "teacher", example, teachers)?;
-                if student.predicts(students) && teacher.predicts(teachers) {
-                    students_pieces.push(student.piece(students));
-                    teachers_pieces.push(teacher.piece(teachers));
-                    shares.push(0.0);
-                }
             }
-            let count = (shares.len() - before) * batch;
-            shares[before..].fill(1.0 / count as f64);
+            let both = |(students, teachers): &&(Range<usize>, Range<usize>)| {
+                student.predicts(students) && teacher.predicts(teachers)
+            };
+            let groups: Vec<_> = groups.iter().filter(both).collect();
+            students_pieces.extend(groups.iter().map(|(tokens, _)| student.piece(tokens)));
+            teachers_pieces.extend(groups.iter().map(|(_, tokens)| teacher.piece(tokens)));
+            let share = 1.0 / (groups.len() * batch) as f64;
+            shares.extend(groups.iter().map(|_| share));
         }
         let of_student = merged(loss, "student", student.0, student.2, &students_pieces)?;
         let of_teacher = merged(

@@ -5,20 +5,20 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// Where the tokens of a byte-level tokenizer (those of GPT-2, Llama 3, Qwen and others) stand in their
-/// text: `[start, end)` in bytes, for [`alignment_groups`].
+/// Where the tokens of a byte-level tokenizer (GPT-2's, Llama 3's, Qwen's and others) stand in their text:
+/// `(start, end)` in bytes, for [`alignment_groups`].
 ///
-/// The tokens are strings in these tokenizers' alphabet, where `Ġ` is a space, as the `tokenizers` crate has
-/// them in `Encoding::get_tokens`. Its own offsets are no good here: each token of a character that was cut into
-/// several gets all of the character. A space that the tokenizer added in front takes no room: `Ġ` is then
-/// `(0, 0)`. The tokens may end before the text does, as where it was cut off.
+/// The tokens are strings in these tokenizers' alphabet, where `Ġ` is a space: `Encoding::get_tokens` of the
+/// `tokenizers` crate. Its own offsets do not do here: where a character is cut into several tokens, each
+/// of them has the whole character. A space that the tokenizer added takes no room: `Ġ` is then `(0, 0)`.
+/// The tokens may end before the text does, as where they were cut off.
 ///
-/// All tokens have to be in the text: encode it without special tokens. One that stands for the end gets
-/// `(text.len(), text.len())`. Where the tokenizer changes the text first, as one with Unicode
-/// normalization does, give it as changed, to both sides.
+/// All tokens have to stand in the text, so encode it without special tokens. For a last token that is
+/// the end of the text, append `(text.len(), text.len())`. Where a tokenizer changes the text first, as with
+/// Unicode normalization, give the changed text, and the same to both tokenizers.
 ///
-/// Of tokenizers that keep characters whole, such as WordPiece, `Encoding::get_offsets` are right; those of
-/// `encode_char_offsets` are no bytes.
+/// For tokenizers that keep characters whole, such as WordPiece, use `Encoding::get_offsets` of
+/// `Tokenizer::encode`, which counts bytes (`encode_char_offsets` does not).
 ///
 /// # Errors
 /// When a token is not what stands next in the text.
