@@ -35,7 +35,9 @@ impl LogProbabilities {
             Tail::Uniform => Some(classes.others(&student)?),
             _ => None,
         };
-        let count = others.as_ref().map(log_count).transpose()?;
+        let kind = student.f_kind()?;
+        let count = others.as_ref().map(|others| log_count(others, kind));
+        let count = count.transpose()?;
         let (kept, rest) = at_other_temperature(
             loss,
             (&given, &log_tail),
@@ -100,9 +102,9 @@ fn at_other_temperature(
 }
 
 /// The logarithm of how many of the last dimension there are; of one where there are none.
-fn log_count(others: &Tensor) -> Result<Tensor> {
+fn log_count(others: &Tensor, kind: Kind) -> Result<Tensor> {
     let count = others.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?;
-    Ok(count.at_least(1.0)?.f_log()?)
+    in_kind(&count.at_least(1.0)?.f_log()?, kind)
 }
 
 /// The classes that the teacher names at each position.
