@@ -28,8 +28,8 @@ impl LogProbabilities {
     ) -> Result<Self> {
         let teacher = fitting_logits(loss, student, teacher)?;
         Ok(LogProbabilities {
-            student: log_probabilities(loss, student, temperature)?,
-            teacher: log_probabilities(loss, &teacher, temperature)?,
+            student: log_probabilities(loss, student, temperature)?.at_least(LOG_OF_ZERO)?,
+            teacher: log_probabilities(loss, &teacher, temperature)?.at_least(LOG_OF_ZERO)?,
         })
     }
 
@@ -46,14 +46,13 @@ impl LogProbabilities {
     }
 }
 
-/// Those of one model at this temperature, [`LOG_OF_ZERO`] at least.
+/// Those of one model at this temperature, −∞ where a class has no probability.
 pub(super) fn log_probabilities(
     loss: &str,
     logits: &Tensor,
     temperature: &Temperature,
 ) -> Result<Tensor> {
-    let logs = at_temperature(loss, logits, temperature)?.f_log_softmax(-1, None)?;
-    Ok(logs.at_least(LOG_OF_ZERO)?)
+    Ok(at_temperature(loss, logits, temperature)?.f_log_softmax(-1, None)?)
 }
 
 /// `Σ p (log p − log q)` over the classes, for `log p` and `log q`.

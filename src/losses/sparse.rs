@@ -30,57 +30,53 @@ impl LogProbabilities {
         let student = log_probabilities(loss, student, temperature)?;
         let of_student = gathered(loss, &student, top.indices(), "top k")?;
         let classes = Classes::of(&given, top.indices())?;
-        let of_student = of_student.filled(&classes.left_out, LOG_OF_ZERO)?;
-        let others = match tail {
-            Tail::Uniform => Some(classes.others(&student)?),
+        let of_student = of_student
+            .filled(&classes.left_out, LOG_OF_ZERO)?
+            .at_least(LOG_OF_ZERO)?;
+        let spread = match tail {
+            Tail::Uniform => Some(Spread::over(classes.others(&student)?, student.f_kind()?)?),
             _ => None,
         };
-        let kind = student.f_kind()?;
-        let count = others.as_ref().map(|others| log_count(others, kind));
-        let count = count.transpose()?;
         let (kept, rest) = at_other_temperature(
             loss,
             (&given, &log_tail),
-            count.as_ref(),
+            spread.as_ref(),
             (top.temperature(), temperature),
         )?;
-        let with = |logs: &Tensor, rest: &Tensor| Tensor::f_cat(&[logs, rest], -1);
-        Ok(match (tail, others, count) {
-            (Tail::Uniform, Some(others), Some(count)) => {
-                let nothing = student.f_zeros_like()?.plus(LOG_OF_ZERO)?;
-                let each = rest.f_sub(&count)?.at_least(LOG_OF_ZERO)?;
-                let spread = each.f_where_self(&others, &nothing)?;
-                LogProbabilities {
-                    teacher: classes.put(&spread, &classes.first_for_left_out(&kept)?)?,
-                    student,
-                }
-            }
-            (Tail::Truncated, ..) => LogProbabilities {
+        if let Some(spread) = spread {
+            let others = spread.of(&rest, &student)?;
+            return Ok(LogProbabilities {
+                teacher: classes.put(&others, &classes.first_for_left_out(&kept)?)?,
+                student: student.at_least(LOG_OF_ZERO)?,
+            });
+        }
+        if tail == Tail::Truncated {
+            return Ok(LogProbabilities {
                 teacher: kept,
                 student: of_student,
-            },
-            (Tail::Renormalized, ..) => LogProbabilities {
-                teacher: with(
-                    &kept.f_sub(&log_sum(&kept)?)?,
-                    &rest.f_zeros_like()?.plus(LOG_OF_ZERO)?,
-                )?,
-                student: with(&of_student, &classes.rest_of(&student)?)?,
-            },
-            _ => LogProbabilities {
-                teacher: with(&kept, &rest)?,
-                student: with(&of_student, &classes.rest_of(&student)?)?,
-            },
+            });
+        }
+        let (kept, rest) = match tail {
+            Tail::Renormalized => (
+                kept.f_sub(&log_sum(&kept)?)?,
+                rest.f_zeros_like()?.plus(LOG_OF_ZERO)?,
+            ),
+            _ => (kept, rest),
+        };
+        Ok(LogProbabilities {
+            teacher: Tensor::f_cat(&[kept, rest], -1)?,
+            student: Tensor::f_cat(&[of_student, classes.rest_of(&student)?], -1)?,
         })
     }
 }
 
 /// The teacher's k and its tail at the temperature of the loss: `a log p − log(Σ pᵃ + Rᵃ)`, where `a`
-/// is their own temperature over that one and `R` the tail, taken as one class, or as `count` (its
-/// logarithm) of one size.
+/// is their own temperature over that one and `R` the tail, taken as one class, or as all those that it
+/// is spread over.
 fn at_other_temperature(
     loss: &str,
     (kept, tail): (&Tensor, &Tensor),
-    count: Option<&Tensor>,
+    spread: Option<&Spread>,
     (from, to): (f64, &Temperature),
 ) -> Result<(Tensor, Tensor)> {
     let clamped = |logs: &Tensor| -> Result<Tensor> { Ok(logs.at_least(LOG_OF_ZERO)?) };
@@ -90,8 +86,8 @@ fn at_other_temperature(
     let scaled =
         |logs: &Tensor| -> Result<Tensor> { Ok(at_temperature(loss, logs, to)?.times(from)?) };
     let kept = scaled(kept)?;
-    let tail = match count {
-        Some(count) => scaled(&tail.f_sub(count)?)?.f_add(count)?,
+    let tail = match spread {
+        Some(Spread { log_count, .. }) => scaled(&tail.f_sub(log_count)?)?.f_add(log_count)?,
         None => scaled(tail)?,
     };
     let total = log_sum(&clamped(&Tensor::f_cat(&[&kept, &tail], -1)?)?)?;
@@ -101,10 +97,28 @@ fn at_other_temperature(
     ))
 }
 
-/// The logarithm of how many of the last dimension there are; of one where there are none.
-fn log_count(others: &Tensor, kind: Kind) -> Result<Tensor> {
-    let count = others.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?;
-    in_kind(&count.at_least(1.0)?.f_log()?, kind)
+/// The classes that a tail is divided among evenly.
+struct Spread {
+    others: Tensor,
+    /// The logarithm of how many there are at each position, `[.., 1]`; of one where there are none.
+    log_count: Tensor,
+}
+
+impl Spread {
+    fn over(others: Tensor, kind: Kind) -> Result<Self> {
+        let count = others.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?;
+        Ok(Spread {
+            log_count: in_kind(&count.at_least(1.0)?.f_log()?, kind)?,
+            others,
+        })
+    }
+
+    /// Each one's part of the tail, in a tensor of all classes like `like`.
+    fn of(&self, log_tail: &Tensor, like: &Tensor) -> Result<Tensor> {
+        let each = log_tail.f_sub(&self.log_count)?.at_least(LOG_OF_ZERO)?;
+        let nothing = like.f_zeros_like()?.plus(LOG_OF_ZERO)?;
+        Ok(each.f_where_self(&self.others, &nothing)?)
+    }
 }
 
 /// The classes that the teacher names at each position.

@@ -8,7 +8,7 @@ use crate::common::device::{device, waves};
 use crate::{logits, try_value};
 
 fn message(name: &str, tail: Tail, teacher: impl Into<Logits>) -> String {
-    let input = KdInput::new(&logits(0.3), teacher, 1.0).unwrap();
+    let input = KdInput::new(logits(0.3), teacher, 1.0).unwrap();
     let error = try_value(&name.into(), tail, &input).unwrap_err();
     error.to_string().lines().next().unwrap().to_owned()
 }

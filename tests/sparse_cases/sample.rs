@@ -34,7 +34,7 @@ fn the_mean_gradient_is_that_of_whole_logits() {
             rows.for_each(|row| sum.iter_mut().zip(row).for_each(|(sum, of)| *sum += of));
             sum
         };
-        let whole = value_and_gradient(&spec, Tail::Bucket, &one(0.3), &one(5.0), temperature);
+        let whole = value_and_gradient(&spec, Tail::Bucket, &one(0.3), one(5.0), temperature);
         // A drawn class has a deviation of √(p (1 − p) / 8) at a position.
         let most =
             if spec.name == "kl" { 4.0 } else { 1.0 } * 4.0 * (0.25 / 8.0 / ROWS as f64).sqrt();
@@ -45,13 +45,8 @@ fn the_mean_gradient_is_that_of_whole_logits() {
             );
         }
         let factor = if spec.name == "kl" { 4.0 } else { 1.0 };
-        let cross = value_and_gradient(
-            &"ce".into(),
-            Tail::Bucket,
-            &one(0.3),
-            &one(5.0),
-            temperature,
-        );
+        let cross =
+            value_and_gradient(&"ce".into(), Tail::Bucket, &one(0.3), one(5.0), temperature);
         assert!(
             (value / factor / cross.0 - 1.0).abs() < 0.01,
             "{spec}: {value}, {}",

@@ -8,6 +8,7 @@ use textbrewer::{AdaptorOutput, DistillationConfig, KdInput, Logits, Presets, St
 use crate::common::device::waves;
 use crate::common::elements;
 use crate::common::said::kd_loss_of;
+use crate::common::waves as on_cpu;
 use crate::{ALL, assert_near, ends_in_reverse, losses, value_and_gradient};
 
 fn top() -> TopK {
@@ -72,19 +73,19 @@ fn in_parts_is_all_at_once() {
     }
 }
 
-/// By the configuration, through a distiller, under a mask and with weights.
+/// By the configuration, through a distiller, under a mask.
 #[test]
 fn positions_that_are_left_out_do_not_count() {
     let step = StepInfo::new(0, 0, 10, 1);
     let mask = Tensor::from_slice2(&[[1i64, 0, 1], [0, 1, 0]]);
-    let student = waves(&[2, 3, 9], 0.3);
+    let student = on_cpu(&[2, 3, 9], 0.3);
     let kept = |logits: &Tensor| {
         logits
             .view([6, 9])
             .index_select(0, &Tensor::from_slice(&[0i64, 2, 4]))
     };
     // What is left out may be anything.
-    let (mut given, teacher) = (student.copy(), waves(&[2, 3, 9], 5.0) * 4.0);
+    let (mut given, teacher) = (student.copy(), on_cpu(&[2, 3, 9], 5.0) * 4.0);
     let _ = given.masked_fill_(&mask.eq(0).unsqueeze(-1), f64::NAN);
     for tail in ALL {
         let config =
