@@ -165,7 +165,7 @@ fn unknown_keys_are_named_with_their_place() {
         "JSON text: tmp: unknown field `tmp`, expected one of `temperature`, \
          `temperature_scheduler`, `hard_label_weight`, `hard_label_weight_scheduler`, \
          `kd_loss_type`, `kd_loss_weight`, `kd_loss_weight_scheduler`, `tau_squared`, \
-         `standardize_logits`, `probability_shift`, `intermediate_matches`, `emd`, \
+         `standardize_logits`, `tail`, `probability_shift`, `intermediate_matches`, `emd`, \
          `is_caching_logits`, `cache_features`, `cache_dtype`, `cache_limit_mb` at line 3 column 7"
     );
     let keys = "`layer_T`, `layer_S`, `feature`, `loss`, `weight`, `proj`, `teacher`";

@@ -208,12 +208,12 @@ fn shapes_that_do_not_fit_are_errors() {
         (
             Logits::from(top_k()).whole().err(),
             "logits: expected scores of all classes, got the 2 most likely ones alone (use a \
-             loss that takes `Logits::TopK`)",
+             loss that takes `Logits::TopK`, such as `forward_kl`)",
         ),
         (
             Logits::from(sample()).whole().err(),
             "logits: expected scores of all classes, got a sample of them (use a loss that \
-             takes `Logits::Sample`)",
+             takes `Logits::Sample`, such as `forward_kl`)",
         ),
     ];
     for (error, expected) in cases {
@@ -303,6 +303,6 @@ fn one_teacher_hands_any_kind_on_and_several_need_all_classes() {
     assert_eq!(
         error.to_string(),
         "the mean of several teachers, teacher 1: logits: expected scores of all classes, got \
-         the 2 most likely ones alone (use a loss that takes `Logits::TopK`)"
+         the 2 most likely ones alone (use a loss that takes `Logits::TopK`, such as `forward_kl`)"
     );
 }

@@ -12,6 +12,7 @@ use super::{
     check_name, is_false, json, match_list, or_null, write_aligned,
 };
 use crate::error::{Error, Side};
+use crate::logits::Tail;
 
 /// What the student learns from: the losses, their weights and the temperature.
 ///
@@ -67,6 +68,10 @@ pub struct DistillationConfig {
     /// learns the teacher's order and shape, not its size. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub standardize_logits: bool,
+    /// What the loss on logits makes of the classes that a teacher's
+    /// [top k](crate::logits::TopK) leaves out. Default [`Tail::Bucket`].
+    #[serde(skip_serializing_if = "Tail::is_default")]
+    pub tail: Tail,
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
@@ -118,6 +123,7 @@ impl Default for DistillationConfig {
             kd_loss_weight_scheduler: None,
             tau_squared: false,
             standardize_logits: false,
+            tail: Tail::default(),
             probability_shift: false,
             intermediate_matches: Vec::new(),
             emd: None,
@@ -161,6 +167,7 @@ impl DistillationConfig {
         serde_json::json!({
             "tau_squared": config.tau_squared,
             "standardize_logits": config.standardize_logits,
+            "tail": config.tail,
             "emd": config.emd,
             "cache_features": config.cache_features,
             "cache_dtype": config.cache_dtype,
@@ -216,6 +223,13 @@ impl DistillationConfig {
     #[must_use]
     pub fn standardize_logits(mut self, on: bool) -> Self {
         self.standardize_logits = on;
+        self
+    }
+
+    /// Sets [`tail`](Self#structfield.tail).
+    #[must_use]
+    pub fn tail(mut self, tail: Tail) -> Self {
+        self.tail = tail;
         self
     }
 
@@ -442,6 +456,7 @@ impl fmt::Display for DistillationConfig {
             ),
             ("tau_squared", self.tau_squared.to_string()),
             ("standardize_logits", self.standardize_logits.to_string()),
+            ("tail", self.tail.to_string()),
             ("probability_shift", self.probability_shift.to_string()),
             ("is_caching_logits", self.is_caching_logits.to_string()),
         ];

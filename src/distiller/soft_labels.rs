@@ -55,6 +55,7 @@ impl SoftLabels {
         if config.standardize_logits {
             loss = loss.on_standardized_logits();
         }
+        let loss = loss.with_tail(config.tail);
         Ok(SoftLabels {
             loss,
             place: format!("kd_loss_type `{}`", config.kd_loss_type),
@@ -127,14 +128,17 @@ impl SoftLabels {
         // A schedule takes means too.
         if let Some(schedule) = schedule.filter(|_| !input.is_empty()) {
             // Made once: the schedule and the loss look at the same logits.
-            let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+            let (student, teacher) = (input.student.whole()?, input.teacher.whole());
+            let teacher = teacher.map_err(|error| error.at("temperature_scheduler"))?;
             input.temperature = schedule(&student, &teacher, self.temperature)?;
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
         self.loss.apply(&input).map_err(|error| match error {
             // Others name the loss themselves.
             Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
-            Error::Shape { ref what, .. } if what == LOSSES => error.at(&self.place),
+            Error::Shape { ref what, .. } if what == LOSSES || what == "logits" => {
+                error.at(&self.place)
+            }
             error => error,
         })
     }

@@ -3,7 +3,8 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kind::{defined, is_floating};
+use crate::kind::{at_least_float32, defined, is_floating};
+use crate::scalar::ScalarOps;
 
 /// A tensor of exactly the shape `size`, which is called `wanted`.
 pub(super) fn fits(what: &str, wanted: &str, tensor: &Tensor, size: &[i64]) -> Result<()> {
@@ -54,6 +55,40 @@ pub(super) fn floating(what: &str, tensor: &Tensor) -> Result<Kind> {
             format!("{kind:?}"),
         )),
     }
+}
+
+/// A positive number.
+pub(super) fn positive(what: &str, value: f64) -> Result<f64> {
+    match value.is_finite() && value > 0.0 {
+        true => Ok(value),
+        false => Err(Error::config(
+            what,
+            format!("must be a positive number, is {value}"),
+        )),
+    }
+}
+
+/// The logarithms of the probabilities that logits `[.., classes]` stand for at a temperature, in
+/// numbers of at least 32 bits and without a history, and how many classes there are.
+pub(super) fn log_probabilities(
+    what: &str,
+    logits: &Tensor,
+    temperature: f64,
+) -> Result<(Tensor, i64)> {
+    defined(what, logits)?;
+    floating(what, logits)?;
+    let temperature = positive("temperature", temperature)?;
+    let size = logits.size();
+    let Some(classes) = size.last().copied().filter(|classes| *classes > 0) else {
+        return Err(Error::shape(
+            what,
+            "[.., classes] of at least one class",
+            format!("{size:?}"),
+        ));
+    };
+    let _no_history = tch::no_grad_guard();
+    let scaled = at_least_float32(&logits.f_detach()?)?.over(temperature)?;
+    Ok((scaled.f_log_softmax(-1, None)?, classes))
 }
 
 /// What is to be with tensors on `device`, which are called `those`.

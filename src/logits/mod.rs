@@ -9,6 +9,7 @@ mod from_hidden;
 mod sample;
 mod select;
 mod shift;
+mod tail;
 mod top_k;
 
 pub use from_hidden::FromHidden;
@@ -16,6 +17,7 @@ pub use sample::Sample;
 pub(crate) use select::kept_rows;
 pub use select::select_logits_with_mask;
 pub use shift::probability_shift;
+pub use tail::Tail;
 pub use top_k::TopK;
 
 use tch::{Device, Tensor};
@@ -66,11 +68,13 @@ impl Logits {
             Logits::Whole(_) => return Ok(self.at_each_position()?.shallow_clone()),
             Logits::FromHidden(logits) => return logits.whole(),
             Logits::TopK(top) => format!(
-                "the {} most likely ones alone (use a loss that takes `Logits::TopK`)",
+                "the {} most likely ones alone (use a loss that takes `Logits::TopK`, such as \
+                 `forward_kl`)",
                 top.k()
             ),
             Logits::Sample(_) => {
-                "a sample of them (use a loss that takes `Logits::Sample`)".to_owned()
+                "a sample of them (use a loss that takes `Logits::Sample`, such as `forward_kl`)"
+                    .to_owned()
             }
         };
         Err(Error::shape("logits", "scores of all classes", known))

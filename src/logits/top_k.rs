@@ -2,17 +2,19 @@
 
 use tch::Tensor;
 
-use super::check::{indices as check_indices, numbers, on_device};
-use crate::error::Result;
+use super::check::{indices as check_indices, log_probabilities, numbers, on_device, positive};
+use crate::error::{Error, Result};
+use crate::scalar::ScalarOps;
 
 /// A teacher's `k` most likely classes at each position, and how likely all others are together.
 ///
-/// Logarithms of probabilities at a temperature of 1, in which the probabilities of all classes
-/// sum to 1: `Σ exp(log_probabilities) + exp(log_tail) = 1`.
+/// Logarithms of probabilities at a [temperature](Self::at_temperature) of 1 unless another is said,
+/// in which the probabilities of all classes sum to 1:
+/// `Σ exp(log_probabilities) + exp(log_tail) = 1`. The classes at a position differ; one with a
+/// log-probability of −∞ fills up a position that has fewer than others, and is not looked at.
 ///
-/// The tail is given, not computed here. `1 − Σ exp(log_probabilities)` is wrong by a fifth where
-/// the tail's mass is 1e-5 and numbers are `float32`; take the log-sum-exp of the other logits
-/// less that of all.
+/// [`TopK::of`] takes them from logits, and [`TopK::new`] what has been stored.
+/// [`Tail`](super::Tail) says what a loss makes of the others.
 ///
 /// ```
 /// use tch::Tensor;
@@ -28,7 +30,7 @@ use crate::error::Result;
 /// assert_eq!(top.k(), 2);
 /// let output = AdaptorOutput::new().logits(top);
 /// assert!(matches!(output.logits[0], Logits::TopK(_)));
-/// // Which classes share the rest is not known.
+/// // Which classes share the rest is not known; `forward_kl` and the like need not know.
 /// assert!(output.logits[0].whole().is_err());
 /// # textbrewer::Result::Ok(())
 /// ```
@@ -37,9 +39,52 @@ pub struct TopK {
     indices: Tensor,
     log_probabilities: Tensor,
     log_tail: Tensor,
+    temperature: f64,
 }
 
 impl TopK {
+    /// The `k` most likely classes of logits `[.., classes]` at this temperature. The tail is the sum
+    /// of the others' probabilities, and exact where it is small. No gradient is kept.
+    ///
+    /// A loss at another temperature has to guess what the tail becomes there: it takes it for one
+    /// class (see [`at_temperature`](Self::at_temperature)). Best is that of the loss.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::logits::TopK;
+    ///
+    /// let logits = Tensor::from_slice2(&[[0.1f64.ln(), 0.6f64.ln(), 0.05f64.ln(), 0.25f64.ln()]]);
+    /// let top = TopK::of(&logits, 2, 1.0)?;
+    /// assert_eq!(top.indices(), &Tensor::from_slice2(&[[1i64, 3]]));
+    /// assert!((top.log_tail().f_exp()?.double_value(&[0]) - 0.15).abs() < 1e-12);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// When there are fewer than `k` classes, or none are asked for; when the temperature is not a
+    /// positive number, or the logits are not numbers of classes.
+    pub fn of(logits: &Tensor, k: i64, temperature: f64) -> Result<Self> {
+        let (logs, classes) = log_probabilities("logits of the top k", logits, temperature)?;
+        if !(1..=classes).contains(&k) {
+            return Err(Error::shape(
+                "top k",
+                format!("a k from 1 to the {classes} classes of the logits"),
+                k.to_string(),
+            ));
+        }
+        let _no_history = tch::no_grad_guard();
+        let (of_top, indices) = logs.f_topk(k, -1, true, true)?;
+        let nothing = of_top.f_zeros_like()?.plus(f64::NEG_INFINITY)?;
+        let others = logs.f_scatter(-1, &indices, &nothing)?;
+        TopK {
+            log_tail: others.f_logsumexp([-1i64].as_slice(), false)?,
+            log_probabilities: of_top,
+            indices,
+            temperature: 1.0,
+        }
+        .at_temperature(temperature)
+    }
+
     /// From the classes `[.., k]`, the logarithms of their probabilities `[.., k]`, and the
     /// logarithm of all other classes' probability `[..]`, which is −∞ where there are none.
     ///
@@ -68,7 +113,41 @@ impl TopK {
             indices: indices.shallow_clone(),
             log_probabilities: log_probabilities.shallow_clone(),
             log_tail: log_tail.shallow_clone(),
+            temperature: 1.0,
         })
+    }
+
+    /// Says that these are probabilities at another temperature than 1.
+    ///
+    /// A loss at a temperature τ takes `a log p − log(Σ pᵃ + Rᵃ)` for the logarithm of a probability,
+    /// where `a` is this temperature over τ and `R` the tail. That is right for the k, but for what
+    /// the tail becomes, which is not known: at a higher temperature it is in truth larger.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::logits::TopK;
+    /// use textbrewer::{KdInput, Presets};
+    ///
+    /// let logits = Tensor::from_slice2(&[[3.0, 1.0, 0.0, -1.0]]);
+    /// let loss = Presets::default().find_kd_loss("kd_loss_type", "forward_kl")?;
+    /// let of_the_same = |top| -> textbrewer::Result<f64> {
+    ///     Ok(loss.apply(&KdInput::new(&logits, top, 4.0)?)?.double_value(&[]))
+    /// };
+    /// assert_eq!(of_the_same(TopK::of(&logits, 2, 4.0)?)?, 0.0);
+    /// assert!(of_the_same(TopK::of(&logits, 2, 1.0)?)? > 0.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it is not a positive number.
+    pub fn at_temperature(mut self, temperature: f64) -> Result<Self> {
+        self.temperature = positive("temperature of the top k", temperature)?;
+        Ok(self)
+    }
+
+    /// The temperature that these are probabilities at.
+    pub fn temperature(&self) -> f64 {
+        self.temperature
     }
 
     /// The classes, `[.., k]`.
@@ -96,6 +175,7 @@ impl TopK {
             indices: f(&self.indices)?,
             log_probabilities: f(&self.log_probabilities)?,
             log_tail: f(&self.log_tail)?,
+            temperature: self.temperature,
         })
     }
 
@@ -104,6 +184,7 @@ impl TopK {
             indices: self.indices.shallow_clone(),
             log_probabilities: self.log_probabilities.shallow_clone(),
             log_tail: self.log_tail.shallow_clone(),
+            temperature: self.temperature,
         }
     }
 }

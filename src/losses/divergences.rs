@@ -5,11 +5,9 @@
 
 use tch::Tensor;
 
-use super::log_probabilities::{LogProbabilities, divergence, is_impossible, over_classes};
-use super::mean::mean;
+use super::divergence::Divergence;
 use super::temperature::Temperature;
 use crate::error::Result;
-use crate::scalar::ScalarOps;
 
 /// Divergence of the student from the teacher: `mean over positions of Σ p (log p − log q)`, with
 /// `p = softmax(t/τ)` and `q = softmax(s/τ)`.
@@ -40,22 +38,7 @@ use crate::scalar::ScalarOps;
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn forward_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    mean(&forward_kl_at_each(student, teacher, temperature)?)
-}
-
-/// [`forward_kl`] at each position.
-pub(crate) fn forward_kl_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("forward_kl", student, teacher, temperature)?;
-    forward(&logs)
-}
-
-fn forward(logs: &LogProbabilities) -> Result<Tensor> {
-    let masked = is_impossible(&logs.student)?;
-    divergence(&logs.teacher, &logs.student.filled(&masked, 0.0)?)
+    Divergence::ForwardKl.mean(student, teacher, temperature)
 }
 
 /// Divergence of the teacher from the student: `mean over positions of Σ q (log q − log p)`.
@@ -79,17 +62,7 @@ fn forward(logs: &LogProbabilities) -> Result<Tensor> {
 /// # textbrewer::Result::Ok(())
 /// ```
 pub fn reverse_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature) -> Result<Tensor> {
-    mean(&reverse_kl_at_each(student, teacher, temperature)?)
-}
-
-/// [`reverse_kl`] at each position.
-pub(crate) fn reverse_kl_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("reverse_kl", student, teacher, temperature)?;
-    divergence(&logs.student, &logs.teacher)
+    Divergence::ReverseKl.mean(student, teacher, temperature)
 }
 
 /// Generalised Jensen–Shannon divergence:
@@ -123,37 +96,7 @@ pub fn generalized_jsd(
     temperature: &Temperature,
     beta: f64,
 ) -> Result<Tensor> {
-    mean(&generalized_jsd_at_each(
-        student,
-        teacher,
-        temperature,
-        beta,
-    )?)
-}
-
-/// [`generalized_jsd`] at each position.
-pub(crate) fn generalized_jsd_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-    beta: f64,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("generalized_jsd", student, teacher, temperature)?;
-    jsd(&logs, beta)
-}
-
-/// [`generalized_jsd`] at each position, of logarithms that need not be those of whole distributions.
-pub(super) fn jsd(logs: &LogProbabilities, beta: f64) -> Result<Tensor> {
-    if beta == 0.0 {
-        return forward(logs);
-    }
-    if beta == 1.0 {
-        return divergence(&logs.student, &logs.teacher);
-    }
-    let mixture = logs.mixture(beta)?;
-    let of_teacher = divergence(&logs.teacher, &mixture)?.times(beta)?;
-    let of_student = divergence(&logs.student, &mixture)?.times(1.0 - beta)?;
-    Ok(of_teacher.f_add(&of_student)?)
+    Divergence::GeneralizedJsd(beta).mean(student, teacher, temperature)
 }
 
 /// Skew divergence: `mean over positions of KL(p ‖ α p + (1−α) q)`
@@ -184,21 +127,7 @@ pub fn skew_kl(
     temperature: &Temperature,
     alpha: f64,
 ) -> Result<Tensor> {
-    mean(&skew_kl_at_each(student, teacher, temperature, alpha)?)
-}
-
-/// [`skew_kl`] at each position.
-pub(crate) fn skew_kl_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-    alpha: f64,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("skew_kl", student, teacher, temperature)?;
-    match alpha == 0.0 {
-        true => forward(&logs),
-        false => divergence(&logs.teacher, &logs.mixture(alpha)?),
-    }
+    Divergence::SkewKl(alpha).mean(student, teacher, temperature)
 }
 
 /// Skew reverse divergence: `mean over positions of KL(q ‖ (1−α) p + α q)`
@@ -229,23 +158,7 @@ pub fn skew_reverse_kl(
     temperature: &Temperature,
     alpha: f64,
 ) -> Result<Tensor> {
-    mean(&skew_reverse_kl_at_each(
-        student,
-        teacher,
-        temperature,
-        alpha,
-    )?)
-}
-
-/// [`skew_reverse_kl`] at each position.
-pub(crate) fn skew_reverse_kl_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-    alpha: f64,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("skew_reverse_kl", student, teacher, temperature)?;
-    divergence(&logs.student, &logs.mixture(1.0 - alpha)?)
+    Divergence::SkewReverseKl(alpha).mean(student, teacher, temperature)
 }
 
 /// Adaptive divergence: `mean over positions of h KL(p‖q) + (1−h) KL(q‖p)`
@@ -277,42 +190,7 @@ pub fn adaptive_kl(
     temperature: &Temperature,
     mu: f64,
 ) -> Result<Tensor> {
-    mean(&adaptive_kl_at_each(student, teacher, temperature, mu)?)
-}
-
-/// [`adaptive_kl`] at each position.
-pub(crate) fn adaptive_kl_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-    mu: f64,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("adaptive_kl", student, teacher, temperature)?;
-    let head = {
-        let _constant = tch::no_grad_guard();
-        share_of_head(&logs, mu)?
-    };
-    let (forward, reverse) = (forward(&logs)?, divergence(&logs.student, &logs.teacher)?);
-    let difference = forward.f_sub(&reverse)?;
-    Ok(reverse.f_add(&head.f_mul(&difference)?)?)
-}
-
-/// The part that the teacher's likeliest classes have in `Σ |p − q|`; 0 where that is 0.
-fn share_of_head(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
-    let (p, q) = (logs.teacher.f_exp()?, logs.student.f_exp()?);
-    let gaps = p.f_sub(&q)?.f_abs()?;
-    let (sorted, order) = p.f_sort(-1, true)?;
-    let below = sorted.f_cumsum(-1, None)?.is_at_most(mu)?;
-    // The likeliest is of the head whatever its probability.
-    let rest = below
-        .size()
-        .last()
-        .map_or(0, |classes| (classes - 1).max(0));
-    let first = below.f_narrow(-1, 0, 1)?.f_ones_like()?;
-    let head = Tensor::f_cat(&[first, below.f_narrow(-1, 1, rest)?], -1)?;
-    let gaps = gaps.f_gather(-1, &order, false)?;
-    let of_head = over_classes(&gaps.f_mul(&head)?)?;
-    super::mean::per_count(&of_head, &over_classes(&gaps)?)
+    Divergence::AdaptiveKl(mu).mean(student, teacher, temperature)
 }
 
 /// Total variation: `mean over positions of ½ Σ |p − q|`
@@ -339,16 +217,5 @@ pub fn total_variation(
     teacher: &Tensor,
     temperature: &Temperature,
 ) -> Result<Tensor> {
-    mean(&total_variation_at_each(student, teacher, temperature)?)
-}
-
-/// [`total_variation`] at each position.
-pub(crate) fn total_variation_at_each(
-    student: &Tensor,
-    teacher: &Tensor,
-    temperature: &Temperature,
-) -> Result<Tensor> {
-    let logs = LogProbabilities::of("total_variation", student, teacher, temperature)?;
-    let gaps = logs.teacher.f_exp()?.f_sub(&logs.student.f_exp()?)?;
-    Ok(over_classes(&gaps.f_abs()?)?.times(0.5)?)
+    Divergence::TotalVariation.mean(student, teacher, temperature)
 }

@@ -27,13 +27,9 @@ impl LogProbabilities {
         temperature: &Temperature,
     ) -> Result<Self> {
         let teacher = fitting_logits(loss, student, teacher)?;
-        let log = |logits: &Tensor| -> Result<Tensor> {
-            let logs = at_temperature(loss, logits, temperature)?.f_log_softmax(-1, None)?;
-            Ok(logs.at_least(LOG_OF_ZERO)?)
-        };
         Ok(LogProbabilities {
-            student: log(student)?,
-            teacher: log(&teacher)?,
+            student: log_probabilities(loss, student, temperature)?.at_least(LOG_OF_ZERO)?,
+            teacher: log_probabilities(loss, &teacher, temperature)?.at_least(LOG_OF_ZERO)?,
         })
     }
 
@@ -48,6 +44,15 @@ impl LogProbabilities {
         let teacher = self.teacher.plus(share.ln())?;
         Ok(teacher.f_logaddexp(&self.student.plus((1.0 - share).ln())?)?)
     }
+}
+
+/// Those of one model at this temperature, −∞ where a class has no probability.
+pub(super) fn log_probabilities(
+    loss: &str,
+    logits: &Tensor,
+    temperature: &Temperature,
+) -> Result<Tensor> {
+    Ok(at_temperature(loss, logits, temperature)?.f_log_softmax(-1, None)?)
 }
 
 /// `Σ p (log p − log q)` over the classes, for `log p` and `log q`.

@@ -39,6 +39,7 @@ mod attention;
 mod check;
 mod contrastive;
 mod dist;
+mod divergence;
 mod divergences;
 mod embeddings;
 mod gram;
@@ -52,7 +53,9 @@ mod outputs;
 pub(crate) mod positions;
 mod ranking;
 mod relations;
+mod sampled;
 mod similarities;
+mod sparse;
 pub mod support;
 mod target_class;
 mod temperature;
@@ -81,11 +84,8 @@ pub use similarities::{cka, cka_unbiased, pkt, sp};
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
-pub(crate) use divergences::{
-    adaptive_kl_at_each, forward_kl_at_each, generalized_jsd_at_each, reverse_kl_at_each,
-    skew_kl_at_each, skew_reverse_kl_at_each, total_variation_at_each,
-};
-pub(crate) use kd::{ce_at_each, kl_at_each, mse_at_each};
+pub(crate) use divergence::Divergence;
+pub(crate) use kd::mse_at_each;
 pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};
 pub(crate) use support::at_least_float32;
 pub(crate) use target_class::{dkd_at_each, nkd_at_each};

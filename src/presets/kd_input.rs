@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::batch::Batch;
 use crate::error::{Error, Result, Side};
-use crate::logits::Logits;
+use crate::logits::{Logits, Tail};
 use crate::losses::Temperature;
 use crate::losses::positions::Positions;
 use crate::scalar::ScalarOps;
@@ -53,6 +53,8 @@ pub struct KdInput<'a> {
     /// Where in the training the batch stands.
     pub step: StepInfo,
     pub(super) positions: Positions,
+    /// What becomes of the classes that the teacher does not name.
+    pub(super) tail: Tail,
     batch: &'a dyn Any,
 }
 
@@ -77,6 +79,7 @@ impl KdInput<'static> {
             teacher,
             temperature: temperature.into(),
             step: StepInfo::new(0, 0, 1, 1),
+            tail: Tail::default(),
             batch: &(),
         })
     }
@@ -144,7 +147,16 @@ impl<'a> KdInput<'a> {
             temperature: Temperature::from(&self.temperature),
             step: self.step,
             positions: self.positions.shallow_clone(),
+            tail: self.tail,
             batch: self.batch,
+        }
+    }
+
+    /// The same with this treatment of the classes that the teacher does not name.
+    pub(super) fn with_tail(&self, tail: Tail) -> KdInput<'a> {
+        KdInput {
+            tail,
+            ..self.with_logits(&self.student, &self.teacher)
         }
     }
 
@@ -190,6 +202,7 @@ impl<'a> KdInput<'a> {
             temperature: self.temperature.at_rows(&selected, rows)?,
             step: self.step,
             positions: self.positions.at_rows(rows)?,
+            tail: self.tail,
             batch: self.batch,
         })
     }
@@ -201,6 +214,7 @@ impl<'a> KdInput<'a> {
             temperature: self.temperature,
             step,
             positions: self.positions,
+            tail: self.tail,
             batch,
         }
     }

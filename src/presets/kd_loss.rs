@@ -8,9 +8,9 @@ use tch::Tensor;
 use super::KdInput;
 use super::in_parts::mean_in_parts;
 use crate::error::{Error, Result};
-use crate::logits::Logits;
+use crate::logits::{Logits, Tail};
 use crate::losses::mean::mean;
-use crate::losses::{self, Temperature, times_square};
+use crate::losses::{self, Divergence, Temperature, times_square};
 use crate::scalar::ScalarOps;
 
 type OnAll = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
@@ -47,6 +47,8 @@ pub struct KdLoss {
     has_tau_squared: bool,
     times_tau_squared: bool,
     standardizes: bool,
+    /// What becomes of the classes that a teacher does not name.
+    tail: Tail,
     /// Whether it is computed for some positions at a time where logits have not been made yet.
     goes_in_parts: bool,
     /// Whether it is a mean over all positions of an optimizer step unless the configuration says
@@ -72,6 +74,7 @@ impl From<Form> for KdLoss {
             has_tau_squared: false,
             times_tau_squared: false,
             standardizes: false,
+            tail: Tail::default(),
             goes_in_parts: false,
             is_over_the_step: false,
         }
@@ -101,16 +104,37 @@ impl KdLoss {
         Form::AtLabels(Rc::new(loss)).into()
     }
 
+    /// A divergence, from a teacher whose logits are of any kind.
+    pub(super) fn divergence(divergence: Divergence) -> Self {
+        let at_each = move |input: &KdInput<'_>| {
+            let (student, teacher) = (input.student.whole()?, &input.teacher);
+            divergence.at_each(&student, teacher, &input.temperature, input.tail)
+        };
+        let loss = KdLoss::per_position(at_each).in_parts();
+        match divergence {
+            // TextBrewer's are means over a batch.
+            Divergence::CrossEntropy | Divergence::Kl => loss,
+            _ => loss.over_the_step(),
+        }
+    }
+
     /// A loss per position with a mean of its own for where nothing is weighted.
     pub(super) fn with_mean(
         at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
         mean: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
     ) -> Self {
-        let form = Form::PerPosition {
-            at_each: Rc::new(on_whole_logits(at_each)),
-            mean: Some(Rc::new(mean)),
-        };
-        form.into()
+        KdLoss::per_position(on_whole_logits(at_each)).and_mean(mean)
+    }
+
+    /// The same with a mean of its own for where nothing is weighted and all is known.
+    pub(super) fn and_mean(
+        mut self,
+        on_all: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
+    ) -> Self {
+        if let Form::PerPosition { mean, .. } = &mut self.form {
+            *mean = Some(Rc::new(on_all));
+        }
+        self
     }
 
     /// Says that the loss has the factor τ² by its definition.
@@ -183,6 +207,14 @@ impl KdLoss {
         self
     }
 
+    /// The loss with this treatment of the classes that a teacher's
+    /// [top k](crate::logits::TopK) leaves out. Without it, [`Tail::Bucket`].
+    #[must_use]
+    pub fn with_tail(mut self, tail: Tail) -> Self {
+        self.tail = tail;
+        self
+    }
+
     /// The loss as one number: the mean over the positions, weighted if they have weights.
     /// It is 0, and its gradient as well, where all weights are 0, a mask has kept no position, or
     /// a loss at the labels finds no label; where there is no position the loss is not asked.
@@ -193,8 +225,12 @@ impl KdLoss {
     pub fn apply(&self, input: &KdInput<'_>) -> Result<Tensor> {
         if self.standardizes && !input.is_empty() {
             let standardized = |logits: &Logits| standardize(&logits.whole()?);
-            let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher)?);
+            let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher));
+            let teacher = teacher.map_err(|error| error.at("standardize_logits"))?;
             return self.of(&input.with_logits(student, teacher));
+        }
+        if matches!(input.teacher, Logits::TopK(_)) {
+            return self.of(&input.with_tail(self.tail));
         }
         self.of(input)
     }
@@ -212,7 +248,8 @@ impl KdLoss {
                 mean: Some(on_all), ..
             } if !input.positions.are_weighted()
                 && self.is_constant_square(input)
-                && !matches!(input.student, Logits::FromHidden(_)) =>
+                && !matches!(input.student, Logits::FromHidden(_))
+                && !matches!(input.teacher, Logits::TopK(_) | Logits::Sample(_)) =>
             {
                 self.squared(&on_whole_logits(&**on_all)(input)?, input)
             }
@@ -334,7 +371,7 @@ fn nothing(input: &KdInput<'_>) -> Result<Tensor> {
 }
 
 /// A function of the logits of all classes as one of a [`KdInput`].
-pub(super) fn on_whole_logits(
+fn on_whole_logits(
     loss: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>,
 ) -> impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> {
     move |input| {

@@ -21,9 +21,8 @@ use tch::Tensor;
 use tch::nn::Path;
 
 use self::arguments::Parametric;
-use self::kd_loss::on_whole_logits;
 use crate::error::Result;
-use crate::losses::{self, Temperature};
+use crate::losses::{self, Divergence, Temperature};
 use crate::projection::{self, ProjectionBuilder, ProjectionForward};
 use crate::schedule::{temperature, weight};
 
@@ -36,6 +35,8 @@ use crate::schedule::{temperature, weight};
 /// | | names |
 /// |---|---|
 /// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
+/// | KD losses that take a teacher's [top k](crate::logits::TopK) | `ce`, `kl`, `forward_kl`, `reverse_kl`, `generalized_jsd`, `skew_kl`, `skew_reverse_kl`, `adaptive_kl`, `total_variation` |
+/// | KD losses that take a [sample](crate::logits::Sample) | `ce`, `kl`, `forward_kl` |
 /// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst` |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
@@ -66,13 +67,13 @@ pub struct Presets {
 impl Default for Presets {
     fn default() -> Self {
         Presets::empty()
-            .kd_loss_in_parts("ce", losses::ce_at_each)
+            .with_kd_loss("ce", KdLoss::divergence(Divergence::CrossEntropy))
             .kd_loss_with_mean("mse", losses::mse_at_each, losses::kd_mse)
             .with_kd_loss(
                 "kl",
-                KdLoss::with_mean(losses::kl_at_each, losses::kd_kl)
-                    .with_own_square()
-                    .in_parts(),
+                KdLoss::divergence(Divergence::Kl)
+                    .and_mean(losses::kd_kl)
+                    .with_own_square(),
             )
             .kd_loss_with_mean("bce", losses::bce_at_each, losses::kd_bce)
             .kd_loss_with_mean(
@@ -85,23 +86,16 @@ impl Default for Presets {
                 |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
                 |student, teacher, _| losses::smooth_l1(student, teacher),
             )
-            .kd_loss_over_the_step("forward_kl", losses::forward_kl_at_each)
-            .kd_loss_over_the_step("reverse_kl", losses::reverse_kl_at_each)
-            .kd_loss_over_the_step("total_variation", losses::total_variation_at_each)
-            .kd_loss_with_share(
-                "generalized_jsd",
-                "beta",
-                Some(0.5),
-                losses::generalized_jsd_at_each,
+            .with_kd_loss("forward_kl", KdLoss::divergence(Divergence::ForwardKl))
+            .with_kd_loss("reverse_kl", KdLoss::divergence(Divergence::ReverseKl))
+            .with_kd_loss(
+                "total_variation",
+                KdLoss::divergence(Divergence::TotalVariation),
             )
-            .kd_loss_with_share("skew_kl", "alpha", Some(0.1), losses::skew_kl_at_each)
-            .kd_loss_with_share(
-                "skew_reverse_kl",
-                "alpha",
-                Some(0.1),
-                losses::skew_reverse_kl_at_each,
-            )
-            .kd_loss_with_share("adaptive_kl", "mu", Some(0.5), losses::adaptive_kl_at_each)
+            .divergence_with_share("generalized_jsd", "beta", 0.5, Divergence::GeneralizedJsd)
+            .divergence_with_share("skew_kl", "alpha", 0.1, Divergence::SkewKl)
+            .divergence_with_share("skew_reverse_kl", "alpha", 0.1, Divergence::SkewReverseKl)
+            .divergence_with_share("adaptive_kl", "mu", 0.5, Divergence::AdaptiveKl)
             .kd_preset(
                 "dkd",
                 &[
@@ -251,42 +245,17 @@ impl Presets {
         self.with_kd_loss(name, KdLoss::at_labels(loss))
     }
 
-    /// A loss per position of whole logits.
-    fn kd_loss_in_parts(
-        self,
-        name: &str,
-        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
-    ) -> Self {
-        let loss = KdLoss::per_position(on_whole_logits(at_each));
-        self.with_kd_loss(name, loss.in_parts())
-    }
-
-    /// As [`kd_loss_in_parts`](Self::kd_loss_in_parts), a mean over all positions of an optimizer
-    /// step.
-    fn kd_loss_over_the_step(
-        self,
-        name: &str,
-        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
-    ) -> Self {
-        let loss = KdLoss::per_position(on_whole_logits(at_each));
-        self.with_kd_loss(name, loss.in_parts().over_the_step())
-    }
-
-    /// A loss per position that takes a number from 0 to 1.
-    fn kd_loss_with_share(
+    /// A divergence that takes a number from 0 to 1.
+    fn divergence_with_share(
         self,
         name: &str,
         parameter: &'static str,
-        default: Option<f64>,
-        at_each: fn(&Tensor, &Tensor, &Temperature, f64) -> Result<Tensor>,
+        default: f64,
+        divergence: fn(f64) -> Divergence,
     ) -> Self {
-        self.kd_preset(name, &[(parameter, default)], move |given| {
+        self.kd_preset(name, &[(parameter, Some(default))], move |given| {
             let share = kd_loss::share(parameter, argument(given, 0))?;
-            let at_each = move |student: &Tensor, teacher: &Tensor, temperature: &Temperature| {
-                at_each(student, teacher, temperature, share)
-            };
-            let loss = KdLoss::per_position(on_whole_logits(at_each));
-            Ok(loss.in_parts().over_the_step())
+            Ok(KdLoss::divergence(divergence(share)))
         })
     }
 

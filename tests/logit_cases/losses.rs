@@ -82,15 +82,31 @@ fn a_loss_on_all_classes_takes_logits_from_hidden_states_and_refuses_the_rest() 
     assert_eq!(value(made), value(given));
 
     let refused = "logits: expected scores of all classes, got the 2 most likely ones alone";
-    let message = kd(config(), student(), output(top_k()))
-        .unwrap_err()
-        .to_string();
-    assert!(message.starts_with(refused), "{message}");
-    let error = kd(shift, student().labels(&labels), output(top_k())).unwrap_err();
-    let message = error.to_string();
-    assert!(
-        message.starts_with(&format!("probability_shift: {refused}")),
-        "{message}"
+    let labelled = || student().labels(&labels);
+    for (config, place) in [
+        (config().kd_loss_type("mse"), "kd_loss_type `mse`"),
+        (config().kd_loss_type("dist"), "kd_loss_type `dist`"),
+        (config().kd_loss_type("nkd"), "kd_loss_type `nkd`"),
+        (config().standardize_logits(true), "standardize_logits"),
+        (
+            config().temperature_scheduler(("flsw", [1.0, 2.0])),
+            "temperature_scheduler",
+        ),
+        (shift, "probability_shift"),
+    ] {
+        let error = kd(config, labelled(), output(top_k())).unwrap_err();
+        let message = error.to_string();
+        assert!(
+            message.starts_with(&format!("{place}: {refused}")),
+            "{message}"
+        );
+    }
+    let reverse = config().kd_loss_type("reverse_kl");
+    let error = kd(reverse, student(), output(crate::sample())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "reverse_kl: expected the teacher's logits or its top k (of a sample `forward_kl`, `kl` and \
+         `ce` can be estimated), got a sample of its classes"
     );
 }
 

@@ -36,7 +36,7 @@ pub fn known() -> Vec<(&'static str, Run)> {
 }
 
 /// The positions that count, as weights, and their number.
-fn weights(case: &Case<'_>) -> (Option<Tensor>, f64) {
+pub fn weights(case: &Case<'_>) -> (Option<Tensor>, f64) {
     let logits = case.input("student_logits");
     let classes = logits.size().last().copied().unwrap_or(1);
     let all = logits.numel() as f64 / classes as f64;
@@ -53,7 +53,7 @@ fn weights(case: &Case<'_>) -> (Option<Tensor>, f64) {
 }
 
 /// What the sum over positions is divided by.
-fn divisor(case: &Case<'_>, count: f64) -> f64 {
+pub fn divisor(case: &Case<'_>, count: f64) -> f64 {
     let size = case.input("student_logits").size();
     let (rows, classes) = (size[0] as f64, *size.last().unwrap() as f64);
     match case.arg("divide_by").as_str() {

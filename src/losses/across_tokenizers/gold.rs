@@ -7,7 +7,7 @@ use tch::Tensor;
 use super::merged::{LEAST, Merged, Side};
 use super::uld::sorted_distances;
 use crate::error::{Error, Result};
-use crate::losses::divergences::jsd;
+use crate::losses::divergence::jsd;
 use crate::losses::log_probabilities::LogProbabilities;
 use crate::scalar::ScalarOps;
 

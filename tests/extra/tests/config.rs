@@ -325,6 +325,7 @@ kd_loss_weight              : 1
 kd_loss_weight_scheduler    : linear_decay
 tau_squared                 : false
 standardize_logits          : false
+tail                        : bucket
 probability_shift           : false
 is_caching_logits           : false
 intermediate_matches        : 2

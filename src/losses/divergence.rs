@@ -1,0 +1,221 @@
+//! What is computed from the log-probabilities of both models, whatever classes they are of.
+
+use tch::Tensor;
+
+use super::kd::{ce_at_each, kl_at_each};
+use super::log_probabilities::{LogProbabilities, divergence, is_impossible, over_classes};
+use super::mean::{mean, per_count};
+use super::sampled::cross_entropy_of_sample;
+use super::temperature::{Temperature, times_square};
+use crate::error::{Error, Result};
+use crate::logits::{Logits, Tail, TopK};
+use crate::scalar::ScalarOps;
+
+/// A loss that needs no more of either model than log-probabilities: the teacher may then say only
+/// its top k, or for some of them only a sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Divergence {
+    /// [`kd_ce`](super::kd_ce)
+    CrossEntropy,
+    /// [`kd_kl`](super::kd_kl), which has τ².
+    Kl,
+    /// [`forward_kl`](super::forward_kl)
+    ForwardKl,
+    /// [`reverse_kl`](super::reverse_kl)
+    ReverseKl,
+    /// [`generalized_jsd`](super::generalized_jsd) with this β.
+    GeneralizedJsd(f64),
+    /// [`skew_kl`](super::skew_kl) with this α.
+    SkewKl(f64),
+    /// [`skew_reverse_kl`](super::skew_reverse_kl) with this α.
+    SkewReverseKl(f64),
+    /// [`adaptive_kl`](super::adaptive_kl) with this µ.
+    AdaptiveKl(f64),
+    /// [`total_variation`](super::total_variation)
+    TotalVariation,
+}
+
+impl Divergence {
+    /// What errors are said to be of.
+    fn name(self) -> &'static str {
+        match self {
+            Divergence::CrossEntropy => "kd_ce",
+            Divergence::Kl => "kd_kl",
+            Divergence::ForwardKl => "forward_kl",
+            Divergence::ReverseKl => "reverse_kl",
+            Divergence::GeneralizedJsd(_) => "generalized_jsd",
+            Divergence::SkewKl(_) => "skew_kl",
+            Divergence::SkewReverseKl(_) => "skew_reverse_kl",
+            Divergence::AdaptiveKl(_) => "adaptive_kl",
+            Divergence::TotalVariation => "total_variation",
+        }
+    }
+
+    /// The mean over the positions of logits of all classes.
+    pub(super) fn mean(
+        self,
+        student: &Tensor,
+        teacher: &Tensor,
+        temperature: &Temperature,
+    ) -> Result<Tensor> {
+        mean(&self.of_all(student, teacher, temperature)?)
+    }
+
+    /// At each position, of a teacher whose logits are of any kind.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, the loss cannot be estimated from a sample, or it is infinite
+    /// with this treatment of the tail.
+    pub(crate) fn at_each(
+        self,
+        student: &Tensor,
+        teacher: &Logits,
+        temperature: &Temperature,
+        tail: Tail,
+    ) -> Result<Tensor> {
+        match teacher {
+            Logits::TopK(top) => {
+                self.is_finite_with(tail, student, top)?;
+                let logs =
+                    LogProbabilities::of_top_k(self.name(), student, top, temperature, tail)?;
+                self.squared(self.of(&logs)?, temperature)
+            }
+            Logits::Sample(sample) => match self {
+                Divergence::CrossEntropy | Divergence::ForwardKl | Divergence::Kl => {
+                    let losses =
+                        cross_entropy_of_sample(self.name(), student, sample, temperature)?;
+                    self.squared(losses, temperature)
+                }
+                _ => Err(Error::shape(
+                    self.name(),
+                    "the teacher's logits or its top k (of a sample `forward_kl`, `kl` and `ce` can \
+                     be estimated)",
+                    "a sample of its classes",
+                )),
+            },
+            whole => self.of_all(student, &whole.whole()?, temperature),
+        }
+    }
+
+    fn of_all(
+        self,
+        student: &Tensor,
+        teacher: &Tensor,
+        temperature: &Temperature,
+    ) -> Result<Tensor> {
+        match self {
+            Divergence::CrossEntropy => ce_at_each(student, teacher, temperature),
+            Divergence::Kl => kl_at_each(student, teacher, temperature),
+            other => other.of(&LogProbabilities::of(
+                other.name(),
+                student,
+                teacher,
+                temperature,
+            )?),
+        }
+    }
+
+    /// Times τ², for the one that has it by its definition.
+    fn squared(self, losses: Tensor, temperature: &Temperature) -> Result<Tensor> {
+        match self {
+            Divergence::Kl => times_square(self.name(), &losses, temperature),
+            _ => Ok(losses),
+        }
+    }
+
+    /// At each position, without τ².
+    fn of(self, logs: &LogProbabilities) -> Result<Tensor> {
+        match self {
+            Divergence::CrossEntropy => {
+                let products = logs.teacher.f_exp()?.f_mul(&known(&logs.student)?)?;
+                Ok(over_classes(&products)?.f_neg()?)
+            }
+            Divergence::Kl | Divergence::ForwardKl => forward(logs),
+            Divergence::ReverseKl => divergence(&logs.student, &logs.teacher),
+            Divergence::GeneralizedJsd(beta) => jsd(logs, beta),
+            Divergence::SkewKl(0.0) => forward(logs),
+            Divergence::SkewKl(alpha) => divergence(&logs.teacher, &logs.mixture(alpha)?),
+            Divergence::SkewReverseKl(alpha) => {
+                divergence(&logs.student, &logs.mixture(1.0 - alpha)?)
+            }
+            Divergence::AdaptiveKl(mu) => adaptive_kl(logs, mu),
+            Divergence::TotalVariation => {
+                let gaps = logs.teacher.f_exp()?.f_sub(&logs.student.f_exp()?)?;
+                Ok(over_classes(&gaps.f_abs()?)?.times(0.5)?)
+            }
+        }
+    }
+
+    /// A student that gives a class a probability is infinitely far, by `KL(q‖p)`, from a teacher
+    /// that gives it none.
+    fn is_finite_with(self, tail: Tail, student: &Tensor, top: &TopK) -> Result<()> {
+        let is_reverse = match self {
+            Divergence::ReverseKl | Divergence::AdaptiveKl(_) => true,
+            Divergence::GeneralizedJsd(beta) => beta == 1.0,
+            Divergence::SkewReverseKl(alpha) => alpha == 0.0,
+            _ => false,
+        };
+        let all_are_known = student.defined() && student.size().last() == Some(&top.k());
+        if tail != Tail::Renormalized || !is_reverse || all_are_known {
+            return Ok(());
+        }
+        let reason = format!(
+            "`renormalized` gives the teacher no probability outside its top k, from which \
+             `{}` is infinitely far; take another, such as `bucket`",
+            self.name()
+        );
+        Err(Error::config("tail", reason))
+    }
+}
+
+fn forward(logs: &LogProbabilities) -> Result<Tensor> {
+    divergence(&logs.teacher, &known(&logs.student)?)
+}
+
+/// Log-probabilities with 0 for the classes that have no probability at all.
+fn known(logs: &Tensor) -> Result<Tensor> {
+    let masked = is_impossible(logs)?;
+    Ok(logs.filled(&masked, 0.0)?)
+}
+
+/// At each position, of logarithms that need not be those of whole distributions.
+pub(super) fn jsd(logs: &LogProbabilities, beta: f64) -> Result<Tensor> {
+    if beta == 0.0 {
+        return forward(logs);
+    }
+    if beta == 1.0 {
+        return divergence(&logs.student, &logs.teacher);
+    }
+    let mixture = logs.mixture(beta)?;
+    let of_teacher = divergence(&logs.teacher, &mixture)?.times(beta)?;
+    let of_student = divergence(&logs.student, &mixture)?.times(1.0 - beta)?;
+    Ok(of_teacher.f_add(&of_student)?)
+}
+
+fn adaptive_kl(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
+    let head = {
+        let _constant = tch::no_grad_guard();
+        share_of_head(logs, mu)?
+    };
+    let (forward, reverse) = (forward(logs)?, divergence(&logs.student, &logs.teacher)?);
+    let difference = forward.f_sub(&reverse)?;
+    Ok(reverse.f_add(&head.f_mul(&difference)?)?)
+}
+
+/// The part that the teacher's likeliest classes have in `Σ |p − q|`; 0 where that is 0.
+fn share_of_head(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
+    let (p, q) = (logs.teacher.f_exp()?, logs.student.f_exp()?);
+    let gaps = p.f_sub(&q)?.f_abs()?;
+    let (sorted, order) = p.f_sort(-1, true)?;
+    let below = sorted.f_cumsum(-1, None)?.is_at_most(mu)?;
+    // The likeliest is of the head whatever its probability.
+    let rest = below
+        .size()
+        .last()
+        .map_or(0, |classes| (classes - 1).max(0));
+    let first = below.f_narrow(-1, 0, 1)?.f_ones_like()?;
+    let head = Tensor::f_cat(&[first, below.f_narrow(-1, 1, rest)?], -1)?;
+    let gaps = gaps.f_gather(-1, &order, false)?;
+    let of_head = over_classes(&gaps.f_mul(&head)?)?;
+    per_count(&of_head, &over_classes(&gaps)?)
+}
