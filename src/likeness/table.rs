@@ -55,9 +55,9 @@ mod tests {
         };
         let table = "\
 TEACHER / STUDENT      0       1       2
-0                 1.000*  0.250  -0.010
-1                 0.500   0.750   0.980*
-2                 0.400   0.800*  0.900
+0                  1.000*  0.250  -0.010
+1                  0.500   0.750   0.980*
+2                  0.400   0.800*  0.900
 LAYER MAP                      1       1";
         assert_eq!(likeness.to_string(), table);
     }
