@@ -91,7 +91,7 @@ impl LayerLikeness {
     /// examples with each other without those of an example with itself, centred as in
     /// [`cka_unbiased`](crate::losses::cka_unbiased). This is the minibatch estimate of
     /// [Nguyen et al. 2021](https://arxiv.org/abs/2010.15327): its sums have no bias, however small
-    /// the batches are, and it holds no more than a group in memory. Of one group it is
+    /// the batches are, and only one group's products are held at a time. Of one group it is
     /// 1 − `cka_unbiased`. It is between −1 and 1; a layer that says the same of all examples has 0
     /// with every other.
     ///
