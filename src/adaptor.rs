@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use crate::feature::Feature;
+use crate::feature::{Feature, FeatureMask};
 use crate::logits::Logits;
 
 /// Says what in a model's output is logits, hidden states, attentions and so on.
@@ -131,5 +131,28 @@ impl AdaptorOutput {
     pub fn feature(mut self, name: impl Into<String>, layers: impl Into<Feature>) -> Self {
         self.features.insert(name.into(), layers.into());
         self
+    }
+
+    /// Which positions of a student's feature count beside a teacher's: the mask of the student's
+    /// feature, else that of the teacher's, else the student's `inputs_mask` if the layers have
+    /// positions.
+    pub(crate) fn mask_beside<'a>(
+        &'a self,
+        teacher: Option<&'a AdaptorOutput>,
+        feature: &str,
+        have_positions: bool,
+    ) -> Option<&'a Tensor> {
+        let student = self.features.get(feature);
+        let teacher = teacher.and_then(|output| output.features.get(feature));
+        match (
+            student.map(|feature| &feature.mask),
+            teacher.map(|feature| &feature.mask),
+        ) {
+            (Some(FeatureMask::Own(mask)), _) => Some(mask),
+            (Some(FeatureMask::Unmasked), _) => None,
+            (_, Some(FeatureMask::Own(mask))) => Some(mask),
+            (_, Some(FeatureMask::Unmasked)) => None,
+            _ => self.inputs_mask.as_ref().filter(|_| have_positions),
+        }
     }
 }

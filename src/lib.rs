@@ -113,6 +113,7 @@ mod error;
 mod feature;
 mod files;
 mod kind;
+mod likeness;
 pub mod logging;
 pub mod logits;
 pub mod losses;
@@ -148,6 +149,7 @@ pub use distiller::{
 pub use engine::{CheckpointInfo, Flow, Hook, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use feature::Feature;
+pub use likeness::LayerLikeness;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{Logits, probability_shift, select_logits_with_mask};
 #[doc(hidden)]

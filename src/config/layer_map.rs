@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 /// not a layer. They are matched only after [`with_embeddings`](Self::with_embeddings), and
 /// only as hidden states, since they have no attention.
 ///
+/// [`LayerLikeness`](crate::LayerLikeness) finds a map by what two models say.
+///
 /// A map expands into matches for a [`DistillationConfig`](crate::DistillationConfig):
 ///
 /// | | a match for each pair of layers | the adaptor's list |
@@ -165,7 +167,8 @@ impl LayerMap {
         Ok(Self::of(pairs))
     }
 
-    fn of(pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
+    /// These pairs, without a look at them.
+    pub(crate) fn of(pairs: impl IntoIterator<Item = (usize, usize)>) -> Self {
         LayerMap {
             pairs: pairs.into_iter().collect(),
             embeddings: false,

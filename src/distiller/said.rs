@@ -8,7 +8,6 @@ use tch::Tensor;
 use crate::adaptor::AdaptorOutput;
 use crate::config::{LayerSelection, Needs};
 use crate::error::{Error, Result, Side};
-use crate::feature::FeatureMask;
 use crate::kind::at_least_float32;
 use crate::step::StepInfo;
 
@@ -119,23 +118,9 @@ impl<B> Said<'_, B> {
     /// with those of a teacher: the mask of the student's feature, else that of the teacher's,
     /// else the student's `inputs_mask` if the layers have positions.
     pub fn mask(&self, teacher: usize, feature: &str, layers: &[&Tensor]) -> Option<&Tensor> {
-        let student = self.student.features.get(feature);
+        let have_positions = layers.iter().all(|layer| layer.dim() >= 3);
         let teacher = self.teachers.get(teacher);
-        let teacher = teacher.and_then(|output| output.features.get(feature));
-        match (
-            student.map(|feature| &feature.mask),
-            teacher.map(|feature| &feature.mask),
-        ) {
-            (Some(FeatureMask::Own(mask)), _) => Some(mask),
-            (Some(FeatureMask::Unmasked), _) => None,
-            (_, Some(FeatureMask::Own(mask))) => Some(mask),
-            (_, Some(FeatureMask::Unmasked)) => None,
-            _ => {
-                let have_positions = layers.iter().all(|layer| layer.dim() >= 3);
-                let mask = self.student.inputs_mask.as_ref();
-                mask.filter(|_| have_positions)
-            }
-        }
+        self.student.mask_beside(teacher, feature, have_positions)
     }
 
     /// The student's logits of all classes, `[.., classes]`, in `float32` at least.

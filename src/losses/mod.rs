@@ -80,6 +80,7 @@ pub use minilm::{minilm, minilmv2, self_relation};
 pub use outputs::{kd_bce, regression_mse, smooth_l1};
 pub use ranking::{cosent, listwise_kl, margin_mse};
 pub use relations::{rkd_angle, rkd_distance};
+pub(crate) use similarities::unbiased_products;
 pub use similarities::{cka, cka_unbiased, pkt, sp};
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;

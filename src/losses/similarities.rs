@@ -151,21 +151,25 @@ pub fn cka_unbiased(student: &Tensor, teacher: &Tensor, mask: Option<&Tensor>) -
             format!("{batch}"),
         ));
     }
-    let options = (student.f_kind()?, student.device());
+    one_minus_alignment(&unbiased_products(&student)?, &unbiased_products(&teacher)?)
+}
+
+/// The products of all rows with each other, but for those of a row with itself, centred so that
+/// the rows and the columns of the products have the sum 0. There are more than two rows.
+pub(crate) fn unbiased_products(rows: &Tensor) -> Result<Tensor> {
+    let (batch, _) = rows.size2()?;
+    let options = (rows.f_kind()?, rows.device());
     let others = Tensor::f_ones([batch, batch], options)?.f_sub(&Tensor::f_eye(batch, options)?)?;
     let count = batch as f64;
-    let kernel = |rows: &Tensor| -> Result<Tensor> {
-        // Moving all examples changes nothing but the rounding.
-        let products = gram(&centred(rows)?)?.f_mul(&others)?;
-        let sums = |dimension: i64| -> Result<Tensor> {
-            let sums = products.f_sum_dim_intlist([dimension].as_slice(), true, None)?;
-            Ok(sums.over(count - 2.0)?)
-        };
-        let sum = products.f_sum(None)?.over((count - 1.0) * (count - 2.0))?;
-        let centred = products.f_sub(&sums(1)?)?.f_sub(&sums(0)?)?.f_add(&sum)?;
-        Ok(centred.f_mul(&others)?)
+    // Moving all examples changes nothing but the rounding.
+    let products = gram(&centred(rows)?)?.f_mul(&others)?;
+    let sums = |dimension: i64| -> Result<Tensor> {
+        let sums = products.f_sum_dim_intlist([dimension].as_slice(), true, None)?;
+        Ok(sums.over(count - 2.0)?)
     };
-    one_minus_alignment(&kernel(&student)?, &kernel(&teacher)?)
+    let sum = products.f_sum(None)?.over((count - 1.0) * (count - 2.0))?;
+    let centred = products.f_sub(&sums(1)?)?.f_sub(&sums(0)?)?.f_add(&sum)?;
+    Ok(centred.f_mul(&others)?)
 }
 
 /// Each product is divided by its own size first: the square of a large one would be infinite.
