@@ -104,7 +104,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
                 .ckpt_frequency(2)
                 .log_interval(1),
         )
-        .distill_config(DistillationConfig::default().intermediate_matches([projected]))
+        .distill_config(
+            // A loss that remembers: its target moves with each step, and goes on where it was.
+            DistillationConfig::default()
+                .kd_loss_type(("taid", [0.2, 0.9, 0.3, 0.5]))
+                .intermediate_matches([projected]),
+        )
         .adaptor(|_, output: &Output| {
             let layers = std::slice::from_ref(&output.hidden);
             Ok(AdaptorOutput::new().logits(&output.logits).hidden(layers))

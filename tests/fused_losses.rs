@@ -77,7 +77,7 @@ fn compare(kind: Kind, tolerance: f64) {
     let labels = Tensor::arange(batch * length, (Kind::Int64, device()));
     let labels = (labels * 1777 - 100).remainder(CLASSES).view(POSITIONS);
     let weights = waves(&POSITIONS, 0.2).abs().to_kind(kind);
-    let specs: [PresetSpec; 11] = [
+    let specs: [PresetSpec; 12] = [
         "ce".into(),
         "mse".into(),
         "kl".into(),
@@ -87,6 +87,7 @@ fn compare(kind: Kind, tolerance: f64) {
         "skew_kl".into(),
         "skew_reverse_kl".into(),
         "total_variation".into(),
+        "taid".into(),
         ("dkd", [1.0, 2.0]).into(),
         "nkd".into(),
     ];

@@ -47,8 +47,9 @@ fn mask() -> Tensor {
 }
 
 /// Losses between numbers. All others that are registered as losses on logits are taken for such.
-/// Its weights are constants for the gradient, though they depend on the student.
-const NOT_ALL_OF_IT: &str = "adaptive_kl";
+/// The weights of the one and the target of the other are constants for the gradient, though they
+/// depend on the student.
+const NOT_ALL_OF_IT: [&str; 2] = ["adaptive_kl", "taid"];
 const NUMBERS: [&str; 2] = ["regression_mse", "smooth_l1"];
 /// Losses between features, by what they are between.
 const ATTENTIONS: [&str; 4] = [
@@ -89,7 +90,7 @@ fn match_loss(name: &str) -> MatchLoss {
 #[test]
 fn losses_on_logits() {
     let presets = Presets::default();
-    let checked = |name: &&str| !NUMBERS.contains(name) && *name != NOT_ALL_OF_IT;
+    let checked = |name: &&str| !NUMBERS.contains(name) && !NOT_ALL_OF_IT.contains(name);
     for name in presets.kd_losses().filter(checked) {
         let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
         for shape in [&[3, 5][..], &[3, 4, 5]] {

@@ -42,9 +42,6 @@ fn known() -> BTreeMap<&'static str, case::Run> {
         .collect()
 }
 
-/// Losses of the file that are not here yet.
-const NOT_YET: [&str; 1] = ["taid"];
-
 /// Cases that this crate computes otherwise, in this kind of numbers, and why.
 const LEFT_OUT: [(&str, &str, Kind, &str); 5] = [
     ("dist", "authors_0_b1_g1", Kind::Double, OTHER_EPS),
@@ -76,9 +73,6 @@ fn all_cases_come_to_what_the_references_say() {
     let mut run = 0;
     for json in cases() {
         let loss = json["loss"].as_str().unwrap_or_default();
-        if NOT_YET.contains(&loss) {
-            continue;
-        }
         let Some(check) = known.get(loss) else {
             wrong.push(format!(
                 "{}: the loss `{loss}` is not known",

@@ -104,7 +104,7 @@ fn the_builder_checks_for_it_what_it_checks_for_the_crates_own() {
         error.to_string(),
         "kd_loss_type: unknown KD loss `kd`; known: adaptive_kl, bce, ce, dist, dkd, forward_kl, \
          generalized_jsd, kl, mse, nkd, regression_mse, reverse_kl, skew_kl, skew_reverse_kl, \
-         smooth_l1, total_variation"
+         smooth_l1, taid, total_variation"
     );
 }
 

@@ -20,6 +20,8 @@ mod loaders;
 mod non_finite;
 #[path = "resume_cases/refused.rs"]
 mod refused;
+#[path = "resume_cases/taid.rs"]
+mod taid;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -63,6 +63,11 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     /// may be others.
     fn clear_cache(&self);
 
+    /// What is summed over the batches of an optimizer step: the tensor itself, if there is one. Of
+    /// several processes it has to have the sums of all before [`after_step`](Self::after_step), and
+    /// it is set to 0 where batches were dropped that made no step.
+    fn step_sums(&self) -> Option<Tensor>;
+
     /// Called after every optimizer step.
     ///
     /// # Errors
@@ -130,6 +135,10 @@ impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
         if let Some(cache) = &self.cache {
             cache.clear();
         }
+    }
+
+    fn step_sums(&self) -> Option<Tensor> {
+        self.terms.step_sums()
     }
 
     fn after_step(&mut self, step: &StepInfo) -> Result<()> {

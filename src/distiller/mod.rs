@@ -25,6 +25,7 @@ mod soft_labels;
 mod state;
 mod student;
 mod supervised;
+mod taid;
 mod task_models;
 mod teacher;
 mod term;

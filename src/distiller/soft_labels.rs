@@ -4,9 +4,10 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::report::sum;
+use super::taid::Taid;
 use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term};
 use crate::adaptor::AdaptorOutput;
@@ -24,6 +25,8 @@ use crate::step::StepInfo;
 /// Several logits per model are matched one with one, and their losses are summed.
 pub(super) struct SoftLabels {
     loss: KdLoss,
+    /// What moves the schedule of a loss that has one.
+    taid: Option<Taid>,
     /// What errors of the loss are of.
     place: String,
     weight: WeightSchedule,
@@ -35,11 +38,16 @@ pub(super) struct SoftLabels {
 }
 
 impl SoftLabels {
-    /// Reads `kd_loss_*`, `temperature*` and `probability_shift`.
+    /// Reads `kd_loss_*`, `temperature*` and `probability_shift`. What the loss remembers is kept on
+    /// `device`.
     ///
     /// # Errors
     /// When the name of the loss or of a schedule is unknown.
-    pub(super) fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
+    pub(super) fn new(
+        config: &DistillationConfig,
+        presets: &Presets,
+        device: Device,
+    ) -> Result<Self> {
         let weight_schedule = presets.find_weight_scheduler(
             "kd_loss_weight_scheduler",
             config.kd_loss_weight_scheduler.as_ref(),
@@ -56,8 +64,11 @@ impl SoftLabels {
             loss = loss.on_standardized_logits();
         }
         let loss = loss.with_tail(config.tail);
+        let taid = loss.schedule();
+        let taid = taid.map(|schedule| Taid::new(schedule, device));
         Ok(SoftLabels {
             loss,
+            taid: taid.transpose()?,
             place: format!("kd_loss_type `{}`", config.kd_loss_type),
             weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
             temperature: config.temperature,
@@ -65,6 +76,11 @@ impl SoftLabels {
             probability_shift: config.probability_shift,
             warned: false,
         })
+    }
+
+    /// Where it sums what has to be known of the batches of all processes after an optimizer step.
+    pub(super) fn step_sums(&self) -> Option<Tensor> {
+        self.taid.as_ref().map(Taid::sums)
     }
 
     /// Adds the term `unweighted_kd_loss`. `batch` is what a loss finds under
@@ -77,7 +93,7 @@ impl SoftLabels {
     /// labels that `probability_shift` or the loss needs are missing, the loss needs more of the
     /// teacher's logits than are known or cannot be weighted, or shapes do not fit.
     fn add_loss(
-        &self,
+        &mut self,
         report: &mut LossReport,
         teacher: &AdaptorOutput,
         student: &AdaptorOutput,
@@ -113,6 +129,9 @@ impl SoftLabels {
         }
         let losses = inputs.into_iter().map(|input| self.loss_of(input));
         if let Some(sum) = sum(losses)? {
+            if let Some(taid) = &mut self.taid {
+                taid.add(&sum, report.positions())?;
+            }
             report.add("unweighted_kd_loss", sum, self.weight.at(step));
         }
         Ok(())
@@ -259,6 +278,9 @@ impl<B: 'static> Term<B> for SoftLabels {
     /// Logits are matched when both sides have them; a model without logits is trained on its
     /// features alone.
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
+        if let Some(taid) = &mut self.taid {
+            taid.before_batch(said.step)?;
+        }
         let (teacher, student) = (&said.ensemble, &said.student);
         match (teacher.logits.is_empty(), student.logits.is_empty()) {
             (false, false) => self.add_loss(report, teacher, student, said.batch, said.step),
@@ -279,11 +301,21 @@ impl<B: 'static> Term<B> for SoftLabels {
     }
 
     fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        Ok(BTreeMap::new())
+        Ok(self.taid.as_ref().map(Taid::state).unwrap_or_default())
     }
 
-    fn load_state(&mut self, _: &BTreeMap<String, Tensor>) -> Result<()> {
-        Ok(())
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        match &mut self.taid {
+            Some(taid) => taid.load_state(state),
+            None => Ok(()),
+        }
+    }
+
+    fn after_step(&mut self, step: &StepInfo) -> Result<()> {
+        match &mut self.taid {
+            Some(taid) => taid.after_step(step),
+            None => Ok(()),
+        }
     }
 }
 

@@ -58,7 +58,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     }
 
     fn run_from(&mut self, resumed: Option<Resumed>) -> Result<()> {
-        self.update.drop_gradients()?;
+        self.drop_gradients()?;
         let Some(Resumed { newest, before }) = resumed else {
             let steps = self.plan.total_steps();
             logging::info(format_args!("training for {steps} optimizer steps"));
@@ -117,7 +117,7 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         while self.plan.has_epoch(self.at.epoch) {
             if self.plan.batches_per_epoch().is_some() {
                 // Gradients of batches left over from the epoch before are dropped.
-                self.update.drop_gradients()?;
+                self.drop_gradients()?;
                 self.record.drop_gradients();
                 self.at.counted = 0;
             }
@@ -181,6 +181,14 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
         self.end_step()
     }
 
+    /// Forgets the batches since the last optimizer step.
+    fn drop_gradients(&mut self) -> Result<()> {
+        if let Some(mut sums) = self.distiller.core().step_sums() {
+            let _ = sums.f_zero_()?;
+        }
+        self.update.drop_gradients()
+    }
+
     /// The current position, for distillers and hooks.
     fn step_info(&self) -> StepInfo {
         let at = &self.at;
@@ -206,6 +214,10 @@ impl<D: Distiller + ?Sized> Training<'_, D> {
     fn after_step(&mut self) -> Result<()> {
         let step = self.step_info();
         let _guard = tch::no_grad_guard();
+        if let Some(mut sums) = self.distiller.core().step_sums() {
+            let of_all = self.ranks.sum("adding up the losses of a step", &sums)?;
+            sums.f_copy_(&of_all)?;
+        }
         self.distiller.core_mut().after_step(&step)?;
         self.hooks
             .after_step(self.distiller.core().student(), &step)

@@ -6,7 +6,8 @@
 //!
 //! **Logits**: [`kd_ce`], [`kd_mse`], [`kd_kl`], and [`kd_bce`] of several labels; [`forward_kl`],
 //! [`reverse_kl`], [`generalized_jsd`], [`skew_kl`], [`skew_reverse_kl`], [`adaptive_kl`],
-//! [`total_variation`]; with labels [`dkd`] and [`nkd`]; [`dist`], which mixes examples.
+//! [`total_variation`]; [`taid`], whose target moves; with labels [`dkd`] and [`nkd`]; [`dist`], which mixes
+//! examples.
 //! **Numbers**: [`regression_mse`], [`smooth_l1`]. **Labels**: [`cross_entropy`]. **Attentions**: [`attention_mse`],
 //! [`attention_mse_sum`], [`attention_ce`], [`attention_ce_mean`]. **Hidden states**:
 //! [`hidden_mse`], [`cos`], [`pkd`], and [`fsp`] and [`mmd`] on two layers a side. **How examples relate
@@ -57,6 +58,7 @@ mod sampled;
 mod similarities;
 mod sparse;
 pub mod support;
+mod taid;
 mod target_class;
 mod temperature;
 
@@ -82,6 +84,7 @@ pub use ranking::{cosent, listwise_kl, margin_mse};
 pub use relations::{rkd_angle, rkd_distance};
 pub(crate) use similarities::unbiased_products;
 pub use similarities::{cka, cka_unbiased, pkt, sp};
+pub use taid::taid;
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
@@ -89,5 +92,6 @@ pub(crate) use divergence::Divergence;
 pub(crate) use kd::mse_at_each;
 pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};
 pub(crate) use support::at_least_float32;
+pub(crate) use taid::{one_number, taid_at_each};
 pub(crate) use target_class::{dkd_at_each, nkd_at_each};
 pub(crate) use temperature::times_square;

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::KdInput;
 use super::in_parts::mean_in_parts;
+use super::{KdInput, SharedSchedule};
 use crate::error::{Error, Result};
 use crate::logits::{Logits, Tail};
 use crate::losses::mean::mean;
@@ -54,6 +54,8 @@ pub struct KdLoss {
     /// Whether it is a mean over all positions of an optimizer step unless the configuration says
     /// otherwise. TextBrewer's losses are means over each batch.
     is_over_the_step: bool,
+    /// What it looks at that a training moves on.
+    schedule: Option<SharedSchedule>,
 }
 
 #[derive(Clone)]
@@ -77,6 +79,7 @@ impl From<Form> for KdLoss {
             tail: Tail::default(),
             goes_in_parts: false,
             is_over_the_step: false,
+            schedule: None,
         }
     }
 }
@@ -167,6 +170,17 @@ impl KdLoss {
         input
             .positions
             .total(matches!(self.form, Form::AtLabels(_)))
+    }
+
+    /// Says that the loss looks at a schedule.
+    pub(super) fn with_schedule(mut self, schedule: SharedSchedule) -> Self {
+        self.schedule = Some(schedule);
+        self
+    }
+
+    /// The schedule that it looks at, if it has one. Clones of a loss look at the same.
+    pub(crate) fn schedule(&self) -> Option<SharedSchedule> {
+        self.schedule.clone()
     }
 
     /// The loss times the square of the temperature, at each position by its own. Its gradients are
@@ -371,7 +385,7 @@ fn nothing(input: &KdInput<'_>) -> Result<Tensor> {
 }
 
 /// A function of the logits of all classes as one of a [`KdInput`].
-fn on_whole_logits(
+pub(super) fn on_whole_logits(
     loss: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>,
 ) -> impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> {
     move |input| {

@@ -7,11 +7,14 @@ mod kd_loss;
 mod lookup;
 mod match_loss;
 mod schedule;
+mod taid;
 
 pub use kd_input::KdInput;
 pub use kd_loss::KdLoss;
 pub use match_loss::MatchLoss;
 pub use schedule::{TemperatureSchedule, WeightFunction};
+
+pub(crate) use taid::SharedSchedule;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,7 +37,7 @@ use crate::schedule::{temperature, weight};
 ///
 /// | | names |
 /// |---|---|
-/// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`; with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
+/// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`, `taid` (`t_start` = 0.4, `t_end` = 1, `alpha` = 5e-4, `beta` = 0.99, `disable_adaptive` = 0); with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
 /// | KD losses that take a teacher's [top k](crate::logits::TopK) | `ce`, `kl`, `forward_kl`, `reverse_kl`, `generalized_jsd`, `skew_kl`, `skew_reverse_kl`, `adaptive_kl`, `total_variation` |
 /// | KD losses that take a [sample](crate::logits::Sample) | `ce`, `kl`, `forward_kl` |
 /// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst` |
@@ -96,6 +99,23 @@ impl Default for Presets {
             .divergence_with_share("skew_kl", "alpha", 0.1, Divergence::SkewKl)
             .divergence_with_share("skew_reverse_kl", "alpha", 0.1, Divergence::SkewReverseKl)
             .divergence_with_share("adaptive_kl", "mu", 0.5, Divergence::AdaptiveKl)
+            .kd_preset(
+                "taid",
+                &[
+                    ("t_start", Some(0.4)),
+                    ("t_end", Some(1.0)),
+                    ("alpha", Some(5e-4)),
+                    ("beta", Some(0.99)),
+                    ("disable_adaptive", Some(0.0)),
+                ],
+                |given| {
+                    taid::taid(
+                        (argument(given, 0), argument(given, 1)),
+                        (argument(given, 2), argument(given, 3)),
+                        argument(given, 4),
+                    )
+                },
+            )
             .kd_preset(
                 "dkd",
                 &[

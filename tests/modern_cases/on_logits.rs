@@ -2,9 +2,12 @@
 
 use tch::{Kind, Tensor};
 use textbrewer::config::PresetSpec;
+use textbrewer::losses::{self, Temperature};
+use textbrewer::schedule::TaidSchedule;
 use textbrewer::{KdInput, Presets};
 
 use super::case::{Case, Run};
+use crate::common::device::device;
 
 pub fn known() -> Vec<(&'static str, Run)> {
     vec![
@@ -31,6 +34,7 @@ pub fn known() -> Vec<(&'static str, Run)> {
             at_targets(case, ("nkd", [case.number("gamma")]).into())
         }),
         ("dist", dist),
+        ("taid", taid),
         ("logit_standardization", logit_standardization),
     ]
 }
@@ -123,6 +127,54 @@ fn dist(case: &Case<'_>) {
         .find_kd_loss("kd_loss_type", ("dist", arguments))
         .unwrap();
     case.is(&loss.apply(&input(case)).unwrap());
+}
+
+/// One step after the other, each with the `t` that those before it have led to.
+fn taid(case: &Case<'_>) {
+    assert_eq!(case.arg("divide_by"), "valid_tokens");
+    assert_eq!(case.arg("entropy_term"), false);
+    let number = |name| case.number(name);
+    let schedule = TaidSchedule::new(
+        number("t_start"),
+        number("t_end"),
+        number("alpha"),
+        number("beta"),
+    );
+    let mut schedule = match case.flag("disable_adaptive") {
+        true => schedule.unwrap().without_adaptation(),
+        false => schedule.unwrap(),
+    };
+    schedule.move_to(device()).unwrap();
+    let temperature = Temperature::Constant(number("temperature"));
+    let (student, teacher) = (case.input("student_logits"), case.input("teacher_logits"));
+    let (first, total) = (number("first_step"), number("total_steps"));
+    let [mut losses, mut used, mut after, mut momentum] = [(); 4].map(|()| Vec::new());
+    for step in 0..student.size()[0] {
+        let logits = [&student, &teacher].map(|logits| logits.get(step));
+        let [student, teacher] = match case.has_input("labels") {
+            true => {
+                let rows = case.input("labels").get(step).ne(-100);
+                logits.map(|logits| logits.index(&[Some(&rows)]))
+            }
+            false => logits,
+        };
+        used.push(schedule.t().shallow_clone());
+        let loss = losses::taid(&student, &teacher, &temperature, schedule.t()).unwrap();
+        let progress = (first + step as f64) / total;
+        schedule.advance(&loss, progress).unwrap();
+        losses.push(loss);
+        after.push(schedule.t().shallow_clone());
+        momentum.push(schedule.state()["taid.momentum"].shallow_clone());
+    }
+    for (name, got) in [
+        ("losses", &losses),
+        ("t_used", &used),
+        ("t_after", &after),
+        ("momentum", &momentum),
+    ] {
+        case.output_is(name, &Tensor::stack(got, 0));
+    }
+    case.is(&Tensor::stack(&losses, 0).sum(case.kind));
 }
 
 fn logit_standardization(case: &Case<'_>) {

@@ -28,7 +28,12 @@ fn divergences() -> Vec<PresetSpec> {
 /// Those that have a value at each position besides.
 fn at_positions() -> Vec<PresetSpec> {
     let mut all = divergences();
-    all.extend(["ce".into(), "mse".into(), ("nkd", [1.5]).into()]);
+    all.extend([
+        "ce".into(),
+        "mse".into(),
+        "taid".into(),
+        ("nkd", [1.5]).into(),
+    ]);
     all
 }
 

@@ -84,6 +84,21 @@ fn general_in_bf16(process: &Process<'_>) -> Trained {
     general_in(process, Precision::Bf16)
 }
 
+/// The target moves by what the batches of all processes come to.
+fn taid(process: &Process<'_>) -> Trained {
+    let (teacher, student) = (teacher(), process.student());
+    let loss = ("taid", [0.2, 0.9, 0.3, 0.5]);
+    let distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(process.config())
+        .distill_config(DistillationConfig::default().kd_loss_type(loss))
+        .adaptor(features)
+        .build()
+        .unwrap();
+    process.train(distiller, &mut loader(12), |run| {
+        run.epochs(2).optimizer(AdamW::new(0.01))
+    })
+}
+
 /// The outputs of the teacher are computed in the first epoch only.
 fn cached(process: &Process<'_>) -> Trained {
     let (teacher, student) = (teacher(), process.student());
@@ -193,7 +208,8 @@ fn emd(process: &Process<'_>) -> Trained {
 
 #[test]
 fn of_one_teacher() {
-    let cases: [Case; 6] = [
+    let cases: [Case; 7] = [
+        ("taid", taid),
         ("trainer", trainer),
         ("basic", basic),
         ("general", general),
@@ -239,6 +255,6 @@ fn three() {
 
 #[test]
 fn four() {
-    let cases: [Case; 2] = [("general", general), ("tasks", tasks)];
+    let cases: [Case; 3] = [("general", general), ("tasks", tasks), ("taid", taid)];
     several_are_close_to_one("distillers::four", (4, 1), &cases);
 }

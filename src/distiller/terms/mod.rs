@@ -32,6 +32,8 @@ pub(in crate::distiller) struct Terms<'a, B> {
     configured: usize,
     projections: VarStore,
     emd: Option<Observed>,
+    /// Where soft labels sum what has to be known of all processes after an optimizer step.
+    step_sums: Option<Tensor>,
     /// The parameters at the beginning, for they have to stay.
     held: BTreeMap<String, Tensor>,
     /// What each of the terms needs.
@@ -54,8 +56,9 @@ impl<'a, B: 'static> Terms<'a, B> {
         teachers: usize,
     ) -> Result<Self> {
         let projections = VarStore::new(device);
-        let soft_labels = SoftLabels::new(config, presets)?;
+        let soft_labels = SoftLabels::new(config, presets, device)?;
         let is_over_the_step = soft_labels.is_over_the_step();
+        let step_sums = soft_labels.step_sums();
         let mut terms: Vec<BoxedTerm<'a, B>> = vec![
             Box::new(soft_labels),
             Box::new(Matches::new(config, presets, &projections, teachers)?),
@@ -72,6 +75,7 @@ impl<'a, B: 'static> Terms<'a, B> {
             terms,
             projections,
             emd: observed,
+            step_sums,
             held: BTreeMap::new(),
             needs: Vec::new(),
             distiller_needs: Needs::new(),
@@ -88,6 +92,7 @@ impl<'a, B> Terms<'a, B> {
             configured: 1,
             projections: VarStore::new(Device::Cpu),
             emd: None,
+            step_sums: None,
             held: BTreeMap::new(),
             needs: Vec::new(),
             distiller_needs: Needs::new(),
@@ -178,6 +183,11 @@ impl<'a, B> Terms<'a, B> {
 
     pub(in crate::distiller) fn emd(&self) -> Option<&Observed> {
         self.emd.as_ref()
+    }
+
+    /// What is summed over the batches of an optimizer step.
+    pub(in crate::distiller) fn step_sums(&self) -> Option<Tensor> {
+        self.step_sums.as_ref().map(Tensor::shallow_clone)
     }
 
     /// Adds the losses of the terms whose names are wanted.

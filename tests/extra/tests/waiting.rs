@@ -240,7 +240,15 @@ fn no_option_makes_a_step_wait() {
         error,
         false,
     );
-    for loss in ["ce", "kl", "mse", "bce", "regression_mse", "smooth_l1"] {
+    for loss in [
+        "ce",
+        "kl",
+        "mse",
+        "bce",
+        "regression_mse",
+        "smooth_l1",
+        "taid",
+    ] {
         train(loss, config(), distill().kd_loss_type(loss), error, false);
     }
 }
