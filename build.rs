@@ -4,14 +4,17 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-const HEADERS: [&str; 3] = [
+const HEADERS: [&str; 4] = [
     "src/native/common.h",
+    "src/native/divergence.h",
     "src/native/process_group.h",
     "src/native/gloo",
 ];
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 11] = [
     "src/native/autocast.cpp",
     "src/native/backend.cpp",
+    "src/native/divergence.cpp",
+    ROWS,
     "src/native/history.cpp",
     "src/native/layers.cpp",
     "src/native/optim.cpp",
@@ -20,6 +23,8 @@ const SOURCES: [&str; 9] = [
     "src/native/widening.cpp",
     "src/native/with_gradients.cpp",
 ];
+/// Compiled for any processor and, where that is possible, for those with AVX2.
+const ROWS: &str = "src/native/divergence_rows.cpp";
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -65,6 +70,14 @@ fn compile(libraries: &Path) {
     }
     // After libtorch's, in case that has them.
     build.flag("-isystem").flag("src/native/gloo");
+    build.flag_if_supported("-fopenmp-simd");
+    if variable("CARGO_CFG_TARGET_ARCH").as_deref() == Some("x86_64") {
+        build.define("TEXTBREWER_HAS_AVX2", None);
+        let mut rows = build.clone();
+        rows.define("TEXTBREWER_FOR_AVX2", None);
+        rows.flag("-mavx2").flag("-mfma").file(ROWS);
+        rows.compile("textbrewer_native_avx2");
+    }
     build.files(SOURCES);
     build.compile("textbrewer_native");
 }

@@ -1,6 +1,6 @@
 //! Logits that are still to be made from hidden states.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::check::{fits, floating, on_device};
 use crate::error::{Error, Result};
@@ -40,11 +40,10 @@ pub struct FromHidden {
     bytes_at_once: i64,
 }
 
-/// 64 MiB.
-const BYTES_AT_ONCE: i64 = 64 << 20;
-/// How many tensors of the size of the logits a loss has at a time, roughly: logits, probabilities and
-/// gradients of both models.
-const TENSORS_AT_ONCE: i64 = 8;
+/// 128 MiB.
+const BYTES_AT_ONCE: i64 = 128 << 20;
+/// 512 MiB on a device, whose products are quick where they are large.
+const BYTES_ON_A_DEVICE: i64 = 512 << 20;
 
 impl FromHidden {
     /// From hidden states `[.., size]` and the output matrix `[classes, size]`.
@@ -79,7 +78,10 @@ impl FromHidden {
             kind,
             scale: 1.0,
             soft_cap: None,
-            bytes_at_once: BYTES_AT_ONCE,
+            bytes_at_once: match device {
+                Device::Cpu => BYTES_AT_ONCE,
+                _ => BYTES_ON_A_DEVICE,
+            },
         })
     }
 
@@ -170,8 +172,8 @@ impl FromHidden {
         })
     }
 
-    /// About how many bytes a loss may use for logits and what it computes of them: 64 MiB unless said
-    /// otherwise. A loss that has a value at each position makes the logits of as many positions at a
+    /// About how many bytes a loss may use for logits and what it computes of them: 128 MiB unless said
+    /// otherwise, on a CUDA device 512 MiB. A loss that has a value at each position makes the logits of as many positions at a
     /// time as this allows, at least of one; fewer bytes mean less memory and more, smaller products.
     ///
     /// ```
@@ -189,15 +191,26 @@ impl FromHidden {
         self
     }
 
-    /// How many positions are computed at a time.
-    pub(crate) fn positions_at_once(&self) -> i64 {
-        let of_one = TENSORS_AT_ONCE * 4 * self.classes().max(1);
+    /// How many positions are computed at a time, where as many tensors of the size of the logits are
+    /// held for each.
+    pub(crate) fn positions_at_once(&self, tensors: i64) -> i64 {
+        let of_one = tensors * 4 * self.classes().max(1);
         (self.bytes_at_once / of_one).max(1)
     }
 
     /// The kind of the logits, and of what is added up over positions.
     pub(crate) fn kind_of_sums(&self) -> Kind {
         holding_both(self.kind, Kind::Float)
+    }
+
+    /// What the logits are multiplied by.
+    pub(crate) fn factor(&self) -> f64 {
+        self.scale
+    }
+
+    /// What the logits are kept below, if they are.
+    pub(crate) fn cap(&self) -> Option<f64> {
+        self.soft_cap
     }
 
     pub(crate) fn output_bias(&self) -> Option<&Tensor> {

@@ -37,7 +37,7 @@ pub(crate) enum Divergence {
 
 impl Divergence {
     /// What errors are said to be of.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Divergence::CrossEntropy => "kd_ce",
             Divergence::Kl => "kd_kl",
@@ -173,7 +173,7 @@ fn forward(logs: &LogProbabilities) -> Result<Tensor> {
 }
 
 /// Log-probabilities with 0 for the classes that have no probability at all.
-fn known(logs: &Tensor) -> Result<Tensor> {
+pub(super) fn known(logs: &Tensor) -> Result<Tensor> {
     let masked = is_impossible(logs)?;
     Ok(logs.filled(&masked, 0.0)?)
 }
@@ -203,7 +203,7 @@ fn adaptive_kl(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
 }
 
 /// The part that the teacher's likeliest classes have in `Σ |p − q|`; 0 where that is 0.
-fn share_of_head(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
+pub(super) fn share_of_head(logs: &LogProbabilities, mu: f64) -> Result<Tensor> {
     let (p, q) = (logs.teacher.f_exp()?, logs.student.f_exp()?);
     let gaps = p.f_sub(&q)?.f_abs()?;
     let (sorted, order) = p.f_sort(-1, true)?;

@@ -38,6 +38,7 @@
 mod across_tokenizers;
 mod attention;
 mod check;
+mod closed_form;
 mod contrastive;
 mod dist;
 mod divergence;
@@ -88,6 +89,7 @@ pub use taid::taid;
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
+pub(crate) use closed_form::times_square_of_rows;
 pub(crate) use divergence::Divergence;
 pub(crate) use kd::mse_at_each;
 pub(crate) use outputs::{bce_at_each, regression_mse_at_each, smooth_l1_at_each};

@@ -46,6 +46,16 @@ impl Temperature {
         let at_rows = of_each.f_reshape([-1i64])?.f_index_select(0, rows)?;
         Ok(Temperature::Each(at_rows))
     }
+
+    /// That of `length` rows from `start`, of one that goes with rows.
+    pub(crate) fn of_rows(&self, start: i64, length: i64) -> Result<Temperature> {
+        Ok(match self {
+            Temperature::Each(values) if values.dim() == 1 => {
+                Temperature::Each(values.f_narrow(0, start, length)?)
+            }
+            other => other.into(),
+        })
+    }
 }
 
 impl From<f64> for Temperature {

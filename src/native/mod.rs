@@ -7,6 +7,7 @@
 
 mod autocast;
 pub(crate) mod backend;
+pub(crate) mod divergence;
 mod history;
 pub(crate) mod layers;
 pub(crate) mod optim;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::in_parts::mean_in_parts;
+use super::in_parts::{LossInParts, mean_in_parts};
 use super::{KdInput, SharedSchedule};
 use crate::error::{Error, Result};
 use crate::logits::{Logits, Tail};
@@ -54,6 +54,8 @@ pub struct KdLoss {
     /// Whether it is a mean over all positions of an optimizer step unless the configuration says
     /// otherwise. TextBrewer's losses are means over each batch.
     is_over_the_step: bool,
+    /// What it is, if it is one whose gradient has a closed form.
+    closed: Option<Divergence>,
     /// What it looks at that a training moves on.
     schedule: Option<SharedSchedule>,
 }
@@ -79,6 +81,7 @@ impl From<Form> for KdLoss {
             tail: Tail::default(),
             goes_in_parts: false,
             is_over_the_step: false,
+            closed: None,
             schedule: None,
         }
     }
@@ -113,7 +116,8 @@ impl KdLoss {
             let (student, teacher) = (input.student.whole()?, &input.teacher);
             divergence.at_each(&student, teacher, &input.temperature, input.tail)
         };
-        let loss = KdLoss::per_position(at_each).in_parts();
+        let mut loss = KdLoss::per_position(at_each).in_parts();
+        loss.closed = Some(divergence);
         match divergence {
             // TextBrewer's are means over a batch.
             Divergence::CrossEntropy | Divergence::Kl => loss,
@@ -289,7 +293,11 @@ impl KdLoss {
         let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
         match &input.student {
             Logits::FromHidden(student) if self.goes_in_parts => {
-                mean_in_parts(student, input, &at_each)
+                let loss = LossInParts {
+                    at_each: &at_each,
+                    closed: self.closed.map(|closed| (closed, self.times_tau_squared)),
+                };
+                mean_in_parts(student, input, loss)
             }
             _ => input.positions.mean(&at_each(input)?),
         }

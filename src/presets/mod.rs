@@ -1,6 +1,7 @@
 //! What names in a configuration stand for.
 
 mod arguments;
+mod head_gradients;
 mod in_parts;
 mod kd_input;
 mod kd_loss;

@@ -1,0 +1,42 @@
+// Rows of two distributions, without libtorch: compiled once for each kind of processor.
+#pragma once
+
+#include <cstdint>
+
+namespace textbrewer {
+
+// As in `divergence.rs`.
+enum class Divergence : int {
+  kCrossEntropy,
+  kForward,
+  kReverse,
+  kJensenShannon,
+  kSkew,
+  kSkewReverse,
+  kTotalVariation,
+};
+
+struct Row {
+  // Logits, which the gradient takes the place of if it is wanted.
+  float* student;
+  const float* teacher;
+  // As many numbers, to be written over.
+  float* scratch;
+  int64_t classes;
+  float inverse_temperature;
+  bool wants_gradient;
+  // What the gradient is multiplied by.
+  float factor;
+  // The logits are cap * tanh(z / cap), and the gradient is that of z; no cap is 0.
+  float cap;
+  Divergence divergence;
+  float parameter;
+};
+
+// The divergence of a row.
+double divergence_of_row(const Row& row);
+#ifdef TEXTBREWER_HAS_AVX2
+double divergence_of_row_avx2(const Row& row);
+#endif
+
+} // namespace textbrewer

@@ -1,0 +1,116 @@
+//! The divergences of rows of logits, with their gradients, in one pass over a row on the CPU.
+
+use std::ffi::{c_char, c_int};
+use std::ptr;
+
+use tch::{Device, Kind, Tensor};
+use torch_sys::C_tensor;
+
+use super::{checked, owned};
+use crate::error::{Context, Error, Result};
+use crate::losses::Divergence;
+
+unsafe extern "C" {
+    fn textbrewer_divergence(
+        student: *const C_tensor,
+        teacher: *const C_tensor,
+        temperatures: *const C_tensor,
+        factors: *const C_tensor,
+        divergence: c_int,
+        parameter: f64,
+        cap: f64,
+        wants_gradient: bool,
+        losses: *mut *mut C_tensor,
+    ) -> *mut c_char;
+}
+
+/// Rows of logits.
+#[derive(Debug)]
+pub(crate) struct Rows<'a> {
+    /// `[rows, classes]`, for the gradients to take their place.
+    pub(crate) student: &'a Tensor,
+    pub(crate) teacher: &'a Tensor,
+    /// What both are multiplied by, `[rows]`.
+    pub(crate) inverse_temperatures: &'a Tensor,
+    /// What the gradients are multiplied by, `[rows]`.
+    pub(crate) factors: &'a Tensor,
+    /// The logits are `cap · tanh(z / cap)`, and the gradient is that of `z`.
+    pub(crate) soft_cap: Option<f64>,
+    pub(crate) wants_gradient: bool,
+}
+
+/// The number of a divergence in `divergence.h`, and its argument. `AdaptiveKl`, which sorts, has none.
+fn number(divergence: Divergence) -> Option<(c_int, f64)> {
+    Some(match divergence {
+        Divergence::CrossEntropy => (0, 0.0),
+        Divergence::Kl
+        | Divergence::ForwardKl
+        | Divergence::GeneralizedJsd(0.0)
+        | Divergence::SkewKl(0.0) => (1, 0.0),
+        Divergence::ReverseKl
+        | Divergence::GeneralizedJsd(1.0)
+        | Divergence::SkewReverseKl(0.0) => (2, 0.0),
+        Divergence::GeneralizedJsd(beta) => (3, beta),
+        Divergence::SkewKl(1.0) | Divergence::SkewReverseKl(1.0) | Divergence::AdaptiveKl(_) => {
+            return None;
+        }
+        Divergence::SkewKl(alpha) => (4, alpha),
+        Divergence::SkewReverseKl(alpha) => (5, alpha),
+        Divergence::TotalVariation => (6, 0.0),
+    })
+}
+
+/// Whether [`divergence`] computes this: single precision on the CPU.
+pub(crate) fn supports(divergence: Divergence, rows: &[&Tensor]) -> bool {
+    let fits = |tensor: &&Tensor| {
+        tensor.device() == Device::Cpu
+            && matches!(tensor.f_kind(), Ok(Kind::Float))
+            && tensor.dim() == 2
+            && tensor.is_contiguous()
+    };
+    let [first, ..] = rows else {
+        return false;
+    };
+    let size = first.size();
+    number(divergence).is_some()
+        && rows
+            .iter()
+            .all(|tensor| fits(tensor) && tensor.size() == size)
+}
+
+/// The divergences of rows that it [`supports`], without τ². Nothing is recorded.
+pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<Tensor> {
+    let both = [rows.student, rows.teacher];
+    let of_each = [rows.inverse_temperatures, rows.factors];
+    let count = rows.student.size().first().copied().unwrap_or(0);
+    let fit = of_each.iter().all(|tensor| {
+        tensor.size() == [count]
+            && matches!(tensor.f_kind(), Ok(Kind::Float))
+            && tensor.device() == Device::Cpu
+            && tensor.is_contiguous()
+    });
+    let (Some((number, parameter)), true) =
+        (number(divergence), fit && supports(divergence, &both))
+    else {
+        return Err(Error::other("rows that the kernel does not compute"));
+    };
+    let mut losses = ptr::null_mut();
+    // SAFETY: the tensors live through the call, and their shapes, kinds and layouts were checked; the
+    // tensor that is given is ours.
+    let losses = unsafe {
+        checked(textbrewer_divergence(
+            rows.student.as_ptr(),
+            rows.teacher.as_ptr(),
+            rows.inverse_temperatures.as_ptr(),
+            rows.factors.as_ptr(),
+            number,
+            parameter,
+            rows.soft_cap.unwrap_or(0.0),
+            rows.wants_gradient,
+            &mut losses,
+        ))
+        .context(|| "a divergence of logits".into())?;
+        owned(losses)
+    };
+    losses.ok_or_else(|| Error::other("a divergence of logits: no result"))
+}

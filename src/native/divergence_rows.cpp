@@ -1,0 +1,231 @@
+// The divergence of a row and its gradient. Nothing of the standard library that has code in its
+// headers may be used here: the linker would take one of the two compiled forms for all callers.
+#include "divergence.h"
+
+#include <cmath>
+#include <cstring>
+
+namespace {
+
+using textbrewer::Divergence;
+using textbrewer::Row;
+
+constexpr float kLogOfZero = -1e30f;
+// Sums of so many numbers are single precision, and are added up in double.
+constexpr int64_t kBlock = 4096;
+
+// e^x to the last digit or two (Cephes' polynomial); 0 where it would be subnormal.
+inline float exp_of(float x) {
+  const float kept = x < -87.33f ? -87.33f : x;
+  const float shifted = kept * 1.44269504f + 12582912.0f;
+  const float n = shifted - 12582912.0f;
+  const float r = (kept - n * 0.693359375f) - n * -2.12194440e-4f;
+  float y = 1.9875691500e-4f;
+  y = y * r + 1.3981999507e-3f;
+  y = y * r + 8.3334519073e-3f;
+  y = y * r + 4.1665795894e-2f;
+  y = y * r + 1.6666665459e-1f;
+  y = y * r + 5.0000001201e-1f;
+  y = y * (r * r) + r + 1.0f;
+  const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
+  float power;
+  memcpy(&power, &bits, sizeof power);
+  return x < -87.33f ? 0.0f : y * power;
+}
+
+// log w for w above 0 and not subnormal (Cephes' polynomial).
+inline float log_of(float w) {
+  int32_t bits;
+  memcpy(&bits, &w, sizeof bits);
+  const int32_t exponent = (bits >> 23) - 126;
+  bits = (bits & 0x7fffff) | 0x3f000000;
+  float half;
+  memcpy(&half, &bits, sizeof half);
+  const bool is_small = half < 0.70710678f;
+  const float z = (is_small ? half + half : half) - 1.0f;
+  const float e = static_cast<float>(exponent) - (is_small ? 1.0f : 0.0f);
+  float y = 7.0376836292e-2f;
+  y = y * z - 1.1514610310e-1f;
+  y = y * z + 1.1676998740e-1f;
+  y = y * z - 1.2420140846e-1f;
+  y = y * z + 1.4249322787e-1f;
+  y = y * z - 1.6668057665e-1f;
+  y = y * z + 2.0000714765e-1f;
+  y = y * z - 2.4999993993e-1f;
+  y = y * z + 3.3333331174e-1f;
+  const float square = z * z;
+  y = y * z * square - 0.5f * square;
+  return (z + (y - e * 2.12194440e-4f)) + e * 0.693359375f;
+}
+
+// log p - log m and log q - log m for the mixture m = share p + rest q, from log p - log q: of log m
+// itself rounding would take as much as these are.
+struct Gaps {
+  float of_p;
+  float of_q;
+};
+
+inline Gaps gaps_to_mixture(float gap, float share, float rest) {
+  const bool is_p_larger = gap >= 0.0f;
+  const float e = exp_of(is_p_larger ? -gap : gap);
+  const float larger = -log_of(is_p_larger ? share + rest * e : rest + share * e);
+  return {is_p_larger ? larger : larger + gap, is_p_larger ? larger - gap : larger};
+}
+
+// A class's part of the loss, and the derivative of the loss by log q but for what is the same
+// multiple of q for all classes.
+struct Part {
+  float loss;
+  float slope;
+};
+
+struct Forward {
+  float entropy;  // 1 with the teacher's, 0 for a cross entropy
+  Part operator()(float log_p, float log_q, float p, float) const {
+    const bool is_masked = log_q <= kLogOfZero;
+    const float known = is_masked ? 0.0f : log_q;
+    return {p * (entropy * log_p - known), is_masked ? 0.0f : -p};
+  }
+};
+
+struct Reverse {
+  Part operator()(float log_p, float log_q, float, float q) const {
+    const float part = q * (log_q - log_p);
+    return {part, part};
+  }
+};
+
+struct JensenShannon {
+  float beta;
+  Part operator()(float log_p, float log_q, float p, float q) const {
+    const Gaps gaps = gaps_to_mixture(log_p - log_q, beta, 1.0f - beta);
+    const float slope = (1.0f - beta) * q * gaps.of_q;
+    return {beta * p * gaps.of_p + slope, slope};
+  }
+};
+
+struct Skew {
+  float alpha;
+  Part operator()(float log_p, float log_q, float p, float q) const {
+    const float gap = gaps_to_mixture(log_p - log_q, alpha, 1.0f - alpha).of_p;
+    return {p * gap, (alpha - 1.0f) * q * exp_of(gap)};
+  }
+};
+
+struct SkewReverse {
+  float alpha;
+  Part operator()(float log_p, float log_q, float, float q) const {
+    const float gap = gaps_to_mixture(log_p - log_q, 1.0f - alpha, alpha).of_q;
+    return {q * gap, q * (gap - alpha * exp_of(gap))};
+  }
+};
+
+struct TotalVariation {
+  Part operator()(float, float, float p, float q) const {
+    const float gap = q - p;
+    const float half = gap < 0.0f ? -0.5f : (gap > 0.0f ? 0.5f : gap);
+    return {gap * half, half * q};
+  }
+};
+
+template <typename Parts>
+double run(const Row& row, const Parts& parts, bool is_forward) {
+  float* const s = row.student;
+  const float* const t = row.teacher;
+  const int64_t classes = row.classes;
+  const float inverse = row.inverse_temperature;
+
+  float largest_s = -INFINITY, largest_t = -INFINITY, least_s = INFINITY;
+#pragma omp simd reduction(max : largest_s, largest_t) reduction(min : least_s)
+  for (int64_t i = 0; i < classes; i++) {
+    largest_s = s[i] > largest_s ? s[i] : largest_s;
+    largest_t = t[i] > largest_t ? t[i] : largest_t;
+    least_s = s[i] < least_s ? s[i] : least_s;
+  }
+
+  double sum_s = 0, sum_t = 0;
+  for (int64_t start = 0; start < classes; start += kBlock) {
+    const int64_t end = start + kBlock < classes ? start + kBlock : classes;
+    float a = 0, b = 0;
+#pragma omp simd reduction(+ : a, b)
+    for (int64_t i = start; i < end; i++) {
+      a += exp_of((s[i] - largest_s) * inverse);
+      b += exp_of((t[i] - largest_t) * inverse);
+    }
+    sum_s += a;
+    sum_t += b;
+  }
+  // In two parts each: what rounding one number would take is the same for all classes, and adds up.
+  const double of_s = log(sum_s), of_t = log(sum_t);
+  const float log_s = static_cast<float>(of_s), rest_s = static_cast<float>(of_s - log_s);
+  const float log_t = static_cast<float>(of_t), rest_t = static_cast<float>(of_t - log_t);
+  const auto log_q_of = [=](float logit) {
+    const float value = ((logit - largest_s) * inverse - log_s) - rest_s;
+    return value < kLogOfZero ? kLogOfZero : value;
+  };
+
+  double loss = 0, slopes = 0;
+  for (int64_t start = 0; start < classes; start += kBlock) {
+    const int64_t end = start + kBlock < classes ? start + kBlock : classes;
+    float a = 0, b = 0;
+#pragma omp simd reduction(+ : a, b)
+    for (int64_t i = start; i < end; i++) {
+      const float log_q = log_q_of(s[i]);
+      const float value = ((t[i] - largest_t) * inverse - log_t) - rest_t;
+      const float log_p = value < kLogOfZero ? kLogOfZero : value;
+      const Part part = parts(log_p, log_q, exp_of(log_p), exp_of(log_q));
+      a += part.loss;
+      b += part.slope;
+      row.scratch[i] = part.slope;
+    }
+    loss += a;
+    slopes += b;
+  }
+  if (!row.wants_gradient) {
+    return loss;
+  }
+  // Where no class is masked these are minus all of p, whose sum is 1 but for rounding.
+  const bool has_all = is_forward && least_s > -INFINITY;
+  const float of_all = has_all ? -1.0f : static_cast<float>(slopes);
+  const float cap = row.cap, inverse_cap = cap > 0 ? 1.0f / cap : 0.0f;
+#pragma omp simd
+  for (int64_t i = 0; i < classes; i++) {
+    const float bent = s[i] * inverse_cap;
+    const float gradient = row.scratch[i] - exp_of(log_q_of(s[i])) * of_all;
+    s[i] = gradient * row.factor * (1.0f - bent * bent);
+  }
+  return loss;
+}
+
+double run(const Row& row) {
+  const float share = row.parameter;
+  switch (row.divergence) {
+    case Divergence::kCrossEntropy:
+      return run(row, Forward{0.0f}, true);
+    case Divergence::kForward:
+      return run(row, Forward{1.0f}, true);
+    case Divergence::kReverse:
+      return run(row, Reverse{}, false);
+    case Divergence::kJensenShannon:
+      return run(row, JensenShannon{share}, false);
+    case Divergence::kSkew:
+      return run(row, Skew{share}, false);
+    case Divergence::kSkewReverse:
+      return run(row, SkewReverse{share}, false);
+    case Divergence::kTotalVariation:
+      return run(row, TotalVariation{}, false);
+  }
+  return NAN;
+}
+
+} // namespace
+
+namespace textbrewer {
+
+#ifdef TEXTBREWER_FOR_AVX2
+double divergence_of_row_avx2(const Row& row) { return run(row); }
+#else
+double divergence_of_row(const Row& row) { return run(row); }
+#endif
+
+} // namespace textbrewer
