@@ -9,6 +9,7 @@ mod folders;
 mod forward;
 mod golden;
 mod losses;
+mod masked_lm;
 mod mistakes;
 mod outputs;
 
