@@ -11,6 +11,7 @@ mod golden;
 mod losses;
 mod masked_lm;
 mod mistakes;
+mod output_matrix;
 mod outputs;
 
 use std::path::Path;
