@@ -7,6 +7,8 @@ mod readme {}
 mod configurations {}
 #[doc = include_str!("../docs/book/src/extending.md")]
 mod extending {}
+#[doc = include_str!("../docs/book/src/faq.md")]
+mod faq {}
 #[doc = include_str!("../docs/book/src/logs.md")]
 mod logs {}
 #[doc = include_str!("../docs/book/src/losses.md")]

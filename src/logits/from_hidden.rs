@@ -148,8 +148,11 @@ impl FromHidden {
         self.weight.size().first().copied().unwrap_or(0)
     }
 
-    /// The logits `[.., classes]`, of at least 32 bits.
-    pub(super) fn whole(&self) -> Result<Tensor> {
+    /// The logits `[.., classes]`, of at least 32 bits. They are computed each time anew.
+    ///
+    /// # Errors
+    /// When there is no memory for all.
+    pub fn whole(&self) -> Result<Tensor> {
         // Hidden states that were widened get their own kind back, and lose no number by it.
         let hidden = in_kind(&self.hidden, self.kind)?;
         let weight = in_kind(&self.weight, self.kind)?;
@@ -188,6 +191,18 @@ impl FromHidden {
     #[must_use]
     pub fn bytes_at_once(mut self, bytes: u64) -> Self {
         self.bytes_at_once = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// The same in a value of its own; no number is copied.
+    pub fn shallow_clone(&self) -> Self {
+        self.with_hidden(self.hidden.shallow_clone())
+    }
+
+    /// With the product computed in this kind, as autocast does it: hidden states and output matrix
+    /// may be of a wider one, and are rounded each time.
+    pub(crate) fn computed_in(mut self, kind: Kind) -> Self {
+        self.kind = kind;
         self
     }
 

@@ -103,9 +103,7 @@ impl Logits {
     pub fn shallow_clone(&self) -> Logits {
         match self {
             Logits::Whole(tensor) => Logits::Whole(tensor.shallow_clone()),
-            Logits::FromHidden(logits) => {
-                Logits::FromHidden(logits.with_hidden(logits.hidden().shallow_clone()))
-            }
+            Logits::FromHidden(logits) => Logits::FromHidden(logits.shallow_clone()),
             Logits::TopK(top) => Logits::TopK(top.shallow_clone()),
             Logits::Sample(sample) => Logits::Sample(sample.shallow_clone()),
         }
@@ -250,6 +248,12 @@ impl From<&Logits> for Logits {
 impl From<FromHidden> for Logits {
     fn from(logits: FromHidden) -> Self {
         Logits::FromHidden(logits)
+    }
+}
+
+impl From<&FromHidden> for Logits {
+    fn from(logits: &FromHidden) -> Self {
+        Logits::FromHidden(logits.shallow_clone())
     }
 }
 

@@ -6,6 +6,7 @@ use super::at_least_float32;
 use super::mean::per_count;
 use crate::error::{Context, Error, Result};
 use crate::kind::{defined, is_floating};
+use crate::logits::{FromHidden, Logits};
 use crate::scalar::ScalarOps;
 
 /// Positions with this label are left out of losses, as in `transformers`.
@@ -64,6 +65,21 @@ pub(crate) fn cross_entropy_of(
         .f_cross_entropy_loss(&labels, None::<Tensor>, Reduction::Sum, ignored, 0.0)
         .context(|| format!("cross entropy: {what} must be in 0..{classes}, or {ignored}"))?;
     per_count(&sum, &labels.is_not(ignored)?.f_sum(None)?)
+}
+
+/// [`cross_entropy`] of logits that are made at the positions with a label alone.
+pub(crate) fn cross_entropy_from_hidden(logits: &FromHidden, labels: &Tensor) -> Result<Tensor> {
+    let logits = Logits::from(logits);
+    check_shape(labels, &logits.positions()?, "labels")?;
+    let labels = integers(labels, "labels")?.f_reshape([-1i64])?;
+    let rows = labels.is_not(IGNORED)?.f_nonzero()?.f_squeeze_dim(-1)?;
+    let logits = logits.at_rows(Some(&rows))?.whole()?;
+    cross_entropy_of(
+        &logits,
+        &labels.f_index_select(0, &rows)?,
+        "labels",
+        IGNORED,
+    )
 }
 
 /// Labels as the 64-bit integers that libtorch expects.

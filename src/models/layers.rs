@@ -170,6 +170,6 @@ pub(crate) fn dropout(input: Tensor, probability: f64, train: bool) -> Result<Te
     Ok(input.f_dropout(probability, true)?)
 }
 
-fn normal(stdev: f64) -> Init {
+pub(crate) fn normal(stdev: f64) -> Init {
     Init::Randn { mean: 0.0, stdev }
 }

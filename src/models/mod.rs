@@ -13,6 +13,6 @@ pub use activation::Activation;
 pub use bert::{
     Bert, BertConfig, BertForMaskedLM, BertForQuestionAnswering, BertForSequenceClassification,
     BertForTokenClassification, BertInputs, BertModel, BertOutput, Head, LogitsOutput, MaskedLM,
-    ModelType, NoHead, ProblemType, QuestionAnswering, QuestionAnsweringOutput,
+    MaskedLMOutput, ModelType, NoHead, ProblemType, QuestionAnswering, QuestionAnsweringOutput,
     SequenceClassification, TokenClassification,
 };

@@ -8,7 +8,7 @@ use tch::nn::VarStore;
 use tch::{Device, Tensor};
 use textbrewer::Model;
 use textbrewer::models::{
-    Bert, BertConfig, BertInputs, Head, LogitsOutput, MaskedLM, ModelType, NoHead,
+    Bert, BertConfig, BertInputs, Head, LogitsOutput, MaskedLM, MaskedLMOutput, ModelType, NoHead,
     QuestionAnswering, QuestionAnsweringOutput, SequenceClassification, TokenClassification,
 };
 use textbrewer::weights::{read, save, state_dict};
@@ -140,7 +140,7 @@ impl Case {
         }
         self.check_head::<SequenceClassification>("sequence", 3, logits);
         self.check_head::<TokenClassification>("token", 3, logits);
-        self.check_head::<MaskedLM>("masked", 3, logits);
+        self.check_head::<MaskedLM>("masked", 3, words);
         self.check_head::<QuestionAnswering>("answer", 2, answers);
     }
 }
@@ -156,6 +156,15 @@ fn logits(output: LogitsOutput) -> Outputs {
     Outputs {
         scores: vec![("logits", output.logits)],
         loss: output.loss,
+        hidden_states: output.hidden_states,
+        attentions: output.attentions,
+    }
+}
+
+fn words(output: MaskedLMOutput) -> Outputs {
+    Outputs {
+        scores: vec![("logits", output.logits.whole().unwrap())],
+        loss: output.loss().unwrap(),
         hidden_states: output.hidden_states,
         attentions: output.attentions,
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Reduction, Tensor};
 use textbrewer::models::{
-    BertConfig, BertInputs, Head, LogitsOutput, MaskedLM, NoHead, QuestionAnswering,
+    BertConfig, BertInputs, Head, MaskedLM, MaskedLMOutput, NoHead, QuestionAnswering,
     SequenceClassification, TokenClassification,
 };
 use textbrewer::weights::{LoadOptions, load_file, state_dict};
@@ -62,10 +62,12 @@ fn token_losses_leave_out_minus_100() {
 
     let (_variables, model) = build::<MaskedLM>(&small());
     let output = model.forward(&inputs, false).unwrap();
-    assert_eq!(output.logits.size(), [2, 6, 40]);
-    let log = output.logits.log_softmax(-1, Kind::Float);
+    let logits = output.logits.whole().unwrap();
+    assert_eq!(logits.size(), [2, 6, 40]);
+    let log = logits.log_softmax(-1, Kind::Float);
     let expected = -(log.double_value(&[0, 1, 2]) + log.double_value(&[0, 4, 0])) / 2.0;
-    assert!((output.loss.unwrap().double_value(&[]) - expected).abs() < 1e-5);
+    let loss = output.loss().unwrap().unwrap();
+    assert!((loss.double_value(&[]) - expected).abs() < 1e-5);
 }
 
 /// That a loss is 0, and the gradients of all variables as well.
@@ -85,7 +87,7 @@ fn a_batch_without_a_label_teaches_nothing() {
     let labelled = |size: &[i64]| BertInputs::new(ids()).labels(nothing(size));
     let (variables, model) = build::<MaskedLM>(&small());
     let output = model.forward(&labelled(&[2, 6]), true).unwrap();
-    assert_teaches_nothing(&output.loss.unwrap(), &variables);
+    assert_teaches_nothing(&output.loss().unwrap().unwrap(), &variables);
     let (variables, model) = build::<TokenClassification>(&small());
     let output = model.forward(&labelled(&[2, 6]), true).unwrap();
     assert_teaches_nothing(&output.loss.unwrap(), &variables);
@@ -113,7 +115,7 @@ fn a_run_goes_on_after_a_batch_in_which_nothing_was_masked() {
     };
     let batches = vec![batch([-100, -100, 9, -100]), batch([-100; 4])];
     let output = model.forward(&batches[0], false).unwrap();
-    let loss = output.loss.unwrap().double_value(&[]);
+    let loss = output.loss().unwrap().unwrap().double_value(&[]);
     assert!((loss - 3.276228).abs() < 1e-5, "{loss}");
 
     let output_dir = tempfile::tempdir().unwrap();
@@ -123,8 +125,8 @@ fn a_run_goes_on_after_a_batch_in_which_nothing_was_masked() {
                 .device(Device::Cpu)
                 .output_dir(output_dir.path()),
         )
-        .adaptor(|_, output: &LogitsOutput| {
-            Ok(AdaptorOutput::new().losses(output.loss.as_ref().unwrap()))
+        .adaptor(|_, output: &MaskedLMOutput| {
+            Ok(AdaptorOutput::new().losses(&output.loss()?.unwrap()))
         })
         .build()
         .unwrap();
@@ -184,7 +186,7 @@ fn the_output_matrix_of_masked_lm_is_the_word_embeddings() {
     let inputs =
         BertInputs::new(ids()).labels(Tensor::full([2, 6], 39, (Kind::Int64, Device::Cpu)));
     let before = model.forward(&inputs, false).unwrap();
-    before.loss.unwrap().backward();
+    before.loss().unwrap().unwrap().backward();
     assert!(
         words
             .grad()
@@ -199,6 +201,7 @@ fn the_output_matrix_of_masked_lm_is_the_word_embeddings() {
         let _ = words.get(39).fill_(0.0);
     }
     let logits = model.forward(&inputs, false).unwrap().logits;
+    let logits = logits.whole().unwrap();
     assert_eq!(logits.select(-1, 39).abs().max().double_value(&[]), 0.0);
 }
 
@@ -227,7 +230,7 @@ fn gradients_reach_every_weight() {
     let sentences = || Tensor::from_slice(&[0i64, 1]);
     check::<SequenceClassification>(inputs().labels(sentences()), |output| output.loss);
     check::<TokenClassification>(inputs().labels(tokens()), |output| output.loss);
-    check::<MaskedLM>(inputs().labels(tokens()), |output| output.loss);
+    check::<MaskedLM>(inputs().labels(tokens()), |output| output.loss().unwrap());
     let answers = inputs().answers(sentences(), sentences());
     check::<QuestionAnswering>(answers, |output| output.loss);
     let target = Tensor::zeros([2, 16], (Kind::Float, Device::Cpu));

@@ -9,7 +9,9 @@ mod folders;
 mod forward;
 mod golden;
 mod losses;
+mod masked_lm;
 mod mistakes;
+mod output_matrix;
 mod outputs;
 
 use std::path::Path;

@@ -8,11 +8,12 @@ use tch::{Kind, Tensor};
 use textbrewer::config::Precision;
 use textbrewer::distiller::WeightedLoss;
 use textbrewer::models::{
-    BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput, ModelType,
+    BertConfig, BertForMaskedLM, BertForSequenceClassification, BertInputs, LogitsOutput,
+    MaskedLMOutput, ModelType,
 };
 use textbrewer::{
-    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch, Model,
-    Result, StepInfo, TrainingConfig,
+    AdaptorOutput, BasicTrainer, DistillationConfig, Distiller, GeneralDistiller,
+    IntermediateMatch, Model, Result, StepInfo, TrainingConfig,
 };
 
 use crate::all_finite;
@@ -270,5 +271,70 @@ fn a_teacher_may_be_held_in_bf16() {
         let got = step(config, &held, 0);
         assert_near(&name, &got, &exact, TOL_BF16);
         assert_ne!(got.losses, exact.losses, "{name}");
+    }
+}
+
+/// Those of masked LM are made outside autocast, but in the same kind.
+#[test]
+fn logits_that_are_made_later_are_of_products_in_the_models_precision() {
+    let config = BertConfig::default()
+        .vocab_size(40)
+        .hidden_size(16)
+        .intermediate_size(24)
+        .num_attention_heads(4)
+        .num_hidden_layers(1)
+        .max_position_embeddings(12)
+        .hidden_dropout_prob(0.0)
+        .attention_probs_dropout_prob(0.0);
+    let rounded = |logits: &Tensor, kind| logits.to_kind(kind).to_kind(Kind::Float);
+    let mut exact = None;
+    for precision in [Float32, Bf16, Fp16] {
+        let variables = VarStore::new(device());
+        let model = BertForMaskedLM::new(&variables.root(), &config).unwrap();
+        fill(&variables, 0.3);
+        {
+            let _guard = tch::no_grad_guard();
+            let _ = variables.variables()["cls.predictions.bias"]
+                .shallow_clone()
+                .zero_();
+        }
+        let said = RefCell::new(None);
+        let mut trainer = BasicTrainer::builder(&model, &variables)
+            .train_config(
+                TrainingConfig::default()
+                    .device(device())
+                    .precision(precision),
+            )
+            .adaptor(|_, output: &MaskedLMOutput| {
+                said.replace(Some(output.logits.shallow_clone()));
+                Ok(AdaptorOutput::new().losses(&output.loss()?.unwrap()))
+            })
+            .build()
+            .unwrap();
+        let batch = inputs(0);
+        let labels = batch.input_ids.shallow_clone();
+        let step = StepInfo::new(0, 0, 1, 1);
+        let report = trainer
+            .train_on_batch(&batch.labels(labels), &step)
+            .unwrap();
+        let loss = report.total().unwrap();
+        assert_eq!(loss.kind(), Kind::Float);
+        loss.backward();
+        for (name, variable) in variables.variables() {
+            assert_eq!(variable.grad().kind(), Kind::Float, "{precision} {name}");
+            assert!(all_finite(&variable.grad()), "{precision} {name}");
+        }
+        let logits = said.take().unwrap().whole().unwrap().detach();
+        assert_eq!(logits.kind(), Kind::Float);
+        match precision {
+            Float32 => assert_ne!(rounded(&logits, Kind::BFloat16), logits),
+            _ => assert_eq!(rounded(&logits, precision.kind()), logits, "{precision}"),
+        }
+        let exact = exact.get_or_insert_with(|| logits.copy());
+        let size = exact.abs().max().double_value(&[]);
+        assert!(
+            largest_difference(&logits, exact) < TOL_BF16 * size,
+            "{precision}"
+        );
     }
 }

@@ -10,6 +10,8 @@ model: its config.json as transformers writes it, and cases.safetensors with
     model.hidden.N, model.attention.N     states; model.pooler_output where there is a pooler
     HEAD.logits, HEAD.loss, HEAD.start_logits, HEAD.end_logits
     HEAD.gradient.NAME                    of the loss, for some weights
+
+and untied.safetensors, the same of masked LM whose output matrix is not the word embeddings.
 """
 
 import pathlib
@@ -129,8 +131,24 @@ def case(name, prefix, options):
     folder = FOLDER / name
     folder.mkdir(parents=True, exist_ok=True)
     config.to_json_file(folder / "config.json")
+    write(tensors, folder / "cases.safetensors")
+
+    config.tie_word_embeddings = False
+    model = getattr(transformers, prefix + HEADS["masked"])(config).eval()
+    fill(model, {}, generator)
+    output = model(**inputs, **labels["masked"])
+    output.loss.backward()
+    tensors = {"masked.logits": output.logits.detach(), "masked.loss": output.loss.detach()}
+    for key, parameter in model.named_parameters():
+        tensors[f"weights.{key}"] = parameter.detach()
+        if key.endswith("word_embeddings.weight") or not key.startswith(base.base_model_prefix + "."):
+            tensors[f"masked.gradient.{key}"] = parameter.grad
+    write(tensors, folder / "untied.safetensors")
+
+
+def write(tensors, path):
     tensors = {key: value.contiguous().clone() for key, value in tensors.items()}
-    save_file(tensors, folder / "cases.safetensors", metadata={"format": "pt"})
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 for name, (prefix, options) in CASES.items():

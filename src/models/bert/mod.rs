@@ -8,6 +8,7 @@ mod encoder;
 mod head;
 mod inputs;
 mod mask;
+mod masked_lm_output;
 mod model_type;
 mod names;
 mod output;
@@ -19,6 +20,7 @@ pub use head::{
     Head, MaskedLM, NoHead, QuestionAnswering, SequenceClassification, TokenClassification,
 };
 pub use inputs::BertInputs;
+pub use masked_lm_output::MaskedLMOutput;
 pub use model_type::ModelType;
 pub use output::{BertOutput, LogitsOutput, QuestionAnsweringOutput};
 
@@ -115,7 +117,7 @@ pub type BertForQuestionAnswering = Bert<QuestionAnswering>;
 /// let variables = VarStore::new(Device::Cpu);
 /// let model = BertForMaskedLM::new(&variables.root(), &config.vocab_size(50))?;
 /// let inputs = BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3], [4, 5, 6]]));
-/// assert_eq!(model.forward(&inputs, false)?.logits.size(), [2, 3, 50]);
+/// assert_eq!(model.forward(&inputs, false)?.logits.whole()?.size(), [2, 3, 50]);
 /// # textbrewer::Result::Ok(())
 /// ```
 pub type BertForMaskedLM = Bert<MaskedLM>;

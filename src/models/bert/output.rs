@@ -153,7 +153,7 @@ pub struct LogitsOutput {
     /// The loss, when labels were given.
     pub loss: Option<Tensor>,
     /// Scores before softmax: `[batch, labels]` for sequences, `[batch, length, labels]`
-    /// for tokens, `[batch, length, vocabulary]` for masked LM.
+    /// for tokens.
     pub logits: Tensor,
     /// As in [`BertOutput`], where the model has a pooler.
     pub pooler_output: Option<Tensor>,

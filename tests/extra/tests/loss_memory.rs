@@ -8,9 +8,11 @@
 mod common;
 
 use common::device::device;
+use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::Temperature;
-use textbrewer::{KdInput, Presets};
+use textbrewer::models::{BertConfig, BertForMaskedLM, BertInputs};
+use textbrewer::{KdInput, Logits, Model, Presets};
 use torch_meter::measure;
 
 /// Positions by vocabulary: BERT's, and that of a large language model.
@@ -140,4 +142,66 @@ fn the_value_of_a_match_loss_is_small() {
             assert!((4..=most).contains(&kept), "{name}: {kept} of {most}");
         }
     }
+}
+
+/// A masked language model with 4 of 128 positions masked, in units of the logits of all.
+#[test]
+fn masked_lm_makes_logits_where_tokens_were_masked() {
+    const VOCABULARY: i64 = 30_522;
+    const WIDTH: i64 = 8;
+    let config = BertConfig::default()
+        .vocab_size(VOCABULARY)
+        .hidden_size(WIDTH)
+        .intermediate_size(WIDTH)
+        .num_attention_heads(1)
+        .num_hidden_layers(1);
+    let variables = VarStore::new(device());
+    let model = BertForMaskedLM::new(&variables.root(), &config).unwrap();
+    let ids = Tensor::ones([2, 64], (Kind::Int64, device()));
+    let labels = ids.full_like(-100);
+    let _ = labels.narrow(1, 7, 2).fill_(5);
+    let inputs = BertInputs::new(ids).labels(labels.shallow_clone());
+    let (whole, matrix) = (128 * VOCABULARY * 4, VOCABULARY * WIDTH * 4);
+    let units = |bytes: i64| bytes as f64 / whole as f64;
+
+    let forward = || model.forward(&inputs, true).unwrap();
+    drop(forward());
+    let (output, usage) = measure(forward);
+    assert!(
+        units(usage.peak_bytes) < 0.05,
+        "{}",
+        units(usage.peak_bytes)
+    );
+    let (_loss, usage) = measure(|| output.loss().unwrap());
+    // Logits, the logarithms of probabilities, and what is summed.
+    let most = 3.0 * 4.0 / 128.0 + small();
+    assert!(
+        units(usage.peak_bytes) < most,
+        "{}",
+        units(usage.peak_bytes)
+    );
+
+    // A distillation loss keeps the gradient of the output matrix, unless that is frozen.
+    let presets = Presets::default();
+    let loss = presets.find_kd_loss("kd_loss_type", "forward_kl").unwrap();
+    let kept = || {
+        let output = model.forward(&inputs, true).unwrap();
+        let masked = Logits::from(&output.logits);
+        let masked = masked.select_with_mask(&labels.ge(0)).unwrap();
+        let teacher = masked.detached().unwrap();
+        let input = KdInput::new(&masked, teacher, 1.0).unwrap();
+        let (value, usage) = measure(|| loss.apply(&input).unwrap());
+        assert!(value.requires_grad());
+        usage.kept_bytes
+    };
+    let learned = kept();
+    assert!(learned >= matrix, "{learned} of {matrix}");
+    for name in [
+        "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.bias",
+    ] {
+        let _ = variables.variables()[name].set_requires_grad(false);
+    }
+    let frozen = kept();
+    assert!(frozen < matrix / 100, "{frozen} of {matrix}");
 }

@@ -154,4 +154,11 @@ impl BertConfig {
         self.output_attentions = output;
         self
     }
+
+    /// Sets whether the output matrix of masked LM is the word embeddings.
+    #[must_use]
+    pub fn tie_word_embeddings(mut self, tie: bool) -> Self {
+        self.tie_word_embeddings = tie;
+        self
+    }
 }

@@ -99,11 +99,16 @@ impl BertConfig {
         self.validate_model_type()
     }
 
-    /// The approximate number of weights of this model: embeddings, layers and labels.
-    /// Saturates.
+    /// The approximate number of weights of this model: embeddings, layers, labels, and the output
+    /// matrix where it is not the embeddings. Saturates.
     fn numbers(&self) -> u128 {
         let labels = size(self.label_count()).saturating_mul(size(self.hidden_size));
-        self.core_numbers().saturating_add(labels)
+        let output = match self.tie_word_embeddings {
+            true => 0,
+            false => size(self.vocab_size).saturating_mul(size(self.embedding_width())),
+        };
+        let heads = labels.saturating_add(output);
+        self.core_numbers().saturating_add(heads)
     }
 
     /// The number of weights in the embeddings and the layers.

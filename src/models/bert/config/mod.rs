@@ -104,7 +104,7 @@ pub struct BertConfig {
     pub output_hidden_states: bool,
     /// Return all attention probabilities.
     pub output_attentions: bool,
-    /// Masked LM: whether the output matrix is the word embeddings. Only `true` is supported.
+    /// Masked LM: whether the output matrix is the word embeddings, and no matrix of its own.
     pub tie_word_embeddings: bool,
     is_decoder: bool,
     position_embedding_type: Option<String>,
