@@ -13,7 +13,7 @@ using textbrewer::Row;
 
 namespace {
 
-using OfRow = double (*)(const Row&);
+using OfRow = textbrewer::Losses (*)(const Row&);
 
 OfRow best_form() {
 #ifdef TEXTBREWER_HAS_AVX2
@@ -29,12 +29,15 @@ OfRow best_form() {
 extern "C" {
 
 // `student` and `teacher` are contiguous, [rows, classes], of floats on the CPU; `temperatures`
-// (inverse) and `factors` are [rows]. The gradients take the place of the student's logits.
+// (inverse) and `factors` are [rows], and so are `labels` and `label_factors`, if there are labels.
+// The gradients take the place of the student's logits; the losses are [2, rows].
 char* textbrewer_divergence(
     const at::Tensor* student,
     const at::Tensor* teacher,
     const at::Tensor* temperatures,
     const at::Tensor* factors,
+    const at::Tensor* labels,
+    const at::Tensor* label_factors,
     int divergence,
     double parameter,
     double cap,
@@ -42,8 +45,9 @@ char* textbrewer_divergence(
     at::Tensor** losses) {
   return guarded([&] {
     *losses = nullptr;
-    auto result = at::empty({student->size(0)}, student->options().requires_grad(false));
-    const auto classes = student->size(1);
+    const auto count = student->size(0), classes = student->size(1);
+    auto result = at::empty({2, count}, student->options().requires_grad(false));
+    auto divergences = result.select(0, 0);
     static const OfRow of_row = best_form();
     Row all;
     all.student = student->data_ptr<float>();
@@ -56,6 +60,11 @@ char* textbrewer_divergence(
     all.cap = static_cast<float>(cap);
     all.divergence = static_cast<textbrewer::Divergence>(divergence);
     all.parameter = static_cast<float>(parameter);
+    all.label = -1;
+    all.label_factor = 0;
+    const int64_t* label = labels == nullptr ? nullptr : labels->data_ptr<int64_t>();
+    const float* label_factor =
+        labels == nullptr ? nullptr : label_factors->data_ptr<float>();
     const float* inverse = temperatures->data_ptr<float>();
     const float* factor = factors->data_ptr<float>();
     float* const first = result.data_ptr<float>();
@@ -63,7 +72,7 @@ char* textbrewer_divergence(
     auto rows = at::TensorIteratorConfig()
                     .check_all_same_dtype(false)
                     .resize_outputs(false)
-                    .add_output(result)
+                    .add_output(divergences)
                     .build();
     rows.for_each(
         [&](char** data, const int64_t* strides, int64_t inner, int64_t outer) {
@@ -78,7 +87,14 @@ char* textbrewer_divergence(
             row.scratch = scratch.data();
             row.inverse_temperature = inverse[index];
             row.factor = factor[index];
-            *loss = static_cast<float>(of_row(row));
+            if (label != nullptr) {
+              TORCH_CHECK(label[index] < classes, "no class has the label ", label[index]);
+              row.label = label[index];
+              row.label_factor = label_factor[index];
+            }
+            const auto losses = of_row(row);
+            loss[0] = static_cast<float>(losses.divergence);
+            loss[count] = static_cast<float>(losses.label);
           }
         },
         1);

@@ -31,12 +31,21 @@ struct Row {
   float cap;
   Divergence divergence;
   float parameter;
+  // A class whose cross entropy is learned as well, or a negative number; its gradient is multiplied
+  // by this factor and added.
+  int64_t label;
+  float label_factor;
 };
 
-// The divergence of a row.
-double divergence_of_row(const Row& row);
+struct Losses {
+  double divergence;
+  double label;
+};
+
+// The losses of a row.
+Losses divergence_of_row(const Row& row);
 #ifdef TEXTBREWER_HAS_AVX2
-double divergence_of_row_avx2(const Row& row);
+Losses divergence_of_row_avx2(const Row& row);
 #endif
 
 } // namespace textbrewer

@@ -16,6 +16,8 @@ unsafe extern "C" {
         teacher: *const C_tensor,
         temperatures: *const C_tensor,
         factors: *const C_tensor,
+        labels: *const C_tensor,
+        label_factors: *const C_tensor,
         divergence: c_int,
         parameter: f64,
         cap: f64,
@@ -37,6 +39,9 @@ pub(crate) struct Rows<'a> {
     /// The logits are `cap · tanh(z / cap)`, and the gradient is that of `z`.
     pub(crate) soft_cap: Option<f64>,
     pub(crate) wants_gradient: bool,
+    /// Classes `[rows]` whose cross entropy is learned as well, where they are not negative, and what
+    /// its gradients are multiplied by.
+    pub(crate) labels: Option<(&'a Tensor, &'a Tensor)>,
 }
 
 /// The number of a divergence in `divergence.h`, and its argument. `AdaptiveKl`, which sorts, has none.
@@ -78,17 +83,22 @@ pub(crate) fn supports(divergence: Divergence, rows: &[&Tensor]) -> bool {
             .all(|tensor| fits(tensor) && tensor.size() == size)
 }
 
-/// The divergences of rows that it [`supports`], without τ². Nothing is recorded.
-pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<Tensor> {
+/// The divergences of rows that it [`supports`], without τ², and the cross entropies, which are 0
+/// without a label. Nothing is recorded.
+pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<[Tensor; 2]> {
     let both = [rows.student, rows.teacher];
-    let of_each = [rows.inverse_temperatures, rows.factors];
     let count = rows.student.size().first().copied().unwrap_or(0);
-    let fit = of_each.iter().all(|tensor| {
+    let of_each = |tensor: &Tensor, kind: Kind| {
         tensor.size() == [count]
-            && matches!(tensor.f_kind(), Ok(Kind::Float))
+            && tensor.f_kind().is_ok_and(|own| own == kind)
             && tensor.device() == Device::Cpu
             && tensor.is_contiguous()
-    });
+    };
+    let fit = of_each(rows.inverse_temperatures, Kind::Float)
+        && of_each(rows.factors, Kind::Float)
+        && rows.labels.is_none_or(|(labels, factors)| {
+            of_each(labels, Kind::Int64) && of_each(factors, Kind::Float)
+        });
     let (Some((number, parameter)), true) =
         (number(divergence), fit && supports(divergence, &both))
     else {
@@ -103,6 +113,10 @@ pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<Tens
             rows.teacher.as_ptr(),
             rows.inverse_temperatures.as_ptr(),
             rows.factors.as_ptr(),
+            rows.labels
+                .map_or(ptr::null(), |(labels, _)| labels.as_ptr()),
+            rows.labels
+                .map_or(ptr::null(), |(_, factors)| factors.as_ptr()),
             number,
             parameter,
             rows.soft_cap.unwrap_or(0.0),
@@ -112,5 +126,6 @@ pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<Tens
         .context(|| "a divergence of logits".into())?;
         owned(losses)
     };
-    losses.ok_or_else(|| Error::other("a divergence of logits: no result"))
+    let losses = losses.ok_or_else(|| Error::other("a divergence of logits: no result"))?;
+    Ok([losses.f_select(0, 0)?, losses.f_select(0, 1)?])
 }

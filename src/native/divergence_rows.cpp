@@ -8,6 +8,7 @@
 namespace {
 
 using textbrewer::Divergence;
+using textbrewer::Losses;
 using textbrewer::Row;
 
 constexpr float kLogOfZero = -1e30f;
@@ -129,7 +130,7 @@ struct TotalVariation {
 };
 
 template <typename Parts>
-double run(const Row& row, const Parts& parts, bool is_forward) {
+Losses run(const Row& row, const Parts& parts, bool is_forward) {
   float* const s = row.student;
   const float* const t = row.teacher;
   const int64_t classes = row.classes;
@@ -181,23 +182,55 @@ double run(const Row& row, const Parts& parts, bool is_forward) {
     loss += a;
     slopes += b;
   }
+  // Of the label the logits are as they are, at a temperature of 1.
+  const bool has_label = row.label >= 0;
+  double of_label = 0, sum_plain = sum_s;
+  if (has_label) {
+    if (inverse != 1.0f) {
+      sum_plain = 0;
+      for (int64_t start = 0; start < classes; start += kBlock) {
+        const int64_t end = start + kBlock < classes ? start + kBlock : classes;
+        float a = 0;
+#pragma omp simd reduction(+ : a)
+        for (int64_t i = start; i < end; i++) {
+          a += exp_of(s[i] - largest_s);
+        }
+        sum_plain += a;
+      }
+    }
+    of_label = log(sum_plain) - (static_cast<double>(s[row.label]) - largest_s);
+  }
   if (!row.wants_gradient) {
-    return loss;
+    return {loss, of_label};
   }
   // Where no class is masked these are minus all of p, whose sum is 1 but for rounding.
   const bool has_all = is_forward && least_s > -INFINITY;
   const float of_all = has_all ? -1.0f : static_cast<float>(slopes);
   const float cap = row.cap, inverse_cap = cap > 0 ? 1.0f / cap : 0.0f;
+  const float factor = row.factor;
+  if (!has_label) {
+#pragma omp simd
+    for (int64_t i = 0; i < classes; i++) {
+      const float bent = s[i] * inverse_cap;
+      const float gradient = row.scratch[i] - exp_of(log_q_of(s[i])) * of_all;
+      s[i] = gradient * factor * (1.0f - bent * bent);
+    }
+    return {loss, of_label};
+  }
+  const float of_plain = row.label_factor / static_cast<float>(sum_plain);
+  const float bent_label = s[row.label] * inverse_cap;
 #pragma omp simd
   for (int64_t i = 0; i < classes; i++) {
     const float bent = s[i] * inverse_cap;
     const float gradient = row.scratch[i] - exp_of(log_q_of(s[i])) * of_all;
-    s[i] = gradient * row.factor * (1.0f - bent * bent);
+    const float plain = exp_of(s[i] - largest_s) * of_plain;
+    s[i] = (gradient * factor + plain) * (1.0f - bent * bent);
   }
-  return loss;
+  s[row.label] -= row.label_factor * (1.0f - bent_label * bent_label);
+  return {loss, of_label};
 }
 
-double run(const Row& row) {
+Losses run(const Row& row) {
   const float share = row.parameter;
   switch (row.divergence) {
     case Divergence::kCrossEntropy:
@@ -215,7 +248,7 @@ double run(const Row& row) {
     case Divergence::kTotalVariation:
       return run(row, TotalVariation{}, false);
   }
-  return NAN;
+  return {NAN, NAN};
 }
 
 } // namespace
@@ -223,9 +256,9 @@ double run(const Row& row) {
 namespace textbrewer {
 
 #ifdef TEXTBREWER_FOR_AVX2
-double divergence_of_row_avx2(const Row& row) { return run(row); }
+Losses divergence_of_row_avx2(const Row& row) { return run(row); }
 #else
-double divergence_of_row(const Row& row) { return run(row); }
+Losses divergence_of_row(const Row& row) { return run(row); }
 #endif
 
 } // namespace textbrewer

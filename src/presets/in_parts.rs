@@ -5,20 +5,21 @@
 //! teacher's and turned into gradients of the hidden states and the output matrix before the next
 //! ones are made. The backward pass has only to multiply.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::KdInput;
 use super::head_gradients::HeadGradients;
-use crate::error::Result;
+use super::kd_loss::Learned;
+use super::part::{Labels, Part};
+use crate::error::{Error, Result};
 use crate::kind::in_kind;
 use crate::logits::{FromHidden, Logits};
-use crate::losses::support::at_temperature;
-use crate::losses::{Divergence, times_square, times_square_of_rows};
-use crate::native::divergence as native;
+use crate::losses::mean::at_least_one;
+use crate::losses::{Divergence, labels::integers};
 use crate::scalar::ScalarOps;
 
 /// The losses of the positions in a [`KdInput`].
-type AtEach<'a> = &'a dyn Fn(&KdInput<'_>) -> Result<Tensor>;
+pub(super) type AtEach<'a> = &'a dyn Fn(&KdInput<'_>) -> Result<Tensor>;
 
 /// A loss that has a value at each position.
 #[derive(Clone, Copy)]
@@ -27,6 +28,8 @@ pub(super) struct LossInParts<'a> {
     /// The same as a divergence, whose gradient is known without a graph, and whether it is to be
     /// multiplied by τ².
     pub(super) closed: Option<(Divergence, bool)>,
+    /// How much the cross entropy with the labels is learned beside it, if it is.
+    pub(super) label_weight: Option<f64>,
 }
 
 /// How many tensors of the size of the logits a loss with a graph has at a time, roughly: logits,
@@ -40,29 +43,64 @@ pub(super) fn mean_in_parts(
     student: &FromHidden,
     input: &KdInput<'_>,
     loss: LossInParts<'_>,
-) -> Result<Tensor> {
-    let shares = input.positions.shares(student.kind_of_sums())?;
+) -> Result<Learned> {
+    let kind = student.kind_of_sums();
+    let shares = input.positions.shares(kind)?;
+    let labels = match loss.label_weight {
+        Some(weight) => Some(labels_of(input, student.classes(), (weight, kind))?),
+        None => None,
+    };
     if !input.positions.are_weighted() {
-        return sum_in_parts(student, input, &shares, loss);
+        return sum_in_parts(student, input, (&shares, labels.as_ref()), loss);
     }
-    // What has no weight is not computed.
-    let rows = shares.f_nonzero()?.f_squeeze_dim(-1)?;
+    // What has no weight and no label is not computed.
+    let is_wanted = shares.is_not(0.0)?;
+    let is_wanted = match &labels {
+        Some(labels) => is_wanted.f_logical_or(&labels.shares.is_not(0.0)?)?,
+        None => is_wanted,
+    };
+    let rows = is_wanted.f_nonzero()?.f_squeeze_dim(-1)?;
     let input = input.at_rows(&rows)?;
+    let shares = shares.f_index_select(0, &rows)?;
+    let labels = labels.map(|labels| labels.at_rows(&rows)).transpose()?;
+    // Its hidden states are others now.
     match &input.student {
         Logits::FromHidden(student) => {
-            sum_in_parts(student, &input, &shares.f_index_select(0, &rows)?, loss)
+            sum_in_parts(student, &input, (&shares, labels.as_ref()), loss)
         }
-        _ => sum_in_parts(student, &input, &shares, loss),
+        _ => sum_in_parts(student, &input, (&shares, labels.as_ref()), loss),
     }
+}
+
+/// The labels of the positions, each with its share in the mean over those that have one.
+fn labels_of(input: &KdInput<'_>, classes: i64, (weight, kind): (f64, Kind)) -> Result<Labels> {
+    let labels = integers(&input.labels()?, "labels")?.f_reshape([-1i64])?;
+    if labels.device() == tch::Device::Cpu && labels.numel() > 0 {
+        let largest = i64::try_from(&labels.f_max()?)?;
+        if largest >= classes {
+            return Err(Error::shape(
+                "labels",
+                format!("classes below {classes}, or −100"),
+                largest.to_string(),
+            ));
+        }
+    }
+    let is_class = labels.is_below(0)?.f_logical_not()?;
+    let shares = is_class.f_to_kind(kind)?;
+    Ok(Labels {
+        shares: shares.f_div(&at_least_one(&shares.f_sum(None)?)?)?,
+        classes: labels.f_contiguous()?,
+        weight,
+    })
 }
 
 /// The sum of the losses times these shares.
 fn sum_in_parts(
     student: &FromHidden,
     input: &KdInput<'_>,
-    shares: &Tensor,
+    (shares, labels): (&Tensor, Option<&Labels>),
     loss: LossInParts<'_>,
-) -> Result<Tensor> {
+) -> Result<Learned> {
     let count = shares.size1()?;
     let knows_all = matches!(input.teacher, Logits::Whole(_) | Logits::FromHidden(_));
     let closed = loss.closed.filter(|_| knows_all);
@@ -71,154 +109,36 @@ fn sum_in_parts(
         None => WITH_GRAPH,
     });
     let mut gradients = HeadGradients::new(student, count)?;
-    let total = Tensor::f_zeros([0i64; 0], (shares.f_kind()?, shares.device()))?;
+    let zero = || Tensor::f_zeros([0i64; 0], (shares.f_kind()?, shares.device()));
+    let (mut total, mut of_labels) = (zero()?, zero()?);
     let mut start = 0;
     while start < count {
         let length = of_a_part.min(count - start);
         let rows = Tensor::f_arange_start(start, start + length, (Kind::Int64, shares.device()))?;
         let part = Part {
+            student,
             input: &input.at_rows(&rows)?,
             shares: &shares.f_narrow(0, start, length)?,
+            labels: labels
+                .map(|labels| labels.narrow(start, length))
+                .transpose()?,
+            is_learned: gradients.are_wanted(),
         };
-        let (sum, gradient) = match closed {
-            Some(closed) => part.in_closed_form(student, closed, gradients.are_wanted())?,
-            None => part.with_graph(student, loss.at_each, gradients.are_wanted())?,
+        let done = match closed {
+            Some(closed) => part.in_closed_form(closed)?,
+            None => part.with_graph(loss.at_each)?,
         };
-        let _ = total.shallow_clone().f_add_(&sum)?;
-        if let Some(gradient) = gradient {
+        let _ = total.f_add_(&done.loss)?;
+        if let Some(of_these) = done.label_loss {
+            let _ = of_labels.f_add_(&in_kind(&of_these, total.f_kind()?)?)?;
+        }
+        if let Some(gradient) = done.gradient {
             gradients.add(start, &gradient)?;
         }
         start += length;
     }
-    gradients.of(&total)
-}
-
-/// Some of the positions.
-struct Part<'a> {
-    input: &'a KdInput<'a>,
-    shares: &'a Tensor,
-}
-
-/// The sum of the losses times their shares, and its gradient of what the output matrix gives, before
-/// scale and cap, `[rows, classes]`.
-type SumAndGradient = (Tensor, Option<Tensor>);
-
-impl Part<'_> {
-    fn with_graph(
-        &self,
-        student: &FromHidden,
-        at_each: AtEach<'_>,
-        is_wanted: bool,
-    ) -> Result<SumAndGradient> {
-        let logits = tch::no_grad(|| self.input.student.whole())?;
-        let logits = logits.f_detach()?.f_set_requires_grad(is_wanted)?;
-        let losses = at_each(&self.input.with_logits(&logits, &self.input.teacher))?;
-        let losses = in_kind(&losses.f_reshape([-1i64])?, self.shares.f_kind()?)?;
-        let sum = losses.f_dot(self.shares)?;
-        if !is_wanted {
-            return Ok((sum.f_detach()?, None));
-        }
-        sum.f_backward()?;
-        let _no_history = tch::no_grad_guard();
-        let gradient = student.gradient_before_head(&logits, &logits.f_grad()?)?;
-        Ok((sum.f_detach()?, Some(gradient)))
-    }
-
-    /// Some rows at a time, so that what is between logits and gradient stays in the cache; the
-    /// gradient takes the place of the student's logits.
-    fn in_closed_form(
-        &self,
-        student: &FromHidden,
-        (divergence, is_squared): (Divergence, bool),
-        is_wanted: bool,
-    ) -> Result<SumAndGradient> {
-        let _no_history = tch::no_grad_guard();
-        let (logits, teacher) = (self.input.student.whole()?, self.input.teacher.whole()?);
-        if native::supports(divergence, &[&logits, &teacher]) {
-            let losses = self.in_one_pass(
-                student,
-                (divergence, is_squared),
-                is_wanted,
-                [&logits, &teacher],
-            )?;
-            return Ok((losses, is_wanted.then_some(logits)));
-        }
-        let (count, classes) = logits.size2()?;
-        let of_a_block = rows_of_a_block(classes, logits.device());
-        let total = Tensor::f_zeros([0i64; 0], (self.shares.f_kind()?, logits.device()))?;
-        let mut start = 0;
-        while start < count {
-            let length = of_a_block.min(count - start);
-            let rows = |tensor: &Tensor| tensor.f_narrow(0, start, length);
-            let temperature = self.input.temperature.of_rows(start, length)?;
-            let block = rows(&logits)?;
-            let computed = divergence.closed_form(&block, &rows(&teacher)?, &temperature)?;
-            let (mut losses, mut gradient) = (computed.losses, computed.gradient);
-            if is_squared {
-                losses = times_square("tau_squared", &losses, &temperature)?;
-                gradient = times_square_of_rows("tau_squared", gradient, &temperature)?;
-            }
-            let shares = rows(self.shares)?;
-            let losses = in_kind(&losses, shares.f_kind()?)?;
-            let _ = total.shallow_clone().f_add_(&losses.f_dot(&shares)?)?;
-            if is_wanted {
-                let _ = gradient.f_mul_(&in_kind(&shares, gradient.f_kind()?)?.f_unsqueeze(-1)?)?;
-                let gradient = student.gradient_before_head(&block, &gradient)?;
-                block.shallow_clone().f_copy_(&gradient)?;
-            }
-            start += length;
-        }
-        Ok((total, is_wanted.then_some(logits)))
-    }
-}
-
-impl Part<'_> {
-    /// As [`in_closed_form`](Self::in_closed_form), where a kernel does all of it for a row.
-    fn in_one_pass(
-        &self,
-        student: &FromHidden,
-        (divergence, is_squared): (Divergence, bool),
-        wants_gradient: bool,
-        [logits, teacher]: [&Tensor; 2],
-    ) -> Result<Tensor> {
-        let temperature = &self.input.temperature;
-        let shares = in_kind(self.shares, Kind::Float)?;
-        let ones = shares.f_ones_like()?;
-        let inverse = at_temperature("logits", &ones.f_unsqueeze(-1)?, temperature)?;
-        let inverse_temperatures = inverse.f_squeeze_dim(-1)?.f_contiguous()?;
-        let is_squared = is_squared || divergence == Divergence::Kl;
-        let squared = |losses: &Tensor| match is_squared {
-            true => times_square("tau_squared", losses, temperature),
-            false => Ok(losses.shallow_clone()),
-        };
-        let factors = squared(&shares)?.f_mul(&inverse_temperatures)?;
-        let losses = native::divergence(
-            divergence,
-            &native::Rows {
-                student: logits,
-                teacher,
-                inverse_temperatures: &inverse_temperatures,
-                factors: &factors.times(student.factor())?,
-                soft_cap: student.cap(),
-                wants_gradient,
-            },
-        )?;
-        let losses = in_kind(&squared(&losses)?, self.shares.f_kind()?)?;
-        Ok(losses.f_dot(self.shares)?)
-    }
-}
-
-/// Of how many rows a processor's cache holds the few tensors that a closed form makes, or a device
-/// has enough to do.
-fn rows_of_a_block(classes: i64, device: Device) -> i64 {
-    let bytes = match device {
-        Device::Cpu => 1 << 20,
-        _ => 32 << 20,
-    };
-    // A softmax divides rows among threads.
-    let least = match device {
-        Device::Cpu => i64::from(tch::get_num_threads()),
-        _ => 1,
-    };
-    (bytes / (4 * classes.max(1))).max(least).max(1)
+    Ok(Learned {
+        loss: gradients.of(&total)?,
+        label_loss: labels.map(|_| of_labels),
+    })
 }

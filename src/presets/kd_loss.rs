@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use tch::Tensor;
 
-use super::in_parts::{LossInParts, mean_in_parts};
+use super::in_parts::{AtEach, LossInParts, mean_in_parts};
 use super::{KdInput, SharedSchedule};
 use crate::error::{Error, Result};
 use crate::logits::{Logits, Tail};
@@ -14,7 +14,7 @@ use crate::losses::{self, Divergence, Temperature, times_square};
 use crate::scalar::ScalarOps;
 
 type OnAll = Rc<dyn Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor>>;
-type AtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
+type SharedAtEach = Rc<dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>>;
 
 /// A loss between the student's logits and the teacher's, of one of two kinds.
 ///
@@ -60,15 +60,22 @@ pub struct KdLoss {
     schedule: Option<SharedSchedule>,
 }
 
+/// A loss, and the labels' cross entropy where its gradient is in that of the loss.
+pub(crate) struct Learned {
+    pub(crate) loss: Tensor,
+    /// Without a gradient.
+    pub(crate) label_loss: Option<Tensor>,
+}
+
 #[derive(Clone)]
 enum Form {
     OnAll(OnAll),
     PerPosition {
-        at_each: AtEach,
+        at_each: SharedAtEach,
         /// The mean in one libtorch operator, where it is faster or rounds differently.
         mean: Option<OnAll>,
     },
-    AtLabels(AtEach),
+    AtLabels(SharedAtEach),
 }
 
 impl From<Form> for KdLoss {
@@ -241,20 +248,33 @@ impl KdLoss {
     /// When the loss fails, gives another number of losses than there are positions, or cannot
     /// be weighted.
     pub fn apply(&self, input: &KdInput<'_>) -> Result<Tensor> {
-        if self.standardizes && !input.is_empty() {
-            let standardized = |logits: &Logits| standardize(&logits.whole()?);
-            let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher));
-            let teacher = teacher.map_err(|error| error.at("standardize_logits"))?;
-            return self.of(&input.with_logits(student, teacher));
-        }
-        if matches!(input.teacher, Logits::TopK(_)) {
-            return self.of(&input.with_tail(self.tail));
-        }
-        self.of(input)
+        Ok(self.apply_beside_labels(input, None)?.loss)
     }
 
-    fn of(&self, input: &KdInput<'_>) -> Result<Tensor> {
-        match &self.form {
+    /// As [`apply`](Self::apply). With a weight of the labels their mean cross entropy is computed
+    /// beside it and, where logits are made in parts, learned in the same pass: the gradient of the
+    /// loss has it then, times the weight.
+    pub(crate) fn apply_beside_labels(
+        &self,
+        input: &KdInput<'_>,
+        label_weight: Option<f64>,
+    ) -> Result<Learned> {
+        let is_top_k = matches!(input.teacher, Logits::TopK(_));
+        let with_tail = is_top_k.then(|| input.with_tail(self.tail));
+        let input = with_tail.as_ref().unwrap_or(input);
+        if self.standardizes && !input.is_empty() && !self.is_made_in_parts(input) {
+            return self.of(&standardized(input)?, label_weight);
+        }
+        self.of(input, label_weight)
+    }
+
+    /// Whether the student's logits are made some positions at a time.
+    pub(crate) fn is_made_in_parts(&self, input: &KdInput<'_>) -> bool {
+        self.goes_in_parts && matches!(input.student, Logits::FromHidden(_))
+    }
+
+    fn of(&self, input: &KdInput<'_>, label_weight: Option<f64>) -> Result<Learned> {
+        let alone = match &self.form {
             Form::OnAll(_) if input.positions.are_weighted() => Err(Error::shape(
                 "logits_weights",
                 "a loss that is computed at each position (`kd_loss_per_position` registers it)",
@@ -272,15 +292,21 @@ impl KdLoss {
                 self.squared(&on_whole_logits(&**on_all)(input)?, input)
             }
             Form::OnAll(on_all) => self.squared(&on_whole_logits(&**on_all)(input)?, input),
-            Form::PerPosition { at_each, .. } => self.mean_of(&**at_each, input),
+            Form::PerPosition { at_each, .. } => {
+                return self.mean_of(&**at_each, input, label_weight);
+            }
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
                 match input.is_empty() {
                     true => nothing(&input),
-                    false => self.mean_of(&**at_each, &input),
+                    false => return self.mean_of(&**at_each, &input, label_weight),
                 }
             }
-        }
+        };
+        Ok(Learned {
+            loss: alone?,
+            label_loss: None,
+        })
     }
 
     /// The mean of what the loss is at each position. Logits that have not been made yet are made
@@ -289,18 +315,29 @@ impl KdLoss {
         &self,
         at_each: &dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>,
         input: &KdInput<'_>,
-    ) -> Result<Tensor> {
+        label_weight: Option<f64>,
+    ) -> Result<Learned> {
         let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
-        match &input.student {
+        let loss = match &input.student {
             Logits::FromHidden(student) if self.goes_in_parts => {
-                let loss = LossInParts {
-                    at_each: &at_each,
-                    closed: self.closed.map(|closed| (closed, self.times_tau_squared)),
+                let of_standardized = |input: &KdInput<'_>| at_each(&standardized(input)?);
+                let (at_each, closed): (AtEach<'_>, _) = match self.standardizes {
+                    true => (&of_standardized, None),
+                    false => (&at_each, self.closed),
                 };
-                mean_in_parts(student, input, loss)
+                let loss = LossInParts {
+                    at_each,
+                    closed: closed.map(|closed| (closed, self.times_tau_squared)),
+                    label_weight,
+                };
+                return mean_in_parts(student, input, loss);
             }
-            _ => input.positions.mean(&at_each(input)?),
-        }
+            _ => input.positions.mean(&at_each(input)?)?,
+        };
+        Ok(Learned {
+            loss,
+            label_loss: None,
+        })
     }
 
     /// Whether a mean can be multiplied by τ² as well as what it is the mean of.
@@ -377,6 +414,14 @@ pub(super) fn dist(beta: f64, gamma: f64) -> Result<KdLoss> {
         losses::dist(student, teacher, temperature, beta, gamma)
     });
     Ok(loss.with_own_square().over_the_step())
+}
+
+/// The same of logits that are brought to mean 0 and standard deviation 1.
+fn standardized<'a>(input: &KdInput<'a>) -> Result<KdInput<'a>> {
+    let standardized = |logits: &Logits| standardize(&logits.whole()?);
+    let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher));
+    let teacher = teacher.map_err(|error| error.at("standardize_logits"))?;
+    Ok(input.with_logits(student, teacher))
 }
 
 /// `(x − mean) / (std + 1e-7)` over the classes.

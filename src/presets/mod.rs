@@ -7,6 +7,7 @@ mod kd_input;
 mod kd_loss;
 mod lookup;
 mod match_loss;
+mod part;
 mod schedule;
 mod taid;
 
