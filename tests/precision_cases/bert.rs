@@ -49,7 +49,10 @@ fn bert(model_type: ModelType, layers: i64, seed: f64) -> Bert {
     config.embedding_size = config.embedding_size.map(|_| 6);
     let variables = VarStore::new(device());
     let model = BertForSequenceClassification::new(&variables.root(), &config).unwrap();
-    let model = model.output_hidden_states(true).output_attentions(true);
+    let model = model
+        .output_hidden_states(true)
+        .output_attentions(true)
+        .output_qkv(true);
     fill(&variables, seed);
     let _guard = tch::no_grad_guard();
     for (name, mut tensor) in variables.variables() {
@@ -105,7 +108,8 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
         let adapted = AdaptorOutput::new()
             .logits(&output.logits)
             .hidden(&output.hidden_states)
-            .attention(&output.attentions);
+            .attention(&output.attentions)
+            .feature("qkv", &output.qkv);
         Ok(match (&batch.attention_mask, &output.loss) {
             (Some(mask), Some(loss)) => adapted.inputs_mask(mask).losses(loss),
             _ => adapted,
@@ -122,6 +126,7 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
                         IntermediateMatch::hidden(-1, -1).loss("cos"),
                         IntermediateMatch::hidden([0, 3], [0, 2]).loss("nst"),
                         IntermediateMatch::new("attention", 2, 1).loss("attention_ce"),
+                        IntermediateMatch::new("qkv", 2, 1).loss(("minilmv2", [2.0])),
                     ]),
             )
             .teacher_adaptor(adapt)
@@ -183,7 +188,7 @@ fn assert_near(name: &str, got: &Step, exact: &Step, tolerance: f64) {
             );
         }
     }
-    assert_eq!(got.losses.len(), 6);
+    assert_eq!(got.losses.len(), 7);
     for ((term, got), (_, exact)) in got.losses.iter().zip(&exact.losses) {
         let difference = (got - exact).abs();
         assert!(
