@@ -5,6 +5,7 @@ mod common;
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::tiny::{config, fill, first_line, folder, losses_of, numbers};
 use common::{assert_close, close, elements, same_weights, waves};
@@ -24,6 +25,12 @@ const MATCHED: &str = r#"{"kd_loss_weight": 0, "intermediate_matches": [{
     "feature": "qkv", "layer_T": 2, "layer_S": -1, "loss": ["minilmv2", 6], "weight": 2
 }]}"#;
 const LOSS: &str = "unweighted_qkv_minilmv2_-1_2";
+
+/// Whoever draws random numbers does it alone.
+fn alone() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn shape(model: ModelType, width: i64, heads: i64, layers: i64) -> BertConfig {
     BertConfig::new(model)
@@ -83,6 +90,7 @@ fn apart(together: &Tensor) -> [Tensor; 3] {
 
 #[test]
 fn bert_hands_out_the_queries_keys_and_values_of_the_layers_that_are_asked_for() {
+    let _alone = alone();
     for (model, names) in [
         (ModelType::Bert, "attention.self.{query,key,value}"),
         (ModelType::Roberta, "attention.self.{query,key,value}"),
@@ -130,6 +138,7 @@ fn bert_hands_out_the_queries_keys_and_values_of_the_layers_that_are_asked_for()
 
 #[test]
 fn asking_for_them_changes_nothing_else() {
+    let _alone = alone();
     let variables = VarStore::new(Device::Cpu);
     let bert = BertModel::new(&variables.root(), &shape(ModelType::Bert, 8, 2, 3)).unwrap();
     fill(&variables, 0.3);
@@ -175,6 +184,7 @@ fn with_distiller<T>(
 
 #[test]
 fn a_match_is_the_plain_function_of_what_the_models_hand_out() {
+    let _alone = alone();
     let qkv = |(variables, model): (VarStore, BertForSequenceClassification), layer: usize| {
         let output = model.output_qkv(true).forward(&batch(3), false).unwrap();
         drop(variables);
@@ -248,6 +258,7 @@ fn train(
 
 #[test]
 fn a_student_learns_the_teachers_relations() {
+    let _alone = alone();
     let folder = folder();
     let losses = with_distiller(MATCHED, folder.path(), |distiller, _, _| {
         let before = losses_of(distiller, &batch(3))[LOSS];
@@ -262,6 +273,7 @@ fn a_student_learns_the_teachers_relations() {
 
 #[test]
 fn kept_outputs_of_the_teacher_have_them() {
+    let _alone = alone();
     let (asked, kept) = (folder(), folder());
     let (_, expected, calls) = train(MATCHED, asked.path(), None).unwrap();
     assert_eq!(calls, 6);
@@ -277,6 +289,7 @@ fn kept_outputs_of_the_teacher_have_them() {
 
 #[test]
 fn a_resumed_run_ends_alike_and_other_arguments_are_refused() {
+    let _alone = alone();
     let (whole, broken) = (folder(), folder());
     let (_, expected, _) = train(MATCHED, whole.path(), None).unwrap();
     let killed = first_line(train(MATCHED, broken.path(), Some(5)));
@@ -336,6 +349,7 @@ fn refused(loss: &str) -> String {
 
 #[test]
 fn arguments_that_cannot_be_are_refused_with_their_key() {
+    let _alone = alone();
     let place = "intermediate_matches[0].loss: ";
     for (loss, expected) in [
         (r#""minilm""#, "`minilm` needs `heads`; it takes (heads)"),
@@ -369,6 +383,7 @@ fn arguments_that_cannot_be_are_refused_with_their_key() {
 
 #[test]
 fn layers_that_do_not_fit_are_refused_at_the_match() {
+    let _alone = alone();
     let folder = folder();
     let json = MATCHED.replace('6', "5");
     let error = with_distiller(&json, folder.path(), |distiller, _, _| {
