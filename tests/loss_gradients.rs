@@ -5,7 +5,7 @@ mod common;
 use common::{elements, waves};
 use tch::Tensor;
 use textbrewer::losses::{Temperature, pkd};
-use textbrewer::{KdInput, MatchLoss, Presets, Result};
+use textbrewer::{KdInput, MatchLoss, PresetSpec, Presets, Result};
 
 const STEP: f64 = 1e-5;
 
@@ -63,6 +63,10 @@ const HIDDEN_STATES: [&str; 3] = ["cos", "hidden_mse", "pkd"];
 const EXAMPLES: [&str; 5] = ["cka", "pkt", "rkd_angle", "rkd_distance", "sp"];
 /// It takes four examples.
 const MORE_EXAMPLES: &str = "cka_unbiased";
+/// Losses between queries, keys and values.
+const RELATIONS: [&str; 2] = ["minilm", "minilmv2"];
+/// What it divides by is a constant for the gradient; `tests/golden` has gradients of it.
+const NORMALIZED: &str = "crd";
 const TWO_LAYERS: [&str; 4] = ["fsp", "gram", "mmd", "nst"];
 
 #[test]
@@ -73,6 +77,8 @@ fn no_registered_loss_is_left_out() {
         &HIDDEN_STATES,
         &EXAMPLES,
         &[MORE_EXAMPLES],
+        &RELATIONS,
+        &[NORMALIZED],
         &TWO_LAYERS,
     ]
     .concat();
@@ -83,8 +89,8 @@ fn no_registered_loss_is_left_out() {
     assert!(NUMBERS.iter().all(|name| known.contains(name)), "{known:?}");
 }
 
-fn match_loss(name: &str) -> MatchLoss {
-    Presets::default().find_match_loss("loss", name).unwrap()
+fn match_loss(loss: impl Into<PresetSpec>) -> MatchLoss {
+    Presets::default().find_match_loss("loss", loss).unwrap()
 }
 
 #[test]
@@ -185,13 +191,30 @@ fn losses_on_hidden_states() {
 fn losses_on_examples() {
     let four = Tensor::from_slice2(&[[1i64, 1, 1], [1, 1, 0], [1, 0, 1], [0, 1, 1]]);
     for name in EXAMPLES.iter().chain([&MORE_EXAMPLES]) {
-        let loss = match_loss(name);
+        let loss = match_loss(*name);
         for (mask, width) in [(None, 5), (Some(&four), 6)] {
             let teacher = [waves(&[4, 3, width], 0.4)];
             let name = format!("{name} {}", kind(mask));
             check(&name, &[waves(&[4, 3, 6], 0.1)], |student| {
                 loss.apply(student, &teacher, mask)
             });
+        }
+    }
+}
+
+#[test]
+fn losses_on_queries_keys_and_values() {
+    let mask = mask();
+    let teacher = [waves(&[3, 3, 4, 9], 0.4) * 2.0];
+    for name in RELATIONS {
+        for heads in [1.0, 3.0] {
+            let loss = match_loss((name, [heads]));
+            for mask in [None, Some(&mask)] {
+                let name = format!("{name} of {heads} heads {}", kind(mask));
+                check(&name, &[waves(&[3, 3, 4, 6], 0.1)], |student| {
+                    loss.apply(student, &teacher, mask)
+                });
+            }
         }
     }
 }

@@ -75,7 +75,7 @@ fn match_losses(criterion: &mut Criterion) -> Result<()> {
         let inputs: Vec<_> = student.iter().collect();
         let teacher = states()?;
         for name in names {
-            let loss = presets.find_match_loss("loss", name)?;
+            let loss = presets.find_match_loss("loss", *name)?;
             group.bench_function(*name, |bencher| {
                 bencher.iter(|| {
                     backward(&loss.apply(&student, &teacher, Some(&mask))?, &inputs).map(drop)

@@ -1,6 +1,6 @@
 //! Pairing layers by a rule.
 
-use super::{IntermediateMatch, Layers, ProjectionSpec};
+use super::{IntermediateMatch, Layers, PresetSpec, ProjectionSpec};
 use crate::error::{Error, Result};
 
 /// Which layer of the teacher each layer of the student imitates.
@@ -206,22 +206,24 @@ impl LayerMap {
     /// A match of hidden states for each pair, by a loss on one layer of each model:
     /// `hidden_mse`, `cos`, `pkd`.
     #[must_use]
-    pub fn hidden(&self, loss: &str) -> Vec<IntermediateMatch> {
+    pub fn hidden(&self, loss: impl Into<PresetSpec>) -> Vec<IntermediateMatch> {
+        let loss = loss.into();
         let states = self.states();
         let matches = states.into_iter().map(|(t, s)| {
             let layers = (Layers::One(t), Layers::One(s));
-            self.matching("hidden", layers, loss)
+            self.matching("hidden", layers, &loss)
         });
         matches.collect()
     }
 
     /// A match of attentions for each pair: `attention_mse`, `attention_ce`, ….
     #[must_use]
-    pub fn attention(&self, loss: &str) -> Vec<IntermediateMatch> {
+    pub fn attention(&self, loss: impl Into<PresetSpec>) -> Vec<IntermediateMatch> {
+        let loss = loss.into();
         let matches = self.positions().map(|(t, s)| {
             // The list of attentions has no embeddings in front.
             let layers = (Layers::One(t - 1), Layers::One(s - 1));
-            self.matching("attention", layers, loss)
+            self.matching("attention", layers, &loss)
         });
         matches.collect()
     }
@@ -239,11 +241,12 @@ impl LayerMap {
     /// # textbrewer::Result::Ok(())
     /// ```
     #[must_use]
-    pub fn pairs_of(&self, loss: &str) -> Vec<IntermediateMatch> {
+    pub fn pairs_of(&self, loss: impl Into<PresetSpec>) -> Vec<IntermediateMatch> {
+        let loss = loss.into();
         let states = self.states();
         let matches = states.into_iter().map(|(t, s)| {
             let layers = (Layers::Many(vec![t, t]), Layers::Many(vec![s, s]));
-            self.matching("hidden", layers, loss)
+            self.matching("hidden", layers, &loss)
         });
         matches.collect()
     }
@@ -252,7 +255,8 @@ impl LayerMap {
     /// model, such as `fsp` for the flow from one to the other. There is one match fewer than
     /// there are pairs.
     #[must_use]
-    pub fn neighbours_of(&self, loss: &str) -> Vec<IntermediateMatch> {
+    pub fn neighbours_of(&self, loss: impl Into<PresetSpec>) -> Vec<IntermediateMatch> {
+        let loss = loss.into();
         let states = self.states();
         let next = states.iter().skip(1);
         let matches = states.iter().zip(next).map(|((t, s), (next_t, next_s))| {
@@ -260,7 +264,7 @@ impl LayerMap {
                 Layers::Many(vec![*t, *next_t]),
                 Layers::Many(vec![*s, *next_s]),
             );
-            self.matching("hidden", layers, loss)
+            self.matching("hidden", layers, &loss)
         });
         matches.collect()
     }
@@ -283,7 +287,7 @@ impl LayerMap {
         &self,
         feature: &str,
         (teacher, student): (Layers, Layers),
-        loss: &str,
+        loss: &PresetSpec,
     ) -> IntermediateMatch {
         let mut matching = IntermediateMatch::new(feature, teacher, student)
             .loss(loss)

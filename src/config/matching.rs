@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Layers, Needs, ProjectionSpec, check_finite, check_name};
+use super::{Layers, Needs, PresetSpec, ProjectionSpec, check_finite, check_name};
 use crate::error::Error;
 
 /// More layers than any loss takes at once.
@@ -35,8 +35,9 @@ pub struct IntermediateMatch {
     pub layer_student: Layers,
     /// The name of the list: `hidden`, `attention`, or a user's own.
     pub feature: String,
-    /// The registered name of the loss.
-    pub loss: String,
+    /// The loss by its registered name, with its arguments: `"hidden_mse"`, `["minilmv2", 64]` or
+    /// `["minilmv2", {"relation_heads": 64}]`.
+    pub loss: PresetSpec,
     /// The weight of the loss in the total.
     pub weight: f64,
     /// A layer that the student's features go through first.
@@ -62,7 +63,7 @@ impl IntermediateMatch {
             layer_teacher: layer_teacher.into(),
             layer_student: layer_student.into(),
             feature: feature.into(),
-            loss: String::new(),
+            loss: PresetSpec::new(""),
             weight: 1.0,
             proj: None,
             teacher: 0,
@@ -79,9 +80,16 @@ impl IntermediateMatch {
         Self::new("attention", layer_teacher, layer_student).loss("attention_mse")
     }
 
-    /// Sets the loss by its registered name.
+    /// Sets the loss: a registered name, or a name with arguments.
+    ///
+    /// ```
+    /// use textbrewer::IntermediateMatch;
+    ///
+    /// let matched = IntermediateMatch::new("qkv", 11, 2).loss(("minilmv2", [64.0]));
+    /// assert_eq!(matched.log_name(), "unweighted_qkv_minilmv2_2_11");
+    /// ```
     #[must_use]
-    pub fn loss(mut self, loss: impl Into<String>) -> Self {
+    pub fn loss(mut self, loss: impl Into<PresetSpec>) -> Self {
         self.loss = loss.into();
         self
     }
@@ -108,13 +116,13 @@ impl IntermediateMatch {
     }
 
     /// TextBrewer's name of this term in the logs:
-    /// `unweighted_{feature}_{loss}_{layer_S}_{layer_T}`, lists joined by `-`; with
-    /// `_teacher{index}` for a teacher other than the first.
+    /// `unweighted_{feature}_{loss}_{layer_S}_{layer_T}`, lists joined by `-`, the loss without its
+    /// arguments; with `_teacher{index}` for a teacher other than the first.
     pub fn log_name(&self) -> String {
         let name = format!(
             "unweighted_{}_{}_{}_{}",
             self.feature,
-            self.loss,
+            self.loss.name,
             self.layer_student.tag(),
             self.layer_teacher.tag()
         );
@@ -165,11 +173,9 @@ impl IntermediateMatch {
         }
         let feature = "`hidden`, `attention` or the name of a feature that the adaptors return";
         check_name(format!("{path}.feature"), &self.feature, feature)?;
-        check_name(
-            format!("{path}.loss"),
-            &self.loss,
-            "the name of a match loss",
-        )?;
+        let place = format!("{path}.loss");
+        check_name(&place, &self.loss.name, "the name of a match loss")?;
+        self.loss.check_arguments(&place)?;
         check_finite(format!("{path}.weight"), self.weight)?;
         match &self.proj {
             Some(projection) => projection.check(&format!("{path}.proj")),

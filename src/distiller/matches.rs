@@ -133,7 +133,7 @@ impl<B> Term<B> for Matches {
 impl Match {
     fn loss<B>(&self, said: &Said<'_, B>) -> Result<Tensor> {
         let (feature, teacher) = (&self.config.feature, self.config.teacher);
-        let needed_by = format!("{} (`{}`)", self.place, self.config.loss);
+        let needed_by = format!("{} (`{}`)", self.place, self.config.loss.name);
         let layers = self.config.layer_teacher.as_slice().iter();
         let from_teacher = layers
             .map(|&layer| said.teacher_layer_for(&needed_by, teacher, feature, layer))
@@ -196,7 +196,7 @@ fn check_layers(place: &str, loss: &MatchLoss, config: &IntermediateMatch) -> Re
             }
             _ => continue,
         };
-        let reason = format!("the loss `{}` takes {wanted}", config.loss);
+        let reason = format!("the loss `{}` takes {wanted}", config.loss.name);
         return Err(Error::config(format!("{place}.{key}"), reason));
     }
     Ok(())

@@ -84,7 +84,8 @@ pub fn crd(
 /// [`crd`] among the examples of a batch, both sides added, without a memory.
 ///
 /// It **mixes examples**: all others of the batch are what an example is told from, so the batch should be large,
-/// and gradient accumulation or several processes change the loss.
+/// and gradient accumulation or several processes change the loss. Registered as `crd`, with the argument
+/// `temperature`, 0.07 by default.
 ///
 /// # Shape
 /// Student and teacher: `[batch, width]`, the same, of two examples or more; they are brought to length 1.

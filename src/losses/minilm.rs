@@ -16,7 +16,8 @@ use crate::scalar::ScalarOps;
 ///
 /// # Shape
 /// Each side: queries, keys and values `[batch, length, width]`, its heads beside each other in the
-/// width; the widths of student and teacher may differ. Mask: `[batch, length]`.
+/// width; the widths of student and teacher may differ. Mask: `[batch, length]`. Registered as `minilm`,
+/// with the argument `heads`, it takes them as one layer `[batch, 3, length, width]`.
 ///
 /// # Errors
 /// As for [`self_relation`].
@@ -53,7 +54,7 @@ pub fn minilm(
 /// or weights call [`self_relation`] for each.
 ///
 /// # Shape
-/// As for [`minilm`].
+/// As for [`minilm`]; registered as `minilmv2`, with the argument `relation_heads`, 48 by default.
 ///
 /// # Errors
 /// As for [`self_relation`].
@@ -211,7 +212,12 @@ fn check(loss: &str, student: [&Tensor; 2], teacher: [&Tensor; 2], heads: i64) -
             if divides(width) && divides(width_t) {
                 return Ok(());
             }
-            let wanted = format!("widths that can be cut into {heads} heads (at least 1)");
+            let argument = match loss {
+                "minilm" => "heads",
+                _ => "relation_heads",
+            };
+            let wanted =
+                format!("widths that can be cut into {heads} heads (`{argument}`, at least 1)");
             Err(mismatch(loss, &wanted, &size, &teacher_size))
         }
         _ => {
@@ -287,10 +293,10 @@ mod tests {
         let (one, other) = (state([2, 3, 4]), state([2, 3, 6]));
         assert_eq!(
             error([&one; 2], [&other; 2], 4),
-            "self_relation: expected widths that can be cut into 4 heads (at least 1), got student \
-             [2, 3, 4] and teacher [2, 3, 6]"
+            "self_relation: expected widths that can be cut into 4 heads (`relation_heads`, at least 1), \
+             got student [2, 3, 4] and teacher [2, 3, 6]"
         );
-        assert!(error([&one; 2], [&other; 2], 0).contains("(at least 1)"));
+        assert!(error([&one; 2], [&other; 2], 0).contains("at least 1)"));
         assert!(error([&one, &other], [&one; 2], 2).contains("one shape on each side"));
         assert!(error([&one; 2], [&state([2, 4, 4]); 2], 2).contains("one batch and length"));
     }

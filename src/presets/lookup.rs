@@ -63,12 +63,15 @@ impl Presets {
         find(&self.kd_losses, field, "KD loss", &name)?.make(field, &name, &arguments)
     }
 
-    /// The loss on features of this name; `field` is the key that named it.
+    /// The loss on features of this name, made with these arguments; `field` is the key that named
+    /// it.
     ///
     /// # Errors
-    /// [`Error::UnknownPreset`] with the names that are known.
-    pub fn find_match_loss(&self, field: &str, name: &str) -> Result<MatchLoss> {
-        find(&self.match_losses, field, "match loss", name).cloned()
+    /// [`Error::UnknownPreset`] with the names that are known; [`Error::Config`] when the arguments
+    /// are not those that it takes.
+    pub fn find_match_loss(&self, field: &str, loss: impl Into<PresetSpec>) -> Result<MatchLoss> {
+        let PresetSpec { name, arguments } = loss.into();
+        find(&self.match_losses, field, "match loss", &name)?.make(field, &name, &arguments)
     }
 
     /// The builder of projections of this name; `field` is the key that named it.

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::losses;
 
 type OnOne = Rc<dyn Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor>>;
 type OnSeveral = Rc<dyn Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor>>;
@@ -93,6 +94,71 @@ impl MatchLoss {
             },
         }
     }
+}
+
+/// `minilm` of a layer of queries, keys and values.
+pub(super) fn minilm(heads: f64) -> Result<MatchLoss> {
+    let heads = count("heads", heads)?;
+    Ok(MatchLoss::on_one(move |student, teacher, mask| {
+        let (student, teacher) = apart("minilm", student, teacher)?;
+        losses::minilm(student.each_ref(), teacher.each_ref(), heads, mask)
+    }))
+}
+
+/// `minilmv2` of a layer of queries, keys and values.
+pub(super) fn minilmv2(relation_heads: f64) -> Result<MatchLoss> {
+    let heads = count("relation_heads", relation_heads)?;
+    Ok(MatchLoss::on_one(move |student, teacher, mask| {
+        let (student, teacher) = apart("minilmv2", student, teacher)?;
+        losses::minilmv2(student.each_ref(), teacher.each_ref(), heads, mask)
+    }))
+}
+
+/// `crd_in_batch`, for which no positions can be left out.
+pub(super) fn crd(temperature: f64) -> Result<MatchLoss> {
+    if !(temperature.is_finite() && temperature > 0.0) {
+        let reason = format!("must be a finite number above 0, is {temperature}");
+        return Err(Error::config("temperature", reason));
+    }
+    Ok(MatchLoss::on_one(move |student, teacher, _| {
+        let (size, teacher_size) = (student.size(), teacher.size());
+        if size.len() != 2 || size != teacher_size {
+            return Err(Error::shape(
+                "crd",
+                "embeddings [batch, width] of one width: a feature that has no positions, and \
+                 `proj` where the widths differ",
+                format!("student {size:?} and teacher {teacher_size:?}"),
+            ));
+        }
+        losses::crd_in_batch(student, teacher, temperature)
+    }))
+}
+
+fn count(parameter: &str, value: f64) -> Result<i64> {
+    const MOST: f64 = 65536.0;
+    if value.fract() == 0.0 && (1.0..=MOST).contains(&value) {
+        return Ok(value as i64);
+    }
+    let reason = format!("must be a whole number from 1 to {MOST}, is {value}");
+    Err(Error::config(parameter, reason))
+}
+
+/// Queries, keys and values `[batch, length, width]` of both sides.
+fn apart(loss: &str, student: &Tensor, teacher: &Tensor) -> Result<([Tensor; 3], [Tensor; 3])> {
+    let (size, teacher_size) = (student.size(), teacher.size());
+    let are_together = |size: &[i64]| matches!(size, [_, 3, _, _]);
+    if !(are_together(&size) && are_together(&teacher_size)) {
+        return Err(Error::shape(
+            loss,
+            "queries, keys and values of a layer in one tensor, [batch, 3, length, width]",
+            format!("student {size:?} and teacher {teacher_size:?}"),
+        ));
+    }
+    let of = |side: &Tensor| -> Result<[Tensor; 3]> {
+        let part = |index| side.f_select(1, index);
+        Ok([part(0)?, part(1)?, part(2)?])
+    };
+    Ok((of(student)?, of(teacher)?))
 }
 
 impl fmt::Debug for MatchLoss {

@@ -42,7 +42,7 @@ use crate::schedule::{temperature, weight};
 /// | KD losses | `ce`, `mse`, `kl`; `forward_kl`, `reverse_kl`, `generalized_jsd` (`beta` = 0.5), `skew_kl`, `skew_reverse_kl` (`alpha` = 0.1), `adaptive_kl` (`mu` = 0.5), `total_variation`, `taid` (`t_start` = 0.4, `t_end` = 1, `alpha` = 5e-4, `beta` = 0.99, `disable_adaptive` = 0); with labels `dkd` (`alpha` = 1, `beta` = 8, `warm_up` = 0) and `nkd` (`gamma` = 1.5); `dist` (`beta` = 1, `gamma` = 1); `bce` for several labels; `regression_mse`, `smooth_l1` for numbers, without temperature |
 /// | KD losses that take a teacher's [top k](crate::logits::TopK) | `ce`, `kl`, `forward_kl`, `reverse_kl`, `generalized_jsd`, `skew_kl`, `skew_reverse_kl`, `adaptive_kl`, `total_variation` |
 /// | KD losses that take a [sample](crate::logits::Sample) | `ce`, `kl`, `forward_kl` |
-/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst` |
+/// | match losses | `attention_mse`, `attention_mse_sum`, `attention_ce`, `attention_ce_mean`, `hidden_mse`, `cos`, `pkd`, `rkd_distance`, `rkd_angle`, `pkt`, `sp`, `cka`, `cka_unbiased`, `fsp` = `gram`, `mmd` = `nst`; on queries, keys and values `minilm` (`heads`) and `minilmv2` (`relation_heads` = 48); on embeddings `crd` (`temperature` = 0.07) |
 /// | projections | `linear`, `relu`, `tanh` |
 /// | weight schedulers | `linear_decay`, `linear_growth` |
 /// | temperature schedulers | `constant`, `flsw` (`beta`, `gamma`, `eps` = 1e-4), `cwsm` (`beta`) |
@@ -63,7 +63,7 @@ use crate::schedule::{temperature, weight};
 #[derive(Clone)]
 pub struct Presets {
     kd_losses: BTreeMap<String, Parametric<KdLoss>>,
-    match_losses: BTreeMap<String, MatchLoss>,
+    match_losses: BTreeMap<String, Parametric<MatchLoss>>,
     projections: BTreeMap<String, ProjectionBuilder>,
     weight_schedulers: BTreeMap<String, WeightFunction>,
     temperature_schedulers: BTreeMap<String, Parametric<TemperatureSchedule>>,
@@ -152,6 +152,15 @@ impl Default for Presets {
             .match_loss_on_several("gram", Some(2), losses::fsp)
             .match_loss_on_several("mmd", Some(2), losses::mmd)
             .match_loss_on_several("nst", Some(2), losses::mmd)
+            .match_preset("minilm", &[("heads", None)], |given| {
+                match_loss::minilm(argument(given, 0))
+            })
+            .match_preset("minilmv2", &[("relation_heads", Some(48.0))], |given| {
+                match_loss::minilmv2(argument(given, 0))
+            })
+            .match_preset("crd", &[("temperature", Some(0.07))], |given| {
+                match_loss::crd(argument(given, 0))
+            })
             .projection("linear", projection::linear)
             .projection("relu", projection::relu)
             .projection("tanh", projection::tanh)
@@ -358,24 +367,72 @@ impl Presets {
     /// Adds a loss on one layer a side, for `loss` in `intermediate_matches`: student,
     /// teacher, mask.
     pub fn match_loss(
-        mut self,
+        self,
         name: impl Into<String>,
         loss: impl Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'static,
     ) -> Self {
-        self.match_losses
-            .insert(name.into(), MatchLoss::on_one(loss));
-        self
+        self.with_match_loss(name, MatchLoss::on_one(loss))
+    }
+
+    /// Adds a loss on one layer a side that takes arguments, as
+    /// [`kd_loss_with_parameters`](Self::kd_loss_with_parameters) does for losses on logits.
+    ///
+    /// ```
+    /// use tch::{Kind, Tensor};
+    /// use textbrewer::Presets;
+    ///
+    /// let presets = Presets::default().match_loss_with_parameters(
+    ///     "power",
+    ///     &[("exponent", Some(2.0))],
+    ///     |given| {
+    ///         let exponent = Tensor::from(given.first().copied().unwrap_or(2.0));
+    ///         Ok(move |student: &Tensor, teacher: &Tensor, _mask: Option<&Tensor>| {
+    ///             let distances = student.f_sub(teacher)?.f_abs()?;
+    ///             Ok(distances.f_pow(&exponent)?.f_mean(None::<Kind>)?)
+    ///         })
+    ///     },
+    /// );
+    /// let loss = presets.find_match_loss("intermediate_matches[0].loss", ("power", [3.0]))?;
+    /// let layer = |value: f64| [Tensor::from_slice(&[value])];
+    /// assert_eq!(loss.apply(&layer(1.0), &layer(3.0), None)?.double_value(&[]), 8.0);
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn match_loss_with_parameters<F>(
+        self,
+        name: impl Into<String>,
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> Result<F> + 'static,
+    ) -> Self
+    where
+        F: Fn(&Tensor, &Tensor, Option<&Tensor>) -> Result<Tensor> + 'static,
+    {
+        self.match_preset(name, parameters, move |given| {
+            Ok(MatchLoss::on_one(build(given)?))
+        })
     }
 
     /// Adds a loss on a list of layers a side; `layers` says how many, if that is fixed.
     pub fn match_loss_on_several(
-        mut self,
+        self,
         name: impl Into<String>,
         layers: Option<usize>,
         loss: impl Fn(&[Tensor], &[Tensor], Option<&Tensor>) -> Result<Tensor> + 'static,
     ) -> Self {
+        self.with_match_loss(name, MatchLoss::on_several(layers, loss))
+    }
+
+    fn with_match_loss(self, name: impl Into<String>, loss: MatchLoss) -> Self {
+        self.match_preset(name, &[], move |_| Ok(loss.clone()))
+    }
+
+    fn match_preset(
+        mut self,
+        name: impl Into<String>,
+        parameters: &[(&str, Option<f64>)],
+        build: impl Fn(&[f64]) -> Result<MatchLoss> + 'static,
+    ) -> Self {
         self.match_losses
-            .insert(name.into(), MatchLoss::on_several(layers, loss));
+            .insert(name.into(), Parametric::new(parameters, build));
         self
     }
 

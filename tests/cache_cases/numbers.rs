@@ -175,7 +175,7 @@ fn a_layer_that_was_not_kept_reaches_no_loss() {
         };
         let mut distill_config = with_features(cached);
         for matched in &mut distill_config.intermediate_matches {
-            matched.loss = "mine".to_owned();
+            matched.loss = "mine".into();
         }
         let presets = Presets::default().match_loss("mine", mse);
         general_with(distill_config, presets, adapt, Epochs(3))

@@ -32,6 +32,9 @@ pub const DISTILLATION: &[&str] = &[
         {"layer_T": [1, 2], "layer_S": [0, 1], "feature": "hidden", "loss": "nst", "weight": 0.1,
          "proj": ["tanh", 4, 8, {"lr": 1e-3, "weight_decay": 0, "betas": [0.9, 0.99], "eps": 1e-8}],
          "teacher": 1},
+        {"layer_T": 11, "layer_S": -1, "feature": "qkv", "loss": ["minilmv2", 64], "weight": 1},
+        {"layer_T": 0, "layer_S": 0, "feature": "pooled", "loss": ["crd", {"temperature": 0.1}],
+         "weight": 0.8},
         "L3_attention_mse"]}"#,
     r#"{"intermediate_matches": "small_hidden_smmd", "temperature_scheduler": "none"}"#,
 ];

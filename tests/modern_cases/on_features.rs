@@ -1,6 +1,7 @@
 //! Losses on features.
 
 use tch::Tensor;
+use textbrewer::Presets;
 use textbrewer::losses::{
     cka, cka_unbiased, minilm, minilmv2, pkt, rkd_angle, rkd_distance, self_relation, sp,
 };
@@ -81,7 +82,19 @@ fn relations(case: &Case<'_>) {
             })
             .sum()),
     };
-    case.is(&(loss.unwrap() + nothing_of(&student)));
+    let loss = loss.unwrap();
+    let by_name = match wanted.as_slice() {
+        [(0, 1, 1.0), (2, 2, 1.0)] => Some("minilm"),
+        [(0, 0, 1.0), (1, 1, 1.0), (2, 2, 1.0)] => Some("minilmv2"),
+        _ => None,
+    };
+    if let Some(name) = by_name {
+        let named = Presets::default().find_match_loss("loss", (name, [heads as f64]));
+        let [of_student, of_teacher] = [&student, &teacher].map(|side| [Tensor::stack(side, 1)]);
+        let named = named.unwrap().apply(&of_student, &of_teacher, Some(&mask));
+        assert_eq!(named.unwrap(), loss, "{name}");
+    }
+    case.is(&(loss + nothing_of(&student)));
 }
 
 /// 0, with a gradient of 0 for what a loss does not look at.

@@ -49,7 +49,10 @@ fn bert(model_type: ModelType, layers: i64, seed: f64) -> Bert {
     config.embedding_size = config.embedding_size.map(|_| 6);
     let variables = VarStore::new(device());
     let model = BertForSequenceClassification::new(&variables.root(), &config).unwrap();
-    let model = model.output_hidden_states(true).output_attentions(true);
+    let model = model
+        .output_hidden_states(true)
+        .output_attentions(true)
+        .output_qkv(true);
     fill(&variables, seed);
     let _guard = tch::no_grad_guard();
     for (name, mut tensor) in variables.variables() {
@@ -94,6 +97,7 @@ struct Step {
     logits: Tensor,
     hidden: Vec<Tensor>,
     attention: Vec<Tensor>,
+    qkv: Vec<Tensor>,
     losses: Vec<(String, f64)>,
 }
 
@@ -131,6 +135,7 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
                     output.logits.detach(),
                     copies(&output.hidden_states),
                     copies(&output.attentions),
+                    copies(&output.qkv),
                 )));
                 adapt(batch, output)
             })
@@ -148,11 +153,12 @@ fn step(config: TrainingConfig, teacher: &Bert, padding: i64) -> Step {
     for (name, variable) in student.variables.variables() {
         assert!(all_finite(&variable.grad()), "gradient of {name}");
     }
-    let (logits, hidden, attention) = said.take().unwrap();
+    let (logits, hidden, attention, qkv) = said.take().unwrap();
     Step {
         logits,
         hidden,
         attention,
+        qkv,
         losses,
     }
 }
@@ -170,6 +176,7 @@ fn assert_near(name: &str, got: &Step, exact: &Step, tolerance: f64) {
         ),
         (copies(&got.hidden), copies(&exact.hidden)),
         (copies(&got.attention), copies(&exact.attention)),
+        (copies(&got.qkv), copies(&exact.qkv)),
     ];
     for (got, exact) in lists {
         assert_eq!(got.len(), exact.len());

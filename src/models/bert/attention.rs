@@ -5,6 +5,7 @@ use tch::{Device, Tensor, nn};
 use super::BertConfig;
 use super::mask::in_kind;
 use super::names::below;
+use super::output::{LayerOutput, ShownStates};
 use crate::error::Result;
 use crate::models::layers::{LayerNorm, Linear, dropout};
 use crate::native::layers as native;
@@ -45,24 +46,28 @@ impl Attention {
         })
     }
 
-    /// The new hidden states, and the attention probabilities on request. Hidden states are
+    /// The new hidden states, and what else `shown` asks for. Hidden states are
     /// `[batch · length, hidden]`.
     pub(super) fn forward(
         &self,
         hidden: &Tensor,
         batch: i64,
         mask: Option<&Tensor>,
-        probabilities: bool,
+        shown: ShownStates,
         train: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
+    ) -> Result<LayerOutput> {
         let query = self.query.forward(hidden)?;
         let key = self.key.forward(hidden)?;
         let value = self.value.forward(hidden)?;
+        let qkv = match shown.qkv {
+            true => Some(together([&query, &key, &value], batch)?),
+            false => None,
+        };
         let mask = mask
             .map(|mask| in_kind(mask, query.f_kind()?))
             .transpose()?;
         let dropout = if train { self.attention_dropout } else { 0.0 };
-        let (context, probabilities) = if probabilities {
+        let (context, probabilities) = if shown.probabilities {
             let (context, probabilities) =
                 self.shown([&query, &key, &value], batch, mask.as_ref(), dropout)?;
             (context, Some(probabilities))
@@ -88,7 +93,11 @@ impl Attention {
         let output = self
             .norm
             .forward_residual(output, hidden, self.hidden_dropout, train)?;
-        Ok((output, probabilities))
+        Ok(LayerOutput {
+            hidden: output,
+            probabilities,
+            qkv,
+        })
     }
 
     /// The result of attention with its probabilities, which fused kernels do not return.
@@ -123,6 +132,16 @@ impl Attention {
         let hidden = self.heads * self.head_size;
         Ok(states.f_transpose(1, 2)?.f_reshape([-1, hidden])?)
     }
+}
+
+/// Queries, keys and values `[batch · length, hidden]` as `[batch, 3, length, hidden]`.
+fn together(states: [&Tensor; 3], batch: i64) -> Result<Tensor> {
+    let mut apart = Vec::with_capacity(states.len());
+    for state in states {
+        let (_, hidden) = state.size2()?;
+        apart.push(state.f_view([batch, -1, hidden])?);
+    }
+    Ok(Tensor::f_stack(&apart, 1)?)
 }
 
 /// The fused kernels of CUDA take heads of a multiple of 8 numbers; with others libtorch makes the

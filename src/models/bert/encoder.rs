@@ -4,7 +4,7 @@ use tch::{Tensor, nn};
 
 use super::attention::Attention;
 use super::names::below;
-use super::output::StateSelection;
+use super::output::{LayerOutput, ShownStates, StateSelection};
 use super::{BertConfig, BertOutput};
 use crate::error::{Error, Result};
 use crate::models::Activation;
@@ -44,20 +44,19 @@ impl Layer {
         hidden: &Tensor,
         batch: i64,
         mask: Option<&Tensor>,
-        probabilities: bool,
+        shown: ShownStates,
         train: bool,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let (attended, probabilities) =
-            self.attention
-                .forward(hidden, batch, mask, probabilities, train)?;
+    ) -> Result<LayerOutput> {
+        let mut output = self.attention.forward(hidden, batch, mask, shown, train)?;
+        let attended = &output.hidden;
         let wide = self
             .intermediate
-            .forward_activated(&attended, self.activation)?;
-        let output = self.output.forward(&wide)?;
-        let output = self
+            .forward_activated(attended, self.activation)?;
+        let above = self.output.forward(&wide)?;
+        output.hidden = self
             .norm
-            .forward_residual(output, &attended, self.dropout, train)?;
-        Ok((output, probabilities))
+            .forward_residual(above, attended, self.dropout, train)?;
+        Ok(output)
     }
 }
 
@@ -87,7 +86,7 @@ impl Encoder {
         let restored = |flat: &Tensor| flat.f_view([batch, length, size]);
         // The layers work on matrices, which saves reshaping operations.
         let mut hidden = embedded.f_view([-1, size])?;
-        let (mut hidden_states, mut attentions) = (Vec::new(), Vec::new());
+        let (mut hidden_states, mut attentions, mut qkv) = (Vec::new(), Vec::new(), Vec::new());
         let keep = |states: &mut Vec<Tensor>, hidden: &Tensor| {
             if outputs.hidden_states.is_none() {
                 return Ok::<_, Error>(());
@@ -102,11 +101,17 @@ impl Encoder {
         };
         for (index, layer) in self.layers.iter().enumerate() {
             keep(&mut hidden_states, &hidden)?;
-            let is_shown = outputs.attentions.contains(index, len);
-            let (next, probabilities) = layer.forward(&hidden, batch, mask, is_shown, train)?;
-            hidden = next;
+            let shown = ShownStates {
+                probabilities: outputs.attentions.contains(index, len),
+                qkv: outputs.qkv.contains(index, len),
+            };
+            let output = layer.forward(&hidden, batch, mask, shown, train)?;
+            hidden = output.hidden;
             if !outputs.attentions.is_none() {
-                attentions.push(probabilities.unwrap_or_else(Tensor::new));
+                attentions.push(output.probabilities.unwrap_or_else(Tensor::new));
+            }
+            if !outputs.qkv.is_none() {
+                qkv.push(output.qkv.unwrap_or_else(Tensor::new));
             }
         }
         keep(&mut hidden_states, &hidden)?;
@@ -115,6 +120,7 @@ impl Encoder {
             pooler_output: None,
             hidden_states,
             attentions,
+            qkv,
         })
     }
 }

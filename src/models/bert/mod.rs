@@ -201,6 +201,7 @@ impl<H: Head> Bert<H> {
             outputs: StateSelection {
                 hidden_states: config.output_hidden_states.into(),
                 attentions: config.output_attentions.into(),
+                qkv: LayerSelection::None,
             },
             scope: scope.collect(),
         })
@@ -240,6 +241,35 @@ impl<H: Head> Bert<H> {
     #[must_use]
     pub fn output_attentions(mut self, layers: impl Into<LayerSelection>) -> Self {
         self.outputs.attentions = layers.into();
+        self
+    }
+
+    /// Sets which layers' queries, keys and values are returned, as
+    /// [`output_hidden_states`](Self::output_hidden_states) does; 0 is the first layer's. The losses
+    /// `minilm` and `minilmv2` compare them.
+    ///
+    /// ```
+    /// use tch::{nn::VarStore, Device, Tensor};
+    /// use textbrewer::models::{BertConfig, BertInputs, BertModel};
+    /// use textbrewer::{DistillationConfig, Model, Side};
+    ///
+    /// let config = DistillationConfig::from_json_str(r#"{"intermediate_matches": [{
+    ///     "feature": "qkv", "layer_T": 11, "layer_S": -1, "loss": "minilmv2", "weight": 1
+    /// }]}"#)?;
+    /// # let shape = BertConfig::default().vocab_size(50).hidden_size(8).intermediate_size(16)
+    /// #     .num_attention_heads(2).num_hidden_layers(3);
+    /// let variables = VarStore::new(Device::Cpu);
+    /// let student = BertModel::new(&variables.root(), &shape)?
+    ///     .output_qkv(config.layers(Side::Student, "qkv"));
+    /// // Its adaptor returns `.feature("qkv", &output.qkv)`.
+    /// let output = student.forward(&BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]])), false)?;
+    /// assert_eq!(output.qkv[2].size(), [1, 3, 3, 8]);
+    /// assert!(!output.qkv[0].defined());
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn output_qkv(mut self, layers: impl Into<LayerSelection>) -> Self {
+        self.outputs.qkv = layers.into();
         self
     }
 

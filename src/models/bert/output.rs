@@ -4,16 +4,36 @@ use tch::Tensor;
 
 use crate::config::LayerSelection;
 
-/// Which hidden states and attentions a model returns besides its result.
+/// Which hidden states, attentions, queries, keys and values a model returns besides its result.
 #[derive(Debug, Clone)]
 pub(super) struct StateSelection {
     /// Which hidden states: 0 is the embeddings' output, 1 the first layer's.
     pub(super) hidden_states: LayerSelection,
     /// Which layers' attention probabilities: 0 is the first layer's.
     pub(super) attentions: LayerSelection,
+    /// Which layers' queries, keys and values: 0 is the first layer's.
+    pub(super) qkv: LayerSelection,
 }
 
-/// The hidden states and attentions of a BERT.
+/// What one layer returns besides its hidden states.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ShownStates {
+    pub(super) probabilities: bool,
+    pub(super) qkv: bool,
+}
+
+/// The output of a layer, and what [`ShownStates`] ask for.
+#[derive(Debug)]
+pub(super) struct LayerOutput {
+    /// `[batch · length, hidden]`.
+    pub(super) hidden: Tensor,
+    /// `[batch, heads, length, length]`.
+    pub(super) probabilities: Option<Tensor>,
+    /// `[batch, 3, length, hidden]`.
+    pub(super) qkv: Option<Tensor>,
+}
+
+/// The hidden states, attentions, queries, keys and values of a BERT.
 ///
 /// ```
 /// use tch::{nn::VarStore, Device, Tensor};
@@ -50,6 +70,10 @@ pub struct BertOutput {
     /// dropout in training. Empty when none is requested; if only some are, the others are
     /// undefined tensors.
     pub attentions: Vec<Tensor>,
+    /// Every layer's queries, keys and values together, each `[batch, 3, length, hidden]`: those
+    /// that attention begins with, the heads beside each other. Empty when none is requested; if
+    /// only some are, the others are undefined tensors.
+    pub qkv: Vec<Tensor>,
 }
 
 impl BertOutput {
@@ -61,6 +85,7 @@ impl BertOutput {
             pooler_output: None,
             hidden_states: Vec::new(),
             attentions: Vec::new(),
+            qkv: Vec::new(),
         }
     }
 }
@@ -161,6 +186,8 @@ pub struct LogitsOutput {
     pub hidden_states: Vec<Tensor>,
     /// As in [`BertOutput`].
     pub attentions: Vec<Tensor>,
+    /// As in [`BertOutput`].
+    pub qkv: Vec<Tensor>,
 }
 
 impl LogitsOutput {
@@ -172,6 +199,7 @@ impl LogitsOutput {
             pooler_output: None,
             hidden_states: Vec::new(),
             attentions: Vec::new(),
+            qkv: Vec::new(),
         }
     }
 
@@ -182,7 +210,8 @@ impl LogitsOutput {
         self
     }
 
-    /// Takes over the pooler's output, the hidden states and the attentions of the model below.
+    /// Takes over the pooler's output, the hidden states, the attentions, and the queries, keys and
+    /// values of the model below.
     #[must_use]
     pub fn encoded(self, encoded: BertOutput) -> Self {
         LogitsOutput {
@@ -191,6 +220,7 @@ impl LogitsOutput {
             pooler_output: encoded.pooler_output,
             hidden_states: encoded.hidden_states,
             attentions: encoded.attentions,
+            qkv: encoded.qkv,
         }
     }
 
@@ -212,6 +242,13 @@ impl LogitsOutput {
     #[must_use]
     pub fn attentions(mut self, attentions: Vec<Tensor>) -> Self {
         self.attentions = attentions;
+        self
+    }
+
+    /// Sets every layer's queries, keys and values.
+    #[must_use]
+    pub fn qkv(mut self, qkv: Vec<Tensor>) -> Self {
+        self.qkv = qkv;
         self
     }
 }
@@ -255,4 +292,6 @@ pub struct QuestionAnsweringOutput {
     pub hidden_states: Vec<Tensor>,
     /// As in [`BertOutput`].
     pub attentions: Vec<Tensor>,
+    /// As in [`BertOutput`].
+    pub qkv: Vec<Tensor>,
 }

@@ -219,8 +219,8 @@ fn every_distillation_key_is_read_into_its_field() {
         (&Layers::One(-1), &Layers::One(2))
     );
     assert_eq!(
-        (first.feature.as_str(), first.loss.as_str(), first.weight),
-        ("values", "cos", -1.0)
+        (first.feature.as_str(), first.loss.to_string(), first.weight),
+        ("values", "cos".to_owned(), -1.0)
     );
     let proj = first.proj.as_ref().unwrap();
     assert_eq!(

@@ -38,7 +38,7 @@ fn every_set_is_textbrewers() {
             assert_eq!(got.layer_teacher.to_string(), layers("layer_T"), "{label}");
             assert_eq!(got.layer_student.to_string(), layers("layer_S"), "{label}");
             assert_eq!(got.feature, expected["feature"], "{label}");
-            assert_eq!(got.loss, expected["loss"], "{label}");
+            assert_eq!(got.loss.name, expected["loss"], "{label}");
             assert_eq!(Some(got.weight), expected["weight"].as_f64(), "{label}");
             let projection = got.proj.as_ref().map(ProjectionSpec::to_string);
             let wanted = expected.get("proj").map(Value::to_string);
@@ -157,7 +157,7 @@ fn what_a_map_expands_into() {
     assert!(
         nothing
             .iter()
-            .all(|m| m.loss == "cos" && m.feature == "hidden" && m.weight == 0.5)
+            .all(|m| m.loss.name == "cos" && m.feature == "hidden" && m.weight == 0.5)
     );
 
     // BERT's list of attentions begins with that of the first layer.
@@ -169,7 +169,7 @@ fn what_a_map_expands_into() {
     assert!(
         attention
             .iter()
-            .all(|m| m.loss == "attention_ce" && m.feature == "attention")
+            .all(|m| m.loss.name == "attention_ce" && m.feature == "attention")
     );
 
     let neighbours = map.with_embeddings().neighbours_of("fsp");

@@ -12,8 +12,11 @@ use std::collections::BTreeMap;
 use allocation_counter::AllocationInfo;
 use common::device::device;
 use common::tiny::{Net, batch, config, general, loader};
+use tch::nn::VarStore;
 use tch::{Device, Tensor};
+use textbrewer::config::LayerSelection;
 use textbrewer::losses::{Temperature, hidden_mse, kd_ce, mmd};
+use textbrewer::models::{BertConfig, BertInputs, BertModel};
 use textbrewer::optim::{Optimizer, clip_grad_norm, param_groups};
 use textbrewer::{
     AdamW, Batch, DataLoader, DistillationConfig, Distiller, GeneralDistiller, IntermediateMatch,
@@ -339,6 +342,37 @@ fn clipping_reads_no_value_of_a_gradient() {
 }
 
 /// That the meter sees what the others look for.
+/// Three views and their copy into one tensor, of a layer that is asked for; nothing of the others.
+#[test]
+fn queries_keys_and_values_cost_one_copy_where_they_are_asked_for() {
+    let config = BertConfig::default()
+        .vocab_size(30)
+        .hidden_size(8)
+        .intermediate_size(16)
+        .num_attention_heads(2)
+        .num_hidden_layers(3);
+    let inputs = || BertInputs::new(Tensor::from_slice2(&[[1i64, 2, 3]]).to_device(device()));
+    let forward = |layers: LayerSelection| {
+        let variables = VarStore::new(device());
+        let model = BertModel::new(&variables.root(), &config).unwrap();
+        let (model, inputs) = (model.output_qkv(layers), inputs());
+        drop(model.forward(&inputs, true));
+        let (output, usage) = measure(|| model.forward(&inputs, true).unwrap());
+        assert_eq!(output.last_hidden_state.size(), [1, 3, 8]);
+        usage
+    };
+    let none = forward(LayerSelection::None);
+    assert_eq!(none.calls_of("aten::stack"), 0);
+    let own = less(&forward([1].into()), &none);
+    assert_eq!((own.allocations, own.calls_of("aten::stack")), (1, 1));
+    let copies = ["aten::view", "aten::stack", "aten::cat"];
+    let other = own
+        .operators
+        .keys()
+        .filter(|name| !copies.contains(&name.as_str()));
+    assert_eq!(other.collect::<Vec<_>>(), [""; 0], "{:#?}", own.operators);
+}
+
 #[test]
 fn the_meter_counts() {
     let tensor = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]);

@@ -88,6 +88,7 @@ impl Head for QuestionAnswering {
             end_logits,
             hidden_states: encoded.hidden_states,
             attentions: encoded.attentions,
+            qkv: encoded.qkv,
         })
     }
 }
