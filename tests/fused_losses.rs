@@ -1,6 +1,8 @@
 //! Losses on logits that are made some positions at a time, against those of all at once.
 
 mod common;
+#[path = "fused_cases/trainings.rs"]
+mod trainings;
 
 use common::device::{device, waves};
 use common::elements;

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::report::sum_of_means;
 use super::weight_schedule::WeightSchedule;
-use super::{LossReport, Needs, Said, Term};
+use super::{LossReport, Needs, Said, Term, WeightedLoss};
 use crate::config::DistillationConfig;
 use crate::error::Result;
 use crate::logging;
@@ -29,18 +29,30 @@ impl HardLabels {
     /// # Errors
     /// When the schedule's name is unknown.
     pub(super) fn new(config: &DistillationConfig, presets: &Presets) -> Result<Self> {
+        let weight = HardLabels::weight(config, presets)?;
+        Ok(HardLabels {
+            expects_losses: weight.is_some(),
+            warned: false,
+            weight: weight.unwrap_or(WeightSchedule::new(config.hard_label_weight, None)),
+        })
+    }
+
+    /// Their weight, if they are to be learned.
+    pub(super) fn weight(
+        config: &DistillationConfig,
+        presets: &Presets,
+    ) -> Result<Option<WeightSchedule>> {
         let schedule = presets.find_weight_scheduler(
             "hard_label_weight_scheduler",
             config.hard_label_weight_scheduler.as_ref(),
         )?;
         let is_weighted = config.hard_label_weight != 0.0 || schedule.is_some();
-        Ok(HardLabels {
-            expects_losses: is_weighted,
-            warned: false,
-            weight: WeightSchedule::new(config.hard_label_weight, schedule),
-        })
+        Ok(is_weighted.then(|| WeightSchedule::new(config.hard_label_weight, schedule)))
     }
 }
+
+/// The name of the loss.
+pub(super) const HARD_LABEL_LOSS: &str = "unweighted_hard_label_loss";
 
 const NOT_RETURNED: &str = "hard_label_weight is set, but the student adaptor returned no \
                             `losses`: the labels do not count";
@@ -59,10 +71,12 @@ impl<B> Term<B> for HardLabels {
     /// Adds `unweighted_hard_label_loss`, if the student's adaptor returned losses.
     fn add_to(&mut self, report: &mut LossReport, said: &Said<'_, B>) -> Result<()> {
         let sum = sum_of_means(&said.student.losses)?;
-        let has_losses = sum.is_some();
+        // With hidden states in place of logits the soft labels compute it in their pass.
+        let is_there = |loss: &WeightedLoss| loss.name == HARD_LABEL_LOSS;
+        let has_losses = sum.is_some() || report.losses().iter().any(is_there);
         if let Some(sum) = sum {
             report.weigh_by_labels(said)?;
-            report.add("unweighted_hard_label_loss", sum, self.weight.at(said.step));
+            report.add(HARD_LABEL_LOSS, sum, self.weight.at(said.step));
         }
         if has_losses != self.expects_losses && !std::mem::replace(&mut self.warned, true) {
             let message = match has_losses {

@@ -4,8 +4,9 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::hard_labels::{HARD_LABEL_LOSS, HardLabels};
 use super::report::sum;
 use super::taid::Taid;
 use super::weight_schedule::WeightSchedule;
@@ -17,7 +18,9 @@ use crate::logging;
 use crate::logits::{Logits, kept_rows, probability_shift};
 use crate::losses::positions::{LOSSES, Positions};
 use crate::optim::ParamGroup;
-use crate::presets::{KdInput, KdLoss, Presets, TemperatureSchedule};
+use crate::presets::{
+    KdInput, KdLoss, Learned, Presets, TemperatureSchedule, cross_entropy_in_parts,
+};
 use crate::step::StepInfo;
 
 /// The loss between the logits of both models, at a temperature.
@@ -30,11 +33,15 @@ pub(super) struct SoftLabels {
     /// What errors of the loss are of.
     place: String,
     weight: WeightSchedule,
+    /// That of the labels, if they are to be learned.
+    hard_labels: Option<WeightSchedule>,
     temperature: f64,
     temperature_schedule: Option<TemperatureSchedule>,
     probability_shift: bool,
     /// Whether it was reported that only one side has logits.
     warned: bool,
+    /// Whether it was reported that the logits of all positions are made.
+    warned_of_size: bool,
 }
 
 impl SoftLabels {
@@ -71,10 +78,12 @@ impl SoftLabels {
             taid: taid.transpose()?,
             place: format!("kd_loss_type `{}`", config.kd_loss_type),
             weight: WeightSchedule::new(config.kd_loss_weight, weight_schedule),
+            hard_labels: HardLabels::weight(config, presets)?,
             temperature: config.temperature,
             temperature_schedule,
             probability_shift: config.probability_shift,
             warned: false,
+            warned_of_size: false,
         })
     }
 
@@ -127,12 +136,24 @@ impl SoftLabels {
         {
             report.weigh(self.loss.positions(input)?);
         }
-        let losses = inputs.into_iter().map(|input| self.loss_of(input));
-        if let Some(sum) = sum(losses)? {
+        let weight = self.weight.at(step);
+        let label_weight = self.label_weight(student, step);
+        let mut losses = Vec::with_capacity(count);
+        let mut label_losses = Vec::new();
+        for input in inputs {
+            self.warn_of_size(&input)?;
+            let learned = self.loss_of(input, weight, label_weight)?;
+            losses.push(Ok(learned.loss));
+            label_losses.extend(learned.label_loss.map(Ok));
+        }
+        if let (Some(label_weight), Some(sum)) = (label_weight, sum(label_losses.into_iter())?) {
+            report.add(HARD_LABEL_LOSS, sum, label_weight);
+        }
+        if let Some(sum) = sum(losses.into_iter())? {
             if let Some(taid) = &mut self.taid {
                 taid.add(&sum, report.positions())?;
             }
-            report.add("unweighted_kd_loss", sum, self.weight.at(step));
+            report.add("unweighted_kd_loss", sum, weight);
         }
         Ok(())
     }
@@ -142,7 +163,46 @@ impl SoftLabels {
         self.loss.is_over_the_step()
     }
 
-    fn loss_of(&self, mut input: KdInput<'_>) -> Result<Tensor> {
+    /// The weight of the labels' cross entropy, if it is for the soft labels to compute: the adaptor
+    /// gave labels and hidden states, and no losses of the model's own.
+    fn label_weight(&self, student: &AdaptorOutput, step: &StepInfo) -> Option<f64> {
+        let is_from_hidden = |logits: &Logits| matches!(logits, Logits::FromHidden(_));
+        let is_asked_for = student.losses.is_empty()
+            && student.labels.len() == student.logits.len()
+            && student.logits.iter().all(is_from_hidden);
+        let hard_labels = self.hard_labels.as_ref().filter(|_| is_asked_for)?;
+        Some(hard_labels.at(step))
+    }
+
+    /// The loss, and that of the labels if they have a weight.
+    fn loss_of(
+        &self,
+        input: KdInput<'_>,
+        weight: f64,
+        label_weight: Option<f64>,
+    ) -> Result<Learned> {
+        let is_in_parts = self.loss.is_made_in_parts(&input) && self.temperature_schedule.is_none();
+        let from_hidden = match (&input.student, label_weight) {
+            (Logits::FromHidden(logits), Some(label_weight)) => Some((logits, label_weight)),
+            _ => None,
+        };
+        let Some((logits, label_weight)) = from_hidden else {
+            return self.apply(input, None);
+        };
+        if is_in_parts && weight != 0.0 {
+            // What is not reached, for there is no position, has no loss.
+            let zero = Tensor::f_zeros([0i64; 0], (Kind::Float, logits.hidden().device()))?;
+            let mut learned = self.apply(input, Some(label_weight / weight))?;
+            learned.label_loss.get_or_insert(zero);
+            return Ok(learned);
+        }
+        let label_loss = cross_entropy_in_parts(logits, &input.labels()?)?;
+        let mut learned = self.apply(input, None)?;
+        learned.label_loss = Some(label_loss);
+        Ok(learned)
+    }
+
+    fn apply(&self, mut input: KdInput<'_>, label_weight: Option<f64>) -> Result<Learned> {
         let schedule = self.temperature_schedule.as_ref();
         // A schedule takes means too.
         if let Some(schedule) = schedule.filter(|_| !input.is_empty()) {
@@ -152,7 +212,8 @@ impl SoftLabels {
             input.temperature = schedule(&student, &teacher, self.temperature)?;
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
-        self.loss.apply(&input).map_err(|error| match error {
+        let learned = self.loss.apply_beside_labels(&input, label_weight);
+        learned.map_err(|error| match error {
             // Others name the loss themselves.
             Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
             Error::Shape { ref what, .. } if what == LOSSES || what == "logits" => {
@@ -320,6 +381,30 @@ impl<B: 'static> Term<B> for SoftLabels {
 }
 
 impl SoftLabels {
+    /// Hidden states in place of logits are to save memory, which not every loss can.
+    fn warn_of_size(&mut self, input: &KdInput<'_>) -> Result<()> {
+        let Logits::FromHidden(logits) = &input.student else {
+            return Ok(());
+        };
+        let reason = match (
+            self.loss.needs_all_positions(),
+            self.temperature_schedule.is_some(),
+        ) {
+            (true, _) => &self.place,
+            (false, true) => "temperature_scheduler",
+            (false, false) => return Ok(()),
+        };
+        let positions: i64 = input.student.positions()?.iter().product();
+        let classes = logits.classes();
+        if !std::mem::replace(&mut self.warned_of_size, true) {
+            logging::warn(format_args!(
+                "{reason} has to see all positions together: the student's logits are made whole, \
+                 {positions} × {classes} numbers at a time; other losses make them in parts"
+            ));
+        }
+        Ok(())
+    }
+
     /// As in the original, logits of one side alone are no error; but there is a warning.
     fn warn_of_logits(&mut self, teacher_lacks: bool) {
         let (has, lacks) = match teacher_lacks {

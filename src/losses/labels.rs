@@ -1,12 +1,11 @@
 //! Losses on labels.
 
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 use super::at_least_float32;
 use super::mean::per_count;
 use crate::error::{Context, Error, Result};
 use crate::kind::{defined, is_floating};
-use crate::logits::{FromHidden, Logits};
 use crate::scalar::ScalarOps;
 
 /// Positions with this label are left out of losses, as in `transformers`.
@@ -67,19 +66,21 @@ pub(crate) fn cross_entropy_of(
     per_count(&sum, &labels.is_not(ignored)?.f_sum(None)?)
 }
 
-/// [`cross_entropy`] of logits that are made at the positions with a label alone.
-pub(crate) fn cross_entropy_from_hidden(logits: &FromHidden, labels: &Tensor) -> Result<Tensor> {
-    let logits = Logits::from(logits);
-    check_shape(labels, &logits.positions()?, "labels")?;
-    let labels = integers(labels, "labels")?.f_reshape([-1i64])?;
-    let rows = labels.is_not(IGNORED)?.f_nonzero()?.f_squeeze_dim(-1)?;
-    let logits = logits.at_rows(Some(&rows))?.whole()?;
-    cross_entropy_of(
-        &logits,
-        &labels.f_index_select(0, &rows)?,
-        "labels",
-        IGNORED,
-    )
+/// Fails where a label is neither negative nor a class. Looked at on the CPU alone: elsewhere the host
+/// would wait for the device.
+pub(crate) fn check_classes(labels: &Tensor, classes: i64) -> Result<()> {
+    if labels.device() != Device::Cpu || labels.numel() == 0 {
+        return Ok(());
+    }
+    let largest = i64::try_from(&labels.f_max()?.f_to_kind(Kind::Int64)?)?;
+    match largest < classes {
+        true => Ok(()),
+        false => Err(Error::shape(
+            "labels",
+            format!("classes below {classes}, or {IGNORED} for none"),
+            largest.to_string(),
+        )),
+    }
 }
 
 /// Labels as the 64-bit integers that libtorch expects.

@@ -11,11 +11,12 @@ use super::KdInput;
 use super::head_gradients::HeadGradients;
 use super::kd_loss::Learned;
 use super::part::{Labels, Part};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kind::in_kind;
 use crate::logits::{FromHidden, Logits};
+use crate::losses::Divergence;
+use crate::losses::labels::{check_classes, integers};
 use crate::losses::mean::at_least_one;
-use crate::losses::{Divergence, labels::integers};
 use crate::scalar::ScalarOps;
 
 /// The losses of the positions in a [`KdInput`].
@@ -75,16 +76,7 @@ pub(super) fn mean_in_parts(
 /// The labels of the positions, each with its share in the mean over those that have one.
 fn labels_of(input: &KdInput<'_>, classes: i64, (weight, kind): (f64, Kind)) -> Result<Labels> {
     let labels = integers(&input.labels()?, "labels")?.f_reshape([-1i64])?;
-    if labels.device() == tch::Device::Cpu && labels.numel() > 0 {
-        let largest = i64::try_from(&labels.f_max()?)?;
-        if largest >= classes {
-            return Err(Error::shape(
-                "labels",
-                format!("classes below {classes}, or −100"),
-                largest.to_string(),
-            ));
-        }
-    }
+    check_classes(&labels, classes)?;
     let is_class = labels.is_below(0)?.f_logical_not()?;
     let shares = is_class.f_to_kind(kind)?;
     Ok(Labels {

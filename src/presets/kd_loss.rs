@@ -8,7 +8,8 @@ use tch::Tensor;
 use super::in_parts::{AtEach, LossInParts, mean_in_parts};
 use super::{KdInput, SharedSchedule};
 use crate::error::{Error, Result};
-use crate::logits::{Logits, Tail};
+use crate::logits::{FromHidden, Logits, Tail};
+use crate::losses::labels::{check_classes, check_shape, integers};
 use crate::losses::mean::mean;
 use crate::losses::{self, Divergence, Temperature, times_square};
 use crate::scalar::ScalarOps;
@@ -273,6 +274,11 @@ impl KdLoss {
         self.goes_in_parts && matches!(input.student, Logits::FromHidden(_))
     }
 
+    /// Whether it has to see the logits of all positions together.
+    pub(crate) fn needs_all_positions(&self) -> bool {
+        matches!(self.form, Form::OnAll(_))
+    }
+
     fn of(&self, input: &KdInput<'_>, label_weight: Option<f64>) -> Result<Learned> {
         let alone = match &self.form {
             Form::OnAll(_) if input.positions.are_weighted() => Err(Error::shape(
@@ -351,6 +357,25 @@ impl KdLoss {
             false => Ok(losses.shallow_clone()),
         }
     }
+}
+
+/// The mean cross entropy of logits with the labels that are not negative, some positions at a time; 0
+/// where there are none. Nothing is computed of the others.
+pub(crate) fn cross_entropy_in_parts(logits: &FromHidden, labels: &Tensor) -> Result<Tensor> {
+    let classes = logits.classes();
+    let loss = KdLoss::at_labels(move |input| {
+        let labels = integers(&input.labels()?, "labels")?;
+        check_classes(&labels, classes)?;
+        let logs = input.student.whole()?.f_log_softmax(-1, None)?;
+        let of_labels = logs.f_gather(-1, &labels.f_unsqueeze(-1)?, false)?;
+        Ok(of_labels.f_squeeze_dim(-1)?.f_neg()?)
+    });
+    let logits = Logits::from(logits);
+    check_shape(labels, &logits.positions()?, "labels")?;
+    // Of a teacher nothing is asked.
+    let teacher = logits.detached()?;
+    loss.in_parts()
+        .apply(&KdInput::new(logits, teacher, 1.0)?.with_labels(labels))
 }
 
 /// A number from 0 to 1.

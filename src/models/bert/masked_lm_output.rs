@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::BertOutput;
 use crate::error::Result;
 use crate::logits::FromHidden;
-use crate::losses::labels::cross_entropy_from_hidden;
+use crate::presets::cross_entropy_in_parts;
 
 /// Logits over the vocabulary that have not been made yet, and the model's hidden states and
 /// attentions.
@@ -59,6 +59,8 @@ pub struct MaskedLMOutput {
     pub hidden_states: Vec<Tensor>,
     /// As in [`BertOutput`].
     pub attentions: Vec<Tensor>,
+    /// Those that were chosen with [`output_qkv`](super::Bert::output_qkv), `[batch, 3, length, hidden]`.
+    pub qkv: Vec<Tensor>,
     labels: Option<Tensor>,
 }
 
@@ -69,6 +71,7 @@ impl MaskedLMOutput {
             logits,
             hidden_states: Vec::new(),
             attentions: Vec::new(),
+            qkv: Vec::new(),
             labels: None,
         }
     }
@@ -87,6 +90,7 @@ impl MaskedLMOutput {
             logits: self.logits,
             hidden_states: encoded.hidden_states,
             attentions: encoded.attentions,
+            qkv: encoded.qkv,
             labels: self.labels,
         }
     }
@@ -102,7 +106,7 @@ impl MaskedLMOutput {
     pub fn loss(&self) -> Result<Option<Tensor>> {
         let labels = self.labels.as_ref();
         labels
-            .map(|labels| cross_entropy_from_hidden(&self.logits, labels))
+            .map(|labels| cross_entropy_in_parts(&self.logits, labels))
             .transpose()
     }
 }

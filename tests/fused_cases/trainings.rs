@@ -1,0 +1,201 @@
+//! Trainings of hidden states and an output matrix, against those of whole logits.
+
+use std::cell::Cell;
+
+use tch::nn::{Init, VarStore};
+use tch::{Kind, Tensor};
+use textbrewer::config::PresetSpec;
+use textbrewer::logits::{FromHidden, TopK};
+use textbrewer::losses::cross_entropy;
+use textbrewer::{
+    AdaptorOutput, DistillationConfig, Distiller, GeneralDistiller, Result, Sgd, TrainingConfig,
+    VecLoader, from_fn,
+};
+
+use crate::common::device::{device, waves};
+use crate::common::elements;
+use crate::common::tiny::{difference, fill};
+
+const CLASSES: i64 = 50;
+const WIDTH: i64 = 4;
+
+/// Hidden states and the matrix that makes logits of them.
+struct Student {
+    variables: VarStore,
+    below: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Student {
+    fn new() -> Self {
+        let variables = VarStore::new(device());
+        let root = variables.root();
+        let student = Student {
+            below: root.var("below", &[3, WIDTH], Init::Const(0.0)),
+            weight: root.var("weight", &[CLASSES, WIDTH], Init::Const(0.0)),
+            bias: root.var("bias", &[CLASSES], Init::Const(0.0)),
+            variables,
+        };
+        fill(&student.variables, 0.3);
+        student
+    }
+
+    fn logits(&self, hidden: &Tensor) -> FromHidden {
+        let logits = FromHidden::new(hidden, &self.weight).unwrap();
+        let logits = logits.bias(&self.bias).unwrap().scale(2.0).unwrap();
+        // Four positions at a time, or one where there is a graph.
+        let logits = logits.soft_cap(5.0).unwrap();
+        logits.bytes_at_once(4 * 2 * 4 * CLASSES as u64)
+    }
+}
+
+/// Of ten positions six have a label, and a weight; one has a weight alone.
+fn labels() -> Tensor {
+    let labels = Tensor::from_slice(&[3i64, -100, 49, 0, -100, 7, -100, 7, 12, -100]);
+    labels.view([2, 5]).to_device(device())
+}
+
+fn weights() -> Tensor {
+    let weights = [1f32, 0.0, 0.5, 2.0, 0.0, 1.0, 0.3, 1.0, 0.0, 0.0];
+    Tensor::from_slice(&weights)
+        .view([2, 5])
+        .to_device(device())
+}
+
+#[derive(Clone)]
+struct Case {
+    config: DistillationConfig,
+    is_weighted: bool,
+    top_k: bool,
+}
+
+impl Case {
+    fn new(kd_loss_type: impl Into<PresetSpec>) -> Self {
+        let config = DistillationConfig::default().kd_loss_type(kd_loss_type);
+        Case {
+            config: config.temperature(2.0).hard_label_weight(0.7),
+            is_weighted: false,
+            top_k: false,
+        }
+    }
+}
+
+/// What the student has become, and the value of the loss on labels in the last step.
+fn train(case: &Case, in_parts: bool) -> (Vec<f64>, f64) {
+    let folder = tempfile::tempdir().unwrap();
+    let student = Student::new();
+    let teacher = waves(&[2, 5, CLASSES], 0.9).to_kind(Kind::Float) * 3.0;
+    let seen = Cell::new(0);
+    let model = from_fn(|batch: &Tensor, _| Ok(batch.f_matmul(&student.below)?.f_tanh()?));
+    let teacher_model = from_fn(|_: &Tensor, _| Ok(teacher.shallow_clone()));
+    let adaptor = |_: &Tensor, hidden: &Tensor| -> Result<AdaptorOutput> {
+        let output = AdaptorOutput::new().labels(&labels());
+        let output = match case.is_weighted {
+            true => output.logits_weights(&weights()),
+            false => output,
+        };
+        let logits = student.logits(hidden);
+        seen.set(seen.get() + 1);
+        if in_parts {
+            return Ok(output.logits(logits));
+        }
+        let logits = logits.whole()?;
+        let loss = cross_entropy(&logits, &labels())?;
+        Ok(output.logits(&logits).losses(&loss))
+    };
+    let of_teacher = |_: &Tensor, logits: &Tensor| match case.top_k {
+        true => Ok(AdaptorOutput::new().logits(TopK::of(logits, 5, 2.0)?)),
+        false => Ok(AdaptorOutput::new().logits(logits)),
+    };
+    let batches = (0..3)
+        .map(|_| waves(&[2, 5, 3], 0.2).to_kind(Kind::Float))
+        .collect();
+    let summary = GeneralDistiller::builder(&teacher_model, &model, &student.variables)
+        .train_config(
+            TrainingConfig::default()
+                .device(device())
+                .output_dir(folder.path()),
+        )
+        .distill_config(case.config.clone())
+        .student_adaptor(adaptor)
+        .teacher_adaptor(of_teacher)
+        .build()
+        .unwrap()
+        .train(&mut VecLoader::new(batches).unwrap())
+        .optimizer(Sgd::new(0.5))
+        .epochs(1)
+        .run()
+        .unwrap();
+    assert_eq!(seen.get(), 3);
+    let variables = [&student.below, &student.weight, &student.bias];
+    let numbers = variables.into_iter().flat_map(elements).collect();
+    (numbers, summary.losses["unweighted_hard_label_loss"])
+}
+
+#[test]
+fn labels_are_learned_in_the_same_pass() {
+    let mut cases = Vec::new();
+    for name in [
+        "forward_kl",
+        "reverse_kl",
+        "kl",
+        "ce",
+        "adaptive_kl",
+        "nkd",
+        "mse",
+        "dist",
+    ] {
+        cases.push(Case::new(name));
+        let mut weighted = Case::new(name);
+        weighted.is_weighted = name != "dist";
+        cases.push(weighted);
+    }
+    let mut standardized = Case::new("forward_kl");
+    standardized.config = standardized.config.standardize_logits(true);
+    let mut scheduled = Case::new("forward_kl");
+    scheduled.config = scheduled.config.temperature_scheduler(("flsw", [1.0, 2.0]));
+    let mut labels_alone = Case::new("forward_kl");
+    labels_alone.config = labels_alone.config.kd_loss_weight(0.0);
+    let mut squared = Case::new("total_variation");
+    squared.config = squared.config.tau_squared(true);
+    let mut sparse = Case::new("forward_kl");
+    sparse.top_k = true;
+    cases.extend([standardized, scheduled, labels_alone, squared, sparse]);
+    for case in cases {
+        let what = format!(
+            "{} weighted: {}, top k: {}",
+            case.config, case.is_weighted, case.top_k
+        );
+        let (whole, label_loss) = train(&case, false);
+        let (in_parts, of_parts) = train(&case, true);
+        let far = difference(&whole, &in_parts);
+        assert!(far < 2e-6, "{what}: {far}");
+        assert!(
+            (label_loss - of_parts).abs() < 1e-5,
+            "{what}: {label_loss}, {of_parts}"
+        );
+    }
+}
+
+#[test]
+fn a_label_that_is_no_class_is_told() {
+    let student = Student::new();
+    let hidden = waves(&[2, 5, WIDTH], 0.1).to_kind(Kind::Float);
+    for name in ["forward_kl", "mse"] {
+        let case = Case::new(name);
+        let said = AdaptorOutput::new()
+            .logits(student.logits(&hidden))
+            .labels(&(labels() + 1));
+        let teacher =
+            AdaptorOutput::new().logits(waves(&[2, 5, CLASSES], 0.9).to_kind(Kind::Float));
+        let step = textbrewer::StepInfo::new(0, 0, 1, 1);
+        let presets = textbrewer::Presets::default();
+        let error =
+            crate::common::said::kd_loss_of((&said, &teacher), case.config, presets, (&(), &step));
+        assert_eq!(
+            error.unwrap_err().to_string(),
+            "labels: expected classes below 50, or -100 for none, got 50"
+        );
+    }
+}
