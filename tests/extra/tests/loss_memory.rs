@@ -10,6 +10,7 @@ mod common;
 use common::device::device;
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
+use textbrewer::logits::FromHidden;
 use textbrewer::losses::Temperature;
 use textbrewer::models::{BertConfig, BertForMaskedLM, BertInputs};
 use textbrewer::{KdInput, Logits, Model, Presets};
@@ -173,8 +174,8 @@ fn masked_lm_makes_logits_where_tokens_were_masked() {
         units(usage.peak_bytes)
     );
     let (_loss, usage) = measure(|| output.loss().unwrap());
-    // Logits, the logarithms of probabilities, and what is summed.
-    let most = 3.0 * 4.0 / 128.0 + small();
+    // Logits, the logarithms of probabilities and their gradients, and the gradient of the matrix.
+    let most = 4.0 * 4.0 / 128.0 + units(matrix) + small();
     assert!(
         units(usage.peak_bytes) < most,
         "{}",
@@ -204,4 +205,55 @@ fn masked_lm_makes_logits_where_tokens_were_masked() {
     }
     let frozen = kept();
     assert!(frozen < matrix / 100, "{frozen} of {matrix}");
+}
+
+/// Logits in parts never take more than they may, which are those of both models at some positions,
+/// and the gradients of hidden states and output matrix.
+#[test]
+fn logits_in_parts_take_what_they_may() {
+    const POSITIONS: i64 = 64;
+    const WIDTH: i64 = 8;
+    let at_once: i64 = 12 << 20;
+    let presets = Presets::default();
+    for vocabulary in [30_522, 151_936] {
+        let numbers = |rows| Tensor::randn([rows, WIDTH], (Kind::Float, device()));
+        let (hidden, of_teacher) = (numbers(POSITIONS), numbers(POSITIONS));
+        let (weight, matrix) = (numbers(vocabulary), numbers(vocabulary));
+        let hidden = hidden.set_requires_grad(true);
+        let gradients = (POSITIONS + vocabulary) * WIDTH * 4;
+        for name in [
+            "forward_kl",
+            "reverse_kl",
+            "generalized_jsd",
+            "skew_kl",
+            "total_variation",
+        ] {
+            let loss = presets.find_kd_loss("kd_loss_type", name).unwrap();
+            let run = |weight: &Tensor| {
+                let student = FromHidden::new(&hidden, weight).unwrap();
+                let student = student.bytes_at_once(at_once as u64);
+                let teacher = FromHidden::new(&of_teacher, &matrix).unwrap();
+                let input = KdInput::new(student, teacher, 2.0).unwrap();
+                loss.apply(&input).unwrap()
+            };
+            for is_frozen in [false, true] {
+                let weight = weight.copy().set_requires_grad(!is_frozen);
+                drop(run(&weight));
+                let (_value, usage) = measure(|| run(&weight));
+                let gradients = match is_frozen {
+                    true => POSITIONS * WIDTH * 4,
+                    false => gradients,
+                };
+                // On a device what is between logits and gradients takes room too.
+                let most = match device() {
+                    Device::Cpu => at_once + gradients + (1 << 16),
+                    _ => 10 * at_once + gradients + (4 << 20),
+                };
+                let what = format!("{name}, {vocabulary}, frozen: {is_frozen}: {usage:?}");
+                assert!(usage.peak_bytes <= most, "{what}, at most {most}");
+                assert!(usage.kept_bytes <= gradients + (1 << 16), "{what}");
+                assert!(usage.peak_bytes >= gradients, "{what}");
+            }
+        }
+    }
 }
