@@ -149,3 +149,97 @@ fn compare(kind: Kind, tolerance: f64) {
         }
     }
 }
+
+/// Divergences, of logits made in parts in single precision.
+const DIVERGENCES: [&str; 7] = [
+    "kl",
+    "forward_kl",
+    "reverse_kl",
+    "generalized_jsd",
+    "skew_kl",
+    "skew_reverse_kl",
+    "total_variation",
+];
+
+fn run(name: &str, student: &Head, logits: FromHidden, teacher: &Head) -> (f64, [Vec<f64>; 3]) {
+    let loss = Presets::default()
+        .find_kd_loss("kd_loss_type", name)
+        .unwrap();
+    let teacher = textbrewer::Logits::from(teacher.logits())
+        .detached()
+        .unwrap();
+    let loss = loss
+        .apply(&KdInput::new(logits, teacher, 1.0).unwrap())
+        .unwrap();
+    loss.backward();
+    (loss.double_value(&[]), student.gradients())
+}
+
+#[test]
+fn a_teacher_like_the_student_gives_nothing_to_learn() {
+    for name in DIVERGENCES {
+        let (student, teacher) = (Head::new(0.3, Kind::Float), Head::new(0.3, Kind::Float));
+        let (value, gradients) = run(name, &student, student.logits(), &teacher);
+        // A mixture of two equal numbers is rounded.
+        let most = match name {
+            "generalized_jsd" | "skew_kl" | "skew_reverse_kl" => 1e-7,
+            _ => 0.0,
+        };
+        assert!(value.abs() <= most, "{name}: {value}");
+        let largest = gradients
+            .iter()
+            .flatten()
+            .fold(0f64, |most, g| most.max(g.abs()));
+        assert!(largest <= most, "{name}: {largest}");
+    }
+}
+
+/// Classes that both models mask, by a bias of −∞, and logits in the thousands.
+#[test]
+fn masked_classes_and_extreme_logits_give_no_nan() {
+    let masking = |seed| {
+        let mut head = Head::new(seed, Kind::Float);
+        let bias = head.bias.detach().copy();
+        let _ = bias.narrow(0, 10, 300).fill_(f64::NEG_INFINITY);
+        head.bias = bias.set_requires_grad(true);
+        head
+    };
+    let logits = |head: &Head, scale| {
+        let logits = FromHidden::new(&head.hidden, &head.weight).unwrap();
+        let logits = logits.bias(&head.bias).unwrap().scale(scale).unwrap();
+        logits.bytes_at_once(7 * 8 * CLASSES as u64)
+    };
+    // `kl` of whole logits is TextBrewer's, which is NaN there.
+    for name in DIVERGENCES.into_iter().skip(1) {
+        for scale in [1.0, 1e4] {
+            let (student, teacher) = (masking(0.3), masking(5.0));
+            let loss = Presets::default()
+                .find_kd_loss("kd_loss_type", name)
+                .unwrap();
+            let frozen = textbrewer::Logits::from(logits(&teacher, scale))
+                .detached()
+                .unwrap();
+            let input = KdInput::new(logits(&student, scale), frozen, 1.0).unwrap();
+            let in_parts = loss.apply(&input).unwrap();
+            in_parts.backward();
+            let gradients = student.gradients();
+            let (wide, wide_teacher) = (student.in_double(), teacher.in_double());
+            let whole = |head: &Head| {
+                textbrewer::Logits::from(logits(head, scale))
+                    .whole()
+                    .unwrap()
+            };
+            let input = KdInput::new(whole(&wide), whole(&wide_teacher).detach(), 1.0).unwrap();
+            let at_once = loss.apply(&input).unwrap().double_value(&[]);
+            let in_parts = in_parts.double_value(&[]);
+            // Products of single precision are off by as much.
+            let far = (in_parts - at_once).abs() / at_once.abs().max(1.0);
+            assert!(far < 2e-5, "{name} {scale}: {in_parts}, {at_once}");
+            let finite = |values: &Vec<f64>| values.iter().all(|value| value.is_finite());
+            assert!(gradients.iter().all(finite), "{name} {scale}");
+            // What is masked learns nothing.
+            let masked = &gradients[2][10..310];
+            assert!(masked.iter().all(|value| *value == 0.0), "{name} {scale}");
+        }
+    }
+}

@@ -206,22 +206,24 @@ Losses run(const Row& row, const Parts& parts, bool is_forward) {
   // Where no class is masked these are minus all of p, whose sum is 1 but for rounding.
   const bool has_all = is_forward && least_s > -INFINITY;
   const float of_all = has_all ? -1.0f : static_cast<float>(slopes);
-  const float cap = row.cap, inverse_cap = cap > 0 ? 1.0f / cap : 0.0f;
+  // Without one a masked class would be -inf times 0.
+  const bool has_cap = row.cap > 0;
+  const float inverse_cap = has_cap ? 1.0f / row.cap : 0.0f;
   const float factor = row.factor;
   if (!has_label) {
 #pragma omp simd
     for (int64_t i = 0; i < classes; i++) {
-      const float bent = s[i] * inverse_cap;
+      const float bent = has_cap ? s[i] * inverse_cap : 0.0f;
       const float gradient = row.scratch[i] - exp_of(log_q_of(s[i])) * of_all;
       s[i] = gradient * factor * (1.0f - bent * bent);
     }
     return {loss, of_label};
   }
   const float of_plain = row.label_factor / static_cast<float>(sum_plain);
-  const float bent_label = s[row.label] * inverse_cap;
+  const float bent_label = has_cap ? s[row.label] * inverse_cap : 0.0f;
 #pragma omp simd
   for (int64_t i = 0; i < classes; i++) {
-    const float bent = s[i] * inverse_cap;
+    const float bent = has_cap ? s[i] * inverse_cap : 0.0f;
     const float gradient = row.scratch[i] - exp_of(log_q_of(s[i])) * of_all;
     const float plain = exp_of(s[i] - largest_s) * of_plain;
     s[i] = (gradient * factor + plain) * (1.0f - bent * bent);
