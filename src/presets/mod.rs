@@ -1,10 +1,12 @@
 //! What names in a configuration stand for.
 
 mod arguments;
+mod defaults;
 mod head_gradients;
 mod in_parts;
 mod kd_input;
 mod kd_loss;
+mod kd_presets;
 mod lookup;
 mod match_loss;
 mod part;
@@ -13,7 +15,8 @@ mod taid;
 
 pub use kd_input::KdInput;
 pub use kd_loss::KdLoss;
-pub(crate) use kd_loss::{Learned, cross_entropy_in_parts};
+pub(crate) use kd_loss::Learned;
+pub(crate) use kd_presets::cross_entropy_in_parts;
 pub use match_loss::MatchLoss;
 pub use schedule::{TemperatureSchedule, WeightFunction};
 
@@ -28,9 +31,8 @@ use tch::nn::Path;
 
 use self::arguments::Parametric;
 use crate::error::Result;
-use crate::losses::{self, Divergence, Temperature};
-use crate::projection::{self, ProjectionBuilder, ProjectionForward};
-use crate::schedule::{temperature, weight};
+use crate::losses::Temperature;
+use crate::projection::{ProjectionBuilder, ProjectionForward};
 
 /// What the names in a configuration stand for: losses, projections and schedulers.
 ///
@@ -68,117 +70,6 @@ pub struct Presets {
     projections: BTreeMap<String, ProjectionBuilder>,
     weight_schedulers: BTreeMap<String, WeightFunction>,
     temperature_schedulers: BTreeMap<String, Parametric<TemperatureSchedule>>,
-}
-
-impl Default for Presets {
-    fn default() -> Self {
-        Presets::empty()
-            .with_kd_loss("ce", KdLoss::divergence(Divergence::CrossEntropy))
-            .kd_loss_with_mean("mse", losses::mse_at_each, losses::kd_mse)
-            .with_kd_loss(
-                "kl",
-                KdLoss::divergence(Divergence::Kl)
-                    .and_mean(losses::kd_kl)
-                    .with_own_square(),
-            )
-            .kd_loss_with_mean("bce", losses::bce_at_each, losses::kd_bce)
-            .kd_loss_with_mean(
-                "regression_mse",
-                |student, teacher, _| losses::regression_mse_at_each(student, teacher),
-                |student, teacher, _| losses::regression_mse(student, teacher),
-            )
-            .kd_loss_with_mean(
-                "smooth_l1",
-                |student, teacher, _| losses::smooth_l1_at_each(student, teacher),
-                |student, teacher, _| losses::smooth_l1(student, teacher),
-            )
-            .with_kd_loss("forward_kl", KdLoss::divergence(Divergence::ForwardKl))
-            .with_kd_loss("reverse_kl", KdLoss::divergence(Divergence::ReverseKl))
-            .with_kd_loss(
-                "total_variation",
-                KdLoss::divergence(Divergence::TotalVariation),
-            )
-            .divergence_with_share("generalized_jsd", "beta", 0.5, Divergence::GeneralizedJsd)
-            .divergence_with_share("skew_kl", "alpha", 0.1, Divergence::SkewKl)
-            .divergence_with_share("skew_reverse_kl", "alpha", 0.1, Divergence::SkewReverseKl)
-            .divergence_with_share("adaptive_kl", "mu", 0.5, Divergence::AdaptiveKl)
-            .kd_preset(
-                "taid",
-                &[
-                    ("t_start", Some(0.4)),
-                    ("t_end", Some(1.0)),
-                    ("alpha", Some(5e-4)),
-                    ("beta", Some(0.99)),
-                    ("disable_adaptive", Some(0.0)),
-                ],
-                |given| {
-                    taid::taid(
-                        (argument(given, 0), argument(given, 1)),
-                        (argument(given, 2), argument(given, 3)),
-                        argument(given, 4),
-                    )
-                },
-            )
-            .kd_preset(
-                "dkd",
-                &[
-                    ("alpha", Some(1.0)),
-                    ("beta", Some(8.0)),
-                    ("warm_up", Some(0.0)),
-                ],
-                |given| kd_loss::dkd(argument(given, 0), argument(given, 1), argument(given, 2)),
-            )
-            .kd_preset("nkd", &[("gamma", Some(1.5))], |given| {
-                kd_loss::nkd(argument(given, 0))
-            })
-            .kd_preset(
-                "dist",
-                &[("beta", Some(1.0)), ("gamma", Some(1.0))],
-                |given| kd_loss::dist(argument(given, 0), argument(given, 1)),
-            )
-            .match_loss("attention_mse", losses::attention_mse)
-            .match_loss("attention_mse_sum", losses::attention_mse_sum)
-            .match_loss("attention_ce", losses::attention_ce)
-            .match_loss("attention_ce_mean", losses::attention_ce_mean)
-            .match_loss("hidden_mse", losses::hidden_mse)
-            .match_loss("cos", losses::cos)
-            .match_loss("pkd", losses::pkd)
-            .match_loss("rkd_distance", losses::rkd_distance)
-            .match_loss("rkd_angle", losses::rkd_angle)
-            .match_loss("pkt", losses::pkt)
-            .match_loss("sp", losses::sp)
-            .match_loss("cka", losses::cka)
-            .match_loss("cka_unbiased", losses::cka_unbiased)
-            .match_loss_on_several("fsp", Some(2), losses::fsp)
-            .match_loss_on_several("gram", Some(2), losses::fsp)
-            .match_loss_on_several("mmd", Some(2), losses::mmd)
-            .match_loss_on_several("nst", Some(2), losses::mmd)
-            .match_preset("minilm", &[("heads", None)], |given| {
-                match_loss::minilm(argument(given, 0))
-            })
-            .match_preset("minilmv2", &[("relation_heads", Some(48.0))], |given| {
-                match_loss::minilmv2(argument(given, 0))
-            })
-            .match_preset("crd", &[("temperature", Some(0.07))], |given| {
-                match_loss::crd(argument(given, 0))
-            })
-            .projection("linear", projection::linear)
-            .projection("relu", projection::relu)
-            .projection("tanh", projection::tanh)
-            .weight_scheduler("linear_decay", weight::linear_decay)
-            .weight_scheduler("linear_growth", weight::linear_growth)
-            .temperature_scheduler("constant", &[], |_| temperature::constant)
-            .temperature_scheduler(
-                "flsw",
-                &[("beta", None), ("gamma", None), ("eps", Some(1e-4))],
-                |given| {
-                    temperature::flsw(argument(given, 0), argument(given, 1), argument(given, 2))
-                },
-            )
-            .temperature_scheduler("cwsm", &[("beta", None)], |given| {
-                temperature::cwsm(argument(given, 0))
-            })
-    }
 }
 
 impl Presets {
@@ -275,30 +166,6 @@ impl Presets {
         loss: impl for<'a> Fn(&KdInput<'a>) -> Result<Tensor> + 'static,
     ) -> Self {
         self.with_kd_loss(name, KdLoss::at_labels(loss))
-    }
-
-    /// A divergence that takes a number from 0 to 1.
-    fn divergence_with_share(
-        self,
-        name: &str,
-        parameter: &'static str,
-        default: f64,
-        divergence: fn(f64) -> Divergence,
-    ) -> Self {
-        self.kd_preset(name, &[(parameter, Some(default))], move |given| {
-            let share = kd_loss::share(parameter, argument(given, 0))?;
-            Ok(KdLoss::divergence(divergence(share)))
-        })
-    }
-
-    /// A loss per position that has its mean from one operator where nothing is weighted.
-    fn kd_loss_with_mean(
-        self,
-        name: &str,
-        at_each: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
-        mean: impl Fn(&Tensor, &Tensor, &Temperature) -> Result<Tensor> + 'static,
-    ) -> Self {
-        self.with_kd_loss(name, KdLoss::with_mean(at_each, mean).in_parts())
     }
 
     /// Adds a loss on logits that takes arguments, for `kd_loss_type`: as
@@ -519,11 +386,6 @@ impl Presets {
             .insert(name.into(), Parametric::new(parameters, build));
         self
     }
-}
-
-/// There are as many arguments as parameters, so the NaN is never seen.
-fn argument(given: &[f64], index: usize) -> f64 {
-    given.get(index).copied().unwrap_or(f64::NAN)
 }
 
 impl fmt::Debug for Presets {

@@ -4,8 +4,11 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 
+mod logits;
+
 use tch::{Device, Kind, Tensor};
 
+use self::logits::{both_masked, logits_of, positions_of, selected};
 use super::hard_labels::{HARD_LABEL_LOSS, HardLabels};
 use super::report::sum;
 use super::taid::Taid;
@@ -15,8 +18,8 @@ use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::{Error, Result, Side};
 use crate::logging;
-use crate::logits::{Logits, kept_rows, probability_shift};
-use crate::losses::positions::{LOSSES, Positions};
+use crate::logits::{Logits, probability_shift};
+use crate::losses::positions::LOSSES;
 use crate::optim::ParamGroup;
 use crate::presets::{
     KdInput, KdLoss, Learned, Presets, TemperatureSchedule, cross_entropy_in_parts,
@@ -258,73 +261,6 @@ impl SoftLabels {
         });
         selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
     }
-}
-
-fn logits_of(output: &AdaptorOutput, side: Side) -> Result<Vec<Logits>> {
-    if output.logits.is_empty() {
-        let needed_by = "the distillation loss (`kd_loss_type`)";
-        return Err(Error::missing(side, "logits", needed_by));
-    }
-    output.logits.iter().map(Logits::at_least_float32).collect()
-}
-
-/// The rows of the flattened positions that the mask of `output` keeps; none where all are kept.
-fn rows_of_mask(logits: &[Logits], output: &AdaptorOutput) -> Result<Vec<Option<Tensor>>> {
-    if output.logits_mask.is_empty() {
-        return Ok(logits.iter().map(|_| None).collect());
-    }
-    let places = logits
-        .iter()
-        .map(|logits| Ok((logits.positions()?, logits.device()?)));
-    let places: Vec<_> = places.collect::<Result<_>>()?;
-    let places = places
-        .iter()
-        .map(|(positions, device)| (positions.as_slice(), *device));
-    kept_rows(places, &output.logits_mask)
-}
-
-/// The logits at the positions that the mask of `output` selects.
-fn selected(logits: &[Logits], output: &AdaptorOutput) -> Result<Vec<Logits>> {
-    let rows = rows_of_mask(logits, output)?;
-    let pairs = logits.iter().zip(&rows);
-    pairs
-        .map(|(logits, rows)| logits.at_rows(rows.as_ref()))
-        .collect()
-}
-
-/// The positions of the student's logits, with what its adaptor says of them.
-fn positions_of(logits: &[Logits], student: &AdaptorOutput) -> Result<Vec<Positions>> {
-    let (weights, count) = (&student.logits_weights, logits.len());
-    if !weights.is_empty() && weights.len() != 1 && weights.len() != count {
-        return Err(Error::shape(
-            "logits_weights",
-            format!("one tensor of weights, or one for each of the {count} tensors of logits"),
-            format!("{} tensors", weights.len()),
-        ));
-    }
-    let rows = rows_of_mask(logits, student)?;
-    let positions = logits.iter().zip(&rows).enumerate();
-    let positions = positions.map(|(index, (logits, rows))| {
-        let of_this = if weights.len() == 1 { 0 } else { index };
-        let positions = Positions::of(logits, rows.as_ref())?;
-        let positions = positions.with_labels(student.labels.get(index));
-        Ok(positions.with_weights(weights.get(of_this)))
-    });
-    positions.collect()
-}
-
-/// A mask of one side alone leaves that side with fewer dimensions than the other.
-fn both_masked(teacher: &AdaptorOutput, student: &AdaptorOutput) -> Result<()> {
-    let (lacks, has) = match (
-        teacher.logits_mask.is_empty(),
-        student.logits_mask.is_empty(),
-    ) {
-        (true, false) => (Side::Teacher, Side::Student),
-        (false, true) => (Side::Student, Side::Teacher),
-        _ => return Ok(()),
-    };
-    let needed_by = format!("the match with the {has}'s masked logits");
-    Err(Error::missing(lacks, "logits_mask", needed_by))
 }
 
 impl<B: 'static> Term<B> for SoftLabels {
