@@ -68,8 +68,10 @@ fn a_loss_on_all_classes_takes_logits_from_hidden_states_and_refuses_the_rest() 
         let made = kd(config.clone(), student(), output(from_hidden()));
         let given = kd(config.clone(), student(), output(&whole));
         assert_eq!(value(made), value(given));
-        let made = kd(config.clone(), output(from_hidden()), student());
-        assert_eq!(value(made), value(kd(config, output(&whole), student())));
+        // Some positions at a time sums are in another order.
+        let made = value(kd(config.clone(), output(from_hidden()), student()));
+        let given = value(kd(config, output(&whole), student()));
+        assert!((made - given).abs() < 1e-14, "{made}, {given}");
     }
     let labels = Tensor::zeros([2, 3], (Kind::Int64, tch::Device::Cpu));
     let shift = config().probability_shift(true);
