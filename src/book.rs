@@ -3,6 +3,8 @@
 
 #[doc = include_str!("../README.md")]
 mod readme {}
+#[doc = include_str!("../docs/book/src/choosing-a-loss.md")]
+mod choosing_a_loss {}
 #[doc = include_str!("../docs/book/src/configurations.md")]
 mod configurations {}
 #[doc = include_str!("../docs/book/src/extending.md")]

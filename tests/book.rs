@@ -256,6 +256,24 @@ fn chapters_are_in_the_summary_and_programs_are_compiled() {
     }
 }
 
+/// `tests/losses.rs: a_function`, in back quotes: where the book says what holds it to its word.
+#[test]
+fn tests_that_the_book_names_are_there() {
+    let chapter = read(format!("{BOOK}/choosing-a-loss.md"));
+    let mut count = 0;
+    for code in chapter
+        .lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+    {
+        if let Some((file, function)) = code.split_once(".rs: ") {
+            let is_there = read(format!("{file}.rs")).contains(&format!("fn {function}("));
+            assert!(is_there, "{file}.rs has no function {function}");
+            count += 1;
+        }
+    }
+    assert!(count > 30, "only {count} names were found");
+}
+
 /// Fails unless a table of the chapter has a row whose first cell has each of the names.
 fn assert_rows<'a>(chapter: &str, names: impl IntoIterator<Item = &'a str>) {
     let text = read(format!("{BOOK}/{chapter}"));
