@@ -99,6 +99,26 @@ fn overlap_is_that_of_two_sets() {
     }
 }
 
+/// More positions than are looked at in one go, and a single one without a dimension of its own.
+#[test]
+fn many_positions_are_as_each_by_itself() {
+    let (positions, classes) = (600, 1000);
+    let student = waves(&[2, positions / 2, classes], 0.3) * 3.0;
+    let teacher = waves(&[2, positions / 2, classes], 1.2) * 2.0 + &student * 0.7;
+    let got = agreement(&student, &teacher, 5).unwrap();
+    let rows = |logits: &Tensor| logits.reshape([positions, classes]);
+    let (student, teacher) = (rows(&student), rows(&teacher));
+    for row in [0, 1, 130, 131, 261, 262, 263, 524, 599] {
+        let one = agreement(&student.get(row), &teacher.get(row), 5).unwrap();
+        for (got, one) in all(&got).into_iter().zip(all(&one)) {
+            assert_eq!(got.size(), [2, positions / 2]);
+            assert_eq!(one.dim(), 0);
+            let gap = elements(got)[row as usize] - one.double_value(&[]);
+            assert!(gap.abs() < 1e-12, "{row}: {gap}");
+        }
+    }
+}
+
 #[test]
 fn equal_models_agree_and_masked_classes_are_no_nan() {
     let masked = Tensor::from_slice2(&[

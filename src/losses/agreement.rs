@@ -1,6 +1,6 @@
 //! How far two models agree, beside any loss.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::check::size_of;
 use super::kd::fitting_logits;
@@ -79,20 +79,68 @@ pub fn agreement(student: &Tensor, teacher: &Tensor, k: i64) -> Result<Agreement
             k.to_string(),
         ));
     }
+    let size = student.size();
+    let positions = size.split_last().map_or(&[][..], |(_, before)| before);
+    let rows = |logits: &Tensor| logits.f_reshape([-1, classes]);
+    let (student, teacher) = (rows(&student)?, rows(&teacher)?);
+    let count = student.size2()?.0;
+    let of_a_block = rows_of_a_block(classes, student.device());
+    let mut blocks = Vec::new();
+    let mut start = 0;
+    // Once where there is no position, too.
+    while start < count || blocks.is_empty() {
+        let length = of_a_block.min(count - start);
+        let rows = |logits: &Tensor| logits.f_narrow(0, start, length);
+        blocks.push(numbers(&rows(&student)?, &rows(&teacher)?, k)?);
+        start += length;
+    }
+    let all = Tensor::f_cat(&blocks, -1)?;
+    let number =
+        |index: i64| -> Result<Tensor> { Ok(all.f_select(0, index)?.f_reshape(positions)?) };
+    Ok(Agreement {
+        best: number(0)?,
+        top_k: number(1)?,
+        student_entropy: number(2)?,
+        teacher_entropy: number(3)?,
+        student_mass: number(4)?,
+    })
+}
+
+/// The five numbers of each row, `[5, rows]`.
+fn numbers(student: &Tensor, teacher: &Tensor, k: i64) -> Result<Tensor> {
     let kind = student.f_kind()?;
     let (_, of_student) = student.f_topk(k, -1, true, true)?;
     let (_, of_teacher) = teacher.f_topk(k, -1, true, true)?;
-    let best = [&student, &teacher].map(|logits| logits.f_argmax(-1, false));
-    let [best_of_student, best_of_teacher] = best;
-    let logs = log_probabilities(&student)?;
+    let best = student
+        .f_argmax(-1, false)?
+        .f_eq_tensor(&teacher.f_argmax(-1, false)?)?;
+    let logs = log_probabilities(student)?;
     let mass = logs.f_gather(-1, &of_teacher, false)?.f_exp()?;
-    Ok(Agreement {
-        best: in_kind(&best_of_student?.f_eq_tensor(&best_of_teacher?)?, kind)?,
-        top_k: in_kind(&in_both(&of_student, &of_teacher)?, kind)?.over(k as f64)?,
-        student_entropy: entropy(&logs)?,
-        teacher_entropy: entropy(&log_probabilities(&teacher)?)?,
-        student_mass: over_classes(&mass)?,
-    })
+    Ok(Tensor::f_stack(
+        &[
+            in_kind(&best, kind)?,
+            in_kind(&in_both(&of_student, &of_teacher)?, kind)?.over(k as f64)?,
+            entropy(&logs)?,
+            entropy(&log_probabilities(teacher)?)?,
+            over_classes(&mass)?,
+        ],
+        0,
+    )?)
+}
+
+/// Of how many rows a processor's cache holds the few tensors that are made of them, which takes half
+/// the time of all rows together, or a device has enough to do.
+fn rows_of_a_block(classes: i64, device: Device) -> i64 {
+    let bytes = match device {
+        Device::Cpu => 1 << 20,
+        _ => 32 << 20,
+    };
+    // A softmax divides rows among threads.
+    let least = match device {
+        Device::Cpu => i64::from(tch::get_num_threads()),
+        _ => 1,
+    };
+    (bytes / (4 * classes.max(1))).max(least).max(1)
 }
 
 const NAME: &str = "agreement";

@@ -19,6 +19,9 @@ use crate::common::tiny::{Net, adapt, config, loader, numbers};
 /// What callbacks were given: the last values and the means.
 type Told = Vec<[BTreeMap<String, f64>; 2]>;
 
+/// What is observed besides.
+type And<'a> = &'a dyn Fn(&mut LossReport, &StepInfo);
+
 /// What a training came to.
 struct Trained {
     summary: TrainSummary,
@@ -38,7 +41,7 @@ struct Asked {
 fn train(
     folder: &Path,
     asked: Asked,
-    and: Option<&dyn Fn(&mut LossReport, &StepInfo)>,
+    and: Option<And<'_>>,
     flag: Option<&Arc<AtomicBool>>,
 ) -> Result<Trained> {
     let (teacher, student) = (Net::new(4, 4, 0.1), Net::new(2, 4, 0.2));
