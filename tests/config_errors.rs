@@ -165,8 +165,9 @@ fn unknown_keys_are_named_with_their_place() {
         "JSON text: tmp: unknown field `tmp`, expected one of `temperature`, \
          `temperature_scheduler`, `hard_label_weight`, `hard_label_weight_scheduler`, \
          `kd_loss_type`, `kd_loss_weight`, `kd_loss_weight_scheduler`, `tau_squared`, \
-         `standardize_logits`, `tail`, `probability_shift`, `intermediate_matches`, `emd`, \
-         `is_caching_logits`, `cache_features`, `cache_dtype`, `cache_limit_mb` at line 3 column 7"
+         `standardize_logits`, `tail`, `probability_shift`, `diagnostics`, `intermediate_matches`, \
+         `emd`, `is_caching_logits`, `cache_features`, `cache_dtype`, `cache_limit_mb` at line 3 \
+         column 7"
     );
     let keys = "`layer_T`, `layer_S`, `feature`, `loss`, `weight`, `proj`, `teacher`";
     assert_eq!(
@@ -691,6 +692,27 @@ fn keys_of_the_cache_need_the_cache() {
         let message = format!("{key}: needs `is_caching_logits` = true");
         assert_eq!(error.to_string(), message);
     }
+}
+
+#[test]
+fn as_many_classes_as_there_may_be_are_compared() {
+    for k in [1, 1000] {
+        DistillationConfig::default()
+            .diagnostics(k)
+            .validate()
+            .unwrap();
+    }
+    for k in [0, 1001, u64::MAX] {
+        let error = DistillationConfig::default().diagnostics(k).validate();
+        let message = format!(
+            "diagnostics: must be from 1 to 1000, as many of the likeliest classes as are to be \
+             compared, is {k}"
+        );
+        assert_eq!(error.unwrap_err().to_string(), message);
+    }
+    let message = distillation(r#"{"diagnostics": -1}"#);
+    let start = "JSON text: diagnostics: invalid value: integer `-1`, ";
+    assert!(message.starts_with(start), "{message}");
 }
 
 #[test]

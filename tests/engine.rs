@@ -15,6 +15,8 @@ mod models;
 mod more_logs;
 #[path = "engine_cases/nothing_counts.rs"]
 mod nothing_counts;
+#[path = "engine_cases/observations.rs"]
+mod observations;
 #[path = "engine_cases/optimizers.rs"]
 mod optimizers;
 #[path = "engine_cases/positions.rs"]

@@ -62,6 +62,9 @@ const FREE: [&str; 7] = [
     "ckpt_steps",
 ];
 
+/// The same of what distillers say of themselves.
+const FREE_OF_DISTILLERS: [&str; 1] = ["diagnostics"];
+
 impl TensorDescription {
     pub(crate) fn new(tensor: &Tensor) -> Result<Self> {
         Ok(TensorDescription {
@@ -112,6 +115,7 @@ fn tree(description: &Description) -> Result<Value> {
     }
     let mut tree = serde_json::to_value(&description).map_err(Error::other)?;
     if let Some(Value::Object(distiller)) = tree.get_mut("distiller") {
+        distiller.retain(|key, _| !FREE_OF_DISTILLERS.contains(&key.as_str()));
         distiller.values_mut().for_each(read_text);
     }
     Ok(tree)

@@ -92,6 +92,24 @@ fn only_what_differs_is_listed_and_absent_keys_have_their_defaults() {
     );
 }
 
+/// What is only looked at changes no number.
+#[test]
+fn diagnostics_are_not_compared() {
+    let with = |k: &str| {
+        let mut description = description();
+        let diagnostics = ("diagnostics".to_owned(), k.to_owned());
+        description.distiller.insert(diagnostics.0, diagnostics.1);
+        description
+    };
+    for (before, now) in [
+        (description(), with("5")),
+        (with("5"), description()),
+        (with("5"), with("10")),
+    ] {
+        assert!(before.differences(&now).unwrap().is_empty());
+    }
+}
+
 /// Every key that a configuration may leave out has to be in its list.
 #[test]
 fn all_keys_that_may_be_left_out_are_known() {

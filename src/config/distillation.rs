@@ -14,6 +14,9 @@ use super::{
 use crate::error::{Error, Side};
 use crate::logits::Tail;
 
+/// The most likeliest classes that [`diagnostics`](DistillationConfig::diagnostics) compares.
+const MOST_CLASSES: u64 = 1000;
+
 /// What the student learns from: the losses, their weights and the temperature.
 ///
 /// The total is `kd_loss_weight · L_kd + hard_label_weight · L_labels + Σ weight · L_match`.
@@ -75,6 +78,12 @@ pub struct DistillationConfig {
     /// Swaps the teacher's largest logit with that of the true label, so that the
     /// teacher is always right; needs labels from the student's adaptor. Default false.
     pub probability_shift: bool,
+    /// Looks at how far the student agrees with the teacher on logits, with this many of the
+    /// likeliest classes, 1 to 1000: [`agreement`](crate::losses::agreement), logged and given to
+    /// callbacks beside the losses. Default none. It changes nothing that is learned, so that a
+    /// resumed run may have another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub diagnostics: Option<u64>,
     /// Losses between intermediate layers. Default none. In JSON the name of a
     /// [`match_set`](super::match_set) stands for its matches.
     #[serde(deserialize_with = "match_list::matches")]
@@ -125,6 +134,7 @@ impl Default for DistillationConfig {
             standardize_logits: false,
             tail: Tail::default(),
             probability_shift: false,
+            diagnostics: None,
             intermediate_matches: Vec::new(),
             emd: None,
             is_caching_logits: false,
@@ -168,6 +178,7 @@ impl DistillationConfig {
             "tau_squared": config.tau_squared,
             "standardize_logits": config.standardize_logits,
             "tail": config.tail,
+            "diagnostics": config.diagnostics,
             "emd": config.emd,
             "cache_features": config.cache_features,
             "cache_dtype": config.cache_dtype,
@@ -251,6 +262,13 @@ impl DistillationConfig {
     #[must_use]
     pub fn probability_shift(mut self, on: bool) -> Self {
         self.probability_shift = on;
+        self
+    }
+
+    /// Sets [`diagnostics`](Self#structfield.diagnostics): how many classes, or `None`.
+    #[must_use]
+    pub fn diagnostics(mut self, k: impl Into<Option<u64>>) -> Self {
+        self.diagnostics = k.into();
         self
     }
 
@@ -376,6 +394,15 @@ impl DistillationConfig {
                 scheduler.check_schedule(key)?;
             }
         }
+        if let Some(k) = self.diagnostics
+            && !(1..=MOST_CLASSES).contains(&k)
+        {
+            let reason = format!(
+                "must be from 1 to {MOST_CLASSES}, as many of the likeliest classes as are to be \
+                 compared, is {k}"
+            );
+            return Err(Error::config("diagnostics", reason));
+        }
         for (i, item) in self.intermediate_matches.iter().enumerate() {
             item.check(&format!("intermediate_matches[{i}]"))?;
         }
@@ -458,6 +485,7 @@ impl fmt::Display for DistillationConfig {
             ("standardize_logits", self.standardize_logits.to_string()),
             ("tail", self.tail.to_string()),
             ("probability_shift", self.probability_shift.to_string()),
+            ("diagnostics", or_null(self.diagnostics)),
             ("is_caching_logits", self.is_caching_logits.to_string()),
         ];
         if self.is_caching_logits {

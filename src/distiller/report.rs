@@ -53,6 +53,7 @@ pub struct WeightedLoss {
 #[derive(Debug, Default)]
 pub struct LossReport {
     losses: Vec<WeightedLoss>,
+    observations: Vec<(String, Tensor)>,
     positions: Option<Tensor>,
 }
 
@@ -70,6 +71,42 @@ impl LossReport {
             weight,
         });
         self
+    }
+
+    /// Adds a number that is looked at and not learned from, under a name that neither a loss nor
+    /// another number has.
+    ///
+    /// It stays on its device and is then logged and given to callbacks as losses are: in
+    /// TensorBoard as `scalar/NAME`, in [`CheckpointInfo::losses`](crate::CheckpointInfo), their
+    /// means and [`TrainSummary::losses`](crate::TrainSummary); of several processes it is the mean
+    /// over those that have it. One that is NaN or infinite is logged as it is and left out of
+    /// [`mean_losses`](crate::CheckpointInfo::mean_losses); it does not end a run.
+    ///
+    /// ```
+    /// use tch::{Kind, Tensor};
+    /// use textbrewer::LossReport;
+    /// use textbrewer::losses::{Temperature, agreement, forward_kl};
+    ///
+    /// let student = Tensor::from_slice2(&[[2.0, 0.0], [1.0, 0.0]]);
+    /// let teacher = Tensor::from_slice2(&[[1.0, 0.0], [0.0, 1.0]]);
+    /// let loss = forward_kl(&student, &teacher, &Temperature::Constant(1.0))?;
+    /// let best = agreement(&student, &teacher, 1)?.best;
+    /// let mut report = LossReport::new();
+    /// report.add("mine", loss, 1.0).observe("agreement", best.f_mean(Kind::Double)?);
+    /// let (name, value) = report.observations().next().expect("one");
+    /// assert_eq!((name, value.double_value(&[])), ("agreement", 0.5));
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    pub fn observe(&mut self, name: impl Into<String>, value: Tensor) -> &mut Self {
+        self.observations.push((name.into(), value));
+        self
+    }
+
+    /// What is looked at and not learned from: names and values, in the order in which they were
+    /// added.
+    pub fn observations(&self) -> impl ExactSizeIterator<Item = (&str, &Tensor)> {
+        let observations = self.observations.iter();
+        observations.map(|(name, value)| (name.as_str(), value))
     }
 
     /// Says how many positions the losses are means over: tokens, or examples. With
@@ -137,31 +174,41 @@ impl LossReport {
         let is_alone = self.losses.len() <= 1;
         match twice.or_else(|| names().find(|name| *name == TOTAL_LOSS && !is_alone)) {
             None => Ok(()),
-            Some(name) => {
-                let reason = "there is one of this name already; give it a name of its own";
-                Err(Error::protocol(format!("loss `{name}`"), reason))
-            }
+            Some(name) => Err(Error::protocol(format!("loss `{name}`"), NAME_IS_TAKEN)),
         }
+    }
+
+    /// Observations are curves beside those of the losses. Those before `first` are known to be
+    /// right.
+    pub(super) fn check_observations(&self, first: usize) -> Result<()> {
+        for (index, (name, value)) in self.observations.iter().enumerate().skip(first) {
+            let what = || format!("observation `{name}`");
+            if name.is_empty() {
+                return Err(Error::protocol(what(), NO_NAME));
+            }
+            let mut earlier = self.observations.iter().take(index);
+            let mut losses = self.losses.iter();
+            if name == TOTAL_LOSS
+                || losses.any(|loss| loss.name == *name)
+                || earlier.any(|(other, _)| other == name)
+            {
+                return Err(Error::protocol(what(), NAME_IS_TAKEN));
+            }
+            check_number(what, value)?;
+        }
+        Ok(())
     }
 
     /// The weighted sum.
     ///
     /// # Errors
-    /// When there is no loss, one is not a single number, or two have one name.
+    /// When there is no loss, one is not a single number, or two have one name; the same of
+    /// [observations](Self::observe).
     pub fn total(&self) -> Result<Tensor> {
         self.check_names()?;
+        self.check_observations(0)?;
         let weighted = self.losses.iter().map(|part| {
-            if !part.loss.defined() {
-                let what = format!("loss `{}`", part.name);
-                return Err(Error::shape(what, "a single number", "an undefined tensor"));
-            }
-            if part.loss.numel() != 1 {
-                return Err(Error::shape(
-                    format!("loss `{}`", part.name),
-                    "a single number (take the mean or the sum)",
-                    format!("shape {:?}", part.loss.size()),
-                ));
-            }
+            check_number(|| format!("loss `{}`", part.name), &part.loss)?;
             let loss = without_dimensions(&part.loss)?;
             Ok(match part.weight {
                 1.0 => loss,
@@ -176,6 +223,32 @@ impl LossReport {
             )
         })
     }
+}
+
+/// What is wrong with a second loss of one name.
+pub(super) const NAME_IS_TAKEN: &str =
+    "there is one of this name already; give it a name of its own";
+
+/// What is wrong with a loss without a name.
+pub(super) const NO_NAME: &str = "give it a name, under which it is logged";
+
+/// `what` is asked only where something is wrong.
+fn check_number(what: impl Fn() -> String, value: &Tensor) -> Result<()> {
+    if !value.defined() {
+        return Err(Error::shape(
+            what(),
+            "a single number",
+            "an undefined tensor",
+        ));
+    }
+    if value.numel() != 1 {
+        return Err(Error::shape(
+            what(),
+            "a single number (take the mean or the sum)",
+            format!("shape {:?}", value.size()),
+        ));
+    }
+    Ok(())
 }
 
 /// A single number without dimensions, which most losses are already.
@@ -217,6 +290,41 @@ mod tests {
         assert!(
             message.contains("`mine`") && message.contains("[3]"),
             "{message}"
+        );
+    }
+
+    #[test]
+    fn an_observation_has_a_name_and_is_one_number() {
+        let number = || Tensor::from(0.5);
+        let refused = |names: &[&str], value: Tensor| {
+            let mut report = LossReport::new();
+            report
+                .add("mine", number(), 1.0)
+                .add("other", number(), 1.0);
+            for name in names {
+                report.observe(*name, number());
+            }
+            report.observe("seen", value);
+            report.total().unwrap_err().to_string()
+        };
+        for name in ["mine", "other", "total_loss", "seen"] {
+            assert_eq!(
+                refused(&["first", name], number()),
+                format!("observation `{name}`: {NAME_IS_TAKEN}")
+            );
+        }
+        assert_eq!(
+            refused(&[""], number()),
+            format!("observation ``: {NO_NAME}")
+        );
+        let two = Tensor::zeros([2], (Kind::Float, Device::Cpu));
+        assert_eq!(
+            refused(&[], two),
+            "observation `seen`: expected a single number (take the mean or the sum), got shape [2]"
+        );
+        assert_eq!(
+            refused(&[], Tensor::new()),
+            "observation `seen`: expected a single number, got an undefined tensor"
         );
     }
 

@@ -74,9 +74,10 @@ pub struct CheckpointInfo {
     pub saved: bool,
     /// The file that was just written; empty where nothing was.
     pub path: PathBuf,
-    /// The losses of the last batch, by the name under which they are logged, unweighted.
+    /// The losses of the last batch, by the name under which they are logged, unweighted, and what
+    /// was [observed](crate::LossReport::observe) of it.
     pub losses: BTreeMap<String, f64>,
-    /// The means of the losses of all batches since the previous checkpoint.
+    /// The means of the same over all batches since the previous checkpoint.
     pub mean_losses: BTreeMap<String, f64>,
     /// What the callbacks want to be logged.
     pub(super) logged: RefCell<Vec<(String, f64)>>,

@@ -65,6 +65,11 @@ impl PendingLosses {
             names.push(term.name.clone());
             values.push(beside(&term.loss, device)?);
         }
+        let losses = names.len();
+        for (name, value) in report.observations() {
+            names.push(name.to_owned());
+            values.push(beside(value, device)?);
+        }
         // A copy: libtorch's mean of squares is one number in memory for all the squares.
         let values = Tensor::f_stack(&values, 0)?;
         self.batches += 1;
@@ -72,6 +77,7 @@ impl PendingLosses {
             at,
             ends_step,
             names,
+            losses,
             values,
         });
         Ok(())
@@ -201,27 +207,31 @@ impl PendingLosses {
     /// Reads all values at once, hands them to the logs, and fails at the first loss that is
     /// not finite.
     ///
-    /// Losses are means over the ranks, on all of them.
+    /// Losses are means over the ranks, on all of them, and so are observations. These may be NaN:
+    /// nothing is learned from them.
     pub(super) fn read_into(&mut self, logs: &mut Logs<'_>, ranks: Ranks<'_>) -> Result<()> {
         self.batches = 0;
         let mut pending = std::mem::take(&mut self.pending);
         let Read {
-            losses,
+            batches,
             norms,
             skipped,
         } = read(&mut pending, self.skipped.take())?;
-        let (mut losses, mut norms) = (ranks.means(losses)?.into_iter(), norms.into_iter());
+        let (mut batches, mut norms) = (ranks.means(batches)?.into_iter(), norms.into_iter());
         let mut first_bad = Ok(());
         for one in &pending {
             match one {
                 Pending::Batch { at, ends_step, .. } => {
-                    let named = losses.next().unwrap_or_default();
+                    let [losses, observations] = batches.next().unwrap_or_default();
+                    let checked = self.check_finite(&losses, *at);
+                    self.zeros.count(&losses);
+                    let mut named = losses;
+                    named.extend(observations);
                     logs.losses(&named, *at, *ends_step);
-                    match self.check_finite(&named, *at) {
+                    match checked {
                         Err(error) if self.notes => self.note(error),
                         checked => first_bad = first_bad.and(checked),
                     }
-                    self.zeros.count(&named);
                     self.count(named);
                 }
                 Pending::Update {
@@ -245,12 +255,10 @@ impl PendingLosses {
         first_bad
     }
 
-    /// Adds the losses of a batch to the means.
+    /// Adds the losses of a batch to the means, which leave out what is not finite: bad losses that
+    /// were recorded, and observations.
     fn count(&mut self, named: Named) {
-        // Where bad values are recorded, the means leave them out.
-        let averaged = named
-            .iter()
-            .filter(|(_, value)| value.is_finite() || !self.notes);
+        let averaged = named.iter().filter(|(_, value)| value.is_finite());
         for (name, value) in averaged {
             match self.sums.get_mut(name) {
                 Some((sum, count)) => {

@@ -14,6 +14,8 @@ pub(super) enum Pending {
         /// Whether it is the last batch before an optimizer step.
         ends_step: bool,
         names: Vec<String>,
+        /// How many of them are of losses; those of observations follow.
+        losses: usize,
         /// One number for each name.
         values: Tensor,
     },
@@ -30,15 +32,15 @@ pub(super) enum Pending {
 /// What was read.
 #[derive(Debug, Default)]
 pub(super) struct Read {
-    /// The losses of each batch.
-    pub(super) losses: Vec<Named>,
+    /// The losses of each batch, and its observations.
+    pub(super) batches: Vec<[Named; 2]>,
     /// The norms of the gradients of the steps that have one.
     pub(super) norms: Vec<f64>,
     /// The number of steps that were skipped.
     pub(super) skipped: u64,
 }
 
-/// All values, in one transfer. The names of the losses are taken out of what was pending.
+/// All values, in one transfer. The names are taken out of what was pending.
 pub(super) fn read(pending: &mut [Pending], skipped: Option<Tensor>) -> Result<Read> {
     let values = pending.iter().filter_map(|one| match one {
         Pending::Batch { values, .. } => Some(values.shallow_clone()),
@@ -65,9 +67,12 @@ pub(super) fn read(pending: &mut [Pending], skipped: Option<Tensor>) -> Result<R
     let mut read = Read::default();
     for one in pending {
         match one {
-            Pending::Batch { names, .. } => {
-                let named = std::mem::take(names).into_iter().zip(&mut values);
-                read.losses.push(named.collect());
+            Pending::Batch { names, losses, .. } => {
+                let mut names = std::mem::take(names);
+                let observed = names.split_off(*losses);
+                let losses = names.into_iter().zip(&mut values).collect();
+                let observed = observed.into_iter().zip(&mut values).collect();
+                read.batches.push([losses, observed]);
             }
             Pending::Update { grad_norm, .. } => {
                 read.norms

@@ -169,26 +169,29 @@ impl<'a> Ranks<'a> {
         }
     }
 
-    /// For each batch and name the mean over the ranks that have it, on all ranks.
-    pub(super) fn means(self, own: Vec<Named>) -> Result<Vec<Named>> {
+    /// For each batch and name the mean over the ranks that have it, on all ranks: of losses, and of
+    /// observations.
+    pub(super) fn means(self, own: Vec<[Named; 2]>) -> Result<Vec<[Named; 2]>> {
         if self.group.is_none() {
             return Ok(own);
         }
         // As bits: JSON has no NaN.
-        let bits = |batch: &Named| -> Vec<(String, u64)> {
-            let named = batch.iter();
+        let bits = |named: &Named| -> Vec<(String, u64)> {
+            let named = named.iter();
             named
                 .map(|(name, value)| (name.clone(), value.to_bits()))
                 .collect()
         };
-        let text: Vec<_> = own.iter().map(bits).collect();
+        let text: Vec<_> = own.iter().map(|batch| batch.each_ref().map(bits)).collect();
         let text = serde_json::to_string(&text).map_err(Error::other)?;
-        let mut sums: Vec<Vec<(String, f64, u64)>> = vec![Vec::new(); own.len()];
+        let mut sums: Vec<[Vec<(String, f64, u64)>; 2]> =
+            own.iter().map(|_| Default::default()).collect();
         for text in self.texts("reading the losses", &text)? {
-            let batches: Vec<Vec<(String, u64)>> =
+            let batches: Vec<[Vec<(String, u64)>; 2]> =
                 serde_json::from_str(&text).map_err(Error::other)?;
-            for (sums, batch) in sums.iter_mut().zip(batches) {
-                for (name, bits) in batch {
+            let parts = sums.iter_mut().flatten().zip(batches.into_iter().flatten());
+            for (sums, part) in parts {
+                for (name, bits) in part {
                     let value = f64::from_bits(bits);
                     match sums.iter_mut().find(|(known, ..)| *known == name) {
                         Some((_, sum, count)) => {
@@ -203,7 +206,7 @@ impl<'a> Ranks<'a> {
         let mean = |(name, sum, count)| (name, sum / count as f64);
         let means = sums.into_iter();
         Ok(means
-            .map(|batch| batch.into_iter().map(mean).collect())
+            .map(|batch| batch.map(|sums| sums.into_iter().map(mean).collect()))
             .collect())
     }
 

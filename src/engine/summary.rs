@@ -43,7 +43,8 @@ pub struct TrainSummary {
     pub forward_steps: u64,
     /// Epochs begun; in a run of steps the last may be incomplete.
     pub epochs: u64,
-    /// The losses of the last batch, by the name under which they are logged, unweighted.
+    /// The losses of the last batch, by the name under which they are logged, unweighted, and what
+    /// was [observed](crate::LossReport::observe) of it.
     pub losses: BTreeMap<String, f64>,
     /// The files of the student's weights that exist at the end, in the order in which they were
     /// written; of a resumed run also those from before.

@@ -17,6 +17,7 @@
 //! them. **Similarities and ranking**: [`margin_mse`], [`listwise_kl`], [`cosent`], of [`dot_products`] or
 //! [`cosines`]; [`crd`], [`crd_in_batch`]. **Across tokenizers**: [`uld`], [`gold`],
 //! [`gold_hybrid`], with [`byte_offsets`], [`alignment_groups`] and [`shared_tokens`].
+//! **No loss, but to look at**: [`agreement`].
 //!
 //! What they are written with, for losses of one's own: [`support`].
 //!
@@ -36,6 +37,7 @@
 //! all, the loss is 0 and so is its gradient: such a batch teaches nothing.
 
 mod across_tokenizers;
+mod agreement;
 mod attention;
 mod check;
 mod closed_form;
@@ -66,6 +68,7 @@ mod temperature;
 pub use across_tokenizers::{
     alignment_groups, byte_offsets, gold, gold_hybrid, shared_tokens, uld,
 };
+pub use agreement::{Agreement, agreement};
 pub use attention::{attention_ce, attention_ce_mean, attention_mse, attention_mse_sum};
 pub use contrastive::{crd, crd_in_batch};
 pub use dist::dist;

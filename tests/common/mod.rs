@@ -5,6 +5,7 @@
 
 pub mod device;
 pub mod example;
+pub mod observing;
 pub mod plain;
 pub mod ranks;
 pub mod record;

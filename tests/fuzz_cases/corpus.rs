@@ -24,7 +24,7 @@ pub const DISTILLATION: &[&str] = &[
     r#"{"temperature": 8, "temperature_scheduler": ["flsw", 1, 2], "hard_label_weight": 0.5,
         "hard_label_weight_scheduler": "linear_growth", "kd_loss_type": "mse",
         "kd_loss_weight": 1e-3, "kd_loss_weight_scheduler": "linear_decay",
-        "probability_shift": true, "is_caching_logits": true, "cache_features": true,
+        "probability_shift": true, "diagnostics": 10, "is_caching_logits": true, "cache_features": true,
         "cache_dtype": "bf16", "cache_limit_mb": 100, "intermediate_matches": null}"#,
     r#"{"temperature_scheduler": ["cwsm", {"beta": 1, "gamma": 2}], "intermediate_matches": [
         {"layer_T": 0, "layer_S": -1, "feature": "hidden", "loss": "hidden_mse", "weight": 1,

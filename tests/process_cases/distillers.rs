@@ -11,6 +11,7 @@ use textbrewer::{
 
 use super::remembering::Remembering;
 use super::together::{Case, Process, Trained, are_one, several_are_close_to_one, two_are_one};
+use crate::common::observing::Observing;
 use crate::common::tiny::{Net, Output, adapt, loader};
 
 /// Hidden states, attentions, a mask, and a feature with a name of its own.
@@ -218,6 +219,39 @@ fn of_one_teacher() {
         ("own_term", own_term),
     ];
     two_are_one("distillers::of_one_teacher", &cases);
+}
+
+/// What one process observes, another one may not, or may find to be NaN.
+fn observing(process: &Process<'_>) -> Trained {
+    let (teacher, student) = (teacher(), process.student());
+    let (group, rank) = (process.group, process.rank() as u64);
+    let distiller = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(process.config())
+        .adaptor(adapt)
+        .term(Observing::new(|report, step| {
+            // Every second batch is the second process's.
+            let of_second = match group {
+                Some(_) => rank == 1,
+                None => step.forward_step % 2 == 1,
+            };
+            if of_second {
+                report.observe("only here", Tensor::from(1.0 + step.global_step as f32));
+                report.observe("bad", Tensor::from(f32::NAN));
+            }
+        }))
+        .build()
+        .unwrap();
+    process.train(distiller, &mut loader(12), |run| {
+        run.epochs(2).optimizer(AdamW::new(0.01))
+    })
+}
+
+#[test]
+fn of_what_is_observed() {
+    two_are_one(
+        "distillers::of_what_is_observed",
+        &[("observing", observing)],
+    );
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What is checked of a user's terms, and how their errors are told.
 
 use crate::distiller::WeightedLoss;
-use crate::distiller::report::TOTAL_LOSS;
+use crate::distiller::report::{NAME_IS_TAKEN, NO_NAME, TOTAL_LOSS};
 use crate::error::{Error, Result};
 
 pub(super) fn name_of(term: &str) -> String {
@@ -27,10 +27,10 @@ pub(super) fn check_losses(losses: &[WeightedLoss], before: usize) -> Result<()>
         let wrong = |reason: &str| Err(Error::protocol(format!("loss `{name}`"), reason));
         let mut earlier = losses.iter().take(index);
         if name.is_empty() {
-            return wrong("give it a name, under which it is logged");
+            return wrong(NO_NAME);
         }
         if name == TOTAL_LOSS || earlier.any(|other| other.name == *name) {
-            return wrong("there is one of this name already; give it a name of its own");
+            return wrong(NAME_IS_TAKEN);
         }
         if !loss.weight.is_finite() {
             return wrong(&format!(

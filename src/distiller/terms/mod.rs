@@ -203,12 +203,16 @@ impl<'a, B> Terms<'a, B> {
             }
             let is_users = index >= self.configured;
             let before = report.losses().len();
+            let seen_before = report.observations().len();
             let needs = self.needs.get(index);
             let _needs = needs.map(|needs| said.limited_to(needs));
             let mut add = || {
                 term.add_to(report, said)?;
                 match is_users {
-                    true => check_losses(report.losses(), before),
+                    true => {
+                        check_losses(report.losses(), before)?;
+                        report.check_observations(seen_before)
+                    }
                     false => Ok(()),
                 }
             };

@@ -168,7 +168,8 @@ fn every_distillation_key_is_read_into_its_field() {
         "temperature": 8, "temperature_scheduler": ["flsw", {"beta": 1, "gamma": 2}],
         "hard_label_weight": 0.25, "hard_label_weight_scheduler": "linear_growth",
         "kd_loss_type": "mse", "kd_loss_weight": 0.75, "kd_loss_weight_scheduler": ["own", 3],
-        "probability_shift": true, "is_caching_logits": true, "intermediate_matches": [
+        "probability_shift": true, "diagnostics": 5, "is_caching_logits": true,
+        "intermediate_matches": [
             {"layer_T": -1, "layer_S": 2, "feature": "values", "loss": "cos", "weight": -1,
              "proj": ["linear", 24, 32, {"lr": 1e-3, "weight_decay": 0, "betas": [0.8, 0.9], "eps": 1e-6}]},
             {"layer_T": [0, 4], "layer_S": [0, -2], "feature": "hidden", "loss": "fsp",
@@ -188,6 +189,7 @@ fn every_distillation_key_is_read_into_its_field() {
         .kd_loss_weight(0.75)
         .kd_loss_weight_scheduler(("own", [3.0]))
         .probability_shift(true)
+        .diagnostics(5)
         .is_caching_logits(true)
         .intermediate_matches([
             IntermediateMatch::new("values", -1, 2)
@@ -211,6 +213,7 @@ fn every_distillation_key_is_read_into_its_field() {
     );
     assert_eq!(read.kd_loss_type, "mse".into());
     assert!(read.probability_shift && read.is_caching_logits);
+    assert_eq!(read.diagnostics, Some(5));
     let [first, second] = read.intermediate_matches.as_slice() else {
         panic!("{read:?}");
     };
@@ -327,6 +330,7 @@ tau_squared                 : false
 standardize_logits          : false
 tail                        : bucket
 probability_shift           : false
+diagnostics                 : null
 is_caching_logits           : false
 intermediate_matches        : 2
   [0] layer_T : 8, layer_S : 2, feature : hidden, loss : hidden_mse, weight : 1, proj : ["linear",384,768]
@@ -413,16 +417,17 @@ fn distillation() -> impl Strategy<Value = DistillationConfig> {
         (positive(), finite(), finite()),
         (scheduler(), scheduler(), scheduler()),
         text(),
-        any::<bool>(),
+        (any::<bool>(), option::of(1..=1000u64)),
         vec(intermediate_match(), 0..4),
     )
-        .prop_map(|(numbers, schedulers, kd_loss_type, shift, matches)| {
+        .prop_map(|(numbers, schedulers, kd_loss_type, options, matches)| {
             let mut config = DistillationConfig::default()
                 .temperature(numbers.0)
                 .hard_label_weight(numbers.1)
                 .kd_loss_weight(numbers.2)
                 .kd_loss_type(kd_loss_type)
-                .probability_shift(shift)
+                .probability_shift(options.0)
+                .diagnostics(options.1)
                 .intermediate_matches(matches);
             config.temperature_scheduler = schedulers.0;
             config.hard_label_weight_scheduler = schedulers.1;
