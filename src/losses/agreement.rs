@@ -130,7 +130,7 @@ fn numbers(student: &Tensor, teacher: &Tensor, k: i64) -> Result<Tensor> {
 
 /// Of how many rows a processor's cache holds the few tensors that are made of them, which takes half
 /// the time of all rows together, or a device has enough to do.
-fn rows_of_a_block(classes: i64, device: Device) -> i64 {
+pub(crate) fn rows_of_a_block(classes: i64, device: Device) -> i64 {
     let bytes = match device {
         Device::Cpu => 1 << 20,
         _ => 32 << 20,
@@ -168,7 +168,6 @@ fn in_both(one: &Tensor, other: &Tensor) -> Result<Tensor> {
 /// How many numbers an [`Agreement`] has at a position.
 pub(crate) const NUMBERS: usize = 5;
 
-#[cfg_attr(not(test), expect(dead_code))]
 impl Agreement {
     /// Under which names the numbers are logged, in the order of [`sums`](Self::sums).
     pub(crate) fn names(k: u64) -> [String; NUMBERS] {

@@ -92,6 +92,7 @@ pub use taid::taid;
 pub use target_class::{dkd, nkd};
 pub use temperature::Temperature;
 
+pub(crate) use agreement::rows_of_a_block;
 pub(crate) use closed_form::times_square_of_rows;
 pub(crate) use divergence::Divergence;
 pub(crate) use kd::mse_at_each;

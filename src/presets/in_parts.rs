@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use super::KdInput;
 use super::head_gradients::HeadGradients;
-use super::kd_loss::Learned;
+use super::kd_loss::{Besides, Learned};
 use super::part::{Labels, Part};
 use crate::error::Result;
 use crate::kind::in_kind;
@@ -29,8 +29,7 @@ pub(super) struct LossInParts<'a> {
     /// The same as a divergence, whose gradient is known without a graph, and whether it is to be
     /// multiplied by τ².
     pub(super) closed: Option<(Divergence, bool)>,
-    /// How much the cross entropy with the labels is learned beside it, if it is.
-    pub(super) label_weight: Option<f64>,
+    pub(super) besides: Besides,
 }
 
 /// How many tensors of the size of the logits a loss with a graph has at a time, roughly: logits,
@@ -47,7 +46,7 @@ pub(super) fn mean_in_parts(
 ) -> Result<Learned> {
     let kind = student.kind_of_sums();
     let shares = input.positions.shares(kind)?;
-    let labels = match loss.label_weight {
+    let labels = match loss.besides.label_weight {
         Some(weight) => Some(labels_of(input, student.classes(), (weight, kind))?),
         None => None,
     };
@@ -103,6 +102,7 @@ fn sum_in_parts(
     let mut gradients = HeadGradients::new(student, count)?;
     let zero = || Tensor::f_zeros([0i64; 0], (shares.f_kind()?, shares.device()));
     let (mut total, mut of_labels) = (zero()?, zero()?);
+    let mut agreement: Option<Tensor> = None;
     let mut start = 0;
     while start < count {
         let length = of_a_part.min(count - start);
@@ -115,6 +115,7 @@ fn sum_in_parts(
                 .map(|labels| labels.narrow(start, length))
                 .transpose()?,
             is_learned: gradients.are_wanted(),
+            agreement: loss.besides.agreement.filter(|_| knows_all),
         };
         let done = match closed {
             Some(closed) => part.in_closed_form(closed)?,
@@ -124,6 +125,10 @@ fn sum_in_parts(
         if let Some(of_these) = done.label_loss {
             let _ = of_labels.f_add_(&in_kind(&of_these, total.f_kind()?)?)?;
         }
+        agreement = match (agreement, done.agreement) {
+            (Some(before), Some(of_these)) => Some(before.f_add(&of_these)?),
+            (before, of_these) => of_these.or(before),
+        };
         if let Some(gradient) = done.gradient {
             gradients.add(start, &gradient)?;
         }
@@ -132,5 +137,6 @@ fn sum_in_parts(
     Ok(Learned {
         loss: gradients.of(&total)?,
         label_loss: labels.map(|_| of_labels),
+        agreement,
     })
 }

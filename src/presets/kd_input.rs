@@ -160,6 +160,11 @@ impl<'a> KdInput<'a> {
         }
     }
 
+    /// What each position has in the mean, flattened.
+    pub(crate) fn shares(&self, kind: tch::Kind) -> Result<Tensor> {
+        self.positions.shares(kind)
+    }
+
     /// Whether a mask has kept no position, or there was none.
     pub(crate) fn is_empty(&self) -> bool {
         self.positions.are_none()

@@ -60,11 +60,32 @@ pub struct KdLoss {
     schedule: Option<SharedSchedule>,
 }
 
-/// A loss, and the labels' cross entropy where its gradient is in that of the loss.
+/// What is wanted of the logits besides the loss.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Besides {
+    /// How much the mean cross entropy with the labels is learned, relative to the loss.
+    pub(crate) label_weight: Option<f64>,
+    /// How well the models agree in their likeliest classes, for so many of them.
+    pub(crate) agreement: Option<u64>,
+}
+
+/// A loss, and what was computed in the same pass.
 pub(crate) struct Learned {
     pub(crate) loss: Tensor,
-    /// Without a gradient.
+    /// The labels' cross entropy, without a gradient: that is in the gradient of the loss.
     pub(crate) label_loss: Option<Tensor>,
+    /// The means of [`Agreement`](losses::Agreement), in its order.
+    pub(crate) agreement: Option<Tensor>,
+}
+
+impl From<Tensor> for Learned {
+    fn from(loss: Tensor) -> Self {
+        Learned {
+            loss,
+            label_loss: None,
+            agreement: None,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -248,24 +269,20 @@ impl KdLoss {
     /// When the loss fails, gives another number of losses than there are positions, or cannot
     /// be weighted.
     pub fn apply(&self, input: &KdInput<'_>) -> Result<Tensor> {
-        Ok(self.apply_beside_labels(input, None)?.loss)
+        Ok(self.apply_and(input, Besides::default())?.loss)
     }
 
-    /// As [`apply`](Self::apply). With a weight of the labels their mean cross entropy is computed
-    /// beside it and, where logits are made in parts, learned in the same pass: the gradient of the
-    /// loss has it then, times the weight.
-    pub(crate) fn apply_beside_labels(
-        &self,
-        input: &KdInput<'_>,
-        label_weight: Option<f64>,
-    ) -> Result<Learned> {
+    /// As [`apply`](Self::apply). Where logits are made in parts, in the same pass the labels' mean
+    /// cross entropy is learned, which the gradient of the loss has then times its weight, and
+    /// agreement is measured.
+    pub(crate) fn apply_and(&self, input: &KdInput<'_>, besides: Besides) -> Result<Learned> {
         let is_top_k = matches!(input.teacher, Logits::TopK(_));
         let with_tail = is_top_k.then(|| input.with_tail(self.tail));
         let input = with_tail.as_ref().unwrap_or(input);
         if self.standardizes && !input.is_empty() && !self.is_made_in_parts(input) {
-            return self.of(&standardized(input)?, label_weight);
+            return self.of(&standardized(input)?, besides);
         }
-        self.of(input, label_weight)
+        self.of(input, besides)
     }
 
     /// Whether the student's logits are made some positions at a time.
@@ -278,7 +295,7 @@ impl KdLoss {
         matches!(self.form, Form::OnAll(_))
     }
 
-    fn of(&self, input: &KdInput<'_>, label_weight: Option<f64>) -> Result<Learned> {
+    fn of(&self, input: &KdInput<'_>, besides: Besides) -> Result<Learned> {
         let alone = match &self.form {
             Form::OnAll(_) if input.positions.are_weighted() => Err(Error::shape(
                 "logits_weights",
@@ -298,20 +315,17 @@ impl KdLoss {
             }
             Form::OnAll(on_all) => self.squared(&on_whole_logits(&**on_all)(input)?, input),
             Form::PerPosition { at_each, .. } => {
-                return self.mean_of(&**at_each, input, label_weight);
+                return self.mean_of(&**at_each, input, besides);
             }
             Form::AtLabels(at_each) => {
                 let input = input.at_labels()?;
                 match input.is_empty() {
                     true => nothing(&input),
-                    false => return self.mean_of(&**at_each, &input, label_weight),
+                    false => return self.mean_of(&**at_each, &input, besides),
                 }
             }
         };
-        Ok(Learned {
-            loss: alone?,
-            label_loss: None,
-        })
+        Ok(alone?.into())
     }
 
     /// The mean of what the loss is at each position. Logits that have not been made yet are made
@@ -320,7 +334,7 @@ impl KdLoss {
         &self,
         at_each: &dyn for<'a> Fn(&KdInput<'a>) -> Result<Tensor>,
         input: &KdInput<'_>,
-        label_weight: Option<f64>,
+        besides: Besides,
     ) -> Result<Learned> {
         let at_each = |input: &KdInput<'_>| self.squared(&at_each(input)?, input);
         let loss = match &input.student {
@@ -333,16 +347,13 @@ impl KdLoss {
                 let loss = LossInParts {
                     at_each,
                     closed: closed.map(|closed| (closed, self.times_tau_squared)),
-                    label_weight,
+                    besides,
                 };
                 return mean_in_parts(student, input, loss);
             }
             _ => input.positions.mean(&at_each(input)?)?,
         };
-        Ok(Learned {
-            loss,
-            label_loss: None,
-        })
+        Ok(loss.into())
     }
 
     /// Whether a mean can be multiplied by τ² as well as what it is the mean of.

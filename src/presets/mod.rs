@@ -15,7 +15,7 @@ mod taid;
 
 pub use kd_input::KdInput;
 pub use kd_loss::KdLoss;
-pub(crate) use kd_loss::Learned;
+pub(crate) use kd_loss::{Besides, Learned};
 pub(crate) use kd_presets::cross_entropy_in_parts;
 pub use match_loss::MatchLoss;
 pub use schedule::{TemperatureSchedule, WeightFunction};

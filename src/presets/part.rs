@@ -1,6 +1,6 @@
 //! Some of the positions of a loss that goes in parts: from hidden states to the gradients of logits.
 
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::KdInput;
 use super::in_parts::AtEach;
@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::kind::in_kind;
 use crate::logits::FromHidden;
 use crate::losses::support::at_temperature;
-use crate::losses::{Divergence, times_square, times_square_of_rows};
+use crate::losses::{Divergence, agreement, rows_of_a_block, times_square, times_square_of_rows};
 use crate::native::divergence as native;
 use crate::scalar::ScalarOps;
 
@@ -72,6 +72,8 @@ pub(super) struct Part<'a> {
     pub(super) labels: Option<Labels>,
     /// Whether gradients are wanted.
     pub(super) is_learned: bool,
+    /// For how many of the likeliest classes agreement is measured, if it is.
+    pub(super) agreement: Option<u64>,
 }
 
 /// What comes of a part.
@@ -82,6 +84,8 @@ pub(super) struct Done {
     pub(super) label_loss: Option<Tensor>,
     /// The gradient of what the output matrix gives, before scale and cap, `[rows, classes]`.
     pub(super) gradient: Option<Tensor>,
+    /// Agreement, each number times the shares.
+    pub(super) agreement: Option<Tensor>,
 }
 
 impl Part<'_> {
@@ -100,6 +104,10 @@ impl Part<'_> {
             loss: loss.f_detach()?,
             label_loss: label_loss.as_ref().map(Tensor::f_detach).transpose()?,
             gradient: None,
+            agreement: match self.agreement {
+                Some(_) => self.agreement_of(&logits, &self.input.teacher.whole()?)?,
+                None => None,
+            },
         };
         if self.is_learned {
             match (&label_loss, labels) {
@@ -123,6 +131,7 @@ impl Part<'_> {
     ) -> Result<Done> {
         let _no_history = tch::no_grad_guard();
         let (logits, teacher) = (self.input.student.whole()?, self.input.teacher.whole()?);
+        let agreement = self.agreement_of(&logits, &teacher)?;
         let (loss, label_loss) = match native::supports(divergence, &[&logits, &teacher]) {
             true => self.in_one_pass((divergence, is_squared), [&logits, &teacher])?,
             false => self.in_blocks((divergence, is_squared), [&logits, &teacher])?,
@@ -131,7 +140,16 @@ impl Part<'_> {
             loss,
             label_loss,
             gradient: self.is_learned.then_some(logits),
+            agreement,
         })
+    }
+
+    fn agreement_of(&self, student: &Tensor, teacher: &Tensor) -> Result<Option<Tensor>> {
+        let Some(k) = self.agreement else {
+            return Ok(None);
+        };
+        let k = i64::try_from(k).unwrap_or(i64::MAX);
+        Ok(Some(agreement(student, teacher, k)?.sums(self.shares)?))
     }
 
     /// Some rows at a time, so that what is between logits and gradient stays small.
@@ -217,19 +235,4 @@ impl Part<'_> {
         };
         Ok((losses.f_dot(self.shares)?, label_loss))
     }
-}
-
-/// Of how many rows a processor's cache holds the few tensors that a closed form makes, or a device
-/// has enough to do.
-fn rows_of_a_block(classes: i64, device: Device) -> i64 {
-    let bytes = match device {
-        Device::Cpu => 1 << 20,
-        _ => 32 << 20,
-    };
-    // A softmax divides rows among threads.
-    let least = match device {
-        Device::Cpu => i64::from(tch::get_num_threads()),
-        _ => 1,
-    };
-    (bytes / (4 * classes.max(1))).max(least).max(1)
 }

@@ -1,6 +1,7 @@
 //! Trainings of hidden states and an output matrix, against those of whole logits.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 
 use tch::nn::{Init, VarStore};
 use tch::{Kind, Tensor};
@@ -81,8 +82,8 @@ impl Case {
     }
 }
 
-/// What the student has become, and the value of the loss on labels in the last step.
-fn train(case: &Case, in_parts: bool) -> (Vec<f64>, f64) {
+/// What the student has become, and what was logged of the last step.
+fn train(case: &Case, in_parts: bool) -> (Vec<f64>, BTreeMap<String, f64>) {
     let folder = tempfile::tempdir().unwrap();
     let student = Student::new();
     let teacher = waves(&[2, 5, CLASSES], 0.9).to_kind(Kind::Float) * 3.0;
@@ -130,7 +131,7 @@ fn train(case: &Case, in_parts: bool) -> (Vec<f64>, f64) {
     assert_eq!(seen.get(), 3);
     let variables = [&student.below, &student.weight, &student.bias];
     let numbers = variables.into_iter().flat_map(elements).collect();
-    (numbers, summary.losses["unweighted_hard_label_loss"])
+    (numbers, summary.losses)
 }
 
 #[test]
@@ -167,10 +168,12 @@ fn labels_are_learned_in_the_same_pass() {
             "{} weighted: {}, top k: {}",
             case.config, case.is_weighted, case.top_k
         );
-        let (whole, label_loss) = train(&case, false);
+        let (whole, logged) = train(&case, false);
         let (in_parts, of_parts) = train(&case, true);
         let far = difference(&whole, &in_parts);
         assert!(far < 2e-6, "{what}: {far}");
+        let name = "unweighted_hard_label_loss";
+        let (label_loss, of_parts) = (logged[name], of_parts[name]);
         assert!(
             (label_loss - of_parts).abs() < 1e-5,
             "{what}: {label_loss}, {of_parts}"
@@ -197,5 +200,36 @@ fn a_label_that_is_no_class_is_told() {
             error.unwrap_err().to_string(),
             "labels: expected classes below 50, or -100 for none, got 50"
         );
+    }
+}
+
+#[test]
+fn agreement_is_seen_in_the_same_pass() {
+    for name in ["forward_kl", "mse", "dist"] {
+        for is_weighted in [false, true] {
+            let mut case = Case::new(name);
+            case.is_weighted = is_weighted && name != "dist";
+            let (plain, not_asked) = train(&case, true);
+            case.config = case.config.diagnostics(5);
+            let (whole, expected) = train(&case, false);
+            let (in_parts, got) = train(&case, true);
+            assert_eq!(plain, in_parts, "{name}: it changes nothing");
+            assert!(difference(&whole, &in_parts) < 2e-6);
+            for observed in [
+                "best_agreement",
+                "top5_overlap",
+                "student_entropy",
+                "teacher_entropy",
+                "student_mass_on_top5",
+            ] {
+                let (got, expected) = (got[observed], expected[observed]);
+                assert!(
+                    (got - expected).abs() < 1e-5,
+                    "{name}, {observed}: {got}, {expected}"
+                );
+                assert!(expected > 0.0, "{name}, {observed}: {expected}");
+                assert!(!not_asked.contains_key(observed));
+            }
+        }
     }
 }

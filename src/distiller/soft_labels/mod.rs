@@ -20,9 +20,10 @@ use crate::error::{Error, Result, Side};
 use crate::logging;
 use crate::logits::{Logits, probability_shift};
 use crate::losses::positions::LOSSES;
+use crate::losses::{Agreement, agreement};
 use crate::optim::ParamGroup;
 use crate::presets::{
-    KdInput, KdLoss, Learned, Presets, TemperatureSchedule, cross_entropy_in_parts,
+    Besides, KdInput, KdLoss, Learned, Presets, TemperatureSchedule, cross_entropy_in_parts,
 };
 use crate::step::StepInfo;
 
@@ -41,6 +42,8 @@ pub(super) struct SoftLabels {
     temperature: f64,
     temperature_schedule: Option<TemperatureSchedule>,
     probability_shift: bool,
+    /// For how many of the likeliest classes the models' agreement is told, if it is.
+    diagnostics: Option<u64>,
     /// Whether it was reported that only one side has logits.
     warned: bool,
     /// Whether it was reported that the logits of all positions are made.
@@ -85,6 +88,7 @@ impl SoftLabels {
             temperature: config.temperature,
             temperature_schedule,
             probability_shift: config.probability_shift,
+            diagnostics: config.diagnostics,
             warned: false,
             warned_of_size: false,
         })
@@ -143,9 +147,19 @@ impl SoftLabels {
         let label_weight = self.label_weight(student, step);
         let mut losses = Vec::with_capacity(count);
         let mut label_losses = Vec::new();
-        for input in inputs {
+        for (index, input) in inputs.into_iter().enumerate() {
             self.warn_of_size(&input)?;
-            let learned = self.loss_of(input, weight, label_weight)?;
+            let besides = Besides {
+                label_weight,
+                // Of several logits the first: their names are alike.
+                agreement: self.diagnostics.filter(|_| index == 0),
+            };
+            let learned = self.loss_of(input, weight, besides)?;
+            if let (Some(means), Some(k)) = (learned.agreement, besides.agreement) {
+                for (index, name) in (0..).zip(Agreement::names(k)) {
+                    report.observe(name, means.f_select(0, index)?);
+                }
+            }
             losses.push(Ok(learned.loss));
             label_losses.extend(learned.label_loss.map(Ok));
         }
@@ -178,34 +192,37 @@ impl SoftLabels {
     }
 
     /// The loss, and that of the labels if they have a weight.
-    fn loss_of(
-        &self,
-        input: KdInput<'_>,
-        weight: f64,
-        label_weight: Option<f64>,
-    ) -> Result<Learned> {
+    fn loss_of(&self, input: KdInput<'_>, weight: f64, besides: Besides) -> Result<Learned> {
         let is_in_parts = self.loss.is_made_in_parts(&input) && self.temperature_schedule.is_none();
-        let from_hidden = match (&input.student, label_weight) {
+        let from_hidden = match (&input.student, besides.label_weight) {
             (Logits::FromHidden(logits), Some(label_weight)) => Some((logits, label_weight)),
             _ => None,
         };
         let Some((logits, label_weight)) = from_hidden else {
-            return self.apply(input, None);
+            return self.apply(input, besides);
         };
         if is_in_parts && weight != 0.0 {
             // What is not reached, for there is no position, has no loss.
             let zero = Tensor::f_zeros([0i64; 0], (Kind::Float, logits.hidden().device()))?;
-            let mut learned = self.apply(input, Some(label_weight / weight))?;
+            let besides = Besides {
+                label_weight: Some(label_weight / weight),
+                ..besides
+            };
+            let mut learned = self.apply(input, besides)?;
             learned.label_loss.get_or_insert(zero);
             return Ok(learned);
         }
         let label_loss = cross_entropy_in_parts(logits, &input.labels()?)?;
-        let mut learned = self.apply(input, None)?;
+        let besides = Besides {
+            label_weight: None,
+            ..besides
+        };
+        let mut learned = self.apply(input, besides)?;
         learned.label_loss = Some(label_loss);
         Ok(learned)
     }
 
-    fn apply(&self, mut input: KdInput<'_>, label_weight: Option<f64>) -> Result<Learned> {
+    fn apply(&self, mut input: KdInput<'_>, besides: Besides) -> Result<Learned> {
         let schedule = self.temperature_schedule.as_ref();
         // A schedule takes means too.
         if let Some(schedule) = schedule.filter(|_| !input.is_empty()) {
@@ -215,7 +232,8 @@ impl SoftLabels {
             input.temperature = schedule(&student, &teacher, self.temperature)?;
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
-        let learned = self.loss.apply_beside_labels(&input, label_weight);
+        let learned = self.loss.apply_and(&input, besides);
+        let learned = learned.and_then(|learned| with_agreement(learned, &input, besides));
         learned.map_err(|error| match error {
             // Others name the loss themselves.
             Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
@@ -261,6 +279,23 @@ impl SoftLabels {
         });
         selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
     }
+}
+
+/// With the agreement of whole logits, where it was not measured in a pass that makes them in parts.
+fn with_agreement(mut learned: Learned, input: &KdInput<'_>, besides: Besides) -> Result<Learned> {
+    let is_known = |logits: &Logits| matches!(logits, Logits::Whole(_) | Logits::FromHidden(_));
+    let Some(k) = besides.agreement.filter(|_| learned.agreement.is_none()) else {
+        return Ok(learned);
+    };
+    if input.is_empty() || !is_known(&input.teacher) {
+        return Ok(learned);
+    }
+    let _no_history = tch::no_grad_guard();
+    let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+    let shares = input.shares(student.f_kind()?)?;
+    let k = i64::try_from(k).unwrap_or(i64::MAX);
+    learned.agreement = Some(agreement(&student, &teacher, k)?.sums(&shares)?);
+    Ok(learned)
 }
 
 impl<B: 'static> Term<B> for SoftLabels {
