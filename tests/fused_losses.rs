@@ -9,6 +9,7 @@ use common::elements;
 use tch::{Kind, Tensor};
 use textbrewer::config::PresetSpec;
 use textbrewer::logits::FromHidden;
+use textbrewer::losses::Temperature;
 use textbrewer::{KdInput, Presets};
 
 const CLASSES: i64 = 700;
@@ -113,12 +114,17 @@ fn compare(kind: Kind, tolerance: f64) {
         ("dkd", [1.0, 2.0]).into(),
         "nkd".into(),
     ];
+    let of_each = || Temperature::Each(waves(&[batch], 0.4).abs() * 2.0 + 0.5);
+    let temperatures = || [2.0.into(), 1.0.into(), of_each()];
     for spec in specs {
-        for weighted in [false, true] {
+        for (weighted, temperature) in temperatures()
+            .into_iter()
+            .flat_map(|t| [(false, Temperature::from(&t)), (true, t)])
+        {
             let loss = presets.find_kd_loss("kd_loss_type", &spec).unwrap();
             let input = |student: textbrewer::Logits, teacher: &Head| {
                 let teacher = teacher.frozen();
-                let input = KdInput::new(student, teacher, 2.0)
+                let input = KdInput::new(student, teacher, &temperature)
                     .unwrap()
                     .with_labels(&labels);
                 match weighted {
@@ -136,9 +142,9 @@ fn compare(kind: Kind, tolerance: f64) {
             let whole = textbrewer::Logits::from(wide.logits()).whole().unwrap();
             let at_once = value(whole.into(), &wide_teacher);
             let at_once = (at_once, wide.gradients());
-            let what = format!("{spec} in {kind:?}, weighted: {weighted}");
+            let what = format!("{spec} in {kind:?}, weighted: {weighted}, {temperature:?}");
             assert!(
-                (in_parts.0 / at_once.0 - 1.0).abs() < tolerance.min(1e-6),
+                (in_parts.0 - at_once.0).abs() < tolerance * at_once.0.abs().max(1.0),
                 "{what}: {} {}",
                 in_parts.0,
                 at_once.0
@@ -240,6 +246,93 @@ fn masked_classes_and_extreme_logits_give_no_nan() {
             // What is masked learns nothing.
             let masked = &gradients[2][10..310];
             assert!(masked.iter().all(|value| *value == 0.0), "{name} {scale}");
+        }
+    }
+}
+
+/// The student's and the teacher's logits of three classes, of a matrix that is the identity.
+fn of_three(logits: [f32; 3]) -> (Tensor, FromHidden) {
+    let hidden = Tensor::from_slice(&logits).view([1, 3]).to_device(device());
+    let hidden = hidden.set_requires_grad(true);
+    let weight = Tensor::eye(3, (Kind::Float, device()));
+    let logits = FromHidden::new(&hidden, &weight).unwrap();
+    (hidden, logits)
+}
+
+/// A class that the student alone masks, by −∞ or by the least number, has no part in `log q`.
+#[test]
+fn a_class_that_the_student_alone_masks_pulls_at_no_other() {
+    for mask in [f32::MIN, -1e31] {
+        for name in ["ce", "forward_kl"] {
+            let loss = Presets::default()
+                .find_kd_loss("kd_loss_type", name)
+                .unwrap();
+            let (hidden, logits) = of_three([0.0, 0.0, mask]);
+            let (_, teacher) = of_three([0.0, 0.0, 0.0]);
+            let teacher = textbrewer::Logits::from(teacher).detached().unwrap();
+            loss.apply(&KdInput::new(logits, teacher, 1.0).unwrap())
+                .unwrap()
+                .backward();
+            // Of the rest of p, 2/3, each of the two has a half, as in q.
+            let gradient = elements(&hidden.grad());
+            assert!(
+                gradient.iter().all(|value| value.abs() < 1e-7),
+                "{name} {mask}: {gradient:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    for name in DIVERGENCES {
+        for of_student in [true, false] {
+            let loss = Presets::default()
+                .find_kd_loss("kd_loss_type", name)
+                .unwrap();
+            let bad = [0.5, f32::NAN, 0.1];
+            let good = [0.3, 0.2, 0.9];
+            let (student, teacher) = match of_student {
+                true => (bad, good),
+                false => (good, bad),
+            };
+            let (hidden, logits) = of_three(student);
+            // The matrix would spread it over all logits.
+            let whole = Tensor::from_slice(&teacher)
+                .view([1, 3])
+                .to_device(device());
+            let value = loss
+                .apply(&KdInput::new(logits, whole, 1.0).unwrap())
+                .unwrap();
+            value.backward();
+            assert!(
+                value.double_value(&[]).is_nan(),
+                "{name}, student: {of_student}"
+            );
+            let gradient = elements(&hidden.grad());
+            assert!(
+                gradient.iter().any(|value| value.is_nan()),
+                "{name}: {gradient:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_teacher_of_other_positions_is_refused() {
+    let student = Head::new(0.3, Kind::Float);
+    let whole = |shape: &[i64]| waves(shape, 0.4).to_kind(Kind::Float);
+    for shape in [[3, 18, CLASSES], [17, 3, CLASSES], [2, 17, CLASSES]] {
+        let top = textbrewer::logits::TopK::of(&whole(&shape), 4, 1.0).unwrap();
+        let teachers = [textbrewer::Logits::from(whole(&shape)), top.into()];
+        for teacher in teachers {
+            let loss = Presets::default()
+                .find_kd_loss("kd_loss_type", "forward_kl")
+                .unwrap();
+            let input = KdInput::new(student.logits(), teacher, 1.0).unwrap();
+            let message = loss.apply(&input).unwrap_err().to_string();
+            let expected = "the teacher's logits: expected the student's positions [3, 17]";
+            assert!(message.starts_with(expected), "{message}");
         }
     }
 }

@@ -75,7 +75,8 @@ pub trait AnyCore<S: ?Sized>: sealed::Sealed {
     fn after_step(&mut self, step: &StepInfo) -> Result<()>;
 
     /// Whether batches weigh by their positions in an optimizer step: what the configuration says,
-    /// or else the loss on logits.
+    /// or else the loss on logits. Of several tasks each counts as its sampler has it, unless the
+    /// configuration says so.
     fn weighs_by_positions(&self) -> bool;
 }
 
@@ -147,6 +148,6 @@ impl<B, S: ?Sized> AnyCore<S> for Core<'_, B, S> {
 
     fn weighs_by_positions(&self) -> bool {
         let said = self.train_config.weigh_by_positions;
-        said.unwrap_or(self.terms.is_over_the_step())
+        said.unwrap_or(self.terms.is_over_the_step() && self.tasks.len() == 1)
     }
 }

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use tch::Tensor;
 
-use super::report::sum_of_means;
+use super::report::{sum, sum_of_means};
 use super::weight_schedule::WeightSchedule;
 use super::{LossReport, Needs, Said, Term, WeightedLoss};
+use crate::adaptor::AdaptorOutput;
 use crate::config::DistillationConfig;
 use crate::error::Result;
 use crate::logging;
+use crate::logits::Logits;
 use crate::optim::ParamGroup;
-use crate::presets::Presets;
+use crate::presets::{Presets, cross_entropy_in_parts};
 
 /// The loss on the ground truth: the sum of the means of the student adaptor's `losses`.
 #[derive(Debug)]
@@ -51,11 +53,26 @@ impl HardLabels {
     }
 }
 
+/// The cross entropy of the labels, where an adaptor gives hidden states in place of logits and no losses
+/// of the model's own; of several logits the sum.
+fn of_hidden_states(student: &AdaptorOutput) -> Result<Option<Tensor>> {
+    if student.labels.len() != student.logits.len() {
+        return Ok(None);
+    }
+    let pairs = student.logits.iter().zip(&student.labels);
+    let from_hidden = pairs.filter_map(|(logits, labels)| match logits {
+        Logits::FromHidden(logits) => Some(cross_entropy_in_parts(logits, labels)),
+        _ => None,
+    });
+    sum(from_hidden)
+}
+
 /// The name of the loss.
 pub(super) const HARD_LABEL_LOSS: &str = "unweighted_hard_label_loss";
 
 const NOT_RETURNED: &str = "hard_label_weight is set, but the student adaptor returned no \
-                            `losses`: the labels do not count";
+                            `losses`, nor hidden states (`FromHidden`) with `labels`: the labels do \
+                            not count";
 const NOT_WEIGHTED: &str = "the student adaptor returned `losses`, but hard_label_weight is 0: they \
                             are logged and not learned from; set `hard_label_weight`";
 
@@ -73,7 +90,12 @@ impl<B> Term<B> for HardLabels {
         let sum = sum_of_means(&said.student.losses)?;
         // With hidden states in place of logits the soft labels compute it in their pass.
         let is_there = |loss: &WeightedLoss| loss.name == HARD_LABEL_LOSS;
-        let has_losses = sum.is_some() || report.losses().iter().any(is_there);
+        let is_learned = report.losses().iter().any(is_there);
+        let sum = match (sum, self.expects_losses && !is_learned) {
+            (None, true) => of_hidden_states(&said.student)?,
+            (sum, _) => sum,
+        };
+        let has_losses = is_learned || sum.is_some();
         if let Some(sum) = sum {
             report.weigh_by_labels(said)?;
             report.add(HARD_LABEL_LOSS, sum, self.weight.at(said.step));

@@ -33,6 +33,11 @@ impl Taid {
         self.sums.shallow_clone()
     }
 
+    /// The teacher's share in the target of this step.
+    pub(super) fn t(&self) -> Tensor {
+        self.schedule.borrow().t().shallow_clone()
+    }
+
     /// Goes back to the beginning before the first batch of a run.
     pub(super) fn before_batch(&mut self, step: &StepInfo) -> Result<()> {
         match step.forward_step {

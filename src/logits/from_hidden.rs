@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::check::{fits, floating, on_device};
 use crate::error::{Error, Result};
 use crate::kind::{at_least_float32, defined, holding_both, holds, in_kind};
-use crate::scalar::ScalarOps;
+use crate::scalar::{Beside, ScalarOps};
 
 /// Logits that are still to be made from hidden states and an output matrix:
 /// `cap · tanh(z / cap)` where `z = scale · (W h + b)`.
@@ -169,10 +169,17 @@ impl FromHidden {
         if self.scale != 1.0 {
             logits = logits.times(self.scale)?;
         }
-        Ok(match self.soft_cap {
-            Some(cap) => logits.over(cap)?.f_tanh()?.times(cap)?,
-            None => logits,
-        })
+        let Some(cap) = self.soft_cap else {
+            return Ok(logits);
+        };
+        if logits.requires_grad() {
+            return Ok(logits.over(cap)?.f_tanh()?.times(cap)?);
+        }
+        // Without a history no other tensor of this size is needed.
+        logits.over_(cap)?;
+        let _ = logits.f_tanh_()?;
+        let _ = logits.f_mul_(&cap.beside(logits.f_kind()?)?)?;
+        Ok(logits)
     }
 
     /// About how many bytes a loss may use for logits and what it computes of them: 128 MiB unless said

@@ -128,8 +128,8 @@ fn numbers(student: &Tensor, teacher: &Tensor, k: i64) -> Result<Tensor> {
     )?)
 }
 
-/// Of how many rows a processor's cache holds the few tensors that are made of them, which takes half
-/// the time of all rows together, or a device has enough to do.
+/// How many rows to compute at a time: as many as fit into a processor's cache with what is computed of
+/// them, or as keep a device busy.
 pub(crate) fn rows_of_a_block(classes: i64, device: Device) -> i64 {
     let bytes = match device {
         Device::Cpu => 1 << 20,

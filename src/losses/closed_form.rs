@@ -46,7 +46,8 @@ impl Divergence {
         Ok(ClosedForm { losses, gradient })
     }
 
-    /// At each row the loss without τ², and `∂L/∂ log q` but for what `q Σ g` takes away again.
+    /// At each row the loss without τ², and `∂L/∂ log q` up to a multiple of q, which the subtraction of
+    /// `q Σ g` removes.
     fn losses_and_slopes(self, logs: &LogProbabilities, q: &Tensor) -> Result<(Tensor, Tensor)> {
         let LogProbabilities { student, teacher } = logs;
         match self {

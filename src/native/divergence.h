@@ -5,15 +5,15 @@
 
 namespace textbrewer {
 
-// As in `divergence.rs`.
+// The numbers of `divergence.rs`.
 enum class Divergence : int {
-  kCrossEntropy,
-  kForward,
-  kReverse,
-  kJensenShannon,
-  kSkew,
-  kSkewReverse,
-  kTotalVariation,
+  kCrossEntropy = 0,
+  kForward = 1,
+  kReverse = 2,
+  kJensenShannon = 3,
+  kSkew = 4,
+  kSkewReverse = 5,
+  kTotalVariation = 6,
 };
 
 struct Row {

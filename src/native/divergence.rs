@@ -44,25 +44,29 @@ pub(crate) struct Rows<'a> {
     pub(crate) labels: Option<(&'a Tensor, &'a Tensor)>,
 }
 
-/// The number of a divergence in `divergence.h`, and its argument. `AdaptiveKl`, which sorts, has none.
+/// The number of a divergence in `divergence.h`, and its argument. `AdaptiveKl`, which sorts, has none,
+/// and neither has a mixture of which single precision leaves one side nothing.
 fn number(divergence: Divergence) -> Option<(c_int, f64)> {
-    Some(match divergence {
-        Divergence::CrossEntropy => (0, 0.0),
+    let numbered = match divergence {
+        Divergence::CrossEntropy => (0, None),
         Divergence::Kl
         | Divergence::ForwardKl
         | Divergence::GeneralizedJsd(0.0)
-        | Divergence::SkewKl(0.0) => (1, 0.0),
+        | Divergence::SkewKl(0.0) => (1, None),
         Divergence::ReverseKl
         | Divergence::GeneralizedJsd(1.0)
-        | Divergence::SkewReverseKl(0.0) => (2, 0.0),
-        Divergence::GeneralizedJsd(beta) => (3, beta),
-        Divergence::SkewKl(1.0) | Divergence::SkewReverseKl(1.0) | Divergence::AdaptiveKl(_) => {
-            return None;
-        }
-        Divergence::SkewKl(alpha) => (4, alpha),
-        Divergence::SkewReverseKl(alpha) => (5, alpha),
-        Divergence::TotalVariation => (6, 0.0),
-    })
+        | Divergence::SkewReverseKl(0.0) => (2, None),
+        Divergence::GeneralizedJsd(beta) => (3, Some(beta)),
+        Divergence::SkewKl(alpha) => (4, Some(alpha)),
+        Divergence::SkewReverseKl(alpha) => (5, Some(alpha)),
+        Divergence::TotalVariation => (6, None),
+        Divergence::AdaptiveKl(_) => return None,
+    };
+    let (number, share) = numbered;
+    let has_both = |share: f64| (share as f32) > 0.0 && 1.0 - (share as f32) > 0.0;
+    share
+        .is_none_or(has_both)
+        .then_some((number, share.unwrap_or(0.0)))
 }
 
 /// Whether [`divergence`] computes this: single precision on the CPU.

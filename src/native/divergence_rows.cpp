@@ -17,7 +17,8 @@ constexpr int64_t kBlock = 4096;
 
 // e^x to the last digit or two (Cephes' polynomial); 0 where it would be subnormal.
 inline float exp_of(float x) {
-  const float kept = x < -87.33f ? -87.33f : x;
+  // Written so that NaN, which has no integer part, is kept out of the powers of 2.
+  const float kept = x > -87.33f ? x : -87.33f;
   const float shifted = kept * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
   const float r = (kept - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -31,7 +32,8 @@ inline float exp_of(float x) {
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float power;
   memcpy(&power, &bits, sizeof power);
-  return x < -87.33f ? 0.0f : y * power;
+  const float result = x < -87.33f ? 0.0f : y * power;
+  return x == x ? result : x;
 }
 
 // log w for w above 0 and not subnormal (Cephes' polynomial).
@@ -56,7 +58,8 @@ inline float log_of(float w) {
   y = y * z + 3.3333331174e-1f;
   const float square = z * z;
   y = y * z * square - 0.5f * square;
-  return (z + (y - e * 2.12194440e-4f)) + e * 0.693359375f;
+  const float result = (z + (y - e * 2.12194440e-4f)) + e * 0.693359375f;
+  return w == w ? result : w;
 }
 
 // log p - log m and log q - log m for the mixture m = share p + rest q, from log p - log q: of log m
@@ -204,9 +207,9 @@ Losses run(const Row& row, const Parts& parts, bool is_forward) {
     return {loss, of_label};
   }
   // Where no class is masked these are minus all of p, whose sum is 1 but for rounding.
-  const bool has_all = is_forward && least_s > -INFINITY;
+  const bool has_all = is_forward && log_q_of(least_s) > kLogOfZero;
   const float of_all = has_all ? -1.0f : static_cast<float>(slopes);
-  // Without one a masked class would be -inf times 0.
+  // Without a cap nothing is multiplied by its inverse: a masked class would be -inf times 0.
   const bool has_cap = row.cap > 0;
   const float inverse_cap = has_cap ? 1.0f / row.cap : 0.0f;
   const float factor = row.factor;

@@ -3,6 +3,8 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <vector>
+
 using textbrewer::guarded;
 
 namespace {
@@ -20,12 +22,17 @@ class WithGradients : public torch::autograd::Function<WithGradients> {
       at::TensorList inputs,
       const variable_list& gradients) {
     context->saved_data["gradients"] = gradients;
-    context->saved_data["inputs"] = static_cast<int64_t>(inputs.size());
+    std::vector<int64_t> kinds;
+    for (const auto& input : inputs) {
+      kinds.push_back(static_cast<int64_t>(input.scalar_type()));
+    }
+    context->saved_data["kinds"] = kinds;
     return value.clone();
   }
 
   static variable_list backward(AutogradContext* context, variable_list outputs) {
-    const auto count = static_cast<size_t>(context->saved_data["inputs"].toInt());
+    const auto kinds = context->saved_data["kinds"].toIntVector();
+    const auto count = kinds.size();
     TORCH_CHECK(
         context->saved_data.count("gradients") == 1,
         "a loss that was computed in parts has one backward pass; compute it anew for another");
@@ -36,7 +43,9 @@ class WithGradients : public torch::autograd::Function<WithGradients> {
     variable_list result(1 + count + 1);
     for (size_t i = 0; i < count; i++) {
       if (gradients[i].defined()) {
-        result[1 + i] = gradients[i].mul_(outputs[0].to(gradients[i].options()));
+        // In their own numbers, which may be wider than the input's: a loss is scaled for 16 bits here.
+        const auto scaled = gradients[i].mul_(outputs[0].to(gradients[i].options()));
+        result[1 + i] = scaled.to(static_cast<at::ScalarType>(kinds[i]));
       }
     }
     return result;

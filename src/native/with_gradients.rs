@@ -21,8 +21,8 @@ unsafe extern "C" {
 }
 
 /// A copy of `value`. Its backward pass gives each tensor the gradient beside it, times that of the
-/// copy, and changes the gradients for that: they are the caller's no longer. There can be one such
-/// pass.
+/// copy, and changes the gradients for that: they are the caller's no longer. They may be of wider
+/// numbers than the tensors, and are converted last. There can be one such pass.
 pub(crate) fn with_gradients(value: &Tensor, gradients: &[(&Tensor, Tensor)]) -> Result<Tensor> {
     let inputs: Vec<&Tensor> = gradients.iter().map(|(input, _)| *input).collect();
     let known: Vec<&Tensor> = gradients.iter().map(|(_, gradient)| gradient).collect();

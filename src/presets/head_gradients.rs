@@ -71,15 +71,14 @@ impl<'a> HeadGradients<'a> {
         let mut gradients = Vec::new();
         let hidden = self.logits.hidden();
         if let Some(gradient) = self.hidden {
-            let gradient = gradient.f_reshape(hidden.size())?;
-            gradients.push((hidden, in_kind(&gradient, hidden.f_kind()?)?));
+            gradients.push((hidden, gradient.f_reshape(hidden.size())?));
         }
         let weight = self.logits.weight();
         if let Some(gradient) = self.weight {
-            gradients.push((weight, in_kind(&gradient, weight.f_kind()?)?));
+            gradients.push((weight, gradient));
         }
         if let (Some(bias), Some(gradient)) = (self.logits.output_bias(), self.bias) {
-            gradients.push((bias, in_kind(&gradient, bias.f_kind()?)?));
+            gradients.push((bias, gradient));
         }
         match gradients.is_empty() {
             true => Ok(total.shallow_clone()),

@@ -11,7 +11,7 @@ use super::KdInput;
 use super::head_gradients::HeadGradients;
 use super::kd_loss::{Besides, Learned};
 use super::part::{Labels, Part};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kind::in_kind;
 use crate::logits::{FromHidden, Logits};
 use crate::losses::Divergence;
@@ -44,6 +44,7 @@ pub(super) fn mean_in_parts(
     input: &KdInput<'_>,
     loss: LossInParts<'_>,
 ) -> Result<Learned> {
+    check_positions(input)?;
     let kind = student.kind_of_sums();
     let shares = input.positions.shares(kind)?;
     let labels = match loss.besides.label_weight {
@@ -63,12 +64,25 @@ pub(super) fn mean_in_parts(
     let input = input.at_rows(&rows)?;
     let shares = shares.f_index_select(0, &rows)?;
     let labels = labels.map(|labels| labels.at_rows(&rows)).transpose()?;
-    // Its hidden states are others now.
+    // The hidden states at these rows.
     match &input.student {
         Logits::FromHidden(student) => {
             sum_in_parts(student, &input, (&shares, labels.as_ref()), loss)
         }
-        _ => sum_in_parts(student, &input, (&shares, labels.as_ref()), loss),
+        other => Err(Error::other(format!("rows of hidden states: {other:?}"))),
+    }
+}
+
+/// Rows of other positions would be compared without a word.
+fn check_positions(input: &KdInput<'_>) -> Result<()> {
+    let (student, teacher) = (input.student.positions()?, input.teacher.positions()?);
+    match student == teacher {
+        true => Ok(()),
+        false => Err(Error::shape(
+            "the teacher's logits",
+            format!("the student's positions {student:?} (a `logits_mask` is for both adaptors)"),
+            format!("{teacher:?}"),
+        )),
     }
 }
 

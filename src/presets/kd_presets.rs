@@ -89,5 +89,5 @@ pub(super) fn dist(beta: f64, gamma: f64) -> Result<KdLoss> {
     let loss = KdLoss::on_all(move |student, teacher, temperature| {
         losses::dist(student, teacher, temperature, beta, gamma)
     });
-    Ok(loss.with_own_square().over_the_step())
+    Ok(loss.with_own_square())
 }

@@ -17,7 +17,7 @@ use crate::scalar::ScalarOps;
 pub(super) struct Labels {
     /// `[positions]`, negative where there is none.
     pub(super) classes: Tensor,
-    /// What each has in the mean, `[positions]`, 0 where there is none.
+    /// The share of each in the mean, `[positions]`, 0 where there is none.
     pub(super) shares: Tensor,
     /// What the mean is multiplied by for its gradient.
     pub(super) weight: f64,
@@ -67,7 +67,7 @@ impl Labels {
 pub(super) struct Part<'a> {
     pub(super) student: &'a FromHidden,
     pub(super) input: &'a KdInput<'a>,
-    /// What each has in the loss.
+    /// The share of each in the loss.
     pub(super) shares: &'a Tensor,
     pub(super) labels: Option<Labels>,
     /// Whether gradients are wanted.
@@ -91,7 +91,10 @@ pub(super) struct Done {
 impl Part<'_> {
     /// Of a loss whose gradient libtorch finds.
     pub(super) fn with_graph(&self, at_each: AtEach<'_>) -> Result<Done> {
-        let logits = tch::no_grad(|| self.input.student.whole())?;
+        let logits = {
+            let _no_history = tch::no_grad_guard();
+            self.input.student.whole()?
+        };
         let logits = logits.f_detach()?.f_set_requires_grad(self.is_learned)?;
         let losses = at_each(&self.input.with_logits(&logits, &self.input.teacher))?;
         let losses = in_kind(&losses.f_reshape([-1i64])?, self.shares.f_kind()?)?;
@@ -199,7 +202,8 @@ impl Part<'_> {
         let shares = in_kind(self.shares, Kind::Float)?;
         let ones = shares.f_ones_like()?;
         let inverse = at_temperature("logits", &ones.f_unsqueeze(-1)?, temperature)?;
-        let inverse_temperatures = inverse.f_squeeze_dim(-1)?.f_contiguous()?;
+        let inverse = in_kind(&inverse.f_squeeze_dim(-1)?, Kind::Float)?;
+        let inverse_temperatures = inverse.f_contiguous()?;
         let is_squared = is_squared || divergence == Divergence::Kl;
         let squared = |losses: &Tensor| match is_squared {
             true => times_square("tau_squared", losses, temperature),
@@ -217,7 +221,7 @@ impl Part<'_> {
             student: logits,
             teacher,
             inverse_temperatures: &inverse_temperatures,
-            factors: &factors.times(scale)?,
+            factors: &in_kind(&factors.times(scale)?, Kind::Float)?,
             soft_cap: self.student.cap(),
             wants_gradient: self.is_learned,
             labels: labels

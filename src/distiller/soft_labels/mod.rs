@@ -22,9 +22,8 @@ use crate::logits::{Logits, probability_shift};
 use crate::losses::positions::LOSSES;
 use crate::losses::{Agreement, agreement};
 use crate::optim::ParamGroup;
-use crate::presets::{
-    Besides, KdInput, KdLoss, Learned, Presets, TemperatureSchedule, cross_entropy_in_parts,
-};
+use crate::presets::{Besides, KdInput, KdLoss, Learned, Presets, TemperatureSchedule};
+use crate::scalar::ScalarOps;
 use crate::step::StepInfo;
 
 /// The loss between the logits of both models, at a temperature.
@@ -137,14 +136,14 @@ impl SoftLabels {
             let input = KdInput::new(student_logits, teacher_logits, self.temperature)?;
             inputs.push(input.at(positions).of_batch(batch, *step));
         }
-        // Of several logits the first say by how many positions the batch weighs.
+        // Where a model has several logits, the positions of the first count.
         if step.wants_positions()
             && let Some(input) = inputs.first()
         {
             report.weigh(self.loss.positions(input)?);
         }
         let weight = self.weight.at(step);
-        let label_weight = self.label_weight(student, step);
+        let label_weight = self.label_weight(student, &inputs, step)?;
         let mut losses = Vec::with_capacity(count);
         let mut label_losses = Vec::new();
         for (index, input) in inputs.into_iter().enumerate() {
@@ -154,7 +153,7 @@ impl SoftLabels {
                 // Of several logits the first: their names are alike.
                 agreement: self.diagnostics.filter(|_| index == 0),
             };
-            let learned = self.loss_of(input, weight, besides)?;
+            let learned = self.apply(input, besides)?;
             if let (Some(means), Some(k)) = (learned.agreement, besides.agreement) {
                 for (index, name) in (0..).zip(Agreement::names(k)) {
                     report.observe(name, means.f_select(0, index)?);
@@ -164,11 +163,12 @@ impl SoftLabels {
             label_losses.extend(learned.label_loss.map(Ok));
         }
         if let (Some(label_weight), Some(sum)) = (label_weight, sum(label_losses.into_iter())?) {
-            report.add(HARD_LABEL_LOSS, sum, label_weight);
+            report.add(HARD_LABEL_LOSS, sum, label_weight * weight);
         }
         if let Some(sum) = sum(losses.into_iter())? {
             if let Some(taid) = &mut self.taid {
                 taid.add(&sum, report.positions())?;
+                report.observe("taid_t", taid.t());
             }
             report.add("unweighted_kd_loss", sum, weight);
         }
@@ -180,46 +180,42 @@ impl SoftLabels {
         self.loss.is_over_the_step()
     }
 
-    /// The weight of the labels' cross entropy, if it is for the soft labels to compute: the adaptor
-    /// gave labels and hidden states, and no losses of the model's own.
-    fn label_weight(&self, student: &AdaptorOutput, step: &StepInfo) -> Option<f64> {
-        let is_from_hidden = |logits: &Logits| matches!(logits, Logits::FromHidden(_));
-        let is_asked_for = student.losses.is_empty()
-            && student.labels.len() == student.logits.len()
-            && student.logits.iter().all(is_from_hidden);
-        let hard_labels = self.hard_labels.as_ref().filter(|_| is_asked_for)?;
-        Some(hard_labels.at(step))
-    }
-
-    /// The loss, and that of the labels if they have a weight.
-    fn loss_of(&self, input: KdInput<'_>, weight: f64, besides: Besides) -> Result<Learned> {
-        let is_in_parts = self.loss.is_made_in_parts(&input) && self.temperature_schedule.is_none();
-        let from_hidden = match (&input.student, besides.label_weight) {
-            (Logits::FromHidden(logits), Some(label_weight)) => Some((logits, label_weight)),
-            _ => None,
+    /// The weight of the labels' cross entropy relative to the loss, if it can be learned in the same
+    /// pass: the adaptor gave labels and hidden states and no losses of the model's own, and the mask
+    /// keeps all positions that have a label. Else it is for the hard labels to compute.
+    fn label_weight(
+        &self,
+        student: &AdaptorOutput,
+        inputs: &[KdInput<'_>],
+        step: &StepInfo,
+    ) -> Result<Option<f64>> {
+        let Some(hard_labels) = &self.hard_labels else {
+            return Ok(None);
         };
-        let Some((logits, label_weight)) = from_hidden else {
-            return self.apply(input, besides);
-        };
-        if is_in_parts && weight != 0.0 {
-            // What is not reached, for there is no position, has no loss.
-            let zero = Tensor::f_zeros([0i64; 0], (Kind::Float, logits.hidden().device()))?;
-            let besides = Besides {
-                label_weight: Some(label_weight / weight),
-                ..besides
-            };
-            let mut learned = self.apply(input, besides)?;
-            learned.label_loss.get_or_insert(zero);
-            return Ok(learned);
+        let goes_in_parts = self.temperature_schedule.is_none()
+            && inputs.iter().all(|input| self.loss.is_made_in_parts(input));
+        let is_asked_for =
+            student.losses.is_empty() && student.labels.len() == student.logits.len();
+        if !goes_in_parts || !is_asked_for {
+            return Ok(None);
         }
-        let label_loss = cross_entropy_in_parts(logits, &input.labels()?)?;
-        let besides = Besides {
-            label_weight: None,
-            ..besides
-        };
-        let mut learned = self.apply(input, besides)?;
-        learned.label_loss = Some(label_loss);
-        Ok(learned)
+        let (weight, of_labels) = (self.weight.at(step), hard_labels.at(step));
+        // As a part of almost nothing it would be rounded away, or be infinite.
+        if weight.abs() < 1e-6 * of_labels.abs() || weight == 0.0 {
+            return Ok(None);
+        }
+        if !student.logits_mask.is_empty() {
+            for (input, labels) in inputs.iter().zip(&student.labels) {
+                let count = |labels: &Tensor| -> Result<i64> {
+                    let is_class = labels.is_below(0)?.f_logical_not()?;
+                    Ok(i64::try_from(&is_class.f_sum(Kind::Int64)?)?)
+                };
+                if count(labels)? != count(&input.labels()?)? {
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(of_labels / weight))
     }
 
     fn apply(&self, mut input: KdInput<'_>, besides: Besides) -> Result<Learned> {

@@ -108,9 +108,10 @@ pub(super) fn loss_scaling<D: Distiller + ?Sized>(
 ) -> Result<Option<LossScaling>> {
     let is_needed = distiller.core().config().precision_of(Side::Student) == Precision::Fp16;
     let scaling = requested.or_else(|| is_needed.then(LossScaling::new));
-    if scaling.is_some() && clips && !optimizes_all(optimizer, distiller.core().variables()) {
+    let is_scaled = scaling.is_some() || distiller.core().weighs_by_positions();
+    if is_scaled && clips && !optimizes_all(optimizer, distiller.core().variables()) {
         // Only the optimizer's gradients are scaled back, so others would dominate the norm.
-        let reason = "with loss scaling, every variable of the student that gets gradients \
+        let reason = "with loss scaling or `weigh_by_positions`, every variable of the student that gets gradients \
                       must be in a group of the optimizer; add the others, or freeze them \
                       with `set_requires_grad(false)`";
         return Err(Error::config("max_grad_norm", reason));

@@ -95,13 +95,13 @@ impl MaskedLMOutput {
         }
     }
 
-    /// The mean cross entropy of the positions whose label is not −100, when labels were given; 0
+    /// The mean cross entropy of the positions whose label is not negative (as −100 is), when labels were given; 0
     /// where no position has one. Computed each time anew, of those positions alone.
     ///
     /// On CUDA the device has to tell the host how many they are.
     ///
     /// # Errors
-    /// When the labels are not one integer for each position, or one is neither −100 nor a token (on
+    /// When the labels are not one integer for each position, or one is no token of the vocabulary (on
     /// CUDA the device reports that later).
     pub fn loss(&self) -> Result<Option<Tensor>> {
         let labels = self.labels.as_ref();

@@ -341,7 +341,6 @@ fn clipping_reads_no_value_of_a_gradient() {
     assert!(reads <= 1, "{:#?}", clipping.operators);
 }
 
-/// That the meter sees what the others look for.
 /// Three views and their copy into one tensor, of a layer that is asked for; nothing of the others.
 #[test]
 fn queries_keys_and_values_cost_one_copy_where_they_are_asked_for() {
@@ -373,6 +372,7 @@ fn queries_keys_and_values_cost_one_copy_where_they_are_asked_for() {
     assert_eq!(other.collect::<Vec<_>>(), [""; 0], "{:#?}", own.operators);
 }
 
+/// That the meter sees what the others look for.
 #[test]
 fn the_meter_counts() {
     let tensor = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]);
