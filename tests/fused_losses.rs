@@ -336,3 +336,59 @@ fn a_teacher_of_other_positions_is_refused() {
         }
     }
 }
+
+/// Without a history nothing is learned, and nothing is kept for it; a teacher never gets a gradient.
+#[test]
+fn nothing_is_recorded_where_nothing_is_to_be() {
+    for name in ["forward_kl", "mse", "taid"] {
+        let loss = Presets::default()
+            .find_kd_loss("kd_loss_type", name)
+            .unwrap();
+        let (student, teacher) = (Head::new(0.3, Kind::Float), Head::new(5.0, Kind::Float));
+        let input = || KdInput::new(student.logits(), teacher.logits(), 1.0).unwrap();
+        let value = tch::no_grad(|| loss.apply(&input()).unwrap());
+        assert!(!value.requires_grad(), "{name}");
+        let learned = loss.apply(&input()).unwrap();
+        assert_eq!(learned.double_value(&[]), value.double_value(&[]), "{name}");
+        assert!(
+            !student.hidden.grad().defined(),
+            "{name}: before the backward pass"
+        );
+        learned.backward();
+        assert!(student.hidden.grad().defined());
+        for tensor in [&teacher.hidden, &teacher.weight, &teacher.bias] {
+            assert!(!tensor.grad().defined(), "{name}");
+        }
+    }
+}
+
+/// Gradients of 16 bits are rounded last, when a scaled loss has made them large enough.
+#[test]
+fn hidden_states_of_16_bits_get_what_a_scaled_loss_saves() {
+    let loss = Presets::default()
+        .find_kd_loss("kd_loss_type", "forward_kl")
+        .unwrap();
+    let numbers = |rows, seed| waves(&[rows, 16], seed).to_kind(Kind::Float);
+    let (weight, of_teacher) = (numbers(500, 0.2) * 0.3, numbers(2048, 0.4));
+    let run = |kind: Kind, scale: f64| {
+        let hidden = numbers(2048, 0.1).to_kind(Kind::Half).to_kind(kind);
+        let hidden = hidden.set_requires_grad(true);
+        let teacher = FromHidden::new(&of_teacher, &weight).unwrap();
+        let student = FromHidden::new(&hidden, &weight).unwrap();
+        let value = loss
+            .apply(&KdInput::new(student, teacher, 1.0).unwrap())
+            .unwrap();
+        (value * scale).backward();
+        elements(&(hidden.grad().to_kind(Kind::Double) / scale))
+    };
+    let expected = run(Kind::Float, 1.0);
+    let largest = expected
+        .iter()
+        .fold(0f64, |most, value| most.max(value.abs()));
+    let got = run(Kind::Half, 65536.0);
+    let pairs = got.iter().zip(&expected);
+    let far = pairs.fold(0f64, |most, (got, expected)| {
+        most.max((got - expected).abs())
+    });
+    assert!(far / largest < 1e-3, "{}", far / largest);
+}

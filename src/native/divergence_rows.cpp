@@ -133,18 +133,17 @@ struct TotalVariation {
 };
 
 template <typename Parts>
-Losses run(const Row& row, const Parts& parts, bool is_forward) {
+Losses run(const Row& row, const Parts& parts) {
   float* const s = row.student;
   const float* const t = row.teacher;
   const int64_t classes = row.classes;
   const float inverse = row.inverse_temperature;
 
-  float largest_s = -INFINITY, largest_t = -INFINITY, least_s = INFINITY;
-#pragma omp simd reduction(max : largest_s, largest_t) reduction(min : least_s)
+  float largest_s = -INFINITY, largest_t = -INFINITY;
+#pragma omp simd reduction(max : largest_s, largest_t)
   for (int64_t i = 0; i < classes; i++) {
     largest_s = s[i] > largest_s ? s[i] : largest_s;
     largest_t = t[i] > largest_t ? t[i] : largest_t;
-    least_s = s[i] < least_s ? s[i] : least_s;
   }
 
   double sum_s = 0, sum_t = 0;
@@ -168,22 +167,25 @@ Losses run(const Row& row, const Parts& parts, bool is_forward) {
     return value < kLogOfZero ? kLogOfZero : value;
   };
 
-  double loss = 0, slopes = 0;
+  double loss = 0, slopes = 0, sum_q = 0;
   for (int64_t start = 0; start < classes; start += kBlock) {
     const int64_t end = start + kBlock < classes ? start + kBlock : classes;
-    float a = 0, b = 0;
-#pragma omp simd reduction(+ : a, b)
+    float a = 0, b = 0, c = 0;
+#pragma omp simd reduction(+ : a, b, c)
     for (int64_t i = start; i < end; i++) {
       const float log_q = log_q_of(s[i]);
       const float value = ((t[i] - largest_t) * inverse - log_t) - rest_t;
       const float log_p = value < kLogOfZero ? kLogOfZero : value;
-      const Part part = parts(log_p, log_q, exp_of(log_p), exp_of(log_q));
+      const float q = exp_of(log_q);
+      const Part part = parts(log_p, log_q, exp_of(log_p), q);
       a += part.loss;
       b += part.slope;
+      c += q;
       row.scratch[i] = part.slope;
     }
     loss += a;
     slopes += b;
+    sum_q += c;
   }
   // Of the label the logits are as they are, at a temperature of 1.
   const bool has_label = row.label >= 0;
@@ -206,9 +208,9 @@ Losses run(const Row& row, const Parts& parts, bool is_forward) {
   if (!row.wants_gradient) {
     return {loss, of_label};
   }
-  // Where no class is masked these are minus all of p, whose sum is 1 but for rounding.
-  const bool has_all = is_forward && log_q_of(least_s) > kLogOfZero;
-  const float of_all = has_all ? -1.0f : static_cast<float>(slopes);
+  // Divided by the sum of q, which is 1 but for rounding: where both agree the gradient is exactly 0, and
+  // near there it has the digits that are left.
+  const float of_all = static_cast<float>(slopes / sum_q);
   // Without a cap nothing is multiplied by its inverse: a masked class would be -inf times 0.
   const bool has_cap = row.cap > 0;
   const float inverse_cap = has_cap ? 1.0f / row.cap : 0.0f;
@@ -239,19 +241,19 @@ Losses run(const Row& row) {
   const float share = row.parameter;
   switch (row.divergence) {
     case Divergence::kCrossEntropy:
-      return run(row, Forward{0.0f}, true);
+      return run(row, Forward{0.0f});
     case Divergence::kForward:
-      return run(row, Forward{1.0f}, true);
+      return run(row, Forward{1.0f});
     case Divergence::kReverse:
-      return run(row, Reverse{}, false);
+      return run(row, Reverse{});
     case Divergence::kJensenShannon:
-      return run(row, JensenShannon{share}, false);
+      return run(row, JensenShannon{share});
     case Divergence::kSkew:
-      return run(row, Skew{share}, false);
+      return run(row, Skew{share});
     case Divergence::kSkewReverse:
-      return run(row, SkewReverse{share}, false);
+      return run(row, SkewReverse{share});
     case Divergence::kTotalVariation:
-      return run(row, TotalVariation{}, false);
+      return run(row, TotalVariation{});
   }
   return {NAN, NAN};
 }

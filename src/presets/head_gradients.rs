@@ -1,11 +1,17 @@
 //! The gradients of hidden states, output matrix and bias, from those of some logits at a time.
 
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 use crate::kind::in_kind;
 use crate::logits::FromHidden;
 use crate::native;
+
+/// Whether operations leave a history, which they do not under `no_grad`.
+fn are_recorded() -> Result<bool> {
+    let leaf = Tensor::f_zeros([1], (Kind::Float, Device::Cpu))?;
+    Ok(leaf.f_set_requires_grad(true)?.f_neg()?.requires_grad())
+}
 
 /// Sums in numbers of at least 32 bits; none of what has no gradient, such as a frozen output matrix.
 #[derive(Debug)]
@@ -26,13 +32,13 @@ impl<'a> HeadGradients<'a> {
             let zeros = || Tensor::f_zeros(size, (kind, device));
             wanted.then(zeros).transpose()
         };
-        // A view asks for gradients only where they are recorded.
-        let wants = |tensor: &Tensor| tensor.f_alias().is_ok_and(|view| view.requires_grad());
+        let are_recorded = are_recorded()?;
+        let wants = |tensor: &Tensor| are_recorded && tensor.requires_grad();
         let size = logits.weight().size();
         let width = size.last().copied().unwrap_or(0);
         let bias = logits.output_bias();
         Ok(HeadGradients {
-            states: logits.hidden().f_detach()?.f_reshape([-1, width.max(1)])?,
+            states: logits.hidden().f_detach()?.f_reshape([count, width])?,
             hidden: zeros(&[count, width], wants(logits.hidden()))?,
             weight: zeros(&size, wants(logits.weight()))?,
             bias: zeros(&[logits.classes()], bias.is_some_and(wants))?,

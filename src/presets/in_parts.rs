@@ -45,6 +45,8 @@ pub(super) fn mean_in_parts(
     loss: LossInParts<'_>,
 ) -> Result<Learned> {
     check_positions(input)?;
+    // Its gradients would be those of single parts.
+    let input = &input.with_logits(&input.student, input.teacher.detached()?);
     let kind = student.kind_of_sums();
     let shares = input.positions.shares(kind)?;
     let labels = match loss.besides.label_weight {

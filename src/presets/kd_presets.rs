@@ -51,13 +51,21 @@ fn factor(parameter: &str, value: f64) -> Result<f64> {
     }
 }
 
+/// The labels, each a class of these logits.
+fn classes_of(input: &KdInput<'_>, student: &Tensor) -> Result<Tensor> {
+    let labels = input.labels()?;
+    let classes = student.size().last().copied().unwrap_or(0);
+    check_classes(&labels, classes)?;
+    Ok(labels)
+}
+
 /// [`losses::dkd`] at the labels; its weight grows over the first `warm_up` epochs.
 pub(super) fn dkd(alpha: f64, beta: f64, warm_up: f64) -> Result<KdLoss> {
     let weights = (factor("alpha", alpha)?, factor("beta", beta)?);
     let warm_up = factor("warm_up", warm_up)?;
     let loss = KdLoss::at_labels(move |input| {
         let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
-        let labels = input.labels()?;
+        let labels = classes_of(input, &student)?;
         let losses = losses::dkd_at_each(&student, &teacher, &labels, &input.temperature, weights)?;
         match (input.step.epoch as f64) < warm_up {
             true => Ok(losses.times(input.step.epoch as f64 / warm_up)?),
@@ -75,7 +83,7 @@ pub(super) fn nkd(gamma: f64) -> Result<KdLoss> {
         losses::nkd_at_each(
             &student,
             &teacher,
-            &input.labels()?,
+            &classes_of(input, &student)?,
             &input.temperature,
             gamma,
         )
