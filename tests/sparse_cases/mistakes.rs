@@ -34,17 +34,61 @@ fn what_does_not_fit_is_named() {
     if device() == tch::Device::Cpu {
         let outside = message("kl", Tail::Bucket, top(&[2, 3, 20], 15));
         assert!(
-            outside.starts_with("kd_kl: the indices of the teacher's top k must be in 0..7"),
+            outside.starts_with("kl: the indices of the teacher's top k must be in 0..7"),
             "{outside}"
         );
         let (ids, weights) = (top(&[2, 3, 20], 15), waves(&[2, 3, 15], 0.1));
         let sample = Sample::new(ids.indices(), &weights).unwrap();
         let outside = message("ce", Tail::Bucket, sample);
         assert!(
-            outside.starts_with("kd_ce: the indices of the teacher's sample must be in 0..7"),
+            outside.starts_with("ce: the indices of the teacher's sample must be in 0..7"),
             "{outside}"
         );
     }
+}
+
+/// On other devices the host would have to wait for it.
+#[test]
+fn a_teacher_without_a_tail_is_named() {
+    if device() != tch::Device::Cpu {
+        return;
+    }
+    let one = |ids: &[i64], logs: &[f64], log_tail| {
+        let of = |tensor: Tensor| tensor.view([1, 1, -1]).expand([2, 3, -1], false);
+        let log_tail = Tensor::full([2, 3], log_tail, (Kind::Double, device()));
+        let (ids, logs) = (Tensor::from_slice(ids), Tensor::from_slice(logs));
+        TopK::new(&of(ids), &of(logs), &log_tail).unwrap()
+    };
+    let (nothing, half) = (f64::NEG_INFINITY, 0.5f64.ln());
+    for name in ["reverse_kl", "adaptive_kl"] {
+        for tail in [Tail::Bucket, Tail::Uniform] {
+            assert_eq!(
+                message(name, tail, one(&[1, 2], &[half; 2], nothing)),
+                format!(
+                    "log_tail: −∞ gives the classes outside the teacher's top k no probability, \
+                     from which `{name}` is infinitely far; keep the logarithm of what they have \
+                     (`TopK::of` does; 1 less the sum of the k rounds to 0)"
+                )
+            );
+        }
+        // As many as there are classes, but some fill up.
+        let mut logs = [nothing; 7];
+        logs[..2].fill(half);
+        let top = one(&[1, 2, 0, 0, 0, 0, 0], &logs, nothing);
+        assert_eq!(
+            message(name, Tail::Renormalized, top),
+            format!(
+                "tail: `renormalized` gives the teacher no probability outside its top k, from \
+                 which `{name}` is infinitely far; take another, such as `bucket`"
+            )
+        );
+    }
+    // Where the teacher says nothing at all is padding, which a weight of 0 leaves out.
+    let top = one(&[0, 0], &[nothing; 2], nothing);
+    let input = KdInput::new(logits(0.3), top, 1.0).unwrap();
+    let input = input.with_weights(&Tensor::zeros([2, 3], (Kind::Double, device())));
+    let value = try_value(&"reverse_kl".into(), Tail::Bucket, &input).unwrap();
+    assert_eq!(value.double_value(&[]), 0.0);
 }
 
 #[test]
