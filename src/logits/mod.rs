@@ -263,8 +263,20 @@ impl From<TopK> for Logits {
     }
 }
 
+impl From<&TopK> for Logits {
+    fn from(top: &TopK) -> Self {
+        Logits::TopK(top.shallow_clone())
+    }
+}
+
 impl From<Sample> for Logits {
     fn from(sample: Sample) -> Self {
         Logits::Sample(sample)
+    }
+}
+
+impl From<&Sample> for Logits {
+    fn from(sample: &Sample) -> Self {
+        Logits::Sample(sample.shallow_clone())
     }
 }

@@ -18,6 +18,16 @@ pub(super) fn cross_entropy_of_sample(
     sample: &Sample,
     temperature: &Temperature,
 ) -> Result<Tensor> {
+    let drawn_at = sample.temperature();
+    if let Temperature::Constant(tau) = temperature
+        && *tau != drawn_at
+    {
+        return Err(Error::shape(
+            loss,
+            format!("a sample drawn at the temperature of the loss, {tau}"),
+            format!("one drawn at {drawn_at} (`Sample::drawn_at` says so of a stored one)"),
+        ));
+    }
     let weights = in_students_kind(loss, student, sample.weights())?;
     let logs = log_probabilities(loss, student, temperature)?;
     // What has no weight fills up, and need not be a class that there is.

@@ -96,6 +96,8 @@ fn what_cannot_be_taken_or_drawn_is_an_error() {
     let given = waves(&[2, 7], 0.3);
     let integers = Tensor::zeros([2, 7], (Kind::Int64, device()));
     let none = Tensor::zeros([2, 0], (Kind::Float, device()));
+    let wide = Tensor::zeros([1, (1 << 24) + 1], (Kind::Float, device()));
+    let top = || TopK::of(&given, 1, 1.0).unwrap();
     for (error, expected) in [
         (
             TopK::of(&given, 0, 1.0).err(),
@@ -107,7 +109,7 @@ fn what_cannot_be_taken_or_drawn_is_an_error() {
         ),
         (
             TopK::of(&given, 1, 0.0).err(),
-            "temperature: must be a positive number, is 0",
+            "temperature of the top k: must be a positive number, is 0",
         ),
         (
             TopK::of(&integers, 1, 1.0).err(),
@@ -122,11 +124,18 @@ fn what_cannot_be_taken_or_drawn_is_an_error() {
             "logits of the top k: expected [.., classes] of at least one class, got [2, 0]",
         ),
         (
-            TopK::of(&given, 1, 1.0)
-                .unwrap()
-                .at_temperature(f64::NAN)
-                .err(),
+            top().taken_at(f64::NAN).err(),
             "temperature of the top k: must be a positive number, is NaN",
+        ),
+        (
+            top().taken_at(2.0).err(),
+            "temperature of the top k: 2 is said of what is at 1 already; no number is converted: \
+             take it from the logits anew, at 2",
+        ),
+        (
+            Sample::draw(&given, 1, 2.0).unwrap().drawn_at(1.0).err(),
+            "temperature of a sample: 1 is said of what is at 2 already; no number is converted: \
+             take it from the logits anew, at 1",
         ),
         (
             Sample::draw(&given, 0, 1.0).err(),
@@ -134,13 +143,18 @@ fn what_cannot_be_taken_or_drawn_is_an_error() {
         ),
         (
             Sample::draw(&given, 1, -1.0).err(),
-            "temperature: must be a positive number, is -1",
+            "temperature of a sample: must be a positive number, is -1",
+        ),
+        (
+            Sample::draw(&wide, 1, 1.0).err(),
+            "logits of a sample: expected at most 2^24 = 16777216 classes, for which libtorch can \
+             draw, got 16777217",
         ),
     ] {
         assert_eq!(error.unwrap().to_string(), expected);
     }
     if device() == tch::Device::Cpu {
-        let error = Sample::draw(&(given * f64::NAN), 2, 1.0).unwrap_err();
+        let error = Sample::draw(&(&given * f64::NAN), 2, 1.0).unwrap_err();
         let message = error.to_string();
         assert!(
             message.starts_with("logits of a sample: the probabilities must be finite"),
