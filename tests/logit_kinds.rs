@@ -319,6 +319,6 @@ fn one_teacher_hands_any_kind_on_and_several_need_all_classes() {
     assert_eq!(
         error.to_string(),
         "the mean of several teachers, teacher 1: logits: expected scores of all classes, got \
-         the 2 most likely ones alone (use a loss that takes `Logits::TopK`, such as `forward_kl`)"
+         the 2 most likely ones alone (give whole logits)"
     );
 }
