@@ -222,6 +222,22 @@ fn shapes_that_do_not_fit_are_errors() {
 }
 
 #[test]
+fn what_is_kept_of_a_teacher_is_copied_with_its_temperature() {
+    let top = top_k().taken_at(3.0).unwrap();
+    assert_same(&Logits::from(&top), &top_k().into());
+    for same in [top.shallow_clone(), top.to_device(Device::Cpu).unwrap()] {
+        assert_eq!(same.temperature(), 3.0);
+        assert_same(&same.into(), &top_k().into());
+    }
+    let drawn = sample().drawn_at(2.0).unwrap();
+    assert_same(&Logits::from(&drawn), &sample().into());
+    for same in [drawn.shallow_clone(), drawn.to_device(Device::Cpu).unwrap()] {
+        assert_eq!(same.temperature(), 2.0);
+        assert_same(&same.into(), &sample().into());
+    }
+}
+
+#[test]
 fn a_cache_keeps_any_kind() {
     for dtype in [None, Some("fp16")] {
         let mut config = DistillationConfig::default().is_caching_logits(true);
@@ -303,6 +319,6 @@ fn one_teacher_hands_any_kind_on_and_several_need_all_classes() {
     assert_eq!(
         error.to_string(),
         "the mean of several teachers, teacher 1: logits: expected scores of all classes, got \
-         the 2 most likely ones alone (use a loss that takes `Logits::TopK`, such as `forward_kl`)"
+         the 2 most likely ones alone (give whole logits)"
     );
 }

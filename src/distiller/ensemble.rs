@@ -119,7 +119,7 @@ impl Ensemble {
                     continue;
                 };
                 let place = || format!("the mean of several teachers, teacher {teacher}");
-                let logits = logits.at_least_float32()?.whole();
+                let logits = logits.at_least_float32()?.whole_or("give whole logits");
                 let logits = logits.map_err(|error| error.at(place()))?;
                 if let Some(first) = of_each.first()
                     && logits.size() != first.size()

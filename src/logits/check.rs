@@ -68,16 +68,34 @@ pub(super) fn positive(what: &str, value: f64) -> Result<f64> {
     }
 }
 
+/// The temperature that probabilities are said to be at, once.
+pub(super) fn said_once(of: &str, before: Option<f64>, temperature: f64) -> Result<f64> {
+    let what = format!("temperature of {of}");
+    let temperature = positive(&what, temperature)?;
+    match before {
+        Some(before) if before != temperature => Err(Error::config(
+            what,
+            format!(
+                "{temperature} is said of what is at {before} already; no number is converted: take \
+                 it from the logits anew, at {temperature}"
+            ),
+        )),
+        _ => Ok(temperature),
+    }
+}
+
 /// The logarithms of the probabilities that logits `[.., classes]` stand for at a temperature, in
-/// numbers of at least 32 bits and without a history, and how many classes there are.
+/// numbers of at least 32 bits and without a history, and how many classes there are. `of` is what
+/// they are for.
 pub(super) fn log_probabilities(
-    what: &str,
+    of: &str,
     logits: &Tensor,
     temperature: f64,
 ) -> Result<(Tensor, i64)> {
+    let what = &format!("logits of {of}");
     defined(what, logits)?;
     floating(what, logits)?;
-    let temperature = positive("temperature", temperature)?;
+    let temperature = positive(&format!("temperature of {of}"), temperature)?;
     let size = logits.size();
     let Some(classes) = size.last().copied().filter(|classes| *classes > 0) else {
         return Err(Error::shape(

@@ -183,8 +183,9 @@ impl FromHidden {
     }
 
     /// About how many bytes a loss may use for logits and what it computes of them: 128 MiB unless said
-    /// otherwise, on a CUDA device 512 MiB. A loss that has a value at each position makes the logits of as many positions at a
-    /// time as this allows, at least of one; fewer bytes mean less memory and more, smaller products.
+    /// otherwise, on a CUDA device 512 MiB. A loss that has a value at each position makes the logits of
+    /// as many positions at a time as this allows, at least of one; fewer bytes mean less memory and
+    /// more, smaller products.
     ///
     /// ```
     /// use tch::{Device, Kind, Tensor};

@@ -64,20 +64,34 @@ impl Logits {
     /// # Errors
     /// When most classes are not known, the tensor is undefined, or there is no memory for all.
     pub fn whole(&self) -> Result<Tensor> {
+        let kind = match self {
+            Logits::Sample(_) => "Sample",
+            _ => "TopK",
+        };
+        self.whole_or(&format!(
+            "use a loss that takes `Logits::{kind}`, such as `forward_kl`"
+        ))
+    }
+
+    /// As [`whole`](Self::whole), for an option of the configuration that needs all classes.
+    pub(crate) fn whole_for(&self, option: &str) -> Result<Tensor> {
+        let whole = self.whole_or(&format!("leave `{option}` out, or give whole logits"));
+        whole.map_err(|error| error.at(option))
+    }
+
+    /// As [`whole`](Self::whole); `remedy` is what to do where most classes are not known.
+    pub(crate) fn whole_or(&self, remedy: &str) -> Result<Tensor> {
         let known = match self {
             Logits::Whole(_) => return Ok(self.at_each_position()?.shallow_clone()),
             Logits::FromHidden(logits) => return logits.whole(),
-            Logits::TopK(top) => format!(
-                "the {} most likely ones alone (use a loss that takes `Logits::TopK`, such as \
-                 `forward_kl`)",
-                top.k()
-            ),
-            Logits::Sample(_) => {
-                "a sample of them (use a loss that takes `Logits::Sample`, such as `forward_kl`)"
-                    .to_owned()
-            }
+            Logits::TopK(top) => format!("the {} most likely ones alone", top.k()),
+            Logits::Sample(_) => "a sample of them".to_owned(),
         };
-        Err(Error::shape("logits", "scores of all classes", known))
+        Err(Error::shape(
+            "logits",
+            "scores of all classes",
+            format!("{known} ({remedy})"),
+        ))
     }
 
     /// The sizes of the leading dimensions: `[batch]` or `[batch, length]`, or how many
@@ -263,8 +277,20 @@ impl From<TopK> for Logits {
     }
 }
 
+impl From<&TopK> for Logits {
+    fn from(top: &TopK) -> Self {
+        Logits::TopK(top.shallow_clone())
+    }
+}
+
 impl From<Sample> for Logits {
     fn from(sample: Sample) -> Self {
         Logits::Sample(sample)
+    }
+}
+
+impl From<&Sample> for Logits {
+    fn from(sample: &Sample) -> Self {
+        Logits::Sample(sample.shallow_clone())
     }
 }

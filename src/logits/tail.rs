@@ -17,8 +17,13 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 /// With `k` = all classes they are all the loss on whole logits. `Bucket` is what DistillKit calls
 /// `symmetric_uniform` and TRL the tail bucket. `Truncated` compares what are no distributions: it can
 /// be negative, and gets smaller where the student's k are too likely. `Renormalized` is DistillKit's
-/// `zero`; with it `reverse_kl` and the like are infinite, which is an error. `Uniform` spreads over
-/// the classes that the student does not mask with −∞.
+/// `zero`; with it `reverse_kl` and the like are infinite, which is an error; a position with none of
+/// the k has no loss by `forward_kl`. `Uniform` spreads over the classes that the student does not
+/// mask with −∞.
+///
+/// A tail of no probability, a `log_tail` of −∞, makes `reverse_kl` and the like infinite too, where the
+/// student gives the other classes some. On the CPU that is an error; on other devices, which are not
+/// asked, the loss is as large as numbers get.
 ///
 /// What TRL calls `renormalize`, both sides divided by their own sum over the k, is no treatment of a
 /// tail but a loss on fewer classes: gather the student's logits of the k, and give the teacher's k
@@ -50,7 +55,7 @@ pub enum Tail {
     Bucket,
     /// Left out on both sides.
     Truncated,
-    /// Of no probability with the teacher, whose k are divided by their sum.
+    /// The teacher's k are divided by their sum, and it gives the others no probability.
     Renormalized,
     /// Divided evenly among the other classes.
     Uniform,

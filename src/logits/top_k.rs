@@ -1,17 +1,18 @@
 //! A teacher's most likely classes.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
-use super::check::{indices as check_indices, log_probabilities, numbers, on_device, positive};
+use super::check::{indices as check_indices, log_probabilities, numbers, on_device, said_once};
 use crate::error::{Error, Result};
 use crate::scalar::ScalarOps;
 
 /// A teacher's `k` most likely classes at each position, and how likely all others are together.
 ///
-/// Logarithms of probabilities at a [temperature](Self::at_temperature) of 1 unless another is said,
+/// Logarithms of probabilities at a [temperature](Self::taken_at) of 1 unless another is said,
 /// in which the probabilities of all classes sum to 1:
 /// `Σ exp(log_probabilities) + exp(log_tail) = 1`. The classes at a position differ; one with a
-/// log-probability of −∞ fills up a position that has fewer than others, and is not looked at.
+/// log-probability of −∞ fills up a position that has fewer than others, and is not looked at: its
+/// index may be any number, such as −1.
 ///
 /// [`TopK::of`] takes them from logits, and [`TopK::new`] what has been stored.
 /// [`Tail`](super::Tail) says what a loss makes of the others.
@@ -39,15 +40,16 @@ pub struct TopK {
     indices: Tensor,
     log_probabilities: Tensor,
     log_tail: Tensor,
-    temperature: f64,
+    /// `None` where none was said, which is 1.
+    temperature: Option<f64>,
 }
 
 impl TopK {
     /// The `k` most likely classes of logits `[.., classes]` at this temperature. The tail is the sum
     /// of the others' probabilities, and exact where it is small. No gradient is kept.
     ///
-    /// A loss at another temperature has to guess what the tail becomes there: it takes it for one
-    /// class (see [`at_temperature`](Self::at_temperature)). Best is that of the loss.
+    /// Take them at the temperature of the loss. A loss at another one has to guess what the tail
+    /// becomes there (see [`taken_at`](Self::taken_at)).
     ///
     /// ```
     /// use tch::Tensor;
@@ -64,7 +66,7 @@ impl TopK {
     /// When there are fewer than `k` classes, or none are asked for; when the temperature is not a
     /// positive number, or the logits are not numbers of classes.
     pub fn of(logits: &Tensor, k: i64, temperature: f64) -> Result<Self> {
-        let (logs, classes) = log_probabilities("logits of the top k", logits, temperature)?;
+        let (logs, classes) = log_probabilities("the top k", logits, temperature)?;
         if !(1..=classes).contains(&k) {
             return Err(Error::shape(
                 "top k",
@@ -76,13 +78,12 @@ impl TopK {
         let (of_top, indices) = logs.f_topk(k, -1, true, true)?;
         let nothing = of_top.f_zeros_like()?.plus(f64::NEG_INFINITY)?;
         let others = logs.f_scatter(-1, &indices, &nothing)?;
-        TopK {
+        Ok(TopK {
             log_tail: others.f_logsumexp([-1i64].as_slice(), false)?,
             log_probabilities: of_top,
             indices,
-            temperature: 1.0,
-        }
-        .at_temperature(temperature)
+            temperature: Some(temperature),
+        })
     }
 
     /// From the classes `[.., k]`, the logarithms of their probabilities `[.., k]`, and the
@@ -113,15 +114,25 @@ impl TopK {
             indices: indices.shallow_clone(),
             log_probabilities: log_probabilities.shallow_clone(),
             log_tail: log_tail.shallow_clone(),
-            temperature: 1.0,
+            temperature: None,
         })
     }
 
-    /// Says that these are probabilities at another temperature than 1.
+    /// Declares that what was given to [`new`](Self::new) are probabilities at another temperature
+    /// than 1. No number is changed.
     ///
-    /// A loss at a temperature τ takes `a log p − log(Σ pᵃ + Rᵃ)` for the logarithm of a probability,
-    /// where `a` is this temperature over τ and `R` the tail. That is right for the k, but for what
-    /// the tail becomes, which is not known: at a higher temperature it is in truth larger.
+    /// A loss at a temperature τ makes of them what they would be there. With `a`, this temperature
+    /// over τ, the probability `p` of one of the k becomes `pᵃ`, the tail `R` what the table says, and
+    /// all are divided by their sum:
+    ///
+    /// | [`Tail`](super::Tail) | the tail becomes |
+    /// |---|---|
+    /// | `Bucket`, `Truncated` | `Rᵃ`, as if it were one class |
+    /// | `Uniform` | `n (R/n)ᵃ`, for the `n` other classes that the student does not mask |
+    /// | `Renormalized` | 0 |
+    ///
+    /// That is right for the k but for the common divisor. What the tail becomes is not known: at
+    /// a higher temperature it is in truth larger than `Rᵃ`.
     ///
     /// ```
     /// use tch::Tensor;
@@ -135,19 +146,24 @@ impl TopK {
     /// };
     /// assert_eq!(of_the_same(TopK::of(&logits, 2, 4.0)?)?, 0.0);
     /// assert!(of_the_same(TopK::of(&logits, 2, 1.0)?)? > 0.0);
+    ///
+    /// // Stored at 4, and read again.
+    /// let top = TopK::of(&logits, 2, 4.0)?;
+    /// let read = TopK::new(top.indices(), top.log_probabilities(), top.log_tail())?;
+    /// assert_eq!(of_the_same(read.taken_at(4.0)?)?, 0.0);
     /// # textbrewer::Result::Ok(())
     /// ```
     ///
     /// # Errors
-    /// When it is not a positive number.
-    pub fn at_temperature(mut self, temperature: f64) -> Result<Self> {
-        self.temperature = positive("temperature of the top k", temperature)?;
+    /// When it is not a positive number, or another has been said, as [`of`](Self::of) does.
+    pub fn taken_at(mut self, temperature: f64) -> Result<Self> {
+        self.temperature = Some(said_once("the top k", self.temperature, temperature)?);
         Ok(self)
     }
 
     /// The temperature that these are probabilities at.
     pub fn temperature(&self) -> f64 {
-        self.temperature
+        self.temperature.unwrap_or(1.0)
     }
 
     /// The classes, `[.., k]`.
@@ -179,7 +195,16 @@ impl TopK {
         })
     }
 
-    pub(super) fn shallow_clone(&self) -> Self {
+    /// The same on this device, at the same temperature.
+    ///
+    /// # Errors
+    /// When the device has no memory for it.
+    pub fn to_device(&self, device: Device) -> Result<Self> {
+        self.try_map(|tensor| Ok(tensor.f_to_device(device)?))
+    }
+
+    /// The same in a value of its own; no number is copied.
+    pub fn shallow_clone(&self) -> Self {
         TopK {
             indices: self.indices.shallow_clone(),
             log_probabilities: self.log_probabilities.shallow_clone(),

@@ -1,6 +1,6 @@
 //! What is computed from the log-probabilities of both models, whatever classes they are of.
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 use super::kd::{ce_at_each, kl_at_each};
 use super::log_probabilities::{LogProbabilities, divergence, is_impossible, over_classes};
@@ -36,11 +36,11 @@ pub(crate) enum Divergence {
 }
 
 impl Divergence {
-    /// What errors are said to be of.
+    /// What errors are said to be of: its name in a configuration.
     pub(super) fn name(self) -> &'static str {
         match self {
-            Divergence::CrossEntropy => "kd_ce",
-            Divergence::Kl => "kd_kl",
+            Divergence::CrossEntropy => "ce",
+            Divergence::Kl => "kl",
             Divergence::ForwardKl => "forward_kl",
             Divergence::ReverseKl => "reverse_kl",
             Divergence::GeneralizedJsd(_) => "generalized_jsd",
@@ -78,6 +78,7 @@ impl Divergence {
                 self.is_finite_with(tail, student, top)?;
                 let logs =
                     LogProbabilities::of_top_k(self.name(), student, top, temperature, tail)?;
+                self.is_finite_for(&logs, tail, top)?;
                 self.squared(self.of(&logs)?, temperature)
             }
             Logits::Sample(sample) => match self {
@@ -146,25 +147,68 @@ impl Divergence {
         }
     }
 
-    /// A student that gives a class a probability is infinitely far, by `KL(q‖p)`, from a teacher
-    /// that gives it none.
-    fn is_finite_with(self, tail: Tail, student: &Tensor, top: &TopK) -> Result<()> {
-        let is_reverse = match self {
+    /// Whether a student that gives a class a probability is infinitely far, by `KL(q‖p)`, from a
+    /// teacher that gives it none.
+    fn ends_in_reverse(self) -> bool {
+        match self {
             Divergence::ReverseKl | Divergence::AdaptiveKl(_) => true,
             Divergence::GeneralizedJsd(beta) => beta == 1.0,
             Divergence::SkewReverseKl(alpha) => alpha == 0.0,
             _ => false,
-        };
+        }
+    }
+
+    fn is_finite_with(self, tail: Tail, student: &Tensor, top: &TopK) -> Result<()> {
         let all_are_known = student.defined() && student.size().last() == Some(&top.k());
-        if tail != Tail::Renormalized || !is_reverse || all_are_known {
+        match tail == Tail::Renormalized && self.ends_in_reverse() && !all_are_known {
+            true => Err(self.is_infinite(tail)),
+            false => Ok(()),
+        }
+    }
+
+    /// What the numbers alone say: a tail of no probability, or places that only fill up. Other devices
+    /// than the CPU are not waited for. A position where the teacher says nothing at all is padding.
+    fn is_finite_for(self, logs: &LogProbabilities, tail: Tail, top: &TopK) -> Result<()> {
+        let is_looked_at = self.ends_in_reverse() && tail != Tail::Truncated;
+        if !is_looked_at || top.log_tail().device() != Device::Cpu {
             return Ok(());
         }
-        let reason = format!(
-            "`renormalized` gives the teacher no probability outside its top k, from which \
-             `{}` is infinitely far; take another, such as `bucket`",
-            self.name()
-        );
-        Err(Error::config("tail", reason))
+        let _no_history = tch::no_grad_guard();
+        let no_tail = is_impossible(top.log_tail())?;
+        if tail != Tail::Renormalized && i64::try_from(&no_tail.f_any()?)? == 0 {
+            return Ok(());
+        }
+        let lacks = is_impossible(&logs.teacher)?;
+        let says_nothing = lacks.f_all_dim(-1, true)?;
+        let is_apart = is_impossible(&logs.student)?
+            .f_logical_or(&says_nothing)?
+            .f_logical_not()?
+            .f_logical_and(&lacks)?;
+        match i64::try_from(&is_apart.f_any()?)? {
+            0 => Ok(()),
+            _ => Err(self.is_infinite(tail)),
+        }
+    }
+
+    fn is_infinite(self, tail: Tail) -> Error {
+        let name = self.name();
+        match tail {
+            Tail::Renormalized => Error::config(
+                "tail",
+                format!(
+                    "`renormalized` gives the teacher no probability outside its top k, from which \
+                     `{name}` is infinitely far; take another, such as `bucket`"
+                ),
+            ),
+            _ => Error::config(
+                "log_tail",
+                format!(
+                    "−∞ gives the classes outside the teacher's top k no probability, from which \
+                     `{name}` is infinitely far; keep the logarithm of what they have (`TopK::of` \
+                     does; 1 less the sum of the k rounds to 0)"
+                ),
+            ),
+        }
     }
 }
 

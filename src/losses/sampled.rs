@@ -18,9 +18,22 @@ pub(super) fn cross_entropy_of_sample(
     sample: &Sample,
     temperature: &Temperature,
 ) -> Result<Tensor> {
+    let drawn_at = sample.temperature();
+    if let Temperature::Constant(tau) = temperature
+        && *tau != drawn_at
+    {
+        return Err(Error::shape(
+            loss,
+            format!("a sample drawn at the temperature of the loss, {tau}"),
+            format!("one drawn at {drawn_at} (`Sample::drawn_at` says so of a stored one)"),
+        ));
+    }
     let weights = in_students_kind(loss, student, sample.weights())?;
     let logs = log_probabilities(loss, student, temperature)?;
-    let drawn = gathered(loss, &logs, sample.indices(), "sample")?;
+    // What has no weight fills up, and need not be a class that there is.
+    let fills_up = weights.is_not(0.0)?.f_logical_not()?;
+    let indices = sample.indices().filled(&fills_up, 0)?;
+    let drawn = gathered(loss, &logs, &indices, "sample")?;
     // As a class that the student masks has no part in `forward_kl`.
     let masked = is_impossible(&drawn)?;
     let products = drawn.filled(&masked, 0.0)?.f_mul(&weights)?;

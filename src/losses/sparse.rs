@@ -28,8 +28,8 @@ impl LogProbabilities {
         let given = in_students_kind(loss, student, top.log_probabilities())?;
         let log_tail = in_students_kind(loss, student, top.log_tail())?.f_unsqueeze(-1)?;
         let student = log_probabilities(loss, student, temperature)?;
-        let of_student = gathered(loss, &student, top.indices(), "top k")?;
         let classes = Classes::of(&given, top.indices())?;
+        let of_student = gathered(loss, &student, &classes.indices, "top k")?;
         let of_student = of_student
             .filled(&classes.left_out, LOG_OF_ZERO)?
             .at_least(LOG_OF_ZERO)?;
@@ -57,8 +57,10 @@ impl LogProbabilities {
             });
         }
         let (kept, rest) = match tail {
+            // Where nothing is named the sum is that of zeros: what is divided by it is none.
             Tail::Renormalized => (
-                kept.f_sub(&log_sum(&kept)?)?,
+                kept.f_sub(&log_sum(&kept)?)?
+                    .filled(&classes.left_out, LOG_OF_ZERO)?,
                 rest.f_zeros_like()?.plus(LOG_OF_ZERO)?,
             ),
             _ => (kept, rest),
@@ -123,24 +125,28 @@ impl Spread {
 
 /// The classes that the teacher names at each position.
 struct Classes {
+    /// Those of no probability have that of the likeliest, or 0 where there is none.
     indices: Tensor,
     /// Those without probability, which fill up: they are of the others.
     left_out: Tensor,
     /// Where the likeliest stands, `[.., 1]`.
     best: Tensor,
+    /// Where nothing is named, `[.., 1]`.
+    is_empty: Tensor,
 }
 
 impl Classes {
     fn of(logs: &Tensor, indices: &Tensor) -> Result<Self> {
         let left_out = is_impossible(logs)?;
-        let best = logs.f_argmax(-1, true)?;
         let mut classes = Classes {
             indices: indices.f_to_kind(Kind::Int64)?,
+            best: logs.f_argmax(-1, true)?,
+            is_empty: left_out.f_all_dim(-1, true)?,
             left_out,
-            best,
         };
-        // An index that fills up may be that of a class that is named: it is not to be written to.
-        classes.indices = classes.first_for_left_out(&classes.indices)?;
+        // An index that fills up may be that of a class that is named, or of none that there is.
+        let indices = classes.first_for_left_out(&classes.indices)?;
+        classes.indices = indices.filled(&classes.is_empty, 0)?;
         Ok(classes)
     }
 
@@ -150,9 +156,11 @@ impl Classes {
         Ok(of_best.f_where_self(&self.left_out, values)?)
     }
 
-    /// `values` of all classes, with these for the classes that are named.
+    /// `values` of all classes, with these for the classes that are named. They have no gradient.
     fn put(&self, values: &Tensor, of_named: &Tensor) -> Result<Tensor> {
-        Ok(values.f_scatter(-1, &self.indices, of_named)?)
+        let own = values.f_gather(-1, &self.indices, false)?;
+        let of_named = own.f_where_self(&self.is_empty, of_named)?;
+        Ok(values.f_scatter(-1, &self.indices, &of_named)?)
     }
 
     /// The logarithm of the probability of all classes that are not named, by their own
@@ -160,7 +168,10 @@ impl Classes {
     fn rest_of(&self, logs: &Tensor) -> Result<Tensor> {
         let zero = self.indices.f_zeros_like()?;
         let zero = in_kind(&zero, logs.f_kind()?)?.plus(LOG_OF_ZERO)?;
-        Ok(log_sum(&self.put(logs, &zero)?)?.at_least(LOG_OF_ZERO)?)
+        let others = logs.f_scatter(-1, &self.indices, &zero)?;
+        // All classes together have 1.
+        let rest = log_sum(&others)?.filled(&self.is_empty, 0.0)?;
+        Ok(rest.at_least(LOG_OF_ZERO)?)
     }
 
     /// Which classes are not named, of those that the student does not mask.

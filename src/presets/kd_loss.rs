@@ -371,9 +371,8 @@ impl KdLoss {
 
 /// The same of logits that are brought to mean 0 and standard deviation 1.
 fn standardized<'a>(input: &KdInput<'a>) -> Result<KdInput<'a>> {
-    let standardized = |logits: &Logits| standardize(&logits.whole()?);
-    let (student, teacher) = (standardized(&input.student)?, standardized(&input.teacher));
-    let teacher = teacher.map_err(|error| error.at("standardize_logits"))?;
+    let student = standardize(&input.student.whole()?)?;
+    let teacher = standardize(&input.teacher.whole_for("standardize_logits")?)?;
     Ok(input.with_logits(student, teacher))
 }
 

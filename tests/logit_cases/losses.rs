@@ -102,6 +102,11 @@ fn a_loss_on_all_classes_takes_logits_from_hidden_states_and_refuses_the_rest() 
             message.starts_with(&format!("{place}: {refused}")),
             "{message}"
         );
+        let remedy = match place.starts_with("kd_loss_type") {
+            true => "(use a loss that takes `Logits::TopK`, such as `forward_kl`)".to_owned(),
+            false => format!("(leave `{place}` out, or give whole logits)"),
+        };
+        assert!(message.ends_with(&remedy), "{message}");
     }
     let reverse = config().kd_loss_type("reverse_kl");
     let error = kd(reverse, student(), output(crate::sample())).unwrap_err();

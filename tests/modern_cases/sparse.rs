@@ -92,7 +92,7 @@ fn distillkit(case: &Case<'_>, spec: PresetSpec) {
         other => panic!("teacher_values {other:?}"),
     };
     let top = TopK::new(&case.input("teacher_ids"), &values, &of_tail).unwrap();
-    let top = top.at_temperature(case.number("teacher_values_temperature"));
+    let top = top.taken_at(case.number("teacher_values_temperature"));
     let student = case.input("student_logits");
     case.is(&mean(case, spec, tail, student, top.unwrap().into()));
 }
@@ -137,7 +137,7 @@ fn among(case: &Case<'_>, spec: PresetSpec, ids: &Tensor, values: &Tensor) {
     let loss = match case.arg("tail").as_str() {
         Some("bucket") => {
             let top = TopK::new(ids, values, &log_tail(values)).unwrap();
-            let top = top.at_temperature(temperature).unwrap();
+            let top = top.taken_at(temperature).unwrap();
             mean(case, spec, Tail::Bucket, student, top.into())
         }
         Some("renormalize") => {

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 use textbrewer::KdInput;
-use textbrewer::logits::{Tail, TopK};
+use textbrewer::logits::{Sample, Tail, TopK};
 use textbrewer::losses::Temperature;
 
 use crate::common::device::device;
@@ -111,18 +111,78 @@ fn places_without_a_class_fill_up() {
         }
         for temperature in [1.0, 2.0] {
             let top = TopK::of(&teacher, 3, 1.0).unwrap();
-            // The first class again, and one that is not named, before and after the others.
+            // The first class again, one that is not named, and two that there are not, before and
+            // after the others.
             let ids = top.indices();
             let again = ids.narrow(-1, 0, 1);
             let nothing = again.to_kind(Kind::Double).full_like(f64::NEG_INFINITY);
             let other = (ids.sum_dim_intlist([-1i64].as_slice(), true, None)).remainder(7);
-            let ids = Tensor::cat(&[&again, ids, &other, &again], -1);
-            let logs = [&nothing, top.log_probabilities(), &nothing, &nothing];
+            let (before, after) = (again.full_like(-1), again.full_like(7));
+            let ids = Tensor::cat(&[&before, &again, ids, &other, &again, &after], -1);
+            let named = top.log_probabilities();
+            let logs = [&nothing, &nothing, named, &nothing, &nothing, &nothing];
             let filled = TopK::new(&ids, &Tensor::cat(&logs, -1), top.log_tail()).unwrap();
             let got = value_and_gradient(&spec, tail, &student, filled, temperature);
             let plain = value_and_gradient(&spec, tail, &student, top, temperature);
             let what = format!("{spec} {tail}");
             assert_near(&what, (got.0, &got.1), (plain.0, &plain.1), 1e-12);
         }
+    }
+}
+
+/// All is in the tail, and which index fills up does not matter.
+#[test]
+fn a_position_may_have_no_class_at_all() {
+    let student = on_device(Tensor::from_slice2(&[Q]).log());
+    let flat = on_device(Tensor::from_slice2(&[[0.25f64; 4]]).log());
+    for (spec, tail) in losses()
+        .into_iter()
+        .flat_map(|spec| ALL.map(|tail| (spec.clone(), tail)))
+    {
+        if tail == Tail::Renormalized && crate::ends_in_reverse(&spec) {
+            continue;
+        }
+        for (ids, temperature) in [([-1, -1], 1.0), ([0, 4], 1.0), ([1, 1], 2.0)] {
+            let nothing = Tensor::from_slice2(&[[f64::NEG_INFINITY; 2]]);
+            let top = TopK::new(
+                &on_device(Tensor::from_slice2(&[ids])),
+                &on_device(nothing),
+                &on_device(Tensor::from_slice(&[0.0])),
+            );
+            let (value, gradient) =
+                value_and_gradient(&spec, tail, &student, top.unwrap(), temperature);
+            let what = format!("{spec} {tail} {ids:?}");
+            if tail == Tail::Uniform {
+                let whole = value_and_gradient(&spec, tail, &student, &flat, temperature);
+                assert_near(&what, (value, &gradient), (whole.0, &whole.1), 1e-12);
+                continue;
+            }
+            // With `renormalized` the teacher has nothing at all, and the student one class.
+            let expected = match (tail, spec.name.as_str()) {
+                (Tail::Renormalized, "total_variation") => 0.5,
+                (Tail::Renormalized, "generalized_jsd") => 0.7 * -0.7f64.ln(),
+                (Tail::Renormalized, "skew_reverse_kl") => -0.1f64.ln(),
+                _ => 0.0,
+            };
+            assert_near(&what, (value, &gradient), (expected, &[0.0; 4]), 1e-12);
+        }
+    }
+}
+
+/// What fills up a sample is not looked at either.
+#[test]
+fn a_weight_of_0_fills_up() {
+    let student = on_device(Tensor::from_slice2(&[Q]).log());
+    for outside in [-1i64, 4] {
+        let ids = on_device(Tensor::from_slice2(&[[outside, 2]]));
+        let weights = on_device(Tensor::from_slice2(&[[0.0, 1.0]]));
+        let sample = Sample::new(&ids, &weights).unwrap();
+        let got = value_and_gradient(&"ce".into(), Tail::Bucket, &student, sample, 1.0);
+        assert_near(
+            "a sample",
+            (got.0, &got.1),
+            (-0.2f64.ln(), &[0.4, 0.1, 0.2 - 1.0, 0.3]),
+            1e-12,
+        );
     }
 }

@@ -18,7 +18,8 @@ fn top() -> TopK {
 
 fn sample() -> Sample {
     let top = top();
-    Sample::new(top.indices(), &top.log_probabilities().exp()).unwrap()
+    let sample = Sample::new(top.indices(), &top.log_probabilities().exp());
+    sample.unwrap().drawn_at(2.0).unwrap()
 }
 
 #[test]
@@ -115,7 +116,7 @@ fn numbers_of_16_bits_are_widened() {
         &half(wide.log_probabilities()),
         &half(wide.log_tail()),
     );
-    let narrow = narrow.unwrap().at_temperature(3.0).unwrap();
+    let narrow = narrow.unwrap().taken_at(3.0).unwrap();
     let student = waves(&[2, 17, 90], 0.3).to_kind(Kind::Float);
     let of = |top: TopK| {
         let (value, _) = value_and_gradient(&"kl".into(), Tail::Bucket, &student, top, 2.0);

@@ -223,8 +223,8 @@ impl SoftLabels {
         // A schedule takes means too.
         if let Some(schedule) = schedule.filter(|_| !input.is_empty()) {
             // Made once: the schedule and the loss look at the same logits.
-            let (student, teacher) = (input.student.whole()?, input.teacher.whole());
-            let teacher = teacher.map_err(|error| error.at("temperature_scheduler"))?;
+            let student = input.student.whole()?;
+            let teacher = input.teacher.whole_for("temperature_scheduler")?;
             input.temperature = schedule(&student, &teacher, self.temperature)?;
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
@@ -268,9 +268,7 @@ impl SoftLabels {
         }
         let pairs = logits.iter().zip(&student.labels);
         let shifted = pairs.map(|(logits, labels)| {
-            let logits = logits
-                .whole()
-                .map_err(|error| error.at("probability_shift"))?;
+            let logits = logits.whole_for("probability_shift")?;
             Ok(probability_shift(&logits, labels)?.into())
         });
         selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
