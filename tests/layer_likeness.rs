@@ -1,15 +1,15 @@
 //! Layers that are compared by CKA, and the map that follows.
 
 mod common;
+#[path = "layer_likeness_cases/mistakes.rs"]
+mod mistakes;
 
 use common::waves;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::cka_unbiased;
-use textbrewer::{
-    AdaptorOutput, BoxError, Error, Feature, LayerLikeness, LayerMap, Result, backend, from_fn,
-};
+use textbrewer::{AdaptorOutput, Feature, LayerLikeness, LayerMap, Result, backend, from_fn};
 
 /// What the models say: a batch is the layers of the teacher and those of the student.
 type Said = (Vec<Tensor>, Vec<Tensor>);
@@ -34,10 +34,6 @@ fn likeness_of(batches: Vec<Said>, mask: Option<&Tensor>) -> Result<LayerLikenes
         adaptor,
         batches.into_iter().map(Ok),
     )
-}
-
-fn message(batches: Vec<Said>, mask: Option<&Tensor>) -> String {
-    likeness_of(batches, mask).unwrap_err().to_string()
 }
 
 /// Numbers that have nothing to do with each other.
@@ -267,84 +263,4 @@ fn models_answer_as_when_they_are_tested() {
     assert_eq!(backend::random_state(Device::Cpu).unwrap(), before);
     assert!((likeness.cka()[[0, 0]] - 1.0).abs() < 1e-6);
     assert!((&weight * 2.0).requires_grad());
-}
-
-#[test]
-fn what_does_not_fit_is_named() {
-    let said = || layers(&[2, 4], 1);
-    assert_eq!(
-        message(vec![], None),
-        "LayerLikeness, batches: there is none; give at least one"
-    );
-    assert_eq!(
-        message(vec![layers(&[3], 1), layers(&[2], 1)], None),
-        "LayerLikeness, batches: none of 2 has 4 examples that count (positions, or rows of a \
-         feature without positions); give larger ones"
-    );
-    let (teacher, mut student) = said();
-    student.truncate(1);
-    assert_eq!(
-        message(vec![(teacher, student)], None),
-        "LayerLikeness, `hidden` of the student: expected the embeddings and one layer or more, \
-         got 1 tensor(s)"
-    );
-    let (mut teacher, student) = said();
-    teacher[2] = waves(&[2, 5, 7], 0.1);
-    assert_eq!(
-        message(vec![(teacher, student)], None),
-        "LayerLikeness, teacher layer 2 of `hidden`: expected [2, 4, size], the examples of \
-         LayerLikeness, student layer 0 of `hidden`, got [2, 5, 7]"
-    );
-    let (mut teacher, student) = said();
-    teacher[1] = Tensor::new();
-    assert!(matches!(
-        likeness_of(vec![(teacher, student)], None).unwrap_err(),
-        Error::LayerNotKept { index: 1, .. }
-    ));
-    let attentions = each(&said(), |layer| layer.unsqueeze(1));
-    assert_eq!(
-        message(vec![attentions], None),
-        "LayerLikeness, student layer 0 of `hidden`: expected [batch, length, size] or [batch, \
-         size], got [2, 1, 4, 4]"
-    );
-    let whole = each(&said(), |layer| layer.to_kind(Kind::Int64));
-    assert_eq!(
-        message(vec![whole], None),
-        "LayerLikeness, student layer 0 of `hidden`: expected floating-point numbers, got Int64"
-    );
-    let mask = Tensor::from_slice2(&[[1i64, 1, 0]]);
-    assert_eq!(
-        message(vec![said()], Some(&mask)),
-        "LayerLikeness, `hidden`, mask: expected [batch, length] = [2, 4], one number for each \
-         position, got [1, 3]"
-    );
-    let (mut teacher, student) = said();
-    teacher[1] = &teacher[1] / 0.0;
-    assert_eq!(
-        message(vec![(teacher, student)], None),
-        "LayerLikeness, teacher layer 1 of `hidden`: expected finite numbers, got NaN, infinite \
-         ones, or such whose squares are"
-    );
-    let (mut teacher, student) = said();
-    teacher.truncate(2);
-    assert_eq!(
-        message(vec![said(), (teacher, student)], None),
-        "LayerLikeness, `hidden` of batch 2: expected 3 tensors of the teacher and 2 of the \
-         student, as before, got 2 tensors of the teacher and 2 of the student"
-    );
-}
-
-#[test]
-fn a_missing_feature_and_a_failing_batch_are_told() {
-    let model = from_fn(|batch: &Tensor, _train| Ok(batch.shallow_clone()));
-    let without = |_: &Tensor, _: &Tensor| Ok(AdaptorOutput::new());
-    let batch = || Tensor::zeros([4, 2], (Kind::Float, Device::Cpu));
-    let error = LayerLikeness::between(&model, without, &model, without, [Ok(batch())]);
-    assert_eq!(
-        error.unwrap_err().to_string(),
-        "the teacher adaptor returned no `hidden`, which LayerLikeness needs"
-    );
-    let failing = [Err(Error::from(BoxError::from("no such file")))];
-    let error = LayerLikeness::between(&model, without, &model, without, failing);
-    assert_eq!(error.unwrap_err().to_string(), "no such file");
 }

@@ -55,7 +55,8 @@ const LEFT_OUT: [(&str, &str, Kind, &str); 5] = [
     ("topk_kl", "symmetric_uniform_extreme", Kind::Double, FLOOR),
     ("topk_kl", "symmetric_uniform_extreme", Kind::Float, FLOOR),
 ];
-const FLOOR: &str = "DistillKit takes a tail of the student's below 1e-8 for 1e-8, and gives it no                      gradient; here it is what it is";
+const FLOOR: &str = "DistillKit takes a tail of the student's below 1e-8 for 1e-8, and gives it no \
+                     gradient; here it is what it is";
 const OTHER_EPS: &str = "the least norm is 1e-8, as in torchdistill; the authors add 1e-8 to the \
                          product of the norms, which moves one gradient by 1.09e-7, and 1.06e-7 is allowed";
 

@@ -1,23 +1,29 @@
 //! Losses between queries, keys and values, and between embeddings, by their names: what BERT hands
 //! out, trainings from JSON, teacher outputs that are kept, and a resume.
 
+#[path = "relations_cases/by_name.rs"]
+mod by_name;
 mod common;
+#[path = "relations_cases/handed_out.rs"]
+mod handed_out;
+#[path = "relations_cases/mistakes.rs"]
+mod mistakes;
 
 use std::cell::Cell;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use common::tiny::{config, fill, first_line, folder, losses_of, numbers};
-use common::{assert_close, close, elements, same_weights, waves};
+use common::{close, elements, same_weights, waves};
 use tch::nn::VarStore;
 use tch::{Device, Kind, Tensor};
 use textbrewer::losses::{crd_in_batch, minilm, minilmv2};
 use textbrewer::models::{
-    BertConfig, BertForSequenceClassification, BertInputs, BertModel, LogitsOutput, ModelType,
+    BertConfig, BertForSequenceClassification, BertInputs, LogitsOutput, ModelType,
 };
 use textbrewer::{
-    AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, GeneralDistiller,
-    IntermediateMatch, LayerMap, Model, Presets, Result, Side, TrainSummary, VecLoader, weights,
+    AdamW, AdaptorOutput, DistillationConfig, Distiller, Error, GeneralDistiller, Model, Presets,
+    Result, Side, TrainSummary, VecLoader,
 };
 
 /// Queries, keys and values of a teacher of 12 heads and of a student of 3.
@@ -86,72 +92,6 @@ fn adaptor(batch: &BertInputs, output: &LogitsOutput) -> Result<AdaptorOutput> {
 /// Three parts `[batch, length, width]`.
 fn apart(together: &Tensor) -> [Tensor; 3] {
     [0, 1, 2].map(|part| together.select(1, part))
-}
-
-#[test]
-fn bert_hands_out_the_queries_keys_and_values_of_the_layers_that_are_asked_for() {
-    let _alone = alone();
-    for (model, names) in [
-        (ModelType::Bert, "attention.self.{query,key,value}"),
-        (ModelType::Roberta, "attention.self.{query,key,value}"),
-        (ModelType::Electra, "attention.self.{query,key,value}"),
-        (ModelType::DistilBert, "attention.{q,k,v}_lin"),
-    ] {
-        let config = without_dropout(shape(model, 8, 2, 3));
-        let variables = VarStore::new(Device::Cpu);
-        let bert = BertModel::new(&variables.root(), &config)
-            .unwrap()
-            .output_hidden_states(true)
-            .output_attentions(true)
-            .output_qkv([1, -1]);
-        fill(&variables, 0.3);
-        let output = bert.forward(&batch(3), false).unwrap();
-        let defined: Vec<bool> = output.qkv.iter().map(Tensor::defined).collect();
-        assert_eq!(defined, [false, true, true], "{model:?}");
-
-        let state = weights::state_dict(&variables);
-        for layer in [1, 2] {
-            let together = &output.qkv[layer];
-            assert_eq!(together.size(), [3, 3, 5, 8]);
-            let (before, after) = names.split_once('{').unwrap();
-            let (parts, after) = after.split_once('}').unwrap();
-            for (part, got) in parts.split(',').zip(apart(together)) {
-                let name = format!("layer.{layer}.{before}{part}{after}");
-                let of = |kind: &str| {
-                    let name = format!("{name}.{kind}");
-                    let found = state.iter().find(|(known, _)| known.ends_with(&name));
-                    &found.unwrap_or_else(|| panic!("no {name}")).1
-                };
-                let expected = output.hidden_states[layer].linear(of("weight"), Some(of("bias")));
-                assert_close(&format!("{model:?} {name}"), &got, &expected);
-            }
-            // They are what the layer's attention is computed of.
-            let [query, key, _] =
-                apart(together).map(|part| part.view([3, 5, 2, 4]).transpose(1, 2));
-            let scores: Tensor = query.matmul(&key.transpose(2, 3)) / 2.0;
-            let padding = mask().logical_not().view([3, 1, 1, 5]);
-            let expected = scores.masked_fill(&padding, -1e9).softmax(-1, Kind::Float);
-            assert_close("attention", &output.attentions[layer], &expected);
-        }
-    }
-}
-
-#[test]
-fn asking_for_them_changes_nothing_else() {
-    let _alone = alone();
-    let variables = VarStore::new(Device::Cpu);
-    let bert = BertModel::new(&variables.root(), &shape(ModelType::Bert, 8, 2, 3)).unwrap();
-    fill(&variables, 0.3);
-    let train = |bert: &BertModel| {
-        tch::manual_seed(5);
-        let output = bert.forward(&batch(3), true).unwrap();
-        (output.last_hidden_state, output.qkv)
-    };
-    let (expected, none) = train(&bert);
-    assert!(none.is_empty());
-    let (got, qkv) = train(&bert.output_qkv(true));
-    assert_eq!(got, expected);
-    assert_eq!(qkv.len(), 3);
 }
 
 /// A distiller for [`MATCHED`] or another configuration, and a student of another width.
@@ -223,18 +163,6 @@ fn a_match_is_the_plain_function_of_what_the_models_hand_out() {
     );
 }
 
-#[test]
-fn relation_heads_are_48_where_nothing_is_said() {
-    let presets = Presets::default();
-    let layer = |seed| [waves(&[2, 3, 4, 96], seed)];
-    let value = |loss: textbrewer::PresetSpec| {
-        let loss = presets.find_match_loss("loss", loss).unwrap();
-        loss.apply(&layer(0.1), &layer(0.5), None).unwrap()
-    };
-    assert_eq!(value("minilmv2".into()), value(("minilmv2", [48.0]).into()));
-    assert_ne!(value("minilmv2".into()), value(("minilmv2", [32.0]).into()));
-}
-
 /// The student's numbers after the training.
 fn train(
     json: &str,
@@ -303,119 +231,6 @@ fn a_resumed_run_ends_alike_and_other_arguments_are_refused() {
     let (summary, got, _) = train(MATCHED, broken.path(), None).unwrap();
     assert_eq!(summary.resumed_from, Some(4));
     assert!(same_weights(&got, &expected));
-}
-
-#[test]
-fn a_loss_without_arguments_is_a_name_in_json_as_before() {
-    let written = |loss: &str| {
-        let json = format!(
-            r#"{{"intermediate_matches": [{{"feature": "hidden", "layer_T": 0, "layer_S": 0,
-                "loss": {loss}, "weight": 1}}]}}"#
-        );
-        let read = DistillationConfig::from_json_str(&json).unwrap();
-        let text = read.to_json_string().unwrap();
-        assert_eq!(DistillationConfig::from_json_str(&text).unwrap(), read);
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
-        (
-            value["intermediate_matches"][0]["loss"].to_string(),
-            read.intermediate_matches[0].clone(),
-        )
-    };
-    let (text, read) = written(r#""cos""#);
-    assert_eq!(text, r#""cos""#);
-    assert_eq!(read, IntermediateMatch::hidden(0, 0).loss("cos"));
-    assert!(
-        read.to_string().contains("loss : cos, weight : 1"),
-        "{read}"
-    );
-
-    let (text, read) = written(r#"["crd", {"temperature": 0.5}]"#);
-    assert_eq!(text, r#"["crd",{"temperature":0.5}]"#);
-    assert_eq!(read.log_name(), "unweighted_hidden_crd_0_0");
-    let shown = r#"loss : ["crd",{"temperature":0.5}], weight : 1"#;
-    assert!(read.to_string().contains(shown), "{read}");
-
-    let by_map = LayerMap::uniform(1, 1).unwrap().hidden(("crd", [0.5]));
-    let expected = IntermediateMatch::hidden(1, 1).loss(("crd", [0.5]));
-    assert_eq!(by_map, [expected]);
-}
-
-/// The first line of what comes of a match with this loss.
-fn refused(loss: &str) -> String {
-    let folder = folder();
-    let json = MATCHED.replace(r#"["minilmv2", 6]"#, loss);
-    first_line(with_distiller(&json, folder.path(), |_, _, _| ()))
-}
-
-#[test]
-fn arguments_that_cannot_be_are_refused_with_their_key() {
-    let _alone = alone();
-    let place = "intermediate_matches[0].loss: ";
-    for (loss, expected) in [
-        (r#""minilm""#, "`minilm` needs `heads`; it takes (heads)"),
-        (
-            r#"["minilmv2", 2.5]"#,
-            "`minilmv2` relation_heads: must be a whole number from 1 to 65536, is 2.5",
-        ),
-        (
-            r#"["minilmv2", {"heads": 12}]"#,
-            "`minilmv2` has no parameter `heads`; it takes (relation_heads = 48)",
-        ),
-        (
-            r#"["crd", 0]"#,
-            "`crd` temperature: must be a finite number above 0, is 0",
-        ),
-        (
-            r#"["hidden_mse", 1]"#,
-            "`hidden_mse` was given 1 arguments; it takes no arguments",
-        ),
-    ] {
-        assert_eq!(refused(loss), format!("{place}{expected}"));
-    }
-    let not_finite = IntermediateMatch::new("qkv", 0, 0).loss(("minilmv2", [f64::NAN]));
-    let config = DistillationConfig::default().intermediate_matches([not_finite]);
-    let error = first_line(config.validate());
-    assert!(
-        error.starts_with("intermediate_matches[0].loss[1]: "),
-        "{error}"
-    );
-}
-
-#[test]
-fn layers_that_do_not_fit_are_refused_at_the_match() {
-    let _alone = alone();
-    let folder = folder();
-    let json = MATCHED.replace('6', "5");
-    let error = with_distiller(&json, folder.path(), |distiller, _, _| {
-        let step = textbrewer::StepInfo::new(0, 0, 1, 0);
-        first_line(distiller.train_on_batch(&batch(3), &step))
-    });
-    assert_eq!(
-        error.unwrap(),
-        "intermediate_matches[0]: minilmv2: expected widths that can be cut into 5 heads \
-         (`relation_heads`, at least 1), got student [3, 5, 24] and teacher [3, 5, 48]"
-    );
-
-    let presets = Presets::default();
-    let apply = |loss: textbrewer::PresetSpec, student: &[i64], teacher: &[i64]| {
-        let loss = presets.find_match_loss("loss", loss).unwrap();
-        let (student, teacher) = ([waves(student, 0.1)], [waves(teacher, 0.5)]);
-        first_line(loss.apply(&student, &teacher, None))
-    };
-    assert_eq!(
-        apply("minilmv2".into(), &[2, 4, 48], &[2, 3, 4, 48]),
-        "minilmv2: expected queries, keys and values of a layer in one tensor, \
-         [batch, 3, length, width], got student [2, 4, 48] and teacher [2, 3, 4, 48]"
-    );
-    let error = apply("crd".into(), &[2, 4, 6], &[2, 4, 6]);
-    assert!(
-        error.starts_with("crd: expected embeddings [batch, width] "),
-        "{error}"
-    );
-    let error = apply("crd".into(), &[2, 4], &[2, 6]);
-    assert!(error.contains("`proj` where the widths differ"), "{error}");
-    let error = apply("crd".into(), &[1, 4], &[1, 4]);
-    assert!(error.contains("at least 2 examples"), "{error}");
 }
 
 #[test]
