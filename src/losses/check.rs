@@ -145,6 +145,17 @@ pub fn mask_like(loss: &str, mask: &Tensor, wanted: &[i64], like: &Tensor) -> Re
     in_kind(&mask, like.f_kind()?)
 }
 
+/// A number from 0 to 1.
+pub(crate) fn share(parameter: impl Into<String>, value: f64) -> Result<f64> {
+    match (0.0..=1.0).contains(&value) {
+        true => Ok(value),
+        false => Err(Error::config(
+            parameter,
+            format!("must be from 0 to 1, is {value}"),
+        )),
+    }
+}
+
 /// `mask_i * mask_j` for each pair of positions: `[batch, length]` to `[batch, length, length]`.
 pub(super) fn pairs(mask: &Tensor) -> Result<Tensor> {
     Ok(mask.f_unsqueeze(2)?.f_mul(&mask.f_unsqueeze(1)?)?)

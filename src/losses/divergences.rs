@@ -5,6 +5,7 @@
 
 use tch::Tensor;
 
+use super::check::share;
 use super::divergence::Divergence;
 use super::temperature::Temperature;
 use crate::error::Result;
@@ -77,7 +78,7 @@ pub fn reverse_kl(student: &Tensor, teacher: &Tensor, temperature: &Temperature)
 /// As for [`forward_kl`].
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or β is not from 0 to 1.
 ///
 /// ```
 /// use tch::Tensor;
@@ -96,6 +97,7 @@ pub fn generalized_jsd(
     temperature: &Temperature,
     beta: f64,
 ) -> Result<Tensor> {
+    let beta = share("generalized_jsd, beta", beta)?;
     Divergence::GeneralizedJsd(beta).mean(student, teacher, temperature)
 }
 
@@ -110,7 +112,7 @@ pub fn generalized_jsd(
 /// As for [`forward_kl`].
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or α is not from 0 to 1.
 ///
 /// ```
 /// use tch::Tensor;
@@ -127,6 +129,7 @@ pub fn skew_kl(
     temperature: &Temperature,
     alpha: f64,
 ) -> Result<Tensor> {
+    let alpha = share("skew_kl, alpha", alpha)?;
     Divergence::SkewKl(alpha).mean(student, teacher, temperature)
 }
 
@@ -140,7 +143,7 @@ pub fn skew_kl(
 /// As for [`forward_kl`].
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or α is not from 0 to 1.
 ///
 /// ```
 /// use tch::Tensor;
@@ -158,6 +161,7 @@ pub fn skew_reverse_kl(
     temperature: &Temperature,
     alpha: f64,
 ) -> Result<Tensor> {
+    let alpha = share("skew_reverse_kl, alpha", alpha)?;
     Divergence::SkewReverseKl(alpha).mean(student, teacher, temperature)
 }
 
@@ -173,7 +177,7 @@ pub fn skew_reverse_kl(
 /// As for [`forward_kl`].
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit, or µ is not from 0 to 1.
 ///
 /// ```
 /// use tch::Tensor;
@@ -190,6 +194,7 @@ pub fn adaptive_kl(
     temperature: &Temperature,
     mu: f64,
 ) -> Result<Tensor> {
+    let mu = share("adaptive_kl, mu", mu)?;
     Divergence::AdaptiveKl(mu).mean(student, teacher, temperature)
 }
 
@@ -218,4 +223,34 @@ pub fn total_variation(
     temperature: &Temperature,
 ) -> Result<Tensor> {
     Divergence::TotalVariation.mean(student, teacher, temperature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_from_0_to_1() {
+        let logits = Tensor::from_slice2(&[[0.5, 2.0]]);
+        let tau = Temperature::Constant(1.0);
+        let losses: [(
+            &str,
+            fn(&Tensor, &Tensor, &Temperature, f64) -> Result<Tensor>,
+        ); 4] = [
+            ("generalized_jsd, beta", generalized_jsd),
+            ("skew_kl, alpha", skew_kl),
+            ("skew_reverse_kl, alpha", skew_reverse_kl),
+            ("adaptive_kl, mu", adaptive_kl),
+        ];
+        for (place, loss) in losses {
+            for share in [1.5, -0.1, f64::NAN] {
+                let error = loss(&logits, &logits, &tau, share).unwrap_err();
+                let expected = format!("{place}: must be from 0 to 1, is {share}");
+                assert_eq!(error.to_string(), expected);
+            }
+            for share in [0.0, 1.0] {
+                assert!(loss(&logits, &logits, &tau, share).is_ok());
+            }
+        }
+    }
 }

@@ -39,7 +39,7 @@
 mod across_tokenizers;
 mod agreement;
 mod attention;
-mod check;
+pub(crate) mod check;
 mod closed_form;
 mod contrastive;
 mod dist;

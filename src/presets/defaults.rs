@@ -5,6 +5,7 @@ use tch::Tensor;
 use super::kd_loss::KdLoss;
 use super::{Presets, kd_presets, match_loss, taid};
 use crate::error::Result;
+use crate::losses::check::share;
 use crate::losses::{self, Divergence, Temperature};
 use crate::projection;
 use crate::schedule::{temperature, weight};
@@ -130,7 +131,7 @@ impl Presets {
         divergence: fn(f64) -> Divergence,
     ) -> Self {
         self.kd_preset(name, &[(parameter, Some(default))], move |given| {
-            let share = kd_presets::share(parameter, argument(given, 0))?;
+            let share = share(parameter, argument(given, 0))?;
             Ok(KdLoss::divergence(divergence(share)))
         })
     }

@@ -29,17 +29,6 @@ pub(crate) fn cross_entropy_in_parts(logits: &FromHidden, labels: &Tensor) -> Re
         .apply(&KdInput::new(logits, teacher, 1.0)?.with_labels(labels))
 }
 
-/// A number from 0 to 1.
-pub(super) fn share(parameter: &str, value: f64) -> Result<f64> {
-    match (0.0..=1.0).contains(&value) {
-        true => Ok(value),
-        false => Err(Error::config(
-            parameter,
-            format!("must be from 0 to 1, is {value}"),
-        )),
-    }
-}
-
 /// A factor of a part of a loss.
 fn factor(parameter: &str, value: f64) -> Result<f64> {
     match value.is_finite() && value >= 0.0 {
