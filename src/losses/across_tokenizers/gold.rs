@@ -4,9 +4,11 @@ use std::ops::Range;
 
 use tch::Tensor;
 
+use super::answers::on_device;
 use super::merged::{LEAST, Merged, Side};
 use super::uld::sorted_distances;
 use crate::error::{Error, Result};
+use crate::losses::check::share;
 use crate::losses::divergence::jsd;
 use crate::losses::log_probabilities::LogProbabilities;
 use crate::scalar::ScalarOps;
@@ -15,7 +17,8 @@ use crate::scalar::ScalarOps;
 /// [Patiño et al. 2025](https://huggingface.co/spaces/HuggingFaceH4/general-on-policy-logit-distillation)):
 /// `mean over the batch of the mean over groups of Σ_v |q_(v) − p_(v)|`, both sides in falling order.
 ///
-/// The answer of each side is where its labels, the ids of its tokens, are not −100. `groups` are those of
+/// A side is `(logits, labels, temperature)`. Its answer is where its labels, the ids of its tokens, are not −100;
+/// these have to stand together. `groups` are those of
 /// each example, from [`alignment_groups`](super::alignment_groups), and count the tokens of the answers
 /// from 0. By the chain rule a group's distribution is that of its last token, times the probabilities of the
 /// tokens before it in the group, each of 1e-8 at least: `q(v) = P(v | all before) Π_k P(id_k | all before k)`.
@@ -34,11 +37,11 @@ use crate::scalar::ScalarOps;
 ///
 /// # Shape
 /// Logits: `[batch, length, classes]`, labels `[batch, length]`; lengths and classes may differ by side.
-/// Labels are read on the CPU: leave them there, so that no device is waited for.
+/// Labels are integers and are read on the CPU: leave them there, so that no device is waited for.
 ///
 /// # Errors
-/// When the shapes do not fit, labels that count do not stand together or are no classes, or a group
-/// goes beyond an answer.
+/// When the shapes, kinds or devices of the logits do not fit, labels that are not −100 do not stand together or
+/// are no classes, or a group goes beyond an answer.
 ///
 /// ```
 /// use tch::Tensor;
@@ -80,7 +83,8 @@ pub fn gold(
 /// As for [`gold`].
 ///
 /// # Errors
-/// As for [`gold`], and when a shared token is no class or comes twice.
+/// As for [`gold`], and when a shared token is no class or comes twice, `beta` is not from 0 to 1, or a weight is
+/// not finite.
 ///
 /// ```
 /// use tch::Tensor;
@@ -110,6 +114,13 @@ pub fn gold_hybrid(
     beta: f64,
     weights: Option<(f64, f64)>,
 ) -> Result<Tensor> {
+    let beta = share("gold_hybrid, beta", beta)?;
+    if let Some((of_shared, of_others)) = weights
+        && !(of_shared.is_finite() && of_others.is_finite())
+    {
+        let reason = format!("must be finite, are ({of_shared}, {of_others})");
+        return Err(Error::config("gold_hybrid, weights", reason));
+    }
     let merged = Merged::of("gold_hybrid", student, teacher, groups)?;
     let (q, p) = (&merged.student, &merged.teacher);
     let (students, teachers): (Vec<_>, Vec<_>) = shared.iter().copied().unzip();
@@ -179,7 +190,7 @@ impl<'a> Vocabulary<'a> {
 }
 
 fn at_classes(probabilities: &Tensor, ids: &[i64]) -> Result<Tensor> {
-    let ids = Tensor::f_from_slice(ids)?.f_to_device(probabilities.device())?;
+    let ids = on_device(ids, probabilities.device())?;
     Ok(probabilities.f_index_select(1, &ids)?)
 }
 
@@ -212,13 +223,6 @@ mod tests {
 
     fn singles(count: usize) -> Vec<(Range<usize>, Range<usize>)> {
         (0..count).map(|at| (at..at + 1, at..at + 1)).collect()
-    }
-
-    fn error(groups: [Vec<(Range<usize>, Range<usize>)>; 2], shared: &[(i64, i64)]) -> String {
-        let ((student, teacher), (labels, of_teacher)) = (logits(), labels());
-        let (student, teacher) = ((&student, &labels, &TAU), (&teacher, &of_teacher, &TAU));
-        let loss = gold_hybrid(student, teacher, &groups, shared, 0.5, None);
-        loss.unwrap_err().to_string()
     }
 
     #[test]
@@ -255,42 +259,5 @@ mod tests {
         nothing.backward();
         assert_eq!(nothing.double_value(&[]), 0.0);
         assert_eq!(student.grad(), student.zeros_like());
-    }
-
-    #[test]
-    fn what_does_not_fit_is_named() {
-        assert_eq!(
-            error([singles(3), singles(3)], &[]),
-            "gold_hybrid, groups of example 0: expected the student's tokens in its answer of 2 (labels that are \
-             not -100), got 2..3"
-        );
-        assert_eq!(
-            error([singles(2), singles(3)], &[(0, 1), (2, 6)]),
-            "gold_hybrid, shared tokens of the teacher: expected classes of 0..6, got 6"
-        );
-        assert_eq!(
-            error([singles(2), singles(3)], &[(0, 1), (0, 2)]),
-            "gold_hybrid, shared tokens of the student: expected each class once, got 0"
-        );
-        let ((student, teacher), (labels, of_teacher)) = (logits(), labels());
-        let wrong = |labels: &Tensor, groups: &[Vec<(Range<usize>, Range<usize>)>]| {
-            let (student, teacher) = ((&student, labels, &TAU), (&teacher, &of_teacher, &TAU));
-            gold(student, teacher, groups).unwrap_err().to_string()
-        };
-        assert_eq!(
-            wrong(&labels, &[singles(1)]),
-            "gold, groups: expected a list for each of 2 examples, got 1"
-        );
-        let in_pieces = Tensor::from_slice2(&[[-100, 1, 2, -100], [1, -100, 4, 2]]);
-        assert_eq!(
-            wrong(&in_pieces, &[singles(1), singles(1)]),
-            "gold, student's labels of example 1: expected an answer in one piece (labels that are not -100 \
-             stand together), got one with -100 in it"
-        );
-        let no_class = Tensor::from_slice2(&[[-100, 5, 2, -100], [-100, 1, 4, 2]]);
-        assert_eq!(
-            wrong(&no_class, &[vec![(0..2, 0..4)], vec![]]),
-            "gold, student's labels: expected -100 or a class of 0..5, got 5"
-        );
     }
 }

@@ -2,12 +2,13 @@
 
 use std::ops::Range;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
+use super::answers::{Answer, answers, check_classes, on_device};
 use super::uld::of_one_batch;
+use crate::batch::Batch;
 use crate::error::{Error, Result};
-use crate::losses::check::{in_students_kind, size_of};
-use crate::losses::labels::{IGNORED, integers};
+use crate::losses::check::in_students_kind;
 use crate::losses::support::at_least_float32;
 use crate::losses::temperature::{Temperature, at_temperature};
 use crate::scalar::ScalarOps;
@@ -45,11 +46,17 @@ impl Merged {
                 format!("{}", groups.len()),
             ));
         }
-        let answers = answers(loss, "student", student.1, [size[0], size[1]])?;
-        let teachers = [teachers_size[0], teachers_size[1]];
-        let teachers_answers = self::answers(loss, "teacher", teacher.1, teachers)?;
+        let of_side = |side, labels, [batch, length, classes]: [i64; 3]| {
+            let answers = answers(loss, side, labels, [batch, length])?;
+            check_classes(loss, side, &answers, classes)?;
+            Result::Ok(answers)
+        };
+        let students_answers = of_side("student", student.1, size)?;
+        let teachers_answers = of_side("teacher", teacher.1, teachers_size)?;
         let (mut students_pieces, mut teachers_pieces, mut shares) = (vec![], vec![], vec![]);
-        let examples = groups.iter().zip(answers.iter().zip(&teachers_answers));
+        let examples = groups
+            .iter()
+            .zip(students_answers.iter().zip(&teachers_answers));
         for (example, (groups, (student, teacher))) in examples.enumerate() {
             for (students, teachers) in groups {
                 student.check(loss, "student", example, students)?;
@@ -59,22 +66,15 @@ impl Merged {
                 student.predicts(students) && teacher.predicts(teachers)
             };
             let groups: Vec<_> = groups.iter().filter(both).collect();
-            students_pieces.extend(groups.iter().map(|(tokens, _)| student.piece(tokens)));
-            teachers_pieces.extend(groups.iter().map(|(_, tokens)| teacher.piece(tokens)));
+            students_pieces.extend(groups.iter().map(|(tokens, _)| Piece::of(student, tokens)));
+            teachers_pieces.extend(groups.iter().map(|(_, tokens)| Piece::of(teacher, tokens)));
             let share = 1.0 / (groups.len() * batch) as f64;
             shares.extend(groups.iter().map(|_| share));
         }
-        let of_student = merged(loss, "student", student.0, student.2, &students_pieces)?;
-        let of_teacher = merged(
-            loss,
-            "teacher",
-            &teachers_logits,
-            teacher.2,
-            &teachers_pieces,
-        )?;
-        let shares = Tensor::f_from_slice(&shares)?
-            .f_to_device(of_student.device())?
-            .f_to_kind(of_student.f_kind()?)?;
+        let of_student = merged(loss, student.0, student.2, &students_pieces)?;
+        let of_teacher = merged(loss, &teachers_logits, teacher.2, &teachers_pieces)?;
+        let shares = Tensor::f_from_slice(&shares)?.f_to_kind(of_student.f_kind()?)?;
+        let shares = Batch::to_device(&shares, of_student.device())?;
         Ok(Merged {
             student: of_student,
             teacher: of_teacher,
@@ -88,16 +88,6 @@ impl Merged {
     }
 }
 
-/// Where an example's answer stands, and its tokens.
-#[derive(Debug)]
-struct Answer {
-    /// Its first position, counted over the whole batch.
-    first: usize,
-    /// Whether there are logits before it, which predict its first token.
-    has_before: bool,
-    ids: Vec<i64>,
-}
-
 /// The tokens of a group.
 #[derive(Debug)]
 struct Piece {
@@ -107,72 +97,12 @@ struct Piece {
     last: i64,
 }
 
-/// The answers of a side: where its labels are not −100, on the CPU.
-fn answers(loss: &str, side: &str, labels: &Tensor, wanted: [i64; 2]) -> Result<Vec<Answer>> {
-    let what = format!("{loss}, {side}'s labels");
-    let size = size_of(loss, &format!("{side}'s labels"), labels)?;
-    if size != wanted {
-        let wanted = format!("one for each position, {wanted:?}");
-        return Err(Error::shape(what, wanted, format!("{size:?}")));
-    }
-    let labels = integers(labels, &what)?.f_to_device(Device::Cpu)?;
-    let labels = Vec::<i64>::try_from(&labels.f_reshape([-1i64])?)?;
-    let [batch, length] = wanted.map(|size| usize::try_from(size).unwrap_or_default());
-    let mut answers = Vec::with_capacity(batch);
-    for example in 0..batch {
-        let row = labels.iter().skip(example * length).take(length);
-        let from = row.clone().position(|label| *label != IGNORED);
-        let from = from.unwrap_or_default();
-        let ids: Vec<_> = row
-            .clone()
-            .filter(|label| **label != IGNORED)
-            .copied()
-            .collect();
-        if row
-            .skip(from)
-            .take(ids.len())
-            .any(|label| *label == IGNORED)
-        {
-            return Err(Error::shape(
-                format!("{what} of example {example}"),
-                "an answer in one piece (labels that are not -100 stand together)",
-                "one with -100 in it",
-            ));
-        }
-        answers.push(Answer {
-            first: example * length + from,
-            has_before: from > 0,
-            ids,
-        });
-    }
-    Ok(answers)
-}
-
-impl Answer {
-    fn check(&self, loss: &str, side: &str, example: usize, tokens: &Range<usize>) -> Result<()> {
-        if tokens.is_empty() || tokens.end <= self.ids.len() {
-            return Ok(());
-        }
-        Err(Error::shape(
-            format!("{loss}, groups of example {example}"),
-            format!(
-                "the {side}'s tokens in its answer of {} (labels that are not -100)",
-                self.ids.len()
-            ),
-            format!("{tokens:?}"),
-        ))
-    }
-
-    /// Whether there are tokens, and logits that predict each of them.
-    fn predicts(&self, tokens: &Range<usize>) -> bool {
-        !tokens.is_empty() && (tokens.start > 0 || self.has_before)
-    }
-
-    /// Of tokens that it [`predicts`](Self::predicts) and that are in its answer.
-    fn piece(&self, tokens: &Range<usize>) -> Piece {
-        let predicting = |token: usize| (self.first + token) as i64 - 1;
+impl Piece {
+    /// Of tokens that an answer [`predicts`](Answer::predicts) and that are in it.
+    fn of(answer: &Answer, tokens: &Range<usize>) -> Self {
+        let predicting = |token: usize| (answer.start + answer.first + token) as i64 - 1;
         let last = tokens.end - 1;
-        let earlier = (tokens.start..last).zip(&self.ids[tokens.start..last]);
+        let earlier = (tokens.start..last).zip(&answer.ids[tokens.start..last]);
         Piece {
             earlier: earlier
                 .map(|(token, id)| (predicting(token), *id))
@@ -185,16 +115,15 @@ impl Answer {
 /// For each piece the probabilities of its last token, times those that its earlier tokens have.
 fn merged(
     loss: &str,
-    side: &str,
     logits: &Tensor,
     temperature: &Temperature,
     pieces: &[Piece],
 ) -> Result<Tensor> {
     let (batch, length, classes) = logits.size3()?;
     let flat = logits.f_reshape([batch * length, classes])?;
-    let on_device = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(logits.device());
+    let device = logits.device();
     let rows = |positions: &[i64]| -> Result<Tensor> {
-        let positions = on_device(positions)?;
+        let positions = on_device(positions, device)?;
         let temperature = temperature.at_rows(&[batch, length], &positions)?;
         let rows = flat.f_index_select(0, &positions)?;
         at_least_float32(&at_temperature(loss, &rows, &temperature)?)
@@ -206,14 +135,7 @@ fn merged(
     if ids.is_empty() {
         return Ok(probabilities);
     }
-    if let Some(id) = ids.iter().find(|id| !(0..classes).contains(*id)) {
-        return Err(Error::shape(
-            format!("{loss}, {side}'s labels"),
-            format!("-100 or a class of 0..{classes}"),
-            format!("{id}"),
-        ));
-    }
-    let ids = on_device(&ids)?.f_unsqueeze(1)?;
+    let ids = on_device(&ids, device)?.f_unsqueeze(1)?;
     let logs = rows(&positions)?.f_log_softmax(-1, None)?;
     let logs = logs.f_gather(1, &ids, false)?.f_squeeze_dim(1)?;
     let logs = logs.at_least(LEAST.ln())?;
@@ -229,13 +151,10 @@ fn merged(
         next += count as i64;
     }
     let logs = Tensor::f_cat(
-        &[
-            &logs,
-            &logs.f_new_zeros([1], (logs.f_kind()?, logs.device()))?,
-        ],
+        &[&logs, &logs.f_new_zeros([1], (logs.f_kind()?, device))?],
         0,
     )?;
-    let logs = logs.f_index_select(0, &on_device(&places)?)?;
+    let logs = logs.f_index_select(0, &on_device(&places, device)?)?;
     let logs = logs.f_reshape([pieces.len() as i64, most as i64])?;
     let product = logs
         .f_sum_dim_intlist([1i64].as_slice(), true, None)?

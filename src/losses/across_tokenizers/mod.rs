@@ -1,7 +1,10 @@
 //! Losses between models whose tokenizers differ.
 
+mod answers;
 mod gold;
 mod merged;
+#[cfg(test)]
+mod mistakes;
 mod tokens;
 mod uld;
 

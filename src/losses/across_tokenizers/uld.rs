@@ -1,10 +1,10 @@
 //! Sorted probabilities, token by token.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::error::{Error, Result};
-use crate::losses::check::{in_students_kind, mismatch, size_of, sizes};
-use crate::losses::labels::IGNORED;
+use super::answers::{Answer, answers, on_device};
+use crate::error::Result;
+use crate::losses::check::{in_students_kind, mismatch, sizes};
 use crate::losses::mean::{mean, per_count};
 use crate::losses::support::at_least_float32;
 use crate::losses::temperature::{Temperature, at_temperature};
@@ -14,7 +14,8 @@ use crate::scalar::ScalarOps;
 /// probabilities of both models are apart, token by token of their answers, whatever the tokens are:
 /// `mean over the batch of the mean over tokens of Σ_v |q_(v) − p_(v)|`.
 ///
-/// The answer of each side is where its labels are not −100; these have to stand together. As in the authors'
+/// A side is `(logits, labels, temperature)`. Its answer is where its labels are not −100; these have to stand
+/// together. As in the authors'
 /// code the logits are those of the positions before, which predict the labels, and the k-th token of one
 /// answer is compared with the k-th of the other, as far as both go. A last token to leave out, such as the
 /// end of the text, gets the label −100. An answer from position 0 on has no logits of its first token, which
@@ -23,9 +24,10 @@ use crate::scalar::ScalarOps;
 ///
 /// # Shape
 /// Logits: `[batch, length, classes]`, labels `[batch, length]`; lengths and classes may differ by side.
+/// Labels are integers and are read on the CPU: leave them there, so that no device is waited for.
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes, kinds or devices of the logits do not fit, or labels that are not −100 do not stand together.
 ///
 /// ```
 /// use tch::Tensor;
@@ -48,72 +50,54 @@ pub fn uld(
     let ([batch, length, _], [_, teachers_length, _]) = of_one_batch("uld", student, teacher)?;
     let teacher = in_students_kind("uld", student, teacher)?;
     let answers = [
-        Answers::of("student's labels", student_labels, student, [batch, length])?,
-        Answers::of(
-            "teacher's labels",
-            teacher_labels,
-            student,
-            [batch, teachers_length],
-        )?,
+        answers("uld", "student", student_labels, [batch, length])?,
+        answers("uld", "teacher", teacher_labels, [batch, teachers_length])?,
     ];
-    let [of_student, of_teacher] = &answers;
-    // The first token is left out on both sides where one side has no logits of it.
-    let left_out = of_student
-        .first
-        .f_logical_not()?
-        .f_logical_or(&of_teacher.first.f_logical_not()?)?
-        .f_to_kind(Kind::Int64)?;
+    let Rows { first, count } = Rows::of(&answers, student.device())?;
     let most = length.min(teachers_length);
     let options = (Kind::Int64, student.device());
     let tokens = Tensor::f_arange(most, options)?.f_unsqueeze(0)?;
-    let counts = of_student
-        .count
-        .f_minimum(&of_teacher.count)?
-        .f_sub(&left_out)?;
-    let probabilities = |logits: &Tensor, answers: &Answers, temperature: &Temperature| {
-        let at = answers
-            .first
-            .f_add(&left_out)?
-            .minus(1i64)?
-            .f_add(&tokens)?;
+    let probabilities = |logits: &Tensor, first: &Tensor, temperature: &Temperature| {
+        let at = first.f_add(&tokens)?;
         let last = logits.size3()?.1 - 1;
-        let at = at.at_least(0i64)?.at_most(last.max(0))?.f_unsqueeze(2)?;
+        let at = at.at_most(last.max(0))?.f_unsqueeze(2)?;
         let at = at.f_expand([-1, -1, logits.size3()?.2], false)?;
         let logits = at_least_float32(&at_temperature("uld", logits, temperature)?)?;
         let rows = logits.f_gather(1, &at, false)?;
         Result::Ok(rows.f_softmax(-1, None)?)
     };
-    let q = probabilities(student, of_student, student_temperature)?;
-    let p = probabilities(&teacher, of_teacher, teacher_temperature)?;
+    let q = probabilities(student, &first[0], student_temperature)?;
+    let p = probabilities(&teacher, &first[1], teacher_temperature)?;
     let distances = sorted_distances(&q, &p)?;
-    let kept = tokens
-        .f_lt_tensor(&counts)?
-        .f_to_kind(distances.f_kind()?)?;
+    let kept = tokens.f_lt_tensor(&count)?.f_to_kind(distances.f_kind()?)?;
     let sum = |values: &Tensor| values.f_sum_dim_intlist([1i64].as_slice(), false, None);
     mean(&per_count(&sum(&distances.f_mul(&kept)?)?, &sum(&kept)?)?)
 }
 
-/// Where a side's answers are: `[batch, 1]` each.
-struct Answers {
-    first: Tensor,
+/// The logits that are compared, `[batch, 1]` each.
+struct Rows {
+    /// The first position of the student and of the teacher.
+    first: [Tensor; 2],
     count: Tensor,
 }
 
-impl Answers {
-    fn of(what: &str, labels: &Tensor, like: &Tensor, wanted: [i64; 2]) -> Result<Self> {
-        let size = size_of("uld", what, labels)?;
-        if size != wanted {
-            return Err(Error::shape(
-                format!("uld, {what}"),
-                format!("one for each position, {wanted:?}"),
-                format!("{size:?}"),
-            ));
+impl Rows {
+    fn of(answers: &[Vec<Answer>; 2], device: Device) -> Result<Self> {
+        let (mut firsts, mut teachers_firsts, mut counts) = (vec![], vec![], vec![]);
+        for (student, teacher) in answers[0].iter().zip(&answers[1]) {
+            // The first token is left out on both sides where one side has no logits of it.
+            let left_out = i64::from(!(student.has_before && teacher.has_before));
+            let first = |answer: &Answer| answer.first as i64 + left_out - 1;
+            firsts.push(first(student));
+            teachers_firsts.push(first(teacher));
+            counts.push(student.ids.len().min(teacher.ids.len()) as i64 - left_out);
         }
-        let is_answer = labels.f_to_device(like.device())?.is_not(IGNORED)?;
-        let is_answer = is_answer.f_to_kind(Kind::Int64)?;
-        Ok(Answers {
-            first: is_answer.f_argmax(1, true)?,
-            count: is_answer.f_sum_dim_intlist([1i64].as_slice(), true, None)?,
+        // In one tensor, which is copied once.
+        let numbers = on_device(&[firsts, teachers_firsts, counts].concat(), device)?;
+        let numbers = numbers.f_view([3, answers[0].len() as i64, 1])?;
+        Ok(Rows {
+            first: [numbers.f_select(0, 0)?, numbers.f_select(0, 1)?],
+            count: numbers.f_select(0, 2)?,
         })
     }
 }
@@ -156,7 +140,6 @@ pub(super) fn sorted_distances(q: &Tensor, p: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Device;
 
     fn waves(size: [i64; 3], from: f64) -> Tensor {
         let count = size.iter().product::<i64>();
