@@ -229,14 +229,13 @@ pub fn total_variation(
 mod tests {
     use super::*;
 
+    type Loss = fn(&Tensor, &Tensor, &Temperature, f64) -> Result<Tensor>;
+
     #[test]
     fn shares_are_from_0_to_1() {
         let logits = Tensor::from_slice2(&[[0.5, 2.0]]);
         let tau = Temperature::Constant(1.0);
-        let losses: [(
-            &str,
-            fn(&Tensor, &Tensor, &Temperature, f64) -> Result<Tensor>,
-        ); 4] = [
+        let losses: [(&str, Loss); 4] = [
             ("generalized_jsd, beta", generalized_jsd),
             ("skew_kl, alpha", skew_kl),
             ("skew_reverse_kl, alpha", skew_reverse_kl),
