@@ -112,8 +112,9 @@ fn whole() -> (Vec<u8>, Losses, Vec<String>) {
 #[test]
 fn fifty_kills() {
     let (weights, losses, names) = whole();
-    // 28 batches with three losses each, and 12 optimizer steps with a learning rate and a norm.
-    assert_eq!(losses.len(), 28 * 3 + 12 * 2);
+    // 28 batches with three losses and TAID's t each, and 12 optimizer steps with a learning rate and a
+    // norm.
+    assert_eq!(losses.len(), 28 * 4 + 12 * 2);
     let mut random = ChaCha8Rng::seed_from_u64(50);
     let mut kills: Vec<String> = Vec::new();
     let mut runs = 0;

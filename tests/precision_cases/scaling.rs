@@ -322,7 +322,7 @@ fn what_cannot_be_scaled_back_may_not_rule_the_norm() {
     };
     assert_eq!(
         first_line(train(false, 1.0)),
-        "max_grad_norm: with loss scaling, every variable of the student that gets gradients \
+        "max_grad_norm: with loss scaling or `weigh_by_positions`, every variable of the student that gets gradients \
          must be in a group of the optimizer; add the others, or freeze them with \
          `set_requires_grad(false)`"
     );

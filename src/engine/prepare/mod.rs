@@ -110,9 +110,12 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         no_decay: optimization.no_decay,
     };
     optimizer::add_groups(&mut optimizer, rules, distiller)?;
+    let core = distiller.core();
+    let is_one_batch = core.config().gradient_accumulation_steps == 1 && ranks.world_size() == 1;
+    let weighs_by_positions = core.weighs_by_positions() && !is_one_batch;
     let scaling = optimizer::loss_scaling(
         optimization.loss_scaling,
-        max_grad_norm.is_some(),
+        (max_grad_norm.is_some(), weighs_by_positions),
         &optimizer,
         distiller,
     )?;
@@ -224,9 +227,6 @@ pub(super) fn prepare<'a, D: Distiller + ?Sized>(
         1 => plan.batches_per_epoch(),
         _ => feed.num_batches().map(|batches| batches as u64),
     };
-    let core = distiller.core();
-    let is_one_batch = core.config().gradient_accumulation_steps == 1 && ranks.world_size() == 1;
-    let weighs_by_positions = core.weighs_by_positions() && !is_one_batch;
     let training = Training {
         at: Position::default(),
         epochs: Epochs::new(feed, device, batches, random),

@@ -102,13 +102,13 @@ fn student_groups(variables: &VarStore, rules: Rules<'_>) -> Result<Vec<ParamGro
 /// The loss scaling that was asked for, or the default one where the student computes in fp16.
 pub(super) fn loss_scaling<D: Distiller + ?Sized>(
     requested: Option<LossScaling>,
-    clips: bool,
+    (clips, weighs_by_positions): (bool, bool),
     optimizer: &dyn Optimizer,
     distiller: &D,
 ) -> Result<Option<LossScaling>> {
     let is_needed = distiller.core().config().precision_of(Side::Student) == Precision::Fp16;
     let scaling = requested.or_else(|| is_needed.then(LossScaling::new));
-    let is_scaled = scaling.is_some() || distiller.core().weighs_by_positions();
+    let is_scaled = scaling.is_some() || weighs_by_positions;
     if is_scaled && clips && !optimizes_all(optimizer, distiller.core().variables()) {
         // Only the optimizer's gradients are scaled back, so others would dominate the norm.
         let reason = "with loss scaling or `weigh_by_positions`, every variable of the student that gets gradients \
