@@ -40,8 +40,8 @@ pub struct FromHidden {
     bytes_at_once: i64,
 }
 
-/// 128 MiB.
-const BYTES_AT_ONCE: i64 = 128 << 20;
+/// 256 MiB.
+const BYTES_AT_ONCE: i64 = 256 << 20;
 /// 512 MiB on a device, whose products are quick where they are large.
 const BYTES_ON_A_DEVICE: i64 = 512 << 20;
 
@@ -182,7 +182,7 @@ impl FromHidden {
         Ok(logits)
     }
 
-    /// About how many bytes a loss may use for logits and what it computes of them: 128 MiB unless said
+    /// About how many bytes a loss may use for logits and what it computes of them: 256 MiB unless said
     /// otherwise, on a CUDA device 512 MiB. A loss that has a value at each position makes the logits of
     /// as many positions at a time as this allows, at least of one; fewer bytes mean less memory and
     /// more, smaller products.
