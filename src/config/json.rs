@@ -65,6 +65,33 @@ fn line_of(text: &str, key: &str) -> Option<usize> {
         .filter(|line| *line > 0)
 }
 
+/// One of several names. With a derived implementation serde_json would report a number in its place as
+/// broken JSON; this one lists the names.
+pub(crate) fn one_of<'de, T, D: Deserializer<'de>>(
+    deserializer: D,
+    names: &'static [&'static str],
+    named: fn(&str) -> Option<T>,
+) -> Result<T, D::Error> {
+    struct Name<T> {
+        names: &'static [&'static str],
+        named: fn(&str) -> Option<T>,
+    }
+
+    impl<T> Visitor<'_> for Name<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "one of \"{}\"", self.names.join("\", \""))
+        }
+
+        fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<T, E> {
+            (self.named)(name).ok_or_else(|| E::unknown_variant(name, self.names))
+        }
+    }
+
+    deserializer.deserialize_str(Name { names, named })
+}
+
 pub(super) fn to_string<T: Serialize>(value: &T) -> crate::error::Result<String> {
     serde_json::to_string_pretty(value).map_err(|source| Error::Json {
         place: "writing JSON".to_owned(),

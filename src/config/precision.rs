@@ -3,9 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
 use tch::Kind;
 
+use super::json;
 use crate::error::{Error, shown};
 
 /// A floating-point type: `"float32"`, `"bf16"` or `"fp16"` in JSON, and without the quotation
@@ -79,24 +80,8 @@ impl FromStr for Precision {
     }
 }
 
-/// With a derived implementation serde_json would report a number here as broken JSON; this one
-/// lists the valid names.
 impl<'de> Deserialize<'de> for Precision {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl de::Visitor<'_> for Name {
-            type Value = Precision;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of \"float32\", \"bf16\", \"fp16\"")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Precision, E> {
-                Precision::named(name).ok_or_else(|| E::unknown_variant(name, Precision::NAMES))
-            }
-        }
-
-        deserializer.deserialize_str(Name)
+        json::one_of(deserializer, Precision::NAMES, Precision::named)
     }
 }

@@ -93,8 +93,8 @@ pub struct TrainingConfig {
     /// positions of its batches, of all processes, however they are divided into batches. If not,
     /// it is the mean of the batches' means, in which a token of a batch with few of them counts
     /// more. Weights of positions count as they do in the mean. Default none: as the
-    /// loss on logits has it; those that TextBrewer has are means of means, those of
-    /// [the field](crate::losses) that it lacks are over all positions.
+    /// loss on logits has it. Those that TextBrewer has are means of means, most that it lacks are over all
+    /// positions; with several tasks none is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weigh_by_positions: Option<bool>,
 }

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::config::json;
 
 /// What a loss takes the classes for that a teacher's [top k](super::TopK) leaves out, whose
 /// probability together is known: the tail.
@@ -90,24 +92,8 @@ impl fmt::Display for Tail {
     }
 }
 
-/// With a derived implementation serde_json would report a number here as broken JSON; this one
-/// lists the valid names.
 impl<'de> Deserialize<'de> for Tail {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-
-        impl de::Visitor<'_> for Name {
-            type Value = Tail;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one of \"bucket\", \"truncated\", \"renormalized\", \"uniform\"")
-            }
-
-            fn visit_str<E: de::Error>(self, name: &str) -> Result<Tail, E> {
-                Tail::named(name).ok_or_else(|| E::unknown_variant(name, Tail::NAMES))
-            }
-        }
-
-        deserializer.deserialize_str(Name)
+        json::one_of(deserializer, Tail::NAMES, Tail::named)
     }
 }

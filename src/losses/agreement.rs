@@ -4,8 +4,9 @@ use tch::{Device, Kind, Tensor};
 
 use super::check::size_of;
 use super::kd::fitting_logits;
-use super::log_probabilities::{LOG_OF_ZERO, over_classes};
+use super::log_probabilities::{LOG_OF_ZERO, log_probabilities, over_classes};
 use super::support::at_least_float32;
+use super::temperature::Temperature;
 use crate::error::{Error, Result};
 use crate::kind::in_kind;
 use crate::scalar::ScalarOps;
@@ -114,14 +115,14 @@ fn numbers(student: &Tensor, teacher: &Tensor, k: i64) -> Result<Tensor> {
     let best = student
         .f_argmax(-1, false)?
         .f_eq_tensor(&teacher.f_argmax(-1, false)?)?;
-    let logs = log_probabilities(student)?;
+    let logs = finite_logs(student)?;
     let mass = logs.f_gather(-1, &of_teacher, false)?.f_exp()?;
     Ok(Tensor::f_stack(
         &[
             in_kind(&best, kind)?,
             in_kind(&in_both(&of_student, &of_teacher)?, kind)?.over(k as f64)?,
             entropy(&logs)?,
-            entropy(&log_probabilities(teacher)?)?,
+            entropy(&finite_logs(teacher)?)?,
             over_classes(&mass)?,
         ],
         0,
@@ -146,8 +147,9 @@ pub(crate) fn rows_of_a_block(classes: i64, device: Device) -> i64 {
 const NAME: &str = "agreement";
 
 /// At temperature 1, with a finite number for the logarithm of 0.
-fn log_probabilities(logits: &Tensor) -> Result<Tensor> {
-    Ok(logits.f_log_softmax(-1, None)?.at_least(LOG_OF_ZERO)?)
+fn finite_logs(logits: &Tensor) -> Result<Tensor> {
+    let logs = log_probabilities(NAME, logits, &Temperature::Constant(1.0))?;
+    Ok(logs.at_least(LOG_OF_ZERO)?)
 }
 
 fn entropy(logs: &Tensor) -> Result<Tensor> {

@@ -15,11 +15,13 @@ namespace {
 
 using OfRow = textbrewer::Losses (*)(const Row&);
 
-OfRow best_form() {
+OfRow best_form(bool may_use_avx2) {
 #ifdef TEXTBREWER_HAS_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+  if (may_use_avx2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
     return textbrewer::divergence_of_row_avx2;
   }
+#else
+  (void)may_use_avx2;
 #endif
   return textbrewer::divergence_of_row;
 }
@@ -42,13 +44,14 @@ char* textbrewer_divergence(
     double parameter,
     double cap,
     bool wants_gradient,
+    bool may_use_avx2,
     at::Tensor** losses) {
   return guarded([&] {
     *losses = nullptr;
     const auto count = student->size(0), classes = student->size(1);
     auto result = at::empty({2, count}, student->options().requires_grad(false));
     auto divergences = result.select(0, 0);
-    static const OfRow of_row = best_form();
+    const OfRow of_row = best_form(may_use_avx2);
     Row all;
     all.student = student->data_ptr<float>();
     all.teacher = teacher->data_ptr<float>();

@@ -22,6 +22,7 @@ unsafe extern "C" {
         parameter: f64,
         cap: f64,
         wants_gradient: bool,
+        may_use_avx2: bool,
         losses: *mut *mut C_tensor,
     ) -> *mut c_char;
 }
@@ -90,6 +91,11 @@ pub(crate) fn supports(divergence: Divergence, rows: &[&Tensor]) -> bool {
 /// The divergences of rows that it [`supports`], without τ², and the cross entropies, which are 0
 /// without a label. Nothing is recorded.
 pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<[Tensor; 2]> {
+    by_the_form(true, divergence, rows)
+}
+
+/// By the form for processors with AVX2, if that may be used and this is one, or by the other.
+fn by_the_form(may_use_avx2: bool, divergence: Divergence, rows: &Rows<'_>) -> Result<[Tensor; 2]> {
     let both = [rows.student, rows.teacher];
     let count = rows.student.size().first().copied().unwrap_or(0);
     let of_each = |tensor: &Tensor, kind: Kind| {
@@ -125,6 +131,7 @@ pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<[Ten
             parameter,
             rows.soft_cap.unwrap_or(0.0),
             rows.wants_gradient,
+            may_use_avx2,
             &mut losses,
         ))
         .context(|| "a divergence of logits".into())?;
@@ -132,4 +139,59 @@ pub(crate) fn divergence(divergence: Divergence, rows: &Rows<'_>) -> Result<[Ten
     };
     let losses = losses.ok_or_else(|| Error::other("a divergence of logits: no result"))?;
     Ok([losses.f_select(0, 0)?, losses.f_select(0, 1)?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The form without AVX2, which a processor with it never takes.
+    #[test]
+    fn both_forms_come_to_the_same() {
+        const CLASSES: i64 = 5000;
+        let waves = |seed: f64| {
+            let numbers = Tensor::arange(3 * CLASSES, (Kind::Double, Device::Cpu)) * 1.7 + seed;
+            (numbers * 2.3)
+                .sin()
+                .to_kind(Kind::Float)
+                .view([3, CLASSES])
+                * 6.0
+        };
+        let teacher = waves(0.4);
+        let inverse_temperatures = Tensor::from_slice(&[1f32, 0.5, 1.0]);
+        let factors = Tensor::from_slice(&[1f32, 2.0, 0.5]);
+        let labels = Tensor::from_slice(&[-1i64, 7, 4999]);
+        for divergence in [
+            Divergence::CrossEntropy,
+            Divergence::ForwardKl,
+            Divergence::ReverseKl,
+            Divergence::GeneralizedJsd(0.3),
+            Divergence::SkewKl(0.1),
+            Divergence::SkewReverseKl(0.1),
+            Divergence::TotalVariation,
+        ] {
+            let run = |may_use_avx2| {
+                let student = waves(0.1);
+                let rows = Rows {
+                    student: &student,
+                    teacher: &teacher,
+                    inverse_temperatures: &inverse_temperatures,
+                    factors: &factors,
+                    soft_cap: Some(9.0),
+                    wants_gradient: true,
+                    labels: Some((&labels, &factors)),
+                };
+                let [losses, of_labels] = by_the_form(may_use_avx2, divergence, &rows).unwrap();
+                [losses, of_labels, student]
+            };
+            for (one, other) in run(true).iter().zip(run(false)) {
+                let largest = other.abs().max().double_value(&[]);
+                let far = (one - other).abs().max().double_value(&[]);
+                assert!(
+                    largest > 0.0 && far <= 2e-6 * largest,
+                    "{divergence:?}: {far} of {largest}"
+                );
+            }
+        }
+    }
 }

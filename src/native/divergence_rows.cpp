@@ -15,10 +15,11 @@ constexpr float kLogOfZero = -1e30f;
 // Sums of so many numbers are single precision, and are added up in double.
 constexpr int64_t kBlock = 4096;
 
-// e^x to the last digit or two (Cephes' polynomial); 0 where it would be subnormal.
+// e^x to the last digit or two (Cephes' polynomial); 0 where it would be subnormal, infinite above 88.
 inline float exp_of(float x) {
   // Written so that NaN, which has no integer part, is kept out of the powers of 2.
-  const float kept = x > -87.33f ? x : -87.33f;
+  const float above = x > -87.33f ? x : -87.33f;
+  const float kept = above < 88.0f ? above : 88.0f;
   const float shifted = kept * 1.44269504f + 12582912.0f;
   const float n = shifted - 12582912.0f;
   const float r = (kept - n * 0.693359375f) - n * -2.12194440e-4f;
@@ -32,7 +33,7 @@ inline float exp_of(float x) {
   const int32_t bits = (static_cast<int32_t>(n) + 127) << 23;
   float power;
   memcpy(&power, &bits, sizeof power);
-  const float result = x < -87.33f ? 0.0f : y * power;
+  const float result = x < -87.33f ? 0.0f : (x > 88.0f ? INFINITY : y * power);
   return x == x ? result : x;
 }
 

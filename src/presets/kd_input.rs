@@ -177,7 +177,7 @@ impl<'a> KdInput<'a> {
     }
 
     /// The same at the positions whose labels are not negative, flattened.
-    pub(super) fn at_labels(&self) -> Result<Self> {
+    pub(super) fn at_labels(&self) -> Result<KdInput<'a>> {
         let (labels, selected) = (self.labels()?, self.positions.selected());
         for (side, logits) in [
             (Side::Student, &self.student),

@@ -290,6 +290,14 @@ impl KdLoss {
         self.goes_in_parts && matches!(input.student, Logits::FromHidden(_))
     }
 
+    /// The input at the positions that the loss is a mean over, where these are not all of them.
+    pub(crate) fn at_its_positions<'a>(&self, input: &KdInput<'a>) -> Result<Option<KdInput<'a>>> {
+        match self.form {
+            Form::AtLabels(_) => input.at_labels().map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// Whether it has to see the logits of all positions together.
     pub(crate) fn needs_all_positions(&self) -> bool {
         matches!(self.form, Form::OnAll(_))

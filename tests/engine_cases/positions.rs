@@ -79,20 +79,9 @@ fn the_loss_of_a_step_is_a_mean_over_all_its_positions() {
 #[test]
 fn batches_left_over_do_not_weigh_in_the_next_step() {
     let run = |sizes: &[i64]| {
-        let folder = tempfile::tempdir().unwrap();
-        let (teacher, student) = (Net::new(3, 6, 0.5), Net::new(2, 4, 0.2));
-        GeneralDistiller::builder(&teacher, &student, &student.variables)
-            .train_config(config(folder.path()).gradient_accumulation_steps(2))
-            .distill_config(DistillationConfig::default().kd_loss_type("forward_kl"))
-            .adaptor(tokens)
-            .build()
-            .unwrap()
-            .train(&mut examples(sizes))
-            .optimizer(Sgd::new(0.5))
-            .epochs(3)
-            .run()
-            .unwrap();
-        numbers(&student.variables)
+        trained(&"forward_kl".into(), sizes, |config| {
+            config.gradient_accumulation_steps(2)
+        })
     };
     assert_eq!(run(&[2, 1, 3]), run(&[2, 1]));
 }

@@ -232,7 +232,7 @@ fn a_label_that_is_no_class_is_told() {
 
 #[test]
 fn agreement_is_seen_in_the_same_pass() {
-    for name in ["forward_kl", "mse", "dist"] {
+    for name in ["forward_kl", "mse", "nkd", "dist"] {
         for is_weighted in [false, true] {
             let mut case = Case::new(name);
             case.is_weighted = is_weighted && name != "dist";

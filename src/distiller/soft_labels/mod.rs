@@ -229,7 +229,7 @@ impl SoftLabels {
             (input.student, input.teacher) = (student.into(), teacher.into());
         }
         let learned = self.loss.apply_and(&input, besides);
-        let learned = learned.and_then(|learned| with_agreement(learned, &input, besides));
+        let learned = learned.and_then(|learned| self.with_agreement(learned, &input, besides));
         learned.map_err(|error| match error {
             // Others name the loss themselves.
             Error::Other(_) | Error::Torch { .. } => error.at(&self.place),
@@ -238,6 +238,30 @@ impl SoftLabels {
             }
             error => error,
         })
+    }
+
+    /// With the agreement of whole logits, where it was not measured in a pass that makes them in parts.
+    fn with_agreement(
+        &self,
+        mut learned: Learned,
+        input: &KdInput<'_>,
+        besides: Besides,
+    ) -> Result<Learned> {
+        let is_known = |logits: &Logits| matches!(logits, Logits::Whole(_) | Logits::FromHidden(_));
+        let Some(k) = besides.agreement.filter(|_| learned.agreement.is_none()) else {
+            return Ok(learned);
+        };
+        let at_its_positions = self.loss.at_its_positions(input)?;
+        let input = at_its_positions.as_ref().unwrap_or(input);
+        if input.is_empty() || !is_known(&input.teacher) {
+            return Ok(learned);
+        }
+        let _no_history = tch::no_grad_guard();
+        let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
+        let shares = input.shares(student.f_kind()?)?;
+        let k = i64::try_from(k).unwrap_or(i64::MAX);
+        learned.agreement = Some(agreement(&student, &teacher, k)?.sums(&shares)?);
+        Ok(learned)
     }
 
     /// The teacher's logits, shifted if the configuration says so. They are shifted before a
@@ -273,23 +297,6 @@ impl SoftLabels {
         });
         selected(&shifted.collect::<Result<Vec<_>>>()?, teacher)
     }
-}
-
-/// With the agreement of whole logits, where it was not measured in a pass that makes them in parts.
-fn with_agreement(mut learned: Learned, input: &KdInput<'_>, besides: Besides) -> Result<Learned> {
-    let is_known = |logits: &Logits| matches!(logits, Logits::Whole(_) | Logits::FromHidden(_));
-    let Some(k) = besides.agreement.filter(|_| learned.agreement.is_none()) else {
-        return Ok(learned);
-    };
-    if input.is_empty() || !is_known(&input.teacher) {
-        return Ok(learned);
-    }
-    let _no_history = tch::no_grad_guard();
-    let (student, teacher) = (input.student.whole()?, input.teacher.whole()?);
-    let shares = input.shares(student.f_kind()?)?;
-    let k = i64::try_from(k).unwrap_or(i64::MAX);
-    learned.agreement = Some(agreement(&student, &teacher, k)?.sums(&shares)?);
-    Ok(learned)
 }
 
 impl<B: 'static> Term<B> for SoftLabels {
