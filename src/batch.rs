@@ -6,6 +6,7 @@ use std::hash::Hash;
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 
 /// Implements [`Batch`](trait@Batch) for a struct with named fields, a tuple struct or a unit
 /// struct: [`to_device`](trait@Batch) is called for each field, in their order. The types of the
@@ -98,6 +99,21 @@ pub trait Batch: Sized + 'static {
     /// # Errors
     /// When the device is not there or has no memory left.
     fn to_device(&self, device: Device) -> Result<Self>;
+
+    /// Which examples these are, if the batch says. A struct that derives `Batch`, and a tuple, have
+    /// the first [`Ids`] in them.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::{Batch, Ids};
+    ///
+    /// let batch = (Tensor::from_slice(&[0.5, 1.5]), Ids::from(vec![7, 8]));
+    /// assert_eq!(batch.ids().map(|ids| ids[1]), Some(8));
+    /// assert_eq!(batch.0.ids(), None);
+    /// ```
+    fn ids(&self) -> Option<&Ids> {
+        None
+    }
 }
 
 /// To a GPU without waiting for it: the copy runs while the host goes on, from page-locked
@@ -131,6 +147,10 @@ impl<B: Batch> Batch for Vec<B> {
 impl<B: Batch> Batch for Option<B> {
     fn to_device(&self, device: Device) -> Result<Self> {
         self.as_ref().map(|item| item.to_device(device)).transpose()
+    }
+
+    fn ids(&self) -> Option<&Ids> {
+        self.as_ref().and_then(Batch::ids)
     }
 }
 
@@ -195,6 +215,10 @@ macro_rules! batch_for_tuple {
         impl<$($name: Batch),+> Batch for ($($name,)+) {
             fn to_device(&self, device: Device) -> Result<Self> {
                 Ok(($(self.$index.to_device(device)?,)+))
+            }
+
+            fn ids(&self) -> Option<&Ids> {
+                None$(.or_else(|| self.$index.ids()))+
             }
         }
     };

@@ -112,6 +112,7 @@ mod engine;
 mod error;
 mod feature;
 mod files;
+mod ids;
 mod kind;
 mod likeness;
 pub mod logging;
@@ -149,6 +150,7 @@ pub use distiller::{
 pub use engine::{CheckpointInfo, Flow, Hook, NonFinite, OnNonFinite, Run, TrainSummary, Verdict};
 pub use error::{BoxError, Error, Result, Side};
 pub use feature::Feature;
+pub use ids::Ids;
 pub use likeness::LayerLikeness;
 pub use logging::{LogSink, MemorySink, TensorBoardSink};
 pub use logits::{Logits, probability_shift, select_logits_with_mask};

@@ -17,7 +17,8 @@ pub fn derive_batch(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
 }
 
 fn implement_batch(input: &DeriveInput) -> Result<TokenStream> {
-    let fields = moved_fields(struct_of(input)?);
+    let data = struct_of(input)?;
+    let (fields, ids) = (moved_fields(data), ids_of_fields(data));
     let name = &input.ident;
     let generics = bounded(input.generics.clone());
     let (parameters, arguments, conditions) = generics.split_for_impl();
@@ -33,6 +34,10 @@ fn implement_batch(input: &DeriveInput) -> Result<TokenStream> {
                 #device: ::textbrewer::__private::Device,
             ) -> ::textbrewer::Result<Self> {
                 ::core::result::Result::Ok(Self { #(#fields),* })
+            }
+
+            fn ids(&self) -> ::core::option::Option<&::textbrewer::Ids> {
+                ::core::option::Option::None #(.or_else(|| #ids))*
             }
         }
     })
@@ -60,6 +65,13 @@ fn moved_fields(data: &DataStruct) -> Vec<TokenStream> {
         quote!(#member: #to_device(&self.#member, device)?)
     });
     moved.collect()
+}
+
+/// `Batch::ids(&self.name)` for each field: the first that has ids says them.
+fn ids_of_fields(data: &DataStruct) -> Vec<TokenStream> {
+    let ids = data.fields.members();
+    ids.map(|member| quote!(::textbrewer::Batch::ids(&self.#member)))
+        .collect()
 }
 
 /// With `T: Batch` for every type parameter.
