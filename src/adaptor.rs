@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use tch::Tensor;
+use tch::{Device, Tensor};
 
+use crate::batch::Batch;
+use crate::error::Result;
 use crate::feature::{Feature, FeatureMask};
 use crate::logits::Logits;
 
@@ -131,6 +133,61 @@ impl AdaptorOutput {
     pub fn feature(mut self, name: impl Into<String>, layers: impl Into<Feature>) -> Self {
         self.features.insert(name.into(), layers.into());
         self
+    }
+
+    /// The same in a value of its own; no number is copied.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::AdaptorOutput;
+    ///
+    /// let said = AdaptorOutput::new().logits(Tensor::from_slice(&[0.5, -0.5]));
+    /// assert_eq!(said.shallow_clone().logits.len(), 1);
+    /// ```
+    #[must_use]
+    pub fn shallow_clone(&self) -> Self {
+        let handles = |tensors: &[Tensor]| tensors.iter().map(Tensor::shallow_clone).collect();
+        let features = self.features.iter();
+        AdaptorOutput {
+            logits: self.logits.iter().map(Logits::shallow_clone).collect(),
+            logits_mask: handles(&self.logits_mask),
+            logits_weights: handles(&self.logits_weights),
+            labels: handles(&self.labels),
+            losses: handles(&self.losses),
+            inputs_mask: self.inputs_mask.as_ref().map(Tensor::shallow_clone),
+            features: features
+                .map(|(name, feature)| (name.clone(), feature.shallow_clone()))
+                .collect(),
+        }
+    }
+
+    /// The same, on this device.
+    pub(crate) fn to_device(&self, device: Device) -> Result<Self> {
+        let moved = |tensor: &Tensor| match tensor.defined() {
+            true => Batch::to_device(tensor, device),
+            false => Ok(Tensor::new()),
+        };
+        let all = |tensors: &[Tensor]| tensors.iter().map(moved).collect::<Result<Vec<_>>>();
+        let logits = self.logits.iter();
+        let logits = logits.map(|logits| logits.try_map_positions(moved));
+        let features = self.features.iter().map(|(name, feature)| {
+            let layers = all(&feature.layers)?;
+            let mask = match &feature.mask {
+                FeatureMask::Own(mask) => FeatureMask::Own(moved(mask)?),
+                FeatureMask::Unmasked => FeatureMask::Unmasked,
+                FeatureMask::Inputs => FeatureMask::Inputs,
+            };
+            Ok((name.clone(), Feature { layers, mask }))
+        });
+        Ok(AdaptorOutput {
+            logits: logits.collect::<Result<_>>()?,
+            logits_mask: all(&self.logits_mask)?,
+            logits_weights: all(&self.logits_weights)?,
+            labels: all(&self.labels)?,
+            losses: all(&self.losses)?,
+            inputs_mask: self.inputs_mask.as_ref().map(moved).transpose()?,
+            features: features.collect::<Result<_>>()?,
+        })
     }
 
     /// Which positions of a student's feature count beside a teacher's: the mask of the student's

@@ -62,6 +62,18 @@ impl Feature {
         self
     }
 
+    /// The same in a value of its own; no number is copied.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Feature {
+            layers: self.layers.iter().map(Tensor::shallow_clone).collect(),
+            mask: match &self.mask {
+                FeatureMask::Own(mask) => FeatureMask::Own(mask.shallow_clone()),
+                FeatureMask::Unmasked => FeatureMask::Unmasked,
+                FeatureMask::Inputs => FeatureMask::Inputs,
+            },
+        }
+    }
+
     pub(crate) fn own_mask(&self) -> Option<&Tensor> {
         match &self.mask {
             FeatureMask::Own(mask) => Some(mask),

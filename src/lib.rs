@@ -129,6 +129,7 @@ mod scalar;
 pub mod schedule;
 mod signals;
 mod step;
+pub mod teacher_file;
 pub mod transport;
 pub mod weights;
 
@@ -161,6 +162,7 @@ pub use optim::{Adam, AdamW, Optimizer, Sgd};
 pub use presets::{KdInput, KdLoss, MatchLoss, Presets, TemperatureSchedule, WeightFunction};
 pub use projection::{Projection, ProjectionBuilder, ProjectionForward};
 pub use step::StepInfo;
+pub use teacher_file::TeacherFile;
 
 /// For the examples on real tasks, whose files are as easily something else.
 #[doc(hidden)]

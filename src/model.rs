@@ -1,8 +1,10 @@
 //! What the crate asks of a teacher and of a student.
 
 use std::fmt;
+use std::rc::Rc;
 
 use crate::error::Result;
+use crate::teacher_file::Recorded;
 
 /// A network that can be run on a batch.
 ///
@@ -44,6 +46,12 @@ pub trait Model<B: ?Sized> {
     /// # Errors
     /// Whatever the network cannot do with this batch.
     fn forward(&self, batch: &B, train: bool) -> Result<Self::Output>;
+
+    /// What is known of its outputs before it runs: a file of a teacher says it.
+    #[doc(hidden)]
+    fn recorded(&self) -> Option<Rc<Recorded>> {
+        None
+    }
 }
 
 impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for &M {
@@ -52,6 +60,10 @@ impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for &M {
     fn forward(&self, batch: &B, train: bool) -> Result<Self::Output> {
         (**self).forward(batch, train)
     }
+
+    fn recorded(&self) -> Option<Rc<Recorded>> {
+        (**self).recorded()
+    }
 }
 
 impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
@@ -59,6 +71,10 @@ impl<B: ?Sized, M: Model<B> + ?Sized> Model<B> for Box<M> {
 
     fn forward(&self, batch: &B, train: bool) -> Result<Self::Output> {
         (**self).forward(batch, train)
+    }
+
+    fn recorded(&self) -> Option<Rc<Recorded>> {
+        (**self).recorded()
     }
 }
 

@@ -36,6 +36,16 @@ pub(crate) struct Disk {
     fault: Option<Fault>,
     /// Whether nothing is written, as another process writes it.
     is_idle: bool,
+    /// What is written: its remedies are named where an operation fails.
+    content: Content,
+}
+
+/// What a disk is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Content {
+    #[default]
+    Checkpoints,
+    Recordings,
 }
 
 /// Size and checksum of a written file.
@@ -55,15 +65,23 @@ impl Disk {
     pub(crate) fn failing(fault: impl Fn(Operation, &Path) -> io::Result<()> + 'static) -> Self {
         Disk {
             fault: Some(Box::new(fault)),
-            is_idle: false,
+            ..Disk::default()
         }
     }
 
     /// A disk on which every operation is done at once, by doing nothing.
     pub(crate) fn idle() -> Self {
         Disk {
-            fault: None,
             is_idle: true,
+            ..Disk::default()
+        }
+    }
+
+    /// A disk for what a teacher says.
+    pub(crate) fn for_recordings() -> Self {
+        Disk {
+            content: Content::Recordings,
+            ..Disk::default()
         }
     }
 
@@ -91,7 +109,7 @@ impl Disk {
         }
         self.at(Operation::CreateFolder, path)
             .and_then(|()| fs::create_dir_all(path))
-            .map_err(|error| failed(path, error))
+            .map_err(|error| self.failed(path, error))
     }
 
     /// Writes a new file and flushes it to the disk. An existing file of that name is removed
@@ -108,7 +126,7 @@ impl Disk {
         let file = self
             .at(Operation::CreateFile, path)
             .and_then(|()| OpenOptions::new().write(true).create_new(true).open(path))
-            .map_err(|error| failed(path, error))?;
+            .map_err(|error| self.failed(path, error))?;
         let checked = Checked {
             disk: self,
             path,
@@ -118,12 +136,12 @@ impl Disk {
         };
         let mut writer = BufWriter::with_capacity(PIECE, checked);
         write(&mut writer).map_err(|error| match error {
-            Error::Io { source, .. } => failed(path, source),
+            Error::Io { source, .. } => self.failed(path, source),
             other => other,
         })?;
         let checked = writer
             .into_inner()
-            .map_err(|error| failed(path, error.into_error()))?;
+            .map_err(|error| self.failed(path, error.into_error()))?;
         let written = Written {
             bytes: checked.bytes,
             crc32: checked.crc.finalize(),
@@ -132,7 +150,7 @@ impl Disk {
         // power cut.
         self.at(Operation::SyncFile, path)
             .and_then(|()| file.sync_all())
-            .map_err(|error| failed(path, error))?;
+            .map_err(|error| self.failed(path, error))?;
         Ok(written)
     }
 
@@ -170,7 +188,7 @@ impl Disk {
         };
         self.at(Operation::Link, to)
             .and_then(|()| fs::hard_link(from, to).or_else(|_| copy()))
-            .map_err(|error| failed(to, error))
+            .map_err(|error| self.failed(to, error))
     }
 
     /// Replaces `path` by a hard link to a file, atomically.
@@ -189,7 +207,7 @@ impl Disk {
         }
         self.at(Operation::Rename, to)
             .and_then(|()| fs::rename(from, to))
-            .map_err(|error| failed(to, error))?;
+            .map_err(|error| self.failed(to, error))?;
         match to.parent() {
             Some(folder) => self.sync_folder(folder),
             None => Ok(()),
@@ -203,7 +221,7 @@ impl Disk {
         }
         self.at(Operation::SyncFolder, path)
             .and_then(|()| sync_folder(path))
-            .map_err(|error| failed(path, error))
+            .map_err(|error| self.failed(path, error))
     }
 
     /// Removes a file, a link, or a folder and what is in it, if it exists.
@@ -220,7 +238,29 @@ impl Disk {
         };
         self.at(Operation::Remove, path)
             .and_then(|()| remove())
-            .map_err(|error| failed(path, error))
+            .map_err(|error| self.failed(path, error))
+    }
+}
+
+impl Disk {
+    /// The system's reason, and what to do about it.
+    fn failed(&self, path: &Path, source: io::Error) -> Error {
+        let is_full = matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        );
+        let remedy = match (is_full, self.content) {
+            (true, Content::Checkpoints) => {
+                "make room; earlier checkpoints are whole, and the run can be resumed"
+            }
+            (false, Content::Checkpoints) => "choose a folder that can be written (`output_dir`)",
+            (true, Content::Recordings) => {
+                "make room; what was written before is whole, and the recording goes on from there"
+            }
+            (false, Content::Recordings) => "choose a folder that can be written",
+        };
+        let reason = format!("{source}; {remedy}");
+        Error::io(path, io::Error::new(source.kind(), reason))
     }
 }
 
@@ -254,18 +294,6 @@ fn sync_folder(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The system's reason, and what to do about it.
-fn failed(path: &Path, source: io::Error) -> Error {
-    let remedy = match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "make room; earlier checkpoints are whole, and the run can be resumed"
-        }
-        _ => "choose a folder that can be written (`output_dir`)",
-    };
-    let reason = format!("{source}; {remedy}");
-    Error::io(path, io::Error::new(source.kind(), reason))
-}
-
 /// Counts and checks what goes into a file.
 struct Checked<'a> {
     disk: &'a Disk,
@@ -296,7 +324,7 @@ impl Write for Checked<'_> {
 }
 
 /// Size and checksum of a file, in a fixed amount of memory.
-pub(super) fn examine(path: &Path) -> io::Result<Written> {
+pub(crate) fn examine(path: &Path) -> io::Result<Written> {
     let mut file = File::open(path)?;
     let mut crc = crc32fast::Hasher::new();
     let mut bytes = 0;

@@ -44,6 +44,7 @@ pub use keep::{Keep, Mode, Saved};
 
 pub(crate) use description::{Description, GroupDescription, TensorDescription};
 pub(crate) use difference::Difference;
+pub(crate) use disk::{Disk, Written, examine};
 pub(crate) use folder::{CheckpointFolder, SavedStudent, step_of};
 pub(crate) use newest::Newest;
 pub(crate) use saved_position::{SavedPosition, Stopped};

@@ -76,7 +76,7 @@ pub enum Uneven {
 
 impl Shard {
     /// One process that has everything.
-    pub(super) const ALL: Shard = Shard {
+    pub(crate) const ALL: Shard = Shard {
         rank: 0,
         world_size: 1,
         uneven: Uneven::Pad,

@@ -8,7 +8,7 @@ use crate::native::{Autocast, Widening};
 
 /// The precision and device of a forward pass. Its adaptor computes in `float32`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct MixedPrecision {
+pub(crate) struct MixedPrecision {
     precision: Precision,
     device: Device,
 }
@@ -23,6 +23,15 @@ impl Default for MixedPrecision {
 }
 
 impl MixedPrecision {
+    pub(crate) fn new(precision: Precision, device: Device) -> Self {
+        MixedPrecision { precision, device }
+    }
+
+    /// Where the batches are.
+    pub(super) fn device(self) -> Device {
+        self.device
+    }
+
     pub(super) fn of(config: &TrainingConfig, side: Side) -> Self {
         MixedPrecision {
             precision: config.precision_of(side),

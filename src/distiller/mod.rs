@@ -47,11 +47,13 @@ pub use general::GeneralDistiller;
 #[doc(hidden)]
 pub use loss_term::LossTerm;
 pub use loss_term::loss_term;
+pub(crate) use mixed_precision::MixedPrecision;
 pub use multi_task::MultiTaskDistiller;
 pub use multi_teacher::MultiTeacherDistiller;
 pub use report::{LossReport, WeightedLoss};
 pub(crate) use report::{TOTAL_LOSS, without_dimensions};
 pub use said::Said;
+pub(crate) use teacher::Teacher;
 pub use term::Term;
 pub use trainer::BasicTrainer;
 

@@ -16,37 +16,52 @@ use crate::error::{Result, Side};
 use crate::model::Model;
 use crate::native::NoHistory;
 use crate::step::StepInfo;
+use crate::teacher_file::Recorded;
 
 /// A teacher with its adaptor.
 ///
 /// It always runs in evaluation mode and without gradients, which it cannot switch on again:
 /// its operations go past the parts of libtorch that would record them.
-pub(super) struct Teacher<'a, B>(Adapted<'a, B>);
+pub(crate) struct Teacher<'a, B> {
+    adapted: Adapted<'a, B>,
+    /// What a file has, if it is one.
+    recorded: Option<Rc<Recorded>>,
+}
 
 impl<'a, B> Teacher<'a, B> {
     /// Puts a model and its adaptor together.
-    pub(super) fn new<T, F>(model: T, adaptor: F) -> Self
+    pub(crate) fn new<T, F>(model: T, adaptor: F) -> Self
     where
         T: Model<B> + 'a,
         F: Fn(&B, &T::Output) -> Result<AdaptorOutput> + 'a,
     {
-        Teacher(Box::new(move |batch, precision| {
-            let output = precision.run(|| model.forward(batch, false))?;
-            precision.adapt(|| adaptor(batch, &output))
-        }))
+        Teacher {
+            recorded: model.recorded(),
+            adapted: Box::new(move |batch, precision| {
+                let output = precision.run(|| model.forward(batch, false))?;
+                precision.adapt(|| adaptor(batch, &output))
+            }),
+        }
     }
 
     /// What the teacher says of a batch.
-    fn run(&self, batch: &B, precision: MixedPrecision) -> Result<AdaptorOutput> {
+    pub(crate) fn run(&self, batch: &B, precision: MixedPrecision) -> Result<AdaptorOutput> {
         // The guard gives gradients back even when the model panics.
         let _guard = NoHistory::enter()?;
-        defined((self.0)(batch, precision)?, Side::Teacher)
+        let said = defined((self.adapted)(batch, precision)?, Side::Teacher)?;
+        match self.recorded {
+            // What was read is in main memory.
+            Some(_) => said.to_device(precision.device()),
+            None => Ok(said),
+        }
     }
 }
 
 impl<B> fmt::Debug for Teacher<'_, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Teacher").finish_non_exhaustive()
+        f.debug_struct("Teacher")
+            .field("recorded", &self.recorded)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,9 +111,38 @@ impl<'a, B> Teachers<'a, B> {
     /// Hands on what terms need, and keeps it in `cache`, if there is one, as outputs of a task
     /// that has this number.
     pub(super) fn hand_on(&mut self, needs: &Rc<Needs>, cache: Option<&TeacherCache>, task: usize) {
+        for (number, teacher) in self.teachers.iter().enumerate() {
+            if let Some(recorded) = &teacher.recorded {
+                recorded.limit(needs, number);
+            }
+        }
         self.needs = Rc::clone(needs);
         self.cache = cache.cloned();
         self.task = task;
+    }
+
+    /// Refuses files that do not have what a term needs.
+    pub(super) fn check(&self, needs: &Needs, term: &str) -> Result<()> {
+        let teachers = self.teachers.iter().enumerate();
+        for (number, teacher) in teachers {
+            if let Some(recorded) = &teacher.recorded {
+                recorded.check(needs, number, term)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What tells the files of this task from others, for a resume to compare.
+    pub(super) fn files(&self, task: &str) -> impl Iterator<Item = (String, String)> {
+        let prefix = match task {
+            ONLY_TASK => "teacher_file".to_owned(),
+            task => format!("task.{task}.teacher_file"),
+        };
+        let teachers = self.teachers.iter().enumerate();
+        teachers.filter_map(move |(number, teacher)| {
+            let recorded = teacher.recorded.as_ref()?;
+            Some((format!("{prefix}.{number}"), recorded.description()))
+        })
     }
 
     /// What differs from one teacher, for a resume to compare.

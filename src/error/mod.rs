@@ -318,6 +318,16 @@ pub enum Error {
         differences: Vec<String>,
     },
 
+    /// A file of a teacher's outputs is damaged, or is not what it is asked for.
+    #[error("{}: {}", path.display(), paragraph(reason, 2000))]
+    #[non_exhaustive]
+    TeacherFile {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+
     /// The data loader failed, ended early, or had nothing to give.
     #[error("data loader, batch {batch} of epoch {epoch}: {source}")]
     #[non_exhaustive]

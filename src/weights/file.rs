@@ -139,6 +139,19 @@ impl WeightsFile {
         text.into_iter().collect()
     }
 
+    /// The kind and shape of a tensor.
+    pub(crate) fn description_of(&self, name: &str) -> Result<(Kind, Vec<i64>)> {
+        let info = self.header.info(name).ok_or_else(|| self.has_no(name))?;
+        let Described { size, kind } = self.describe(name, info)?;
+        Ok((kind, size))
+    }
+
+    /// Where in the file the bytes of a tensor begin and end, if there is one of this name.
+    pub(crate) fn bytes_of(&self, name: &str) -> Option<std::ops::Range<u64>> {
+        let (begin, end) = self.header.info(name)?.data_offsets;
+        Some(self.start + begin as u64..self.start + end as u64)
+    }
+
     /// How many elements all tensors have together.
     pub(crate) fn numbers(&self) -> u128 {
         let of = |info: &TensorInfo| -> u128 {

@@ -159,6 +159,9 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
             true => Terms::configured(distill_config, &self.presets, config.device, teachers)?,
         };
         let terms = terms.and(self.terms, self.needs, variables, teachers)?;
+        for (_, task) in &tasks {
+            terms.each_needs(|term, needs| task.teachers.check(needs, term))?;
+        }
         let layers = terms.needs_teacher_layers();
         let needs = Rc::new(terms.needs());
         let cache = TeacherCache::new(distill_config, &needs, layers)?;
@@ -171,6 +174,7 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         };
         for (name, task) in &tasks {
             description.extend(task.teachers.description(name));
+            description.extend(task.teachers.files(name));
         }
         let made = D::try_from(Core {
             description,

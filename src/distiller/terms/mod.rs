@@ -245,6 +245,18 @@ impl<'a, B> Terms<'a, B> {
         term.or((!self.distiller_needs.teachers.is_empty()).then_some("the distiller"))
     }
 
+    /// Calls `check` with the name of each term and what it needs.
+    pub(in crate::distiller) fn each_needs(
+        &self,
+        check: impl Fn(&str, &Needs) -> Result<()>,
+    ) -> Result<()> {
+        let terms = self.terms.iter().zip(&self.needs);
+        for (term, needs) in terms {
+            check(term.name(), needs)?;
+        }
+        check("the distiller", &self.distiller_needs)
+    }
+
     pub(in crate::distiller) fn param_groups(&self) -> Vec<ParamGroup> {
         self.terms
             .iter()

@@ -1,0 +1,353 @@
+//! A file as a teacher.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+
+use tch::{Device, Kind, Tensor};
+
+use super::TeacherFile;
+use super::column::{Column, Layout, Origin};
+use super::decode::{self, Blob};
+use super::places::Places;
+use super::recording::no_ids;
+use crate::adaptor::AdaptorOutput;
+use crate::batch::Batch;
+use crate::config::{LayerSelection, Needs};
+use crate::error::{Error, Result};
+use crate::feature::Feature;
+use crate::model::Model;
+
+type Masks<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
+
+/// What [`TeacherFile::teacher`] returns: a teacher whose outputs are read from a file. All distillers
+/// take it, alone or among others.
+pub struct FileTeacher<'a, B> {
+    recorded: Rc<Recorded>,
+    masks: Masks<'a, B>,
+}
+
+/// What a file has for a distiller, and what of it is wanted.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Recorded {
+    file: TeacherFile,
+    /// Which columns are used.
+    columns: RefCell<Vec<usize>>,
+}
+
+impl<'a, B: Batch> FileTeacher<'a, B> {
+    pub(super) fn new(file: TeacherFile, masks: Masks<'a, B>) -> Self {
+        let mut heads = Vec::new();
+        let columns = file
+            .columns()
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| match column.of {
+                // The first of several forms.
+                Origin::Logits { head } => {
+                    let is_first = !heads.contains(&head);
+                    heads.push(head);
+                    is_first
+                }
+                Origin::Feature { .. } => true,
+            });
+        FileTeacher {
+            recorded: Rc::new(Recorded {
+                columns: RefCell::new(columns.map(|(place, _)| place).collect()),
+                file: file.clone(),
+            }),
+            masks,
+        }
+    }
+
+    /// Uses this form of logits, by the name of its column, such as `logits.0.top16`
+    /// ([`TeacherFile::columns`]).
+    ///
+    /// # Errors
+    /// When there is no such column.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::teacher_file::{Recording, Stored};
+    /// use textbrewer::{AdaptorOutput, Ids, Logits, Model};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let recording = Recording::new(folder.path()).logits(Stored::Float32).top_k(2, 1.0);
+    /// let mut recorder = recording.begin()?;
+    /// let logits = Tensor::from_slice2(&[[0.5f32, -0.5, 3.0]]);
+    /// recorder.add(&[0], &AdaptorOutput::new().logits(&logits))?;
+    /// let file = recorder.finish()?;
+    ///
+    /// let teacher = file.teacher(|_: &Ids| Ok(AdaptorOutput::new())).using("logits.0.top2")?;
+    /// let said = teacher.forward(&Ids::from(vec![0]), false)?;
+    /// assert!(matches!(&said.logits[0], Logits::TopK(top) if top.k() == 2));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn using(self, name: &str) -> Result<Self> {
+        let columns = self.recorded.file.columns();
+        let place = columns.iter().position(|column| column.name == name);
+        let Some((place, column)) = place.and_then(|place| Some((place, columns.get(place)?)))
+        else {
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
+            let reason = format!("has no column `{name}`, but {}", names.join(", "));
+            return Err(super::wrong(self.recorded.file.folder(), reason));
+        };
+        let mut used = self.recorded.columns.borrow_mut();
+        used.retain(|used| columns.get(*used).is_none_or(|used| used.of != column.of));
+        used.push(place);
+        used.sort_unstable();
+        drop(used);
+        Ok(self)
+    }
+}
+
+impl Recorded {
+    /// Leaves out what no term needs, and refuses what a file does not have. `term` is what needs it.
+    pub(crate) fn check(&self, needs: &Needs, teacher: usize, term: &str) -> Result<()> {
+        let columns = self.file.columns();
+        let lacks = |what: String| {
+            let names: Vec<String> = columns.iter().map(Column::to_string).collect();
+            let reason = format!(
+                "has no {what}, which `{term}` needs; it has {}; record the teacher again with it",
+                names.join("; ")
+            );
+            super::wrong(self.file.folder(), reason)
+        };
+        let has_logits = columns
+            .iter()
+            .any(|column| matches!(column.of, Origin::Logits { .. }));
+        if needs.logits && !has_logits {
+            return Err(lacks("logits".to_owned()));
+        }
+        for (feature, wanted) in needs.teachers.get(&teacher).into_iter().flatten() {
+            let layers = columns.iter().filter_map(|column| match &column.of {
+                Origin::Feature {
+                    name,
+                    layer,
+                    layers,
+                } if name == feature => Some((*layer, *layers)),
+                _ => None,
+            });
+            let has: Vec<(usize, usize)> = layers.collect();
+            let Some(&(_, len)) = has.first() else {
+                return Err(lacks(format!("`{feature}`")));
+            };
+            let is_there = |layer: usize| has.iter().any(|(there, _)| *there == layer);
+            let missing = (0..len).find(|&layer| wanted.contains(layer, len) && !is_there(layer));
+            if let Some(layer) = missing {
+                return Err(lacks(format!("layer {layer} of `{feature}`")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads no more than what is needed.
+    pub(crate) fn limit(&self, needs: &Needs, teacher: usize) {
+        let columns = self.file.columns();
+        let none = LayerSelection::None;
+        self.columns.borrow_mut().retain(|place| {
+            match columns.get(*place).map(|column| &column.of) {
+                Some(Origin::Logits { .. }) => needs.logits,
+                Some(Origin::Feature {
+                    name,
+                    layer,
+                    layers,
+                }) => {
+                    let of_teacher = needs.teachers.get(&teacher);
+                    let wanted = of_teacher
+                        .and_then(|features| features.get(name))
+                        .unwrap_or(&none);
+                    wanted.contains(*layer, *layers)
+                }
+                None => false,
+            }
+        });
+    }
+
+    /// What a resumed run compares.
+    pub(crate) fn description(&self) -> String {
+        self.file.fingerprint()
+    }
+
+    /// Everything, with masks of its own: the positions of each example, then padding.
+    pub(super) fn all(file: &TeacherFile, ids: &[u64]) -> Result<AdaptorOutput> {
+        let columns = file.columns();
+        let mut said = AdaptorOutput::new();
+        for (place, column) in columns
+            .iter()
+            .enumerate()
+            .filter(|(_, column)| column.is_masked)
+        {
+            let of_each: Vec<i64> = ids
+                .iter()
+                .map(|id| file.positions(*id, place) as i64)
+                .collect();
+            let longest = of_each.iter().copied().max().unwrap_or(0);
+            let ends = Tensor::f_from_slice(&of_each)?.f_unsqueeze(-1)?;
+            let places = Tensor::f_arange(longest, (Kind::Int64, Device::Cpu))?;
+            let mask = places.f_lt_tensor(&ends)?.f_to_kind(Kind::Int64)?;
+            match &column.of {
+                Origin::Logits { head } if *head == said.logits_mask.len() => {
+                    said.logits_mask.push(mask);
+                }
+                Origin::Logits { .. } => {}
+                Origin::Feature { name, .. } => {
+                    let feature = Feature::default().mask(&mask);
+                    said.features.insert(name.clone(), feature);
+                }
+            }
+        }
+        let recorded = Recorded {
+            file: file.clone(),
+            columns: RefCell::new((0..columns.len()).collect()),
+        };
+        recorded.forward(ids, said)
+    }
+
+    fn forward(&self, ids: &[u64], mut said: AdaptorOutput) -> Result<AdaptorOutput> {
+        let used = self.columns.borrow();
+        let blobs = self.file.blobs(ids, &used)?;
+        let mut layers: BTreeMap<&str, Vec<Tensor>> = BTreeMap::new();
+        let columns = used
+            .iter()
+            .filter_map(|place| self.file.columns().get(*place));
+        said.logits.clear();
+        for (column, blobs) in columns.zip(&blobs) {
+            let places = self.places(column, ids, blobs, &said)?;
+            let damaged = |error: Error| self.which(column, ids, blobs, &error);
+            match &column.of {
+                Origin::Logits { .. } => {
+                    said.logits
+                        .push(decode::logits(column, blobs, &places).map_err(damaged)?);
+                }
+                Origin::Feature {
+                    name,
+                    layer,
+                    layers: len,
+                } => {
+                    let list = layers.entry(name).or_default();
+                    list.resize_with(*len, Tensor::new);
+                    let decoded = decode::layer(column, blobs, &places).map_err(damaged)?;
+                    if let Some(place) = list.get_mut(*layer) {
+                        *place = decoded;
+                    }
+                }
+            }
+        }
+        for (name, layers) in layers {
+            let feature = said
+                .features
+                .entry(name.to_owned())
+                .or_insert_with(Feature::default);
+            feature.layers = layers;
+        }
+        Ok(said)
+    }
+
+    /// Where in the batch the positions of a column are.
+    fn places(
+        &self,
+        column: &Column,
+        ids: &[u64],
+        blobs: &[Blob],
+        said: &AdaptorOutput,
+    ) -> Result<Places> {
+        let count = ids.len() as i64;
+        if column.layout == Layout::Example {
+            return Ok(Places::examples(count));
+        }
+        if !column.is_masked {
+            return self.all_positions(column, ids, blobs);
+        }
+        let (mask, what) = match &column.of {
+            Origin::Logits { head } => match &said.logits_mask[..] {
+                [one] => (Some(one), "logits_mask"),
+                several => (several.get(*head), "logits_mask"),
+            },
+            Origin::Feature { name, .. } => {
+                let own = said.features.get(name).and_then(Feature::own_mask);
+                (own.or(said.inputs_mask.as_ref()), "inputs_mask")
+            }
+        };
+        let Some(mask) = mask else {
+            let reason = format!(
+                "`{}` was recorded at the positions of a mask; let the closure of `TeacherFile::teacher` \
+                 return it as `{what}`",
+                column.name
+            );
+            return Err(Error::protocol("teacher file", reason));
+        };
+        let places = Places::of_mask(&format!("`{what}` of the batch"), mask, count)?;
+        let differ = blobs.iter().zip(&places.of_each).zip(ids);
+        for ((blob, &wanted), id) in differ {
+            if blob.positions != wanted {
+                let reason = format!(
+                    "example {id} has {} positions in `{}`, and {wanted} in the batch: another \
+                     tokenizer, maximum length or mask than when it was recorded",
+                    blob.positions, column.name
+                );
+                return Err(super::wrong(self.file.folder(), reason));
+            }
+        }
+        Ok(places)
+    }
+
+    /// Of a column without a mask: padding was recorded too, and has to be the same.
+    fn all_positions(&self, column: &Column, ids: &[u64], blobs: &[Blob]) -> Result<Places> {
+        let length = blobs.first().map_or(0, |blob| blob.positions);
+        let other = blobs
+            .iter()
+            .zip(ids)
+            .find(|(blob, _)| blob.positions != length);
+        if let Some((blob, id)) = other {
+            let reason = format!(
+                "example {id} has {} positions in `{}` and example {} has {length}, for padding was \
+                 recorded too; pad all examples to one length, or record with a mask",
+                blob.positions,
+                column.name,
+                ids.first().copied().unwrap_or(0)
+            );
+            return Err(super::wrong(self.file.folder(), reason));
+        }
+        Ok(Places::all(ids.len() as i64, length as i64))
+    }
+
+    /// Finds the example whose bytes make no sense, and names it.
+    fn which(&self, column: &Column, ids: &[u64], blobs: &[Blob], error: &Error) -> Error {
+        for (id, blob) in ids.iter().zip(blobs) {
+            let one = Places::all(1, blob.positions as i64);
+            let blob = std::slice::from_ref(blob);
+            let decoded = match column.of {
+                Origin::Logits { .. } => decode::logits(column, blob, &one).map(drop),
+                Origin::Feature { .. } => decode::layer(column, blob, &one).map(drop),
+            };
+            if let Err(error) = decoded {
+                return self.file.damaged(&[*id], &error);
+            }
+        }
+        self.file.damaged(ids, error)
+    }
+}
+
+impl<B: Batch> Model<B> for FileTeacher<'_, B> {
+    type Output = AdaptorOutput;
+
+    fn forward(&self, batch: &B, _train: bool) -> Result<AdaptorOutput> {
+        let ids = batch.ids().ok_or_else(no_ids)?;
+        self.recorded.forward(ids, (self.masks)(batch)?)
+    }
+
+    fn recorded(&self) -> Option<Rc<Recorded>> {
+        Some(Rc::clone(&self.recorded))
+    }
+}
+
+impl<B> fmt::Debug for FileTeacher<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileTeacher")
+            .field("recorded", &self.recorded)
+            .finish_non_exhaustive()
+    }
+}
