@@ -183,7 +183,8 @@ batch_without_tensors!((), bool, i32, i64, u32, u64, usize, f32, f64, String);
 /// Different inputs for the teacher and the student, such as token ids of two vocabularies,
 /// or the teacher's outputs, computed beforehand, in place of its input.
 ///
-/// The models see the whole of it; each takes its side in an ordinary closure.
+/// The models see the whole of it; each takes its side in an ordinary closure. Its
+/// [`ids`](Batch::ids) are the teacher's, or the student's where the teacher's side has none.
 ///
 /// ```
 /// use tch::{Kind, Tensor};

@@ -31,7 +31,7 @@ use crate::error::Result;
 ///
 /// let input_ids = Tensor::from_slice2(&[[101i64, 7, 102], [101, 9, 102]]);
 /// let batch = Sentences { ids: Ids::from(vec![12, 4]), input_ids };
-/// assert_eq!(Batch::ids(&batch).map(Ids::to_vec), Some(vec![12, 4]));
+/// assert_eq!(Batch::ids(&batch).map(|ids| ids.to_vec()), Some(vec![12, 4]));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Ids(Arc<[u64]>);

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use tch::{Cuda, Device, Tensor};
 use textbrewer::data::TaskBatch;
 use textbrewer::models::BertInputs;
-use textbrewer::{Batch, Split};
+use textbrewer::{Batch, Ids, Split};
 
 fn tensor() -> Tensor {
     Tensor::from_slice(&[1i64, 2, 3])
@@ -162,4 +162,64 @@ fn the_first_field_that_cannot_be_moved_fails_it() {
             .to_device(Device::Cpu)
             .is_err()
     );
+}
+
+/// The ids of a batch, and whether it still has them elsewhere.
+fn ids_of<B: Batch>(batch: &B) -> Option<Vec<u64>> {
+    let ids = batch.ids().map(|ids| ids.to_vec());
+    let there = batch.to_device(Device::Cpu).unwrap();
+    assert_eq!(there.ids().map(|ids| ids.to_vec()), ids);
+    ids
+}
+
+fn ids(first: u64) -> Ids {
+    (first..first + 3).collect()
+}
+
+#[test]
+fn a_batch_has_the_first_ids_in_it() {
+    assert_eq!(ids_of(&tensor()), None);
+    assert_eq!(ids_of(&7u64), None);
+    assert_eq!(ids_of(&(tensor(), 7u64)), None);
+    assert_eq!(ids_of(&(tensor(), ids(4))), Some(vec![4, 5, 6]));
+    assert_eq!(ids_of(&(ids(4), ids(9))), Some(vec![4, 5, 6]));
+    assert_eq!(
+        ids_of(&(None::<Ids>, ((), Some(ids(9))))),
+        Some(vec![9, 10, 11])
+    );
+    // No single one says which examples all of them have.
+    assert_eq!(ids_of(&vec![ids(4), ids(9)]), None);
+}
+
+#[test]
+fn a_struct_has_the_ids_of_its_first_field_with_some() {
+    let of = |teacher: Option<Ids>, student: Vec<(Option<Ids>, i64)>| {
+        ids_of::<derived::Generic<_, _>>(&derived::Generic { teacher, student })
+    };
+    assert_eq!(of(Some(ids(4)), Vec::new()), Some(vec![4, 5, 6]));
+    assert_eq!(of(None, vec![(Some(ids(4)), 5)]), None);
+    assert_eq!(ids_of(&derived::Unit), None);
+    assert_eq!(ids_of(&derived::Empty {}), None);
+    assert_eq!(ids_of(&derived::Tuple(tensor(), vec![tensor()])), None);
+    // A field of that name may be something else.
+    let named = derived::Named {
+        ids: tensor(),
+        labels: None,
+        r#type: String::new(),
+    };
+    assert_eq!(ids_of(&named), None);
+}
+
+#[test]
+fn batches_of_the_crate_have_the_ids_of_what_is_in_them() {
+    let with = |first| (ids(first), tensor());
+    let teacher = Split::new(with(4), with(9));
+    assert_eq!(ids_of(&teacher), Some(vec![4, 5, 6]));
+    let student = Split::new(tensor(), with(9));
+    assert_eq!(ids_of(&student), Some(vec![9, 10, 11]));
+    assert_eq!(ids_of(&TaskBatch::new("a", with(4))), Some(vec![4, 5, 6]));
+    assert_eq!(ids_of(&TaskBatch::new("a", tensor())), None);
+    let inputs = BertInputs::new(tensor());
+    assert_eq!(ids_of(&inputs), None);
+    assert_eq!(ids_of(&inputs.ids(ids(4))), Some(vec![4, 5, 6]));
 }

@@ -3,12 +3,17 @@
 use std::fmt;
 
 use crate::error::Result;
+use crate::ids::Ids;
 
 use super::batch_order::{BatchIndices, BatchOrder, Groups};
 use super::shard::Shard;
-use super::{DataLoader, advance, not_started};
+use super::{DataLoader, advance, not_started, places};
 
 /// Yields batches that a closure makes from examples.
+///
+/// The id of an example is its place in the vector, from 0 ([`with_ids`](DataLoader::with_ids)).
+/// Examples with an id of their own need no `with_ids`: `collate` puts it into the batch, as
+/// [`Ids`].
 ///
 /// ```
 /// use tch::Tensor;
@@ -36,6 +41,8 @@ pub struct ExampleLoader<E, F> {
     /// The length of each example, and how many batches are made of a pool.
     lengths: Option<(Vec<usize>, usize)>,
     rest: Option<BatchIndices>,
+    /// The indices of the latest batch.
+    latest: Option<Vec<usize>>,
     collate: F,
 }
 
@@ -54,6 +61,7 @@ where
             examples,
             lengths: None,
             rest: None,
+            latest: None,
             collate,
         })
     }
@@ -111,7 +119,7 @@ where
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.rest = None;
+        (self.rest, self.latest) = (None, None);
         self.rest = Some(match &self.lengths {
             Some((lengths, pool)) => {
                 let length = |index| lengths.get(index).copied().unwrap_or_default();
@@ -127,15 +135,19 @@ where
     }
 
     fn next_batch(&mut self) -> Result<Option<B>> {
+        self.latest = None;
         let Some(indices) = self.rest.as_mut().ok_or_else(not_started)?.next() else {
             return Ok(None);
         };
         let pick = |&index: &usize| self.examples.get(index);
         let examples: Vec<&E> = indices.iter().filter_map(pick).collect();
-        (self.collate)(&examples).map(Some)
+        let batch = (self.collate)(&examples)?;
+        self.latest = Some(indices);
+        Ok(Some(batch))
     }
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.latest = None;
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
     }
@@ -144,7 +156,13 @@ where
     fn take_share(&mut self, shard: Shard) -> bool {
         self.order.shard = shard;
         self.rest = None;
+        self.latest = None;
         true
+    }
+
+    /// Their places in the vector.
+    fn example_ids(&self) -> Option<Ids> {
+        self.latest.as_deref().map(places)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Loaders behind a reference or in a box.
 
 use crate::error::Result;
+use crate::ids::Ids;
 
 use super::{DataLoader, Shard};
 
@@ -34,6 +35,10 @@ impl<L: DataLoader + ?Sized> DataLoader for &mut L {
     fn batch_id(&self) -> Option<u64> {
         (**self).batch_id()
     }
+
+    fn example_ids(&self) -> Option<Ids> {
+        (**self).example_ids()
+    }
 }
 
 impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
@@ -65,5 +70,9 @@ impl<L: DataLoader + ?Sized> DataLoader for Box<L> {
 
     fn batch_id(&self) -> Option<u64> {
         (**self).batch_id()
+    }
+
+    fn example_ids(&self) -> Option<Ids> {
+        (**self).example_ids()
     }
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 
 use super::batch_order::{BatchIndices, BatchOrder, Groups};
 use super::line_file::LineFile;
 use super::shard::Shard;
-use super::{DataLoader, Line, advance, not_started};
+use super::{DataLoader, Line, advance, not_started, places};
 
 /// Yields batches of lines of text files, which are read when their batch is wanted: in memory a
 /// line takes 8 bytes, and as many again while lines are shuffled or grouped, whatever its length.
@@ -40,6 +41,11 @@ use super::{DataLoader, Line, advance, not_started};
 /// Lines end with `\n` or `\r\n`, the last one may end with the file. Empty lines are left out,
 /// and so is a byte order mark. The files must be UTF-8 and stay as they are: one that becomes
 /// longer or shorter, or is written to, is an error at the next line. They are kept open.
+///
+/// The id of a line ([`with_ids`](DataLoader::with_ids)) is its place among the lines that are given:
+/// counted from 0 through all files, in the order in which they were named, without empty lines and
+/// without headers that are skipped. [`Line::number`] counts otherwise: in one file, from 1, with
+/// all of these. Lines may be added behind the last one; before another line they change its id.
 #[derive(Debug)]
 pub struct LineLoader {
     files: Vec<LineFile>,
@@ -49,6 +55,8 @@ pub struct LineLoader {
     /// How many batches of lines are sorted by length together.
     pool: Option<usize>,
     rest: Option<BatchIndices>,
+    /// The indices of the latest batch.
+    latest: Option<Vec<usize>>,
 }
 
 impl LineLoader {
@@ -70,6 +78,7 @@ impl LineLoader {
             order: BatchOrder::new("lines", 1, batch_size)?,
             pool: None,
             rest: None,
+            latest: None,
         };
         loader.count()?;
         Ok(loader)
@@ -147,7 +156,7 @@ impl DataLoader for LineLoader {
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
         // Before the next order is made, so that there are not two.
-        self.rest = None;
+        (self.rest, self.latest) = (None, None);
         let length = |index| {
             let (file, line) = place(&self.ends, index);
             self.files.get(file).map_or(0, |file| file.length(line))
@@ -161,20 +170,23 @@ impl DataLoader for LineLoader {
     }
 
     fn next_batch(&mut self) -> Result<Option<Vec<Line>>> {
+        self.latest = None;
         let Some(indices) = self.rest.as_mut().ok_or_else(not_started)?.next() else {
             return Ok(None);
         };
         let mut lines = Vec::with_capacity(indices.len());
-        for index in indices {
+        for &index in &indices {
             let (file, line) = place(&self.ends, index);
             if let Some(file) = self.files.get_mut(file) {
                 lines.push(file.line(line)?);
             }
         }
+        self.latest = Some(indices);
         Ok(Some(lines))
     }
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.latest = None;
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
     }
@@ -183,6 +195,12 @@ impl DataLoader for LineLoader {
     fn take_share(&mut self, shard: Shard) -> bool {
         self.order.shard = shard;
         self.rest = None;
+        self.latest = None;
         true
+    }
+
+    /// Their places among the lines of all files.
+    fn example_ids(&self) -> Option<Ids> {
+        self.latest.as_deref().map(places)
     }
 }

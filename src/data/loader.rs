@@ -2,8 +2,9 @@
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::ids::Ids;
 
-use super::{Epoch, Fixed, Map, MapInThreads, Prefetch, Shard, Sharded};
+use super::{Epoch, Fixed, Map, MapInThreads, Prefetch, Shard, Sharded, WithIds};
 
 /// Yields the batches of each epoch, one at a time.
 ///
@@ -119,6 +120,30 @@ pub trait DataLoader {
         None
     }
 
+    /// The [`Ids`] of the examples of the latest batch, in their order, if the loader knows them; `None`
+    /// after an error, after [`skip`](Self::skip), and at the end of an epoch.
+    ///
+    /// [`TensorLoader`](super::TensorLoader), [`ExampleLoader`](super::ExampleLoader),
+    /// [`LineLoader`](super::LineLoader) and [`StreamLoader`](super::StreamLoader) give the place of each
+    /// example in their data. Implement it for a loader of your own that knows its examples: an
+    /// example needs the same id in every epoch, in every order and at every batch size. A loader
+    /// that forwards to another one forwards this too.
+    ///
+    /// ```
+    /// use textbrewer::data::{DataLoader, ExampleLoader};
+    ///
+    /// let words = |words: &[&&str]| Ok(words.iter().map(|word| **word).collect::<String>());
+    /// let mut loader = ExampleLoader::new(vec!["a", "b", "c"], 2, words)?;
+    /// loader.start_epoch(1)?;
+    /// loader.skip(1)?;
+    /// assert_eq!(loader.next_batch()?, Some("c".to_owned()));
+    /// assert_eq!(loader.example_ids().map(|ids| ids.to_vec()), Some(vec![2]));
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    fn example_ids(&self) -> Option<Ids> {
+        None
+    }
+
     /// Gives only the batches of this share from the next [`start_epoch`](Self::start_epoch) on, in
     /// place of an earlier share, and returns true. `num_batches` and `skip` are then those of the
     /// share. A loader that returns false, as the provided implementation does, goes on to give
@@ -172,6 +197,56 @@ pub trait DataLoader {
         Self: Sized,
     {
         Sharded::new(self, shard)
+    }
+
+    /// A loader whose batches are `(Ids, batch)`: which examples they have, and the batch. What needs
+    /// the ids finds them there ([`Batch::ids`]), and a batch type of your own has a field for them.
+    ///
+    /// ```
+    /// use tch::Tensor;
+    /// use textbrewer::data::{DataLoader, TensorLoader};
+    /// use textbrewer::{Batch, Error, Ids};
+    ///
+    /// #[derive(Debug, Batch)]
+    /// struct Sentences {
+    ///     ids: Ids,
+    ///     input_ids: Tensor,
+    ///     labels: Tensor,
+    /// }
+    ///
+    /// let (input_ids, labels) = (Tensor::from_slice(&[7i64, 8, 9]), Tensor::from_slice(&[0i64, 1, 0]));
+    /// let mut loader = TensorLoader::new(vec![input_ids, labels], 2)?
+    ///     .shuffle(42)
+    ///     .with_ids()
+    ///     .map(|(ids, tensors)| {
+    ///         let [input_ids, labels] = tensors.try_into().map_err(|_| Error::other("two tensors"))?;
+    ///         Ok(Sentences { ids, input_ids, labels })
+    ///     });
+    /// for batch in loader.epoch(1)? {
+    ///     let batch = batch?;
+    ///     // The tokens of row n are n + 7.
+    ///     let rows: Vec<u64> = Vec::<i64>::try_from(&batch.input_ids)?.iter().map(|id| *id as u64 - 7).collect();
+    ///     assert_eq!(Batch::ids(&batch).map(|ids| ids.to_vec()), Some(rows));
+    /// }
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    ///
+    /// It comes right behind the loader that knows the examples
+    /// ([`example_ids`](Self::example_ids)), before [`prefetch`](Self::prefetch),
+    /// [`map_in_threads`](Self::map_in_threads) and [`fixed`](Self::fixed), which know none but hand on
+    /// what is in the batches; and before a [`map`](Self::map) that leaves out examples or changes
+    /// their order, which then has to do the same with the ids. With several tasks it comes behind
+    /// the loader of each. An id means the example as the loader gives it: what was kept of it is not
+    /// that of one which is changed at random afterwards ([`augment`](crate::augment)).
+    ///
+    /// # Errors
+    /// [`next_batch`](Self::next_batch) is an [`Error::Protocol`](crate::Error::Protocol) where the
+    /// loader does not know the ids. Put [`Ids`] into its batches yourself.
+    fn with_ids(self) -> WithIds<Self>
+    where
+        Self: Sized,
+    {
+        WithIds::new(self)
     }
 
     /// A loader that collects the batches of the first epoch in main memory and repeats them

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::error::Result;
+use crate::ids::Ids;
 
 use super::{DataLoader, Shard};
 
@@ -23,11 +24,17 @@ use super::{DataLoader, Shard};
 pub struct Map<L, F> {
     loader: L,
     convert: F,
+    /// Whether the latest batch could not be converted.
+    failed: bool,
 }
 
 impl<L, F> Map<L, F> {
     pub(super) fn new(loader: L, convert: F) -> Self {
-        Map { loader, convert }
+        Map {
+            loader,
+            convert,
+            failed: false,
+        }
     }
 }
 
@@ -43,21 +50,35 @@ where
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
+        self.failed = false;
         self.loader.start_epoch(epoch)
     }
 
     fn next_batch(&mut self) -> Result<Option<B>> {
+        self.failed = false;
         let batch = self.loader.next_batch()?;
-        batch.map(&mut self.convert).transpose()
+        let converted = batch.map(&mut self.convert).transpose();
+        self.failed = converted.is_err();
+        converted
     }
 
     /// Skipped batches are not converted.
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.failed = false;
         self.loader.skip(batches)
     }
 
     fn take_share(&mut self, shard: Shard) -> bool {
+        self.failed = false;
         self.loader.take_share(shard)
+    }
+
+    /// The examples of the batch that was converted.
+    fn example_ids(&self) -> Option<Ids> {
+        match self.failed {
+            true => None,
+            false => self.loader.example_ids(),
+        }
     }
 }
 

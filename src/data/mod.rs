@@ -18,6 +18,10 @@
 //! the work that takes time, such as tokenising, belongs in `map` or `map_in_threads`, not in the
 //! closure of a stream.
 //!
+//! [`with_ids`](DataLoader::with_ids) puts the [`Ids`] of its examples beside each batch:
+//! their places in the data, by which an example is known in every order, in other runs, and in
+//! files.
+//!
 //! [`shard`](DataLoader::shard) gives one of several processes its share of any loader. `batch_size`
 //! is always that of one process.
 //!
@@ -48,6 +52,7 @@ mod task_loader;
 mod task_sampler;
 mod tensor_loader;
 mod vec_loader;
+mod with_ids;
 mod workers;
 
 pub use collate::pad_to_longest;
@@ -68,8 +73,10 @@ pub use task_batch::TaskBatch;
 pub use task_loader::TaskLoader;
 pub use tensor_loader::TensorLoader;
 pub use vec_loader::VecLoader;
+pub use with_ids::WithIds;
 
 use crate::error::Error;
+use crate::ids::Ids;
 
 /// Skips up to `batches` items of an iterator and returns how many were skipped.
 fn advance(rest: &mut impl ExactSizeIterator, batches: u64) -> u64 {
@@ -80,6 +87,11 @@ fn advance(rest: &mut impl ExactSizeIterator, batches: u64) -> u64 {
         rest.nth(last);
     }
     skipped as u64
+}
+
+/// The ids of examples that are known by their places.
+fn places(indices: &[usize]) -> Ids {
+    indices.iter().map(|&index| index as u64).collect()
 }
 
 /// The error of a loader that is asked for a batch before an epoch was started.

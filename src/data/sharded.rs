@@ -1,6 +1,7 @@
 //! One process's share of a loader.
 
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 
 use super::shard::{Shard, Uneven};
 use super::{DataLoader, not_started};
@@ -42,7 +43,25 @@ pub struct Sharded<L> {
     deals: Option<Shard>,
     /// How far the epoch is that is dealt out.
     dealt: Option<Dealt>,
-    last: Option<u64>,
+    /// Of the latest batch that was dealt out.
+    latest: Latest,
+}
+
+/// What is known of a batch.
+#[derive(Debug, Default)]
+struct Latest {
+    number: Option<u64>,
+    ids: Option<Ids>,
+}
+
+impl Latest {
+    /// Of the loader's latest batch.
+    fn of<L: DataLoader>(loader: &L) -> Self {
+        Latest {
+            number: loader.batch_id(),
+            ids: loader.example_ids(),
+        }
+    }
 }
 
 /// A place in an epoch whose batches are dealt out.
@@ -87,7 +106,7 @@ impl<L: DataLoader> Sharded<L> {
             shard: None,
             deals: None,
             dealt: None,
-            last: None,
+            latest: Latest::default(),
         }
     }
 
@@ -122,14 +141,14 @@ impl<L: DataLoader> Sharded<L> {
         };
         dealt.taken += 1;
         // Asked now, for skipping the batches of the others may change it.
-        let id = self.loader.batch_id();
+        let latest = Latest::of(&self.loader);
         if shard.uneven() == Uneven::Drop
             && !dealt.go_to(step.saturating_add(ranks), &mut self.loader)?
         {
             return Ok(None);
         }
         dealt.given += 1;
-        self.last = id;
+        self.latest = latest;
         Ok(Some(batch))
     }
 
@@ -151,7 +170,7 @@ impl<L: DataLoader> Sharded<L> {
             );
             return Err(Error::protocol("data loader", reason));
         };
-        self.last = self.loader.batch_id();
+        self.latest = Latest::of(&self.loader);
         dealt.given += 1;
         Ok(Some(batch))
     }
@@ -170,7 +189,7 @@ impl<L: DataLoader> DataLoader for Sharded<L> {
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.last = None;
+        self.latest = Latest::default();
         self.dealt = None;
         self.loader.start_epoch(epoch)?;
         self.dealt = Some(Dealt {
@@ -186,7 +205,7 @@ impl<L: DataLoader> DataLoader for Sharded<L> {
         let Some(shard) = self.deals else {
             return self.loader.next_batch();
         };
-        self.last = None;
+        self.latest = Latest::default();
         let mut dealt = self.dealt.take().ok_or_else(not_started)?;
         let given = dealt.given;
         let batch = self.deal(shard, &mut dealt);
@@ -202,7 +221,7 @@ impl<L: DataLoader> DataLoader for Sharded<L> {
         let Some(shard) = self.deals else {
             return self.loader.skip(batches);
         };
-        self.last = None;
+        self.latest = Latest::default();
         let mut dealt = self.dealt.take().ok_or_else(not_started)?;
         let mut skipped = 0;
         if let Some(before) = batches.checked_sub(1)
@@ -233,8 +252,15 @@ impl<L: DataLoader> DataLoader for Sharded<L> {
 
     fn batch_id(&self) -> Option<u64> {
         match self.deals {
-            Some(_) => self.last,
+            Some(_) => self.latest.number,
             None => self.loader.batch_id(),
+        }
+    }
+
+    fn example_ids(&self) -> Option<Ids> {
+        match self.deals {
+            Some(_) => self.latest.ids.clone(),
+            None => self.loader.example_ids(),
         }
     }
 
@@ -244,7 +270,7 @@ impl<L: DataLoader> DataLoader for Sharded<L> {
         self.shard = Some(shard);
         self.deals = (!takes && shard.world_size() > 1).then_some(shard);
         self.dealt = None;
-        self.last = None;
+        self.latest = Latest::default();
         true
     }
 }

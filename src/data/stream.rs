@@ -14,8 +14,9 @@ pub(super) struct Stream<'a, E> {
     pub(super) epoch: u64,
     /// What was not read yet.
     pub(super) unread: Fuse<Examples<'a, E>>,
-    /// What is left of the part that was read last, in the order of the batches.
-    pub(super) part: vec::IntoIter<Result<E>>,
+    /// What is left of the part that was read last, in the order of the batches, and the place of
+    /// each example in the stream.
+    pub(super) part: vec::IntoIter<(usize, Result<E>)>,
     /// How many examples were given or passed over.
     pub(super) given: usize,
 }
@@ -24,7 +25,9 @@ impl<E> Stream<'_, E> {
     /// Reads the part that begins here.
     pub(super) fn read_part(&mut self, size: usize, seed: Option<u64>) {
         // An error keeps its place among the examples, so that every batch has its own.
-        let mut part: Vec<_> = self.unread.by_ref().take(size).collect();
+        let examples = self.unread.by_ref().take(size).enumerate();
+        let placed = |(index, example)| (self.given.saturating_add(index), example);
+        let mut part: Vec<_> = examples.map(placed).collect();
         if let Some(seed) = seed {
             shuffle_part(&mut part, seed, self.epoch, (self.given / size) as u64);
         }
@@ -57,12 +60,17 @@ impl<E> Stream<'_, E> {
         self.given += examples;
     }
 
-    pub(super) fn next_example(&mut self, size: usize, seed: Option<u64>) -> Option<Result<E>> {
+    /// An example, and its place in the stream.
+    pub(super) fn next_example(
+        &mut self,
+        size: usize,
+        seed: Option<u64>,
+    ) -> Option<(usize, Result<E>)> {
         if self.part.len() == 0 {
             self.read_part(size, seed);
         }
         let example = self.part.next()?;
-        self.given += 1;
+        self.given = self.given.saturating_add(1);
         Some(example)
     }
 }

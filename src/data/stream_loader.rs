@@ -3,9 +3,10 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 
 use super::stream::{Examples, Stream};
-use super::{DataLoader, not_started};
+use super::{DataLoader, not_started, places};
 
 type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send + 'a>;
 
@@ -16,6 +17,10 @@ type Open<'a, E> = Box<dyn FnMut(u64, usize) -> Result<Examples<'a, E>> + Send +
 /// [`map_in_threads`](DataLoader::map_in_threads) or [`map`](DataLoader::map) make a batch type of
 /// one's own from them. A run that is resumed reads the examples that it had once more, but does
 /// not convert them; with [`seekable`](Self::seekable) it hardly reads any.
+///
+/// The id of an example ([`with_ids`](DataLoader::with_ids)) is its place in the stream before it is
+/// shuffled, from 0. So every epoch has to give the same examples in the same order where ids are
+/// used; otherwise put an id of the example's own into the batch, as [`Ids`].
 ///
 /// The number of batches is unknown unless [`with_num_batches`](Self::with_num_batches) sets it.
 /// While it is unknown, a run needs a number of steps instead of epochs.
@@ -43,6 +48,8 @@ pub struct StreamLoader<'a, E> {
     drop_last: bool,
     num_batches: Option<usize>,
     stream: Option<Stream<'a, E>>,
+    /// The places of the examples of the latest batch.
+    latest: Option<Vec<usize>>,
 }
 
 /// How examples are shuffled.
@@ -124,6 +131,7 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
             drop_last: false,
             num_batches: None,
             stream: None,
+            latest: None,
         })
     }
 
@@ -166,7 +174,7 @@ impl<'a, E: 'a> StreamLoader<'a, E> {
     }
 
     fn begin(&mut self, epoch: u64) -> Result<()> {
-        self.stream = None;
+        (self.stream, self.latest) = (None, None);
         self.stream = Some(Stream {
             epoch,
             unread: (self.open)(epoch, 0)?.fuse(),
@@ -210,6 +218,7 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
     }
 
     fn next_batch(&mut self) -> Result<Option<Vec<E>>> {
+        self.latest = None;
         let (size, seed) = (self.part_size(), self.seed());
         let stream = self.stream.as_mut().ok_or_else(not_started)?;
         let next = || stream.next_example(size, seed);
@@ -218,10 +227,14 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
         if batch.is_empty() || (self.drop_last && batch.len() < self.batch_size) {
             return Ok(None);
         }
-        batch.into_iter().collect::<Result<_>>().map(Some)
+        let (places, examples): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let examples = examples.into_iter().collect::<Result<_>>()?;
+        self.latest = Some(places);
+        Ok(Some(examples))
     }
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.latest = None;
         let stream = self.stream.as_ref().ok_or_else(not_started)?;
         let (epoch, given) = (stream.epoch, stream.given);
         if !self.seeks {
@@ -242,6 +255,7 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
         let before = usize::try_from(before).unwrap_or(usize::MAX);
         self.go_to(given.saturating_add(before.saturating_mul(self.batch_size)))?;
         if self.next_batch()?.is_some() {
+            self.latest = None;
             return Ok(batches);
         }
         // It is not, so what is left of it is counted.
@@ -252,6 +266,11 @@ impl<'a, E: 'a> DataLoader for StreamLoader<'a, E> {
             skipped += 1;
         }
         Ok(skipped)
+    }
+
+    /// Their places in the stream of this epoch.
+    fn example_ids(&self) -> Option<Ids> {
+        self.latest.as_deref().map(places)
     }
 }
 

@@ -2,7 +2,8 @@
 
 use crate::batch::Batch;
 
-/// A batch of one of several tasks.
+/// A batch of one of several tasks. Its [`ids`](Batch::ids) are those of the batch inside: two tasks
+/// may have the same.
 ///
 /// ```
 /// use tch::{Device, Tensor};

@@ -3,15 +3,17 @@
 use tch::Tensor;
 
 use crate::error::{Context, Error, Result};
+use crate::ids::Ids;
 
 use super::batch_order::{BatchIndices, BatchOrder};
 use super::shard::Shard;
-use super::{DataLoader, advance, not_started};
+use super::{DataLoader, advance, not_started, places};
 
 /// Yields batches of rows of tensors, as PyTorch's `DataLoader` over a `TensorDataset`.
 ///
 /// A batch is a vector with as many tensors as the data set has;
-/// [`map`](DataLoader::map) makes a batch type of one's own from it.
+/// [`map`](DataLoader::map) makes a batch type of one's own from it. The id of an example is its row,
+/// from 0 ([`with_ids`](DataLoader::with_ids)).
 ///
 /// ```
 /// use tch::Tensor;
@@ -34,6 +36,8 @@ pub struct TensorLoader {
     tensors: Vec<Tensor>,
     order: BatchOrder,
     rest: Option<BatchIndices>,
+    /// The indices of the latest batch.
+    latest: Option<Vec<usize>>,
 }
 
 impl TensorLoader {
@@ -73,6 +77,7 @@ impl TensorLoader {
             tensors,
             order: BatchOrder::new("data set", len, batch_size)?,
             rest: None,
+            latest: None,
         })
     }
 
@@ -100,18 +105,23 @@ impl DataLoader for TensorLoader {
     }
 
     fn start_epoch(&mut self, epoch: u64) -> Result<()> {
-        self.rest = None;
+        (self.rest, self.latest) = (None, None);
         self.rest = Some(self.order.batches(epoch, None)?);
         Ok(())
     }
 
     fn next_batch(&mut self) -> Result<Option<Vec<Tensor>>> {
-        let indices = self.rest.as_mut().ok_or_else(not_started)?.next();
-        let select = |indices: Vec<usize>| rows(&self.tensors, &indices);
-        indices.map(select).transpose()
+        self.latest = None;
+        let Some(indices) = self.rest.as_mut().ok_or_else(not_started)?.next() else {
+            return Ok(None);
+        };
+        let batch = rows(&self.tensors, &indices)?;
+        self.latest = Some(indices);
+        Ok(Some(batch))
     }
 
     fn skip(&mut self, batches: u64) -> Result<u64> {
+        self.latest = None;
         let rest = self.rest.as_mut().ok_or_else(not_started)?;
         Ok(advance(rest, batches))
     }
@@ -120,7 +130,13 @@ impl DataLoader for TensorLoader {
     fn take_share(&mut self, shard: Shard) -> bool {
         self.order.shard = shard;
         self.rest = None;
+        self.latest = None;
         true
+    }
+
+    /// Their rows in the tensors.
+    fn example_ids(&self) -> Option<Ids> {
+        self.latest.as_deref().map(places)
     }
 }
 

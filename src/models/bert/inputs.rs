@@ -5,6 +5,7 @@ use tch::{Kind, Tensor};
 use super::BertConfig;
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::ids::Ids;
 
 /// A batch for BERT and the models that share its layers.
 ///
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 /// | `attention_mask` | `[batch, length]`, or `[batch, length, length]`; positions with 0 are not attended to |
 /// | `labels` | `[batch]` for sequences; `[batch, length]` for token classification and masked LM, -100 at positions without a loss; `[batch, labels]` for multi-label classification |
 /// | `start_positions`, `end_positions` | `[batch]` |
+/// | `ids` | one for each example; no tensor |
 ///
 /// ```
 /// use tch::Tensor;
@@ -44,6 +46,9 @@ pub struct BertInputs {
     pub start_positions: Option<Tensor>,
     /// The ground truth of question answering: the answer's last token.
     pub end_positions: Option<Tensor>,
+    /// Which examples these are, where a teacher's outputs are kept by example. The models do not
+    /// look at it.
+    pub ids: Option<Ids>,
 }
 
 impl BertInputs {
@@ -57,6 +62,7 @@ impl BertInputs {
             labels: None,
             start_positions: None,
             end_positions: None,
+            ids: None,
         }
     }
 
@@ -93,6 +99,30 @@ impl BertInputs {
     pub fn answers(mut self, start_positions: Tensor, end_positions: Tensor) -> Self {
         self.start_positions = Some(start_positions);
         self.end_positions = Some(end_positions);
+        self
+    }
+
+    /// Sets which examples these are, as [`DataLoader::with_ids`](crate::DataLoader::with_ids) gives
+    /// it.
+    ///
+    /// ```
+    /// use textbrewer::data::{DataLoader, ExampleLoader, pad_to_longest};
+    /// use textbrewer::models::BertInputs;
+    /// use textbrewer::Batch;
+    ///
+    /// let sentences = vec![vec![101, 7, 102], vec![101, 102]];
+    /// let collate = |sentences: &[&Vec<i64>]| pad_to_longest(sentences, 0, None);
+    /// let mut loader = ExampleLoader::new(sentences, 2, collate)?
+    ///     .with_ids()
+    ///     .map(|(ids, (input_ids, mask))| Ok(BertInputs::new(input_ids).attention_mask(mask).ids(ids)));
+    /// for batch in loader.epoch(1)? {
+    ///     assert_eq!(Batch::ids(&batch?).map(|ids| ids.to_vec()), Some(vec![0, 1]));
+    /// }
+    /// # textbrewer::Result::Ok(())
+    /// ```
+    #[must_use]
+    pub fn ids(mut self, ids: Ids) -> Self {
+        self.ids = Some(ids);
         self
     }
 

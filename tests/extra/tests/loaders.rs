@@ -1,5 +1,7 @@
 //! Loaders of files and streams, and batches converted in several threads.
 
+#[path = "loader_cases/ids.rs"]
+mod ids;
 #[path = "loader_cases/line_errors.rs"]
 mod line_errors;
 #[path = "loader_cases/lines.rs"]

@@ -60,6 +60,7 @@ fn without_segments(inputs: &BertInputs) -> BertInputs {
     plain.labels = share(&inputs.labels);
     plain.start_positions = share(&inputs.start_positions);
     plain.end_positions = share(&inputs.end_positions);
+    plain.ids = inputs.ids.clone();
     plain
 }
 

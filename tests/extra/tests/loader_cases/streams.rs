@@ -182,6 +182,12 @@ fn what_cannot_work_is_told() {
     let mut short = sought(5, 2).shuffle(1, 10_000);
     short.start_epoch(1).unwrap();
     assert_eq!(short.skip(u64::MAX).unwrap(), 3);
+    // A stream that does not end, and leaves nothing out.
+    let open = |_epoch, _first| Ok(std::iter::repeat_with(|| Ok(7u64)));
+    let mut endless = StreamLoader::seekable(1, open).unwrap();
+    endless.start_epoch(1).unwrap();
+    assert_eq!(endless.skip(u64::MAX).unwrap(), u64::MAX);
+    assert_eq!(endless.next_batch().unwrap(), Some(vec![7]));
     assert_eq!(replayed(5, 2).num_batches(), None);
     assert_eq!(replayed(5, 2).with_num_batches(3).num_batches(), Some(3));
 }
