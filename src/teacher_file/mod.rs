@@ -11,7 +11,7 @@
 //! use tch::{Device, Kind, Tensor, nn};
 //! use textbrewer::data::{DataLoader, TensorLoader};
 //! use textbrewer::teacher_file::{Recording, Stored};
-//! use textbrewer::{AdaptorOutput, GeneralDistiller, Ids, Run, TrainingConfig, from_fn};
+//! use textbrewer::{AdaptorOutput, Distiller, GeneralDistiller, Ids, Sgd, TrainingConfig, from_fn};
 //!
 //! type Batch = (Ids, Vec<Tensor>);
 //! let numbers = Tensor::f_randn([32, 3], (Kind::Float, Device::Cpu))?;
@@ -39,7 +39,7 @@
 //!     .student_adaptor(|_, logits| Ok(AdaptorOutput::new().logits(logits)))
 //!     .build()?;
 //! let mut batches = loader(4)?.shuffle(7).with_ids();
-//! Run::new(textbrewer::optim::Sgd::new(&variables, 0.1)?).quiet().train(&mut distiller, &mut batches, 1)?;
+//! distiller.train(&mut batches).epochs(1).optimizer(Sgd::new(0.1)).run()?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!

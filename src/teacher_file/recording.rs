@@ -69,7 +69,7 @@ pub struct Recording {
     device: Device,
     precision: Precision,
     overwrite: bool,
-    is_quiet: bool,
+    shows_progress: bool,
 }
 
 impl Recording {
@@ -89,7 +89,7 @@ impl Recording {
             device: Device::cuda_if_available(),
             precision: Precision::Float32,
             overwrite: false,
-            is_quiet: false,
+            shows_progress: true,
         }
     }
 
@@ -234,10 +234,10 @@ impl Recording {
         self
     }
 
-    /// Shows no progress bar.
+    /// Whether a progress bar is shown where there is a terminal; it is by default.
     #[must_use]
-    pub fn quiet(mut self) -> Self {
-        self.is_quiet = true;
+    pub fn progress(mut self, show: bool) -> Self {
+        self.shows_progress = show;
         self
     }
 
@@ -313,16 +313,16 @@ impl Recording {
         if self.is_complete()? {
             return TeacherFile::open(&self.folder);
         }
-        let (device, is_quiet) = (self.device, self.is_quiet);
+        let (device, shows_progress) = (self.device, self.shows_progress);
         let precision = MixedPrecision::new(self.precision, device);
         let share = self.share.unwrap_or(Shard::ALL).with_uneven(Uneven::Keep);
         let teacher = Teacher::new(teacher, adaptor);
         let mut recorder = self.begin()?;
         let mut batches = loader.shard(share);
         let total = batches.num_batches().unwrap_or(0) as u64;
-        let bar = match is_quiet {
-            true => ProgressBar::hidden(),
-            false => ProgressBar::new(total),
+        let bar = match shows_progress {
+            true => ProgressBar::new(total),
+            false => ProgressBar::hidden(),
         };
         batches.start_epoch(1)?;
         bar.begin(1, 0);
