@@ -93,7 +93,7 @@ fn from_int8(bytes: &[u8], width: i64) -> Result<Tensor> {
 }
 
 fn rows_of(bytes: usize, of_each: usize) -> Result<i64> {
-    match of_each > 0 && bytes % of_each == 0 {
+    match of_each > 0 && bytes.is_multiple_of(of_each) {
         true => Ok((bytes / of_each) as i64),
         false => Err(Error::other(format!(
             "{bytes} bytes are no rows of {of_each} bytes"

@@ -170,9 +170,7 @@ impl Place {
             sums.collect::<Option<Vec<u64>>>()
         });
         let needed = match &ends {
-            Some(ends) => ends
-                .as_ref()
-                .and_then(|ends| Some(ends.last().copied().unwrap_or(0))),
+            Some(ends) => ends.as_ref().map(|ends| ends.last().copied().unwrap_or(0)),
             None => of_each.checked_mul(count as u64),
         };
         if needed != Some(there) {

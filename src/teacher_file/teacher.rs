@@ -237,10 +237,7 @@ impl Recorded {
             }
         }
         for (name, layers) in layers {
-            let feature = said
-                .features
-                .entry(name.to_owned())
-                .or_insert_with(Feature::default);
+            let feature = said.features.entry(name.to_owned()).or_default();
             feature.layers = layers;
         }
         Ok(said)
