@@ -60,6 +60,7 @@ fn each_explains_its_options() {
         ("multi_task", "--tau"),
         ("emd", "--reestimate"),
         ("split_batches", "--examples"),
+        ("teacher_file", "--teacher-file"),
         ("resume", "--output-dir"),
         ("launch", "--max-restarts"),
         ("data_parallel", "--output-dir"),
@@ -286,6 +287,15 @@ fn split_batches_learns_the_same_from_logits_as_from_their_teacher() {
     assert_percentages("after", &numbers(&out, "accuracy after"));
     let difference = numbers(&out, "Largest difference between the losses of 4 steps:");
     assert!(difference[0] < 1e-6, "{out}");
+}
+
+#[test]
+fn teacher_file_goes_on_with_what_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = format!("--teacher-file {}", folder.path().join("file").display());
+    let first = output("teacher_file", &arguments);
+    assert!(first.contains("2048 examples in "), "{first}");
+    assert_eq!(output("teacher_file", &arguments), first);
 }
 
 #[test]

@@ -47,7 +47,10 @@ fn a_match_that_needs_what_the_file_lacks_is_told_before_training() {
     assert_says(built(vec![IntermediateMatch::hidden(0, 1)]), &lacks);
     assert_says(
         built(vec![IntermediateMatch::attention(0, 0)]),
-        &["has no `attention`", "hidden.1: 6 numbers in float32"],
+        &[
+            "has no `attention`, which `intermediate_matches[0]` needs",
+            "hidden.1: 6 numbers in float32",
+        ],
     );
 }
 

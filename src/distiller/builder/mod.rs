@@ -160,6 +160,11 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         };
         let terms = terms.and(self.terms, self.needs, variables, teachers)?;
         for (_, task) in &tasks {
+            let matches = distill_config.intermediate_matches.iter().enumerate();
+            for (index, matched) in matches.filter(|_| has_teacher) {
+                let place = format!("intermediate_matches[{index}]");
+                task.teachers.check(&matched.needs(), &place)?;
+            }
             terms.each_needs(|term, needs| task.teachers.check(needs, term))?;
         }
         let layers = terms.needs_teacher_layers();
