@@ -25,3 +25,5 @@ mod python {}
 mod resuming {}
 #[doc = include_str!("../docs/book/src/schedules.md")]
 mod schedules {}
+#[doc = include_str!("../docs/book/src/teacher-files.md")]
+mod teacher_files {}

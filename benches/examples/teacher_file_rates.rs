@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// Likely classes are few, as those of a language model: about 12 in 50 draws.
 fn scores(positions: i64, width: i64, generator: &mut StdRng) -> Result<Tensor, Box<dyn Error>> {
     let ranks = Tensor::f_arange_start(1, width + 1, (Kind::Float, Device::Cpu))?;
-    let of_rank = ranks.f_log()?.f_mul(&Tensor::from(-1.45f32))?;
+    let of_rank = ranks.f_log()?.f_mul(&Tensor::from(-1.8f32))?;
     let shifts: Vec<i64> = (0..positions).map(|_| generator.random_range(0..width)).collect();
     let rows = shifts.iter().map(|shift| of_rank.f_roll([*shift], [0i64]));
     Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>, _>>()?, 0)?)
