@@ -44,9 +44,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         ("float32", &[2, 9, 30_522], |r| r.logits(Stored::Float32)),
         ("bfloat16", &[30_522], |r| r.logits(Stored::BFloat16)),
         ("top 16", &[30_522, 128_256, 151_936], |r| r.top_k(16, 1.0)),
-        ("50 draws", &[30_522, 128_256, 151_936], |r| r.sample(50, 1.0, 7)),
-        ("hidden bf16", &[768], |r| r.feature("hidden", [0], Stored::BFloat16)),
-        ("hidden int8", &[768], |r| r.feature("hidden", [0], Stored::Int8)),
+        ("50 draws", &[30_522, 128_256, 151_936], |r| {
+            r.sample(50, 1.0, 7)
+        }),
+        ("hidden bf16", &[768], |r| {
+            r.feature("hidden", [0], Stored::BFloat16)
+        }),
+        ("hidden int8", &[768], |r| {
+            r.feature("hidden", [0], Stored::Int8)
+        }),
     ];
     for (name, widths, keep) in forms {
         for &width in widths {
@@ -60,7 +66,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn scores(positions: i64, width: i64, generator: &mut StdRng) -> Result<Tensor, Box<dyn Error>> {
     let ranks = Tensor::f_arange_start(1, width + 1, (Kind::Float, Device::Cpu))?;
     let of_rank = ranks.f_log()?.f_mul(&Tensor::from(-1.8f32))?;
-    let shifts: Vec<i64> = (0..positions).map(|_| generator.random_range(0..width)).collect();
+    let shifts: Vec<i64> = (0..positions)
+        .map(|_| generator.random_range(0..width))
+        .collect();
     let rows = shifts.iter().map(|shift| of_rank.f_roll([*shift], [0i64]));
     Ok(Tensor::f_stack(&rows.collect::<Result<Vec<_>, _>>()?, 0)?)
 }

@@ -3,6 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use super::column::{Column, Form, Layout, Stored};
+use super::content::Content;
 use super::numbers::from_bytes;
 use super::places::Places;
 use super::{sample_rows, top_k_rows};
@@ -10,25 +11,18 @@ use crate::error::{Error, Result};
 use crate::logits::{Logits, Sample, TopK};
 use crate::scalar::ScalarOps;
 
-/// What a file has of one example in one column.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Blob {
-    pub(super) positions: u64,
-    pub(super) bytes: Vec<u8>,
-}
-
 /// Logits with these positions; those that the file does not have are 0, or have no classes.
-pub(super) fn logits(column: &Column, blobs: &[Blob], places: &Places) -> Result<Logits> {
+pub(super) fn logits(column: &Column, content: &Content, places: &Places) -> Result<Logits> {
     let wide = |rows: &Tensor, filler: f64| spread(column, rows, places, filler);
     Ok(match &column.form {
-        Form::Numbers { stored } => Logits::Whole(wide(&numbers(column, blobs, *stored)?, 0.0)?),
+        Form::Numbers { stored } => Logits::Whole(wide(&numbers(column, content, *stored)?, 0.0)?),
         Form::Probabilities { stored } => {
             // Logarithms of probabilities are logits of the same classes.
-            let logs = numbers(column, blobs, *stored)?.f_log()?;
+            let logs = numbers(column, content, *stored)?.f_log()?;
             Logits::Whole(wide(&logs, 0.0)?)
         }
         Form::TopK { k, temperature } => {
-            let [classes, logs, tails] = top_k_rows::from_rows(&joined(blobs), column, *k)?;
+            let [classes, logs, tails] = top_k_rows::from_rows(&content.bytes, column, *k)?;
             let top = TopK::new(
                 &wide(&classes, 0.0)?,
                 &wide(&logs, f64::NEG_INFINITY)?,
@@ -38,9 +32,9 @@ pub(super) fn logits(column: &Column, blobs: &[Blob], places: &Places) -> Result
         }
         Form::Sample { draws, temperature } => {
             let mut drawn = Vec::new();
-            for blob in blobs {
-                let of_one = sample_rows::from_bytes(&blob.bytes, blob.positions, (column, *draws));
-                drawn.extend(of_one?);
+            for example in 0..content.ends.len() {
+                let (positions, bytes) = content.of(example);
+                drawn.extend(sample_rows::from_bytes(bytes, positions, (column, *draws))?);
             }
             let [classes, weights] = sample_rows::to_tensors(&drawn, *draws)?;
             let sample = Sample::new(&wide(&classes, 0.0)?, &wide(&weights, 0.0)?)?;
@@ -50,14 +44,14 @@ pub(super) fn logits(column: &Column, blobs: &[Blob], places: &Places) -> Result
 }
 
 /// A layer with these positions; those that the file does not have are 0.
-pub(super) fn layer(column: &Column, blobs: &[Blob], places: &Places) -> Result<Tensor> {
+pub(super) fn layer(column: &Column, content: &Content, places: &Places) -> Result<Tensor> {
     let Form::Numbers { stored } = column.form else {
         return Err(Error::other("a layer is kept as numbers"));
     };
     if let Layout::Attention { heads } = column.layout {
-        return attention((stored, heads), blobs, places);
+        return attention((stored, heads), content, places);
     }
-    let wide = spread(column, &numbers(column, blobs, stored)?, places, 0.0)?;
+    let wide = spread(column, &numbers(column, content, stored)?, places, 0.0)?;
     Ok(match column.layout {
         Layout::Groups { groups } => {
             let size = [-1, places.length, groups, column.width];
@@ -69,16 +63,16 @@ pub(super) fn layer(column: &Column, blobs: &[Blob], places: &Places) -> Result<
     })
 }
 
-fn attention((stored, heads): (Stored, i64), blobs: &[Blob], places: &Places) -> Result<Tensor> {
+fn attention((stored, heads): (Stored, i64), content: &Content, places: &Places) -> Result<Tensor> {
     let length = places.length;
-    let size = [blobs.len() as i64, heads, length, length];
+    let size = [content.ends.len() as i64, heads, length, length];
     let all = Tensor::f_zeros(size, (Kind::Float, Device::Cpu))?;
-    for (example, (blob, kept)) in blobs.iter().zip(places.within()).enumerate() {
+    for (example, kept) in places.within().enumerate() {
         let count = kept.len() as i64;
         if count == 0 {
             continue;
         }
-        let square = from_bytes(&blob.bytes, stored, count)?;
+        let square = from_bytes(content.of(example).1, stored, count)?;
         let square = square.f_reshape([heads, count, count])?;
         let kept = Tensor::f_from_slice(&kept)?;
         let rows = Tensor::f_zeros([heads, count, length], (Kind::Float, Device::Cpu))?;
@@ -90,16 +84,12 @@ fn attention((stored, heads): (Stored, i64), blobs: &[Blob], places: &Places) ->
 }
 
 /// All rows of all examples, `[rows, width]`.
-fn numbers(column: &Column, blobs: &[Blob], stored: Stored) -> Result<Tensor> {
+fn numbers(column: &Column, content: &Content, stored: Stored) -> Result<Tensor> {
     let width = match column.layout {
         Layout::Groups { groups } => groups * column.width,
         _ => column.width,
     };
-    from_bytes(&joined(blobs), stored, width)
-}
-
-fn joined(blobs: &[Blob]) -> Vec<u8> {
-    blobs.iter().flat_map(|blob| &blob.bytes).copied().collect()
+    from_bytes(&content.bytes, stored, width)
 }
 
 /// Rows `[rows, n]` at their places, `[batch, length, n]` or `[batch, n]`.

@@ -3,22 +3,13 @@
 use tch::{Kind, Tensor};
 
 use super::column::{Column, Form, Layout};
+use super::content::Content;
 use super::numbers::{in_main_memory, to_bytes};
 use super::places::Places;
 use super::{sample_rows, top_k_rows};
 use crate::error::{Error, Result};
 use crate::logits::{Logits, TopK};
 use crate::scalar::ScalarOps;
-
-/// The bytes of one column, of each example of a batch.
-#[derive(Debug)]
-pub(super) struct Encoded {
-    /// How many positions each example has.
-    pub(super) positions: Vec<u64>,
-    pub(super) bytes: Vec<u8>,
-    /// Where the bytes of each example end.
-    pub(super) ends: Vec<usize>,
-}
 
 /// About how many bytes of logits are made at a time.
 const BYTES_AT_ONCE: i64 = 64 << 20;
@@ -29,7 +20,7 @@ pub(super) fn logits(
     logits: &Logits,
     places: &Places,
     (ids, seed): (&[u64], u64),
-) -> Result<Encoded> {
+) -> Result<Content> {
     let rows = places.tensor(logits.device()?)?;
     let count = rows.size1()?;
     let at_once = (BYTES_AT_ONCE / (4 * column.width)).max(1);
@@ -61,7 +52,7 @@ pub(super) fn logits(
             }
         });
     }
-    let mut encoded = Encoded {
+    let mut content = Content {
         positions: places.of_each.clone(),
         bytes: Vec::new(),
         ends: Vec::new(),
@@ -70,11 +61,11 @@ pub(super) fn logits(
     for &positions in &places.of_each {
         let (of_example, others) = rest.split_at(rest.len().min(positions as usize));
         let bytes = sample_rows::to_bytes(of_example, column, draws);
-        encoded.bytes.extend(bytes);
-        encoded.ends.push(encoded.bytes.len());
+        content.bytes.extend(bytes);
+        content.ends.push(content.bytes.len());
         rest = others;
     }
-    Ok(encoded)
+    Ok(content)
 }
 
 /// What to do where a file is to have more than the teacher says.
@@ -114,7 +105,7 @@ fn check_temperature(column: &Column, got: f64, wanted: f64) -> Result<()> {
 }
 
 /// A layer `[batch, size]`, `[batch, length, size]` or `[batch, groups, length, size]`.
-pub(super) fn layer(column: &Column, layer: &Tensor, places: &Places) -> Result<Encoded> {
+pub(super) fn layer(column: &Column, layer: &Tensor, places: &Places) -> Result<Content> {
     let layer = in_main_memory(layer)?;
     let Form::Numbers { stored } = column.form else {
         return Err(Error::other("a layer is kept as numbers"));
@@ -132,8 +123,8 @@ pub(super) fn layer(column: &Column, layer: &Tensor, places: &Places) -> Result<
 }
 
 /// Of each example the square of its own positions.
-fn attention(layer: &Tensor, stored: super::Stored, places: &Places) -> Result<Encoded> {
-    let mut encoded = Encoded {
+fn attention(layer: &Tensor, stored: super::Stored, places: &Places) -> Result<Content> {
+    let mut content = Content {
         positions: places.of_each.clone(),
         bytes: Vec::new(),
         ends: Vec::new(),
@@ -144,21 +135,21 @@ fn attention(layer: &Tensor, stored: super::Stored, places: &Places) -> Result<E
         let square = of_one.f_index_select(1, &kept)?.f_index_select(2, &kept)?;
         if square.numel() > 0 {
             let rows = square.f_reshape([-1, kept.size1()?])?;
-            encoded.bytes.extend(to_bytes(&rows, stored)?);
+            content.bytes.extend(to_bytes(&rows, stored)?);
         }
-        encoded.ends.push(encoded.bytes.len());
+        content.ends.push(content.bytes.len());
     }
-    Ok(encoded)
+    Ok(content)
 }
 
-fn in_equal_rows(column: &Column, places: &Places, bytes: Vec<u8>) -> Encoded {
+fn in_equal_rows(column: &Column, places: &Places, bytes: Vec<u8>) -> Content {
     let of_row = column.row_bytes().unwrap_or(0) as usize;
     let mut end = 0;
     let ends = places.of_each.iter().map(|&positions| {
         end += positions as usize * of_row;
         end
     });
-    Encoded {
+    Content {
         positions: places.of_each.clone(),
         ends: ends.collect(),
         bytes,

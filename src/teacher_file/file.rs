@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::column::{Column, Origin};
-use super::decode::Blob;
+use super::content::Content;
 use super::manifest::{Manifest, is_ours};
 use super::shard_file::ShardFile;
 use super::teacher::{FileTeacher, Recorded};
@@ -256,7 +256,7 @@ impl TeacherFile {
                 let file = shard.file()?;
                 for example in 0..shard.ids.len() {
                     for column in 0..self.columns().len() {
-                        shard.read(&file, example, column)?;
+                        shard.read(&file, (example, column), &mut Content::default())?;
                     }
                 }
                 let reason = "is damaged: its checksum is not the one that the manifest has";
@@ -315,7 +315,7 @@ impl TeacherFile {
     }
 
     /// What it has of these examples in these columns, column by column, and how many positions.
-    pub(super) fn blobs(&self, ids: &[u64], columns: &[usize]) -> Result<Vec<Vec<Blob>>> {
+    pub(super) fn contents(&self, ids: &[u64], columns: &[usize]) -> Result<Vec<Content>> {
         let entries: Option<Vec<Entry>> = ids.iter().map(|id| self.find(*id)).collect();
         let Some(entries) = entries else {
             self.check_ids(ids.iter().copied())?;
@@ -323,7 +323,7 @@ impl TeacherFile {
         };
         // Each shard is opened once.
         let mut files: BTreeMap<u32, File> = BTreeMap::new();
-        let mut blobs = vec![Vec::with_capacity(ids.len()); columns.len()];
+        let mut contents = vec![Content::default(); columns.len()];
         for entry in entries {
             let no_shard = || self.wrong("has lost a shard".to_owned());
             let shard = self
@@ -335,11 +335,11 @@ impl TeacherFile {
                 std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::btree_map::Entry::Vacant(place) => place.insert(shard.file()?),
             };
-            for (blobs, column) in blobs.iter_mut().zip(columns) {
-                blobs.push(shard.read(file, entry.example as usize, *column)?);
+            for (content, column) in contents.iter_mut().zip(columns) {
+                shard.read(file, (entry.example as usize, *column), content)?;
             }
         }
-        Ok(blobs)
+        Ok(contents)
     }
 
     /// How many positions an example has in a column.

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 use super::column::{Column, Form, Layout, MAX_DRAWS, Origin, Stored};
-use super::encode::{self, Encoded};
+use super::content::Content;
+use super::encode;
 use super::places::Places;
 use crate::adaptor::AdaptorOutput;
 use crate::config::LayerSelection;
@@ -45,7 +46,7 @@ enum Data<'a> {
 
 impl Source<'_> {
     /// The bytes of the examples with these ids.
-    pub(super) fn encode(&self, ids: &[u64]) -> Result<Encoded> {
+    pub(super) fn encode(&self, ids: &[u64]) -> Result<Content> {
         let encoded = match self.data {
             Data::Logits(logits, seed) => {
                 encode::logits(&self.column, logits, &self.places, (ids, seed))

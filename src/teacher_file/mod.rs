@@ -54,6 +54,7 @@
 
 mod bits;
 mod column;
+mod content;
 mod decode;
 mod encode;
 mod file;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::column::Column;
-use super::encode::Encoded;
+use super::content::Content;
 use super::manifest::{self, Listed, Manifest, Plan};
 use super::shard::Shard;
 use super::shard_file::ShardFile;
@@ -150,7 +150,7 @@ impl Recorder {
         self.check_columns(&folder, &columns)
             .map_err(|error| error.at(what()))?;
         let encoded = sources.iter().map(|source| source.encode(ids));
-        let encoded: Vec<Encoded> = encoded.collect::<Result<_>>()?;
+        let encoded: Vec<Content> = encoded.collect::<Result<_>>()?;
         for (place, &id) in ids.iter().enumerate() {
             if self.before.contains(&id) {
                 continue;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::column::{Column, Form, Layout, Stored};
-use super::encode::Encoded;
+use super::content::Content;
 use crate::checkpoint::Disk;
 use crate::error::{Error, Result};
 use crate::weights;
@@ -51,22 +51,19 @@ impl Shard {
     }
 
     /// Adds the example at a place of a batch.
-    pub(super) fn push(&mut self, id: u64, place: usize, encoded: &[Encoded]) -> Result<()> {
-        self.columns.resize_with(encoded.len(), Filled::default);
-        for (column, encoded) in self.columns.iter_mut().zip(encoded) {
-            let ends = &encoded.ends;
-            let start = place.checked_sub(1).and_then(|before| ends.get(before));
-            let range = start.copied().unwrap_or(0)..ends.get(place).copied().unwrap_or(0);
-            let bytes = encoded.bytes.get(range).unwrap_or_default();
+    pub(super) fn push(&mut self, id: u64, place: usize, contents: &[Content]) -> Result<()> {
+        self.columns.resize_with(contents.len(), Filled::default);
+        for (column, content) in self.columns.iter_mut().zip(contents) {
+            let (positions, bytes) = content.of(place);
             let too_long = |_| Error::shape(format!("example {id}"), "less than 4 GiB", "more");
-            let positions = encoded.positions.get(place).copied().unwrap_or(0);
-            let positions = u32::try_from(positions).map_err(too_long)?;
-            column.bytes.extend_from_slice(bytes);
+            column.checksums.push(checksum(id, positions, bytes));
+            column
+                .positions
+                .push(u32::try_from(positions).map_err(too_long)?);
             column
                 .lengths
                 .push(u32::try_from(bytes.len()).map_err(too_long)?);
-            column.positions.push(positions);
-            column.checksums.push(checksum(id, positions.into(), bytes));
+            column.bytes.extend_from_slice(bytes);
         }
         self.ids.push(id);
         Ok(())

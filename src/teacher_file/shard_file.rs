@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tch::Kind;
 
 use super::column::Column;
-use super::decode::Blob;
+use super::content::Content;
 use super::read_at::read_at;
 use super::shard::{Description, KEY, VERSION, checksum, shape};
 use super::wrong;
@@ -86,11 +86,16 @@ impl ShardFile {
         open_regular(&self.path).map_err(|source| Error::io(&self.path, source))
     }
 
-    /// What it has of an example, counted from 0, in a column.
+    /// Adds what it has of an example, counted from 0, in a column.
     ///
     /// # Errors
     /// When it cannot be read, or is not what was written.
-    pub(super) fn read(&self, file: &File, example: usize, column: usize) -> Result<Blob> {
+    pub(super) fn read(
+        &self,
+        file: &File,
+        (example, column): (usize, usize),
+        into: &mut Content,
+    ) -> Result<()> {
         let id = self.ids.get(example).copied().unwrap_or_default();
         let name = || self.columns.get(column).map_or("", |column| &column.name);
         let no_such = || wrong(&self.path, format!("has no example {example}"));
@@ -98,11 +103,13 @@ impl ShardFile {
         let (start, end) = place.range(example).ok_or_else(no_such)?;
         let positions = place.positions_of(example).ok_or_else(no_such)?;
         // The index was checked: this is no more than the file has.
-        let mut bytes = vec![0; (end - start) as usize];
-        read_at(file, &mut bytes, place.start + start)
+        let before = into.bytes.len();
+        into.bytes.resize(before + (end - start) as usize, 0);
+        let bytes = into.bytes.get_mut(before..).unwrap_or_default();
+        read_at(file, bytes, place.start + start)
             .map_err(|source| Error::io(&self.path, source))?;
         let written = self.checksums.get(example * self.columns.len() + column);
-        if written != Some(&checksum(id, positions, &bytes)) {
+        if written != Some(&checksum(id, positions, bytes)) {
             let reason = format!(
                 "example {id} is damaged: the checksum of `{}` is another; record it again, \
                  without this file",
@@ -110,7 +117,9 @@ impl ShardFile {
             );
             return Err(wrong(&self.path, reason));
         }
-        Ok(Blob { positions, bytes })
+        into.positions.push(positions);
+        into.ends.push(into.bytes.len());
+        Ok(())
     }
 
     /// How many positions an example has in a column.

@@ -9,7 +9,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::TeacherFile;
 use super::column::{Column, Layout, Origin};
-use super::decode::{self, Blob};
+use super::content::Content;
+use super::decode;
 use super::places::Places;
 use super::recording::no_ids;
 use crate::adaptor::AdaptorOutput;
@@ -208,19 +209,19 @@ impl Recorded {
 
     fn forward(&self, ids: &[u64], mut said: AdaptorOutput) -> Result<AdaptorOutput> {
         let used = self.columns.borrow();
-        let blobs = self.file.blobs(ids, &used)?;
+        let contents = self.file.contents(ids, &used)?;
         let mut layers: BTreeMap<&str, Vec<Tensor>> = BTreeMap::new();
         let columns = used
             .iter()
             .filter_map(|place| self.file.columns().get(*place));
         said.logits.clear();
-        for (column, blobs) in columns.zip(&blobs) {
-            let places = self.places(column, ids, blobs, &said)?;
-            let damaged = |error: Error| self.which(column, ids, blobs, &error);
+        for (column, content) in columns.zip(&contents) {
+            let places = self.places(column, ids, content, &said)?;
+            let damaged = |error: Error| self.which(column, ids, content, &error);
             match &column.of {
                 Origin::Logits { .. } => {
                     said.logits
-                        .push(decode::logits(column, blobs, &places).map_err(damaged)?);
+                        .push(decode::logits(column, content, &places).map_err(damaged)?);
                 }
                 Origin::Feature {
                     name,
@@ -229,7 +230,7 @@ impl Recorded {
                 } => {
                     let list = layers.entry(name).or_default();
                     list.resize_with(*len, Tensor::new);
-                    let decoded = decode::layer(column, blobs, &places).map_err(damaged)?;
+                    let decoded = decode::layer(column, content, &places).map_err(damaged)?;
                     if let Some(place) = list.get_mut(*layer) {
                         *place = decoded;
                     }
@@ -248,7 +249,7 @@ impl Recorded {
         &self,
         column: &Column,
         ids: &[u64],
-        blobs: &[Blob],
+        content: &Content,
         said: &AdaptorOutput,
     ) -> Result<Places> {
         let count = ids.len() as i64;
@@ -256,7 +257,7 @@ impl Recorded {
             return Ok(Places::examples(count));
         }
         if !column.is_masked {
-            return self.all_positions(column, ids, blobs);
+            return self.all_positions(column, ids, content);
         }
         let (mask, what) = match &column.of {
             Origin::Logits { head } => match &said.logits_mask[..] {
@@ -277,13 +278,13 @@ impl Recorded {
             return Err(Error::protocol("teacher file", reason));
         };
         let places = Places::of_mask(&format!("`{what}` of the batch"), mask, count)?;
-        let differ = blobs.iter().zip(&places.of_each).zip(ids);
-        for ((blob, &wanted), id) in differ {
-            if blob.positions != wanted {
+        let differ = content.positions.iter().zip(&places.of_each).zip(ids);
+        for ((&recorded, &wanted), id) in differ {
+            if recorded != wanted {
                 let reason = format!(
                     "example {id} has {} positions in `{}`, and {wanted} in the batch: another \
                      tokenizer, maximum length or mask than when it was recorded",
-                    blob.positions, column.name
+                    recorded, column.name
                 );
                 return Err(super::wrong(self.file.folder(), reason));
             }
@@ -292,17 +293,15 @@ impl Recorded {
     }
 
     /// Of a column without a mask: padding was recorded too, and has to be the same.
-    fn all_positions(&self, column: &Column, ids: &[u64], blobs: &[Blob]) -> Result<Places> {
-        let length = blobs.first().map_or(0, |blob| blob.positions);
-        let other = blobs
-            .iter()
-            .zip(ids)
-            .find(|(blob, _)| blob.positions != length);
-        if let Some((blob, id)) = other {
+    fn all_positions(&self, column: &Column, ids: &[u64], content: &Content) -> Result<Places> {
+        let length = content.positions.first().copied().unwrap_or(0);
+        let mut each = content.positions.iter().zip(ids);
+        let other = each.find(|(positions, _)| **positions != length);
+        if let Some((positions, id)) = other {
             let reason = format!(
                 "example {id} has {} positions in `{}` and example {} has {length}, for padding was \
                  recorded too; pad all examples to one length, or record with a mask",
-                blob.positions,
+                positions,
                 column.name,
                 ids.first().copied().unwrap_or(0)
             );
@@ -312,13 +311,14 @@ impl Recorded {
     }
 
     /// Finds the example whose bytes make no sense, and names it.
-    fn which(&self, column: &Column, ids: &[u64], blobs: &[Blob], error: &Error) -> Error {
-        for (id, blob) in ids.iter().zip(blobs) {
-            let one = Places::all(1, blob.positions as i64);
-            let blob = std::slice::from_ref(blob);
+    fn which(&self, column: &Column, ids: &[u64], content: &Content, error: &Error) -> Error {
+        for (example, id) in ids.iter().enumerate() {
+            let single = content.single(example);
+            let positions = single.positions.first().copied().unwrap_or(0);
+            let places = Places::all(1, positions as i64);
             let decoded = match column.of {
-                Origin::Logits { .. } => decode::logits(column, blob, &one).map(drop),
-                Origin::Feature { .. } => decode::layer(column, blob, &one).map(drop),
+                Origin::Logits { .. } => decode::logits(column, &single, &places).map(drop),
+                Origin::Feature { .. } => decode::layer(column, &single, &places).map(drop),
             };
             if let Err(error) = decoded {
                 return self.file.damaged(&[*id], &error);
