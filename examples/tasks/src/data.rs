@@ -29,6 +29,20 @@ pub struct Data<T: Task> {
     pub features: Features<T::Feature>,
 }
 
+/// An input of the model to train on.
+#[derive(Debug, Clone)]
+pub struct Example<F> {
+    /// Tells it from all others, whatever part of the files is trained on: the place of its record
+    /// in the file, counted from 0 and on from file to file. The next windows of a long record have
+    /// 2⁴⁰ more each.
+    pub id: u64,
+    /// What the model is shown.
+    pub feature: F,
+}
+
+/// How far apart the ids of the windows of a record are.
+const WINDOW: u64 = 1 << 40;
+
 /// The files of a training.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
@@ -87,28 +101,81 @@ impl<'a, T: Task> Bench<'a, T> {
     }
 
     /// Reads the training files; of the first only the part that the recipe asks for, the same in
-    /// every run. Broken lines are left out, and with `labels` records without the truth.
+    /// every run. Broken lines are left out, and with `labels` records and features without the
+    /// truth.
     ///
     /// # Errors
     /// When a file is invalid, or there is nothing in it to train on.
-    pub fn read_train(&self, files: &[PathBuf], labels: bool) -> Result<Vec<Data<T>>> {
+    pub fn read_train(&self, files: &[PathBuf], labels: bool) -> Result<Vec<Example<T::Feature>>> {
         let mut train = Vec::new();
+        let mut before = 0;
         for (number, file) in files.iter().enumerate() {
             let records = self.task.read(file)?;
-            let (mut records, left_out) = sound::to_learn(self.task, file, records, labels)?;
+            let all = records.len() as u64;
+            let (records, left_out) = sound::to_learn(self.task, file, records, labels)?;
+            let places = (0..).filter(|place| left_out.binary_search(place).is_err());
+            let mut records: Vec<_> = places.zip(records).collect();
             let size = self.recipe.train_size.filter(|_| number == 0);
             if let Some(size) = size.filter(|size| *size < records.len()) {
                 records = part(records, size)?;
             }
-            train.push(self.data(file, records, &left_out)?);
+            let (places, records): (Vec<usize>, Vec<_>) = records.into_iter().unzip();
+            let ids = places.into_iter().map(|place| before + place as u64);
+            train.push((
+                self.data(file, records, &left_out)?,
+                ids.collect::<Vec<_>>(),
+            ));
+            before += all;
         }
-        let records: usize = train.iter().map(|data| data.records.len()).sum();
-        let features = train.iter().map(|data| data.features.features.len());
+        let records: usize = train.iter().map(|(data, _)| data.records.len()).sum();
+        let features = train.iter().map(|(data, _)| data.features.features.len());
         let features: usize = features.sum();
         tell(format_args!(
             "{records} records to train on ({features} features)"
         ));
-        Ok(train)
+        let mut examples = Vec::new();
+        for (data, ids) in train {
+            examples.extend(self.examples(data, &ids, labels)?);
+        }
+        Ok(examples)
+    }
+
+    /// The features of records with these ids, with `labels` only those that have labels.
+    fn examples(
+        &self,
+        data: Data<T>,
+        ids: &[u64],
+        labels: bool,
+    ) -> Result<Vec<Example<T::Feature>>> {
+        let Features { features, records } = data.features;
+        let all = features.len();
+        if all == 0 {
+            return Err(Error::file(&data.file, "no examples in it to train on"));
+        }
+        let mut examples = Vec::with_capacity(all);
+        let mut last = (None, 0);
+        for (feature, record) in features.into_iter().zip(records) {
+            let window = match last {
+                (Some(before), window) if before == record => window + 1,
+                _ => 0,
+            };
+            last = (Some(record), window);
+            if !labels || self.task.is_labelled(&feature) {
+                let id = ids.get(record).copied().unwrap_or_default() + window * WINDOW;
+                examples.push(Example { id, feature });
+            }
+        }
+        if examples.is_empty() {
+            let truth = self.task.truth();
+            let reason = format!("no truth in it to train on: expected {truth}");
+            return Err(Error::file(&data.file, reason));
+        }
+        let left_out = all - examples.len();
+        if left_out > 0 {
+            let file = data.file.display();
+            log::warn!("{file}: {left_out} of {all} features have no truth and are left out");
+        }
+        Ok(examples)
     }
 
     /// Reads what is evaluated on. All records are there, so that predictions are in step with the
@@ -135,44 +202,67 @@ impl<'a, T: Task> Bench<'a, T> {
     }
 
     /// Batches to train on, shuffled anew in every epoch, of which each of so many processes takes
-    /// its share. With `labels`, examples without labels are left out.
+    /// its share.
     ///
     /// # Errors
     /// When there are no examples to train on.
     pub fn training(
         &self,
-        train: Vec<Data<T>>,
-        labels: bool,
+        train: Vec<Example<T::Feature>>,
         processes: usize,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
-        let mut features = Vec::new();
-        for data in train {
-            let mut wanted = data.features.features;
-            let all = wanted.len();
-            if all == 0 {
-                return Err(Error::file(&data.file, "no examples in it to train on"));
-            }
-            wanted.retain(|feature| !labels || self.task.is_labelled(feature));
-            if wanted.is_empty() {
-                let truth = self.task.truth();
-                let reason = format!("no truth in it to train on: expected {truth}");
-                return Err(Error::file(&data.file, reason));
-            }
-            let left_out = all - wanted.len();
-            if left_out > 0 {
-                let file = data.file.display();
-                log::warn!("{file}: {left_out} of {all} features have no truth and are left out");
-            }
-            features.append(&mut wanted);
-        }
         let (task, pieces) = (self.task, self.pieces);
-        let collate = move |features: &[&T::Feature]| batch(task, pieces, features);
-        let few = features.len() < self.recipe.batch_size.saturating_mul(processes);
-        let loader = ExampleLoader::new(features, self.recipe.batch_size, collate)?;
+        let collate = move |examples: &[&Example<T::Feature>]| {
+            let features: Vec<_> = examples.iter().map(|example| &example.feature).collect();
+            let batch = batch(task, pieces, &features)?;
+            Ok(batch.ids(examples.iter().map(|example| example.id).collect()))
+        };
+        let few = train.len() < self.recipe.batch_size.saturating_mul(processes);
+        let loader = self.loader(train, collate)?;
+        Ok(if few { loader } else { loader.drop_last() })
+    }
+
+    /// All examples once for a teacher to be recorded, in the batches that the first epoch of a
+    /// training has. Scores of places are those of the longest text that there can be, for a
+    /// student's loss counts padding, and has more of it in some batches than in others.
+    ///
+    /// # Errors
+    /// When there are no examples.
+    pub fn recording(
+        &self,
+        train: Vec<Example<T::Feature>>,
+    ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
+        let (task, pieces) = (self.task, self.pieces);
+        let length = task.scores_places().then_some(self.recipe.max_length);
+        let collate = move |examples: &[&Example<T::Feature>]| {
+            let encoded = examples
+                .iter()
+                .map(|example| task.encoded(&example.feature));
+            let batch = pieces.batch(&encoded.collect::<Vec<_>>())?;
+            let batch = match length {
+                Some(length) => pieces.pad(batch, length)?,
+                None => batch,
+            };
+            Ok(batch.ids(examples.iter().map(|example| example.id).collect()))
+        };
+        self.loader(train, collate)
+    }
+
+    fn loader<C>(
+        &self,
+        train: Vec<Example<T::Feature>>,
+        collate: C,
+    ) -> Result<ExampleLoader<Example<T::Feature>, C>>
+    where
+        C: Fn(&[&Example<T::Feature>]) -> textbrewer::Result<BertInputs>,
+    {
+        let task = self.task;
+        let loader = ExampleLoader::new(train, self.recipe.batch_size, collate)?;
         let loader = loader.shuffle(self.recipe.seed);
-        let loader = if few { loader } else { loader.drop_last() };
         Ok(match self.recipe.group_by_length {
-            true => loader.group_by_length(POOL, |feature| task.encoded(feature).ids.len()),
+            true => {
+                loader.group_by_length(POOL, |example| task.encoded(&example.feature).ids.len())
+            }
             false => loader,
         })
     }

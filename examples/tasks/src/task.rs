@@ -77,6 +77,14 @@ pub trait Task: Debug {
     /// `stride` pieces.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams;
 
+    /// Whether the outputs are scores of the places in a text, padding too, and not of labels.
+    fn scores_places(&self) -> bool {
+        false
+    }
+
+    /// What features depend on besides the file, the tokenizer and how it cuts texts.
+    fn settings(&self) -> String;
+
     /// Features of one record.
     ///
     /// # Errors

@@ -175,6 +175,10 @@ impl Task for Classification {
         }
     }
 
+    fn settings(&self) -> String {
+        self.columns.join(", ")
+    }
+
     fn features(&self, pieces: &Pieces, record: &Record) -> Result<Vec<Feature>> {
         let encoding = match &record.texts[..] {
             [first, second] => pieces.encode((first.as_str(), second.as_str()))?,

@@ -29,9 +29,9 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     command: &ExportOptions,
 ) -> Result<()> {
     let options = &command.distill;
-    let recipe = distill_recipe(example, options)?;
+    let folders = &command.teachers;
+    let recipe = distill_recipe(example, options, folders)?;
     let task = example.task(&recipe, recipe_name(&options.learn, "distill"))?;
-    let folders = &options.teachers;
     refuse(&recipe, folders.len())?;
     let pieces = pieces(&task, &recipe, first(folders)?)?;
     let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
@@ -51,7 +51,7 @@ pub(super) fn export<T: Task + Clone + DeserializeOwned>(
     let bench = bench(&task, &pieces, &recipe, &options.learn);
     let labels = recipe.learns_labels();
     let train = bench.read_train(&train_files(&task, &options.learn)?, labels)?;
-    let mut loader = bench.training(train, labels, 1)?;
+    let mut loader = bench.training(train, 1)?;
 
     // The file that marks an export as complete is removed first and written last.
     disk::remove(&described)?;

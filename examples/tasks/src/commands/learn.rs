@@ -4,9 +4,9 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use tch::Device;
-use textbrewer::DistillationConfig;
 use textbrewer::distributed::{ProcessGroup, Rendezvous};
 use textbrewer::models::Head;
+use textbrewer::{DistillationConfig, TeacherFile};
 
 use super::Example;
 use super::options::{DistillCommand, DistillOptions, EarlierOptions, LearnOptions, TrainOptions};
@@ -16,7 +16,7 @@ use crate::outcome::{Outcome, check_ended, task_of};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
 use crate::terminal::{be_silent, tell};
-use crate::training::{Inputs, Training, no_teacher};
+use crate::training::{Facts, Inputs, Teachers, Training, no_teacher};
 use crate::{Error, Result, Task};
 
 /// Trains a model on the labels.
@@ -60,27 +60,83 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     command: &DistillCommand,
 ) -> Result<()> {
     let options = &command.distill;
-    let mut recipe = distill_recipe(example, options)?;
+    // What the student starts from, and with it the tokenizer.
+    let folders = match &command.encoder {
+        Some(encoder) => std::slice::from_ref(encoder),
+        None => &command.teachers,
+    };
+    let mut recipe = distill_recipe(example, options, folders)?;
     let shape = recipe.student.unwrap_or(Shape::T3);
     let group = join(&mut recipe)?;
     let task = example.task(&recipe, recipe_name(&options.learn, "distill"))?;
-    let pieces = pieces(&task, &recipe, first(&options.teachers)?)?;
-    let (teachers, student) = models(&task, &pieces, &recipe, &options.teachers)?;
-    let sizes: Vec<_> = teachers
-        .iter()
-        .map(|teacher| teacher.parameters().to_string())
-        .collect();
-    tell(format_args!(
-        "{shape}: {} parameters, from {} teacher(s) of {}",
-        student.parameters(),
-        teachers.len(),
-        sizes.join(", ")
-    ));
+    let pieces = pieces(&task, &recipe, first(folders)?)?;
     let bench = bench(&task, &pieces, &recipe, &options.learn);
-    let (learn, folders) = (&options.learn, &options.teachers);
+    let learn = &options.learn;
+    let (teachers, student) = match &command.encoder {
+        Some(encoder) => {
+            let facts = Facts::of(&bench, &train_files(&task, learn)?)?;
+            let files = files(&task, &facts, &command.teacher_files)?;
+            (
+                Teachers::Recorded(files),
+                student(&task, &pieces, &recipe, encoder)?,
+            )
+        }
+        None => {
+            let (teachers, student) = models(&task, &pieces, &recipe, folders)?;
+            (Teachers::Live(teachers), student)
+        }
+    };
+    let whom = match &teachers {
+        Teachers::Live(models) => {
+            let sizes = models
+                .iter()
+                .map(|teacher| teacher.parameters().to_string());
+            let sizes: Vec<_> = sizes.collect();
+            format!("{} teacher(s) of {}", sizes.len(), sizes.join(", "))
+        }
+        Teachers::Recorded(files) => {
+            let sizes = files.iter().map(|file| file.len().to_string());
+            let sizes: Vec<_> = sizes.collect();
+            format!("{} file(s) of {} examples", sizes.len(), sizes.join(", "))
+        }
+    };
+    let parameters = student.parameters();
+    tell(format_args!(
+        "{shape}: {parameters} parameters, from {whom}"
+    ));
+    for file in &command.teacher_files {
+        check_output(&learn.output_dir, std::slice::from_ref(file))?;
+    }
     let training = training("distill", bench, learn, command.earlier, folders, &group)?;
     let outcome = training.distill(teachers, student)?;
     told(&outcome, &options.learn.output_dir)
+}
+
+/// Opens files of teachers, which must have been recorded from what is trained on.
+fn files<T: Task>(task: &T, facts: &Facts, folders: &[PathBuf]) -> Result<Vec<TeacherFile>> {
+    let open = |folder: &PathBuf| {
+        let file = TeacherFile::open(folder)?;
+        facts.check(&file, task.labels())?;
+        Ok(file)
+    };
+    folders.iter().map(open).collect()
+}
+
+/// A student that starts from this model.
+fn student<T: Task>(
+    task: &T,
+    pieces: &Pieces,
+    recipe: &Recipe,
+    encoder: &Path,
+) -> Result<Model<T::Head>> {
+    let (labels, outputs) = (task.labels(), task.outputs());
+    let shape = recipe.student.unwrap_or(Shape::T3);
+    // A head that the encoder lacks is drawn.
+    tch::manual_seed(recipe.seed as i64);
+    let source = Model::from_encoder(encoder, labels, outputs, recipe.training.device)?;
+    check(&source, pieces, recipe, encoder)?;
+    tch::manual_seed(recipe.seed as i64);
+    source.student(shape, recipe.layers.as_deref(), labels, outputs)
 }
 
 /// Teachers, a student, and everything else that a distillation starts from.
@@ -117,11 +173,12 @@ pub(super) fn models<T: Task>(
 pub(super) fn distill_recipe<T: Task + Clone + DeserializeOwned>(
     example: &Example<T>,
     options: &DistillOptions,
+    models: &[PathBuf],
 ) -> Result<Recipe> {
-    for folder in &options.teachers {
+    for folder in models {
         check_ended(folder)?;
     }
-    let first = first(&options.teachers)?;
+    let first = first(models)?;
     let mut recipe = recipe(example, &options.learn, "distill", first)?;
     recipe.student.get_or_insert(Shape::T3);
     if let Some(distiller) = options.distiller {

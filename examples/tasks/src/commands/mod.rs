@@ -4,6 +4,7 @@ mod apply;
 mod export;
 mod learn;
 mod options;
+mod record;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 pub use options::{
     ApplyOptions, Command, DistillCommand, DistillOptions, EarlierOptions, EvaluateOptions,
-    ExportOptions, LearnOptions, Options, PredictOptions, TrainOptions,
+    ExportOptions, LearnOptions, Options, PredictOptions, RecordOptions, TrainOptions,
 };
 
 use crate::recipe::Recipe;
@@ -64,6 +65,7 @@ impl<T: Task + Clone + DeserializeOwned> Example<T> {
         match &options.command {
             Command::Train(options) => learn::train(self, options),
             Command::Distill(options) => learn::distill(self, options),
+            Command::Record(options) => record::record(self, options),
             Command::Export(options) => export::export(self, options),
             Command::Evaluate(options) => apply::evaluate(self, options),
             Command::Predict(options) => apply::predict(self, options),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use tch::Device;
 use textbrewer::config::{Precision, parse_device};
+use textbrewer::teacher_file::Stored;
 
 use crate::Result;
 use crate::models::Shape;
@@ -27,6 +28,8 @@ pub enum Command {
     Train(TrainOptions),
     /// Train a student on the outputs of one or more teachers.
     Distill(DistillCommand),
+    /// Record what a teacher says of the training data, for `distill --teacher-file`.
+    Record(RecordOptions),
     /// Write the inputs of `distill` to files, for the same run in Python.
     Export(ExportOptions),
     /// Score a model or a file of predictions.
@@ -53,7 +56,23 @@ pub struct TrainOptions {
 /// Options of `distill`.
 #[derive(Debug, Args)]
 pub struct DistillCommand {
-    /// Teachers and student.
+    /// The folder of a teacher, written by `train`; may be given several times.
+    #[arg(long = "teacher", required_unless_present_any = ["teacher_files"])]
+    pub teachers: Vec<PathBuf>,
+    /// What `record` wrote of a teacher, instead of the teacher; may be given several times. The
+    /// data, the tokenizer and the lengths must be those of the recording. Which part of the data is
+    /// trained on, the order, the batch size and the number of processes may be others.
+    #[arg(
+        long = "teacher-file",
+        requires = "encoder",
+        conflicts_with = "teachers"
+    )]
+    pub teacher_files: Vec<PathBuf>,
+    /// The folder of the model whose tokenizer and layers the student starts from, where no teacher
+    /// is there to start from: a teacher that was recorded, or any other encoder.
+    #[arg(long, conflicts_with = "teachers")]
+    pub encoder: Option<PathBuf>,
+    /// How the student learns.
     #[command(flatten)]
     pub distill: DistillOptions,
     /// What becomes of an earlier training.
@@ -64,10 +83,34 @@ pub struct DistillCommand {
 /// Options of `export`.
 #[derive(Debug, Args)]
 pub struct ExportOptions {
-    /// Teachers and student.
+    /// The folder of a teacher, written by `train`.
+    #[arg(long = "teacher", required = true)]
+    pub teachers: Vec<PathBuf>,
+    /// How the student learns.
     #[command(flatten)]
     pub distill: DistillOptions,
     /// Overwrite what an earlier export left in the output folder.
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// Options of `record`: those of the `distill` to come, which decide what is recorded. An
+/// interrupted recording goes on when the command is repeated.
+#[derive(Debug, Args)]
+pub struct RecordOptions {
+    /// The folder of the teacher, written by `train`.
+    #[arg(long)]
+    pub teacher: PathBuf,
+    /// How logits are stored: float32, bfloat16, float16 or int8.
+    #[arg(long, default_value = "float32", value_parser = stored)]
+    pub store_logits: Stored,
+    /// How hidden states and attentions are stored, which are recorded if the recipe matches them.
+    #[arg(long, default_value = "float32", value_parser = stored)]
+    pub store_layers: Stored,
+    /// How the student is to learn.
+    #[command(flatten)]
+    pub distill: DistillOptions,
+    /// Overwrite another recording in the output folder.
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -83,12 +126,9 @@ pub struct EarlierOptions {
     pub overwrite: bool,
 }
 
-/// Options of `distill` and `export`.
+/// Options of `distill`, `record` and `export`.
 #[derive(Debug, Args)]
 pub struct DistillOptions {
-    /// The folder of a teacher, written by `train`; may be given several times.
-    #[arg(long = "teacher", required = true)]
-    pub teachers: Vec<PathBuf>,
     /// How the student learns: `general` (with several teachers, from the mean of their logits) or
     /// `emd`.
     #[arg(long, value_parser = distiller)]
@@ -115,7 +155,8 @@ pub struct LearnOptions {
     /// elsewhere.
     #[arg(long)]
     pub dev_file: Option<PathBuf>,
-    /// The folder for the model, its checkpoints, logs and results.json.
+    /// The folder for the model, its checkpoints, logs and results.json; for what `record` and
+    /// `export` write.
     #[arg(long)]
     pub output_dir: PathBuf,
     /// A recipe: a JSON file, or the name of one that comes with the example.
@@ -259,6 +300,10 @@ impl LearnOptions {
         recipe.validate()?;
         Ok(recipe)
     }
+}
+
+fn stored(name: &str) -> std::result::Result<Stored, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
 fn distiller(name: &str) -> std::result::Result<DistillerKind, String> {

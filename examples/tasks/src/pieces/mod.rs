@@ -7,6 +7,8 @@ mod word_pieces;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tch::Tensor;
 use textbrewer::data::pad_to_longest;
 use textbrewer::models::BertInputs;
 use tokenizers::{EncodeInput, Encoding, PreTokenizerWrapper, Tokenizer, TruncationParams};
@@ -168,6 +170,40 @@ impl Pieces {
             inputs = inputs.token_type_ids(types);
         }
         Ok(inputs)
+    }
+
+    /// Pads a batch to a length.
+    ///
+    /// # Errors
+    /// When it is longer, or libtorch fails.
+    pub fn pad(&self, mut inputs: BertInputs, length: usize) -> textbrewer::Result<BertInputs> {
+        let size = inputs.input_ids.size();
+        let missing = length as i64 - size.last().copied().unwrap_or_default();
+        if missing < 0 {
+            let reason = format!("a batch of size {size:?} is longer than {length}");
+            return Err(textbrewer::Error::other(reason));
+        }
+        let pad =
+            |tensor: &Tensor, value: u32| tensor.f_pad([0, missing], "constant", f64::from(value));
+        inputs.input_ids = pad(&inputs.input_ids, self.padding)?;
+        for tensor in [&mut inputs.attention_mask, &mut inputs.token_type_ids] {
+            if let Some(tensor) = tensor {
+                *tensor = pad(tensor, 0)?;
+            }
+        }
+        Ok(inputs)
+    }
+
+    /// A hash of the whole tokenizer, wherever it cuts texts.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn hash(&self) -> Result<String> {
+        let failed = |error: tokenizers::Error| Error::file(&self.folder, error.to_string());
+        let mut tokenizer = self.tokenizer.clone();
+        tokenizer.with_truncation(None).map_err(failed)?;
+        let text = tokenizer.to_string(false).map_err(failed)?;
+        Ok(crate::disk::hex(&Sha256::digest(text)))
     }
 
     /// Copies the tokenizer to the folder of a model, which completes it. Files of another

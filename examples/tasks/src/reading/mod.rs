@@ -167,6 +167,14 @@ impl Task for Reading {
         }
     }
 
+    fn scores_places(&self) -> bool {
+        true
+    }
+
+    fn settings(&self) -> String {
+        format!("questions of at most {} pieces", self.max_query_length)
+    }
+
     fn features(&self, pieces: &Pieces, record: &Question) -> Result<Vec<Window>> {
         self.check()?;
         windows::windows(pieces, record, self.max_query_length)

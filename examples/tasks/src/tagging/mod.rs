@@ -220,6 +220,10 @@ impl Task for Tagging {
         }
     }
 
+    fn settings(&self) -> String {
+        self.columns.described()
+    }
+
     /// Empty for a sentence whose words have no pieces.
     fn features(&self, pieces: &Pieces, record: &Sentence) -> Result<Vec<Window>> {
         features::windows(pieces, record)

@@ -2,6 +2,7 @@
 
 mod distillation;
 mod inputs;
+mod recorded;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,9 @@ use textbrewer::distributed::ProcessGroup;
 use textbrewer::models::{BertInputs, Head};
 use textbrewer::schedule::linear_with_warmup;
 use textbrewer::weights::{LoadOptions, load_file};
-use textbrewer::{AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, TrainingConfig};
+use textbrewer::{
+    AdamW, AdaptorOutput, BasicTrainer, DataLoader, Distiller, TeacherFile, TrainingConfig,
+};
 
 use crate::data::{Bench, Sources};
 use crate::evaluate::evaluate;
@@ -25,8 +28,10 @@ use crate::recipe::{Kept, Recipe};
 use crate::task::Task;
 use crate::terminal::tell;
 use crate::{Error, Result, disk, pieces};
-pub(crate) use distillation::no_teacher;
+pub use distillation::Teachers;
+pub(crate) use distillation::{config, no_teacher};
 pub use inputs::Inputs;
+pub(crate) use recorded::{Facts, Kept as KeptOutputs, record};
 
 /// Parts of the names of parameters without weight decay.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
@@ -68,11 +73,19 @@ impl<T: Task> Training<'_, T> {
             .train_config(self.config())
             .adaptor(adapt::<T>)
             .build()?;
-        self.run(trainer, model, true)
+        self.run(trainer, model, true, &[])
     }
 
     /// Runs a training, evaluates after every epoch, and saves the model and its results.
-    fn run<D>(&self, mut distiller: D, model: &Model<T::Head>, labels: bool) -> Result<Outcome>
+    ///
+    /// `files` are those of teachers, which must have all examples.
+    fn run<D>(
+        &self,
+        mut distiller: D,
+        model: &Model<T::Head>,
+        labels: bool,
+        files: &[TeacherFile],
+    ) -> Result<Outcome>
     where
         D: Distiller<Batch = BertInputs, Student = Network<T::Head>>,
     {
@@ -82,9 +95,12 @@ impl<T: Task> Training<'_, T> {
             self.check_folder()?;
         }
         let train = self.bench.read_train(&self.sources.train, labels)?;
+        for file in files {
+            file.check_ids(train.iter().map(|example| example.id))?;
+        }
         let dev = self.bench.read_dev(&self.sources.dev)?;
         let processes = self.group.world_size();
-        let loader = self.bench.training(train, labels, processes)?;
+        let loader = self.bench.training(train, processes)?;
         // The run would take this process's share by itself; its length is wanted here.
         let mut loader = loader.shard(self.group.shard(Uneven::Pad)?);
         let steps = steps(loader.num_batches().unwrap_or_default() as u64, recipe)?;
