@@ -223,8 +223,7 @@ impl<'a, T: Task> Bench<'a, T> {
     }
 
     /// All examples once for a teacher to be recorded, in the batches that the first epoch of a
-    /// training has. Scores of places are those of the longest text that there can be, for a
-    /// student's loss counts padding, and has more of it in some batches than in others.
+    /// training has, so that the numbers are the same to the bit there.
     ///
     /// # Errors
     /// When there are no examples.
@@ -233,16 +232,11 @@ impl<'a, T: Task> Bench<'a, T> {
         train: Vec<Example<T::Feature>>,
     ) -> Result<impl DataLoader<Batch = BertInputs> + use<'a, T>> {
         let (task, pieces) = (self.task, self.pieces);
-        let length = task.scores_places().then_some(self.recipe.max_length);
         let collate = move |examples: &[&Example<T::Feature>]| {
             let encoded = examples
                 .iter()
                 .map(|example| task.encoded(&example.feature));
             let batch = pieces.batch(&encoded.collect::<Vec<_>>())?;
-            let batch = match length {
-                Some(length) => pieces.pad(batch, length)?,
-                None => batch,
-            };
             Ok(batch.ids(examples.iter().map(|example| example.id).collect()))
         };
         self.loader(train, collate)

@@ -16,6 +16,8 @@ mod interrupts;
 mod outputs;
 #[path = "cases/processes.rs"]
 mod processes;
+#[path = "cases/recorded.rs"]
+mod recorded;
 #[path = "cases/reference.rs"]
 mod reference;
 

@@ -172,26 +172,27 @@ impl Pieces {
         Ok(inputs)
     }
 
-    /// Pads a batch to a length.
+    /// A batch with padding up to a length, and nothing but the pieces.
     ///
     /// # Errors
     /// When it is longer, or libtorch fails.
-    pub fn pad(&self, mut inputs: BertInputs, length: usize) -> textbrewer::Result<BertInputs> {
-        let size = inputs.input_ids.size();
-        let missing = length as i64 - size.last().copied().unwrap_or_default();
+    pub fn pad(&self, inputs: &BertInputs, length: usize) -> textbrewer::Result<BertInputs> {
+        let (_, own) = inputs.input_ids.size2()?;
+        let missing = length as i64 - own;
         if missing < 0 {
-            let reason = format!("a batch of size {size:?} is longer than {length}");
+            let reason = format!("a batch of {own} pieces each, longer than {length}");
             return Err(textbrewer::Error::other(reason));
         }
         let pad =
             |tensor: &Tensor, value: u32| tensor.f_pad([0, missing], "constant", f64::from(value));
-        inputs.input_ids = pad(&inputs.input_ids, self.padding)?;
-        for tensor in [&mut inputs.attention_mask, &mut inputs.token_type_ids] {
-            if let Some(tensor) = tensor {
-                *tensor = pad(tensor, 0)?;
-            }
+        let mut padded = BertInputs::new(pad(&inputs.input_ids, self.padding)?);
+        if let Some(mask) = &inputs.attention_mask {
+            padded = padded.attention_mask(pad(mask, 0)?);
         }
-        Ok(inputs)
+        if let Some(types) = &inputs.token_type_ids {
+            padded = padded.token_type_ids(pad(types, 0)?);
+        }
+        Ok(padded)
     }
 
     /// A hash of the whole tokenizer, wherever it cuts texts.

@@ -2,8 +2,13 @@
 
 use std::path::PathBuf;
 
+use tch::Tensor;
+use textbrewer::models::BertInputs;
 use textbrewer::teacher_file::{Recording, Stored, hash_of_variables};
-use textbrewer::{DistillationConfig, LayerSelection, Side, TeacherFile};
+use textbrewer::{
+    AdaptorOutput, DistillationConfig, LayerSelection, Logits, Model as _, Side, TeacherFile,
+    from_fn,
+};
 
 use super::adapt;
 use crate::data::Bench;
@@ -126,5 +131,32 @@ pub(crate) fn record<T: Task>(
     let train = bench.read_train(files, recipe.learns_labels())?;
     let mut loader = bench.recording(train)?;
     let teacher = teacher.showing(hidden, attention);
-    Ok(recording.run(&teacher.network, adapt::<T>, &mut loader)?)
+    if !bench.task.scores_places() {
+        return Ok(recording.run(&teacher.network, adapt::<T>, &mut loader)?);
+    }
+    let longest = from_fn(|inputs: &BertInputs, train| {
+        let said = adapt::<T>(inputs, &teacher.network.forward(inputs, train)?)?;
+        let padded = bench.pieces.pad(inputs, recipe.max_length)?;
+        with_padding(said, || {
+            adapt::<T>(&padded, &teacher.network.forward(&padded, train)?)
+        })
+    });
+    Ok(recording.run(&longest, |_, said| Ok(said.shallow_clone()), &mut loader)?)
+}
+
+/// Scores of places, also of the padding in longer batches than this one: a student's loss counts
+/// padding. The scores of this batch stay what they are to the bit.
+fn with_padding(
+    mut said: AdaptorOutput,
+    padded: impl FnOnce() -> textbrewer::Result<AdaptorOutput>,
+) -> textbrewer::Result<AdaptorOutput> {
+    let padded = padded()?;
+    for (logits, padded) in said.logits.iter_mut().zip(&padded.logits) {
+        let (own, padded) = (logits.whole()?, padded.whole()?);
+        let (_, length) = own.size2()?;
+        let (_, longest) = padded.size2()?;
+        let rest = padded.f_narrow(1, length, longest - length)?;
+        *logits = Logits::Whole(Tensor::f_cat(&[own, rest], 1)?);
+    }
+    Ok(said)
 }
