@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::column::{Column, Form, Layout, Stored};
 use super::content::Content;
-use super::numbers::from_bytes;
+use super::numbers::{LOG_OF_ZERO, from_bytes};
 use super::places::Places;
 use super::{sample_rows, top_k_rows};
 use crate::error::{Error, Result};
@@ -19,6 +19,7 @@ pub(super) fn logits(column: &Column, content: &Content, places: &Places) -> Res
         Form::Probabilities { stored } => {
             // Logarithms of probabilities are logits of the same classes.
             let logs = numbers(column, content, *stored)?.f_log()?;
+            let logs = logs.at_least(LOG_OF_ZERO)?;
             Logits::Whole(wide(&logs, 0.0)?)
         }
         Form::TopK { k, temperature } => {

@@ -79,7 +79,13 @@ fn rows_of(column: &Column, part: &Logits) -> Result<Vec<u8>> {
             to_bytes(&in_main_memory(&part.whole_or(REMEDY)?)?, *stored)
         }
         (Form::Probabilities { stored }, part) => {
-            let logits = part.whole_or(REMEDY)?.f_to_kind(Kind::Float)?;
+            let logits = part.whole_or(REMEDY)?;
+            // In float64 the logarithms of probabilities give these, to the last bit of a float32.
+            let kind = match logits.f_kind()? {
+                Kind::Double => Kind::Double,
+                _ => Kind::Float,
+            };
+            let logits = logits.f_to_kind(kind)?;
             to_bytes(&in_main_memory(&logits.f_softmax(-1, None)?)?, *stored)
         }
         (Form::TopK { k, temperature }, Logits::TopK(top)) => {

@@ -8,6 +8,9 @@ use crate::error::{Error, Result};
 /// The largest number of 8 bits.
 const LARGEST: f32 = 127.0;
 
+/// What stands for the logarithm of a probability of 0. With −∞ some losses are NaN.
+pub(super) const LOG_OF_ZERO: f64 = -1e30;
+
 /// The bytes of rows `[rows, width]`, one after the other.
 ///
 /// # Errors

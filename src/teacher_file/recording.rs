@@ -263,6 +263,17 @@ impl Recording {
         })
     }
 
+    /// For what others made: keeps this unless something is kept already, and says what was read.
+    pub(super) fn of_others(mut self, keep: Keep, facts: [(&str, String); 2]) -> Self {
+        if self.keep.is_empty() {
+            self.keep.push(keep);
+        }
+        for (name, value) in facts {
+            self.facts.entry(name.to_owned()).or_insert(value);
+        }
+        self
+    }
+
     /// Begins to record, or goes on with what was recorded before in the folder.
     ///
     /// # Errors
