@@ -1,7 +1,7 @@
 //! What a folder says of itself: what is recorded in it, and whether that is all.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -206,7 +206,12 @@ const REMEDY: &str = "remove this file and start the same recording again, which
 
 /// Reads one of these files.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read_text(path)?;
+    let text = read_text(path).map_err(|error| match error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::InvalidData => {
+            wrong(path, format!("{source}; {REMEDY}"))
+        }
+        other => other,
+    })?;
     serde_json::from_str(&text)
         .map_err(|error| wrong(path, format!("is damaged: {error}; {REMEDY}")))
 }
@@ -237,9 +242,10 @@ impl Manifest {
         }
         let plan = &manifest.plan;
         let (part, parts) = (plan.part, plan.parts);
-        if path.file_name() != Some(name("manifest", (part, parts)).as_ref()) {
+        let is_named = path.file_name() == Some(name("manifest", (part, parts)).as_ref());
+        if !is_named || part >= parts {
             let reason = format!("is that of process {part} of {parts}, under another name");
-            return Err(wrong(path, reason));
+            return Err(wrong(path, format!("{reason}; {REMEDY}")));
         }
         let mut shards = manifest.shards.iter();
         if let Some(shard) = shards.find(|shard| plan.number_of(&shard.name).is_none()) {
