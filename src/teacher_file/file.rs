@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::column::{Column, Origin};
 use super::content::Content;
-use super::manifest::{Manifest, is_ours};
-use super::shard_file::ShardFile;
+use super::manifest::{self, Manifest};
+use super::shard_file::{REMEDY, ShardFile};
 use super::teacher::{FileTeacher, Recorded};
 use super::wrong;
 use crate::adaptor::AdaptorOutput;
@@ -20,8 +20,8 @@ use crate::error::{Error, Result, shown};
 /// What a teacher said of each example, on disk: made by a [`Recording`](super::Recording), or from what
 /// others wrote.
 ///
-/// Open files are small: in memory are 16 bytes for each example, and as much again for each column whose
-/// examples have different lengths. Outputs are read when they are asked for. A clone is another handle of
+/// Open files are small: in memory are 24 bytes for each example, and for each of its columns 4, or 16
+/// where examples have different lengths. Outputs are read when they are asked for. A clone is another handle of
 /// the same file.
 ///
 /// ```
@@ -251,16 +251,11 @@ impl TeacherFile {
     pub fn verify(&self) -> Result<()> {
         for (shard, written) in self.0.shards.iter().zip(&self.0.written) {
             let found = examine(&shard.path).map_err(|source| Error::io(&shard.path, source))?;
+            // Tells which example it is, if it is one.
+            shard.verify()?;
             if (found.bytes, found.crc32) != (written.bytes, written.crc32) {
-                // Which example it is, if it is one.
-                let file = shard.file()?;
-                for example in 0..shard.ids.len() {
-                    for column in 0..self.columns().len() {
-                        shard.read(&file, (example, column), &mut Content::default())?;
-                    }
-                }
                 let reason = "is damaged: its checksum is not the one that the manifest has";
-                return Err(wrong(&shard.path, reason.to_owned()));
+                return Err(wrong(&shard.path, format!("{reason}; {REMEDY}")));
             }
         }
         Ok(())
@@ -395,21 +390,30 @@ impl Opened {
         }
         for listed in manifest.shards {
             let path = self.folder.join(&listed.name);
-            let length = std::fs::metadata(&path)
-                .map_err(|source| Error::io(&path, source))?
-                .len();
-            if length != listed.bytes {
+            let about = std::fs::metadata(&path).map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => {
+                    let reason =
+                        "is missing; start the same recording again, which records what it had";
+                    wrong(&path, reason.to_owned())
+                }
+                _ => Error::io(&path, source),
+            })?;
+            if about.is_file() && about.len() != listed.bytes {
                 let reason = format!(
-                    "is cut short or damaged: it has {length} bytes, of {} that were written; record it \
-                     again, without this file",
+                    "is cut short or damaged: it has {} bytes, of {} that were written; {REMEDY}",
+                    about.len(),
                     listed.bytes
                 );
                 return Err(wrong(&path, reason));
             }
             let shard = ShardFile::open(&path)?;
-            if shard.columns != self.columns || shard.ids.len() as u64 != listed.examples {
-                let reason = "is not the shard that the manifest lists: another one of its name";
-                return Err(wrong(&path, reason.to_owned()));
+            if shard.columns != self.columns
+                || shard.ids.len() as u64 != listed.examples
+                || shard.index_checksum() != listed.index_crc32
+            {
+                let reason = "is damaged, or another one of its name: it is not the shard that the \
+                              manifest lists";
+                return Err(wrong(&path, format!("{reason}; {REMEDY}")));
             }
             let number = self.shards.len() as u32;
             self.index
@@ -431,10 +435,22 @@ impl Opened {
         self.index.sort_by_key(|entry| entry.id);
         let mut pairs = self.index.windows(2);
         match pairs.find_map(|pair| match pair {
-            [one, other] if one.id == other.id => Some(one.id),
+            [one, other] if one.id == other.id => Some((one, other)),
             _ => None,
         }) {
-            Some(id) => Err(wrong(&self.folder, format!("has example {id} twice"))),
+            Some((one, other)) => {
+                let name = |entry: &Entry| {
+                    let shard = self.shards.get(entry.shard as usize)?;
+                    Some(shard.path.file_name()?.to_string_lossy().into_owned())
+                };
+                let [first, second] = [one, other].map(|entry| name(entry).unwrap_or_default());
+                let reason = format!(
+                    "has example {} twice, in `{first}` and in `{second}`; record again into an empty \
+                     folder, each example once",
+                    one.id
+                );
+                Err(wrong(&self.folder, reason))
+            }
             None => Ok(()),
         }
     }
@@ -442,38 +458,37 @@ impl Opened {
 
 /// The manifests of all processes that recorded into a folder.
 fn manifests_in(folder: &Path) -> Result<Vec<Manifest>> {
-    let entries = std::fs::read_dir(folder).map_err(|source| Error::io(folder, source))?;
-    let mut names: Vec<String> = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|source| Error::io(folder, source))?;
-        names.push(entry.file_name().to_string_lossy().into_owned());
-    }
-    names.retain(|name| is_ours(name) && name.starts_with("manifest"));
-    names.sort();
-    let Some(first) = names.first() else {
-        let is_begun = folder.join("recording.json").exists();
+    let names = manifest::names_in(folder)?;
+    let all = || names.iter().filter(|name| name.starts_with("manifest"));
+    let Some(first) = all().next() else {
+        let is_begun = names.iter().any(|name| name.starts_with("recording"));
         let reason = match is_begun {
             true => "is not finished: start the same recording again, which goes on where it ended",
             false => "has no `manifest.json`: it is no file of a teacher",
         };
         return Err(wrong(folder, reason.to_owned()));
     };
-    let mut manifests = vec![Manifest::read(&folder.join(first))?];
-    let parts = manifests.first().map_or(1, |manifest| manifest.plan.parts);
-    for part in 1..parts {
-        let path = folder.join(format!("manifest-{part}-of-{parts}.json"));
+    let parts = Manifest::read(&folder.join(first))?.plan.parts;
+    let mut manifests = Vec::new();
+    for part in 0..parts {
+        let path = folder.join(manifest::name("manifest", (part, parts)));
         if !path.exists() {
-            let reason =
-                format!("is not finished: process {part} of {parts} has not written its manifest");
+            let reason = format!(
+                "is not finished: process {part} of {parts} has not written its manifest; wait for it, \
+                 or start it again"
+            );
             return Err(wrong(folder, reason));
         }
         manifests.push(Manifest::read(&path)?);
     }
-    match names.len() == parts {
+    match all().count() == parts {
         true => Ok(manifests),
         false => Err(wrong(
             folder,
-            format!("has {} manifests of {parts} processes", names.len()),
+            format!(
+                "has {} manifests of {parts} processes; record again into an empty folder",
+                all().count()
+            ),
         )),
     }
 }

@@ -1,7 +1,7 @@
 //! What a folder says of itself: what is recorded in it, and whether that is all.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use super::shard::VERSION;
 use super::shard_file::other_version;
 use super::wrong;
 use crate::checkpoint::Disk;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shown};
 use crate::files::read_text;
 
 /// What a process is to record: written at its start, compared when it goes on.
@@ -40,6 +40,8 @@ pub(super) struct Manifest {
     pub(super) columns: Vec<Column>,
     pub(super) examples: u64,
     pub(super) shards: Vec<Listed>,
+    /// Of this manifest as compact JSON, with 0 here.
+    pub(super) crc32: u32,
 }
 
 /// A shard, as the manifest lists it.
@@ -50,6 +52,8 @@ pub(super) struct Listed {
     pub(super) examples: u64,
     pub(super) bytes: u64,
     pub(super) crc32: u32,
+    /// The checksum of its index, by which another shard of its name is found out at once.
+    pub(super) index_crc32: u32,
 }
 
 impl Plan {
@@ -70,26 +74,41 @@ impl Plan {
 
     /// The shards of this process that are there, in their order.
     pub(super) fn shards_in(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let failed = |source| Error::io(folder, source);
-        let first = self.shard_name(0);
-        let prefix = first.trim_end_matches("00000.safetensors");
-        let mut found = Vec::new();
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let name = entry
-                .map_err(failed)?
-                .file_name()
-                .to_string_lossy()
-                .into_owned();
-            let number = name
-                .strip_prefix(prefix)
-                .and_then(|rest| rest.strip_suffix(".safetensors"));
-            let number = number.and_then(|number| number.parse::<usize>().ok());
-            if let Some(number) = number.filter(|number| self.shard_name(*number) == name) {
-                found.push((number, folder.join(name)));
-            }
-        }
+        let names = names_in(folder)?.into_iter();
+        let mut found: Vec<(usize, PathBuf)> = names
+            .filter_map(|name| Some((self.number_of(&name)?, folder.join(name))))
+            .collect();
         found.sort();
         Ok(found.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// The number of a shard of this process, from its name.
+    fn number_of(&self, name: &str) -> Option<usize> {
+        let first = self.shard_name(0);
+        let prefix = first.trim_end_matches("00000.safetensors");
+        let number = name.strip_prefix(prefix)?.strip_suffix(".safetensors")?;
+        let number = number.parse().ok()?;
+        (self.shard_name(number) == name).then_some(number)
+    }
+
+    /// Refuses a folder that other numbers of processes record into, or did.
+    pub(super) fn check_alone(&self, folder: &Path) -> Result<()> {
+        let parts = |name: &str| match name.strip_suffix(".json")?.rsplit_once("-of-") {
+            Some((_, parts)) => parts.parse().ok(),
+            None => Some(1usize),
+        };
+        let mut names = names_in(folder)?.into_iter();
+        let other = names.find(|name| parts(name).is_some_and(|parts| parts != self.parts));
+        match other {
+            None => Ok(()),
+            Some(name) => Err(wrong(
+                folder,
+                format!(
+                    "has another recording, which differs in the processes: `{name}`; choose another \
+                     folder, or remove this one"
+                ),
+            )),
+        }
     }
 
     /// Refuses another plan than the one that a folder was begun with.
@@ -128,7 +147,20 @@ impl Plan {
     }
 }
 
-fn name(stem: &str, (part, parts): (usize, usize)) -> String {
+/// The names of a recording's files in a folder, in their order, without temporary ones.
+pub(super) fn names_in(folder: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::io(folder, source);
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.retain(|name| is_ours(name) && !name.starts_with('.'));
+    names.sort();
+    Ok(names)
+}
+
+pub(super) fn name(stem: &str, (part, parts): (usize, usize)) -> String {
     match parts {
         1 => format!("{stem}.json"),
         _ => format!("{stem}-{part}-of-{parts}.json"),
@@ -169,10 +201,19 @@ fn is_part(rest: &str) -> bool {
         })
 }
 
+/// What to do about one of these files that is damaged: shards say the rest.
+const REMEDY: &str = "remove this file and start the same recording again, which writes it anew";
+
 /// Reads one of these files.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = read_text(path)?;
-    serde_json::from_str(&text).map_err(|error| wrong(path, format!("is damaged: {error}")))
+    let text = read_text(path).map_err(|error| match error {
+        Error::Io { source, .. } if source.kind() == ErrorKind::InvalidData => {
+            wrong(path, format!("{source}; {REMEDY}"))
+        }
+        other => other,
+    })?;
+    serde_json::from_str(&text)
+        .map_err(|error| wrong(path, format!("is damaged: {error}; {REMEDY}")))
 }
 
 impl Manifest {
@@ -191,17 +232,49 @@ impl Manifest {
             return Err(wrong(path, other_version(plan.version)));
         }
         let manifest: Manifest = read(path)?;
+        if manifest.crc32 != manifest.checksum()? {
+            let reason = "is damaged, or was changed: its checksum is another";
+            return Err(wrong(path, format!("{reason}; {REMEDY}")));
+        }
         for column in &manifest.columns {
             let damaged = |reason| wrong(path, format!("`{}` {reason}", column.name));
             column.check().map_err(damaged)?;
         }
-        if let Some(shard) = manifest.shards.iter().find(|shard| !is_ours(&shard.name)) {
-            return Err(wrong(
-                path,
-                format!("lists `{}`, which is no shard", shard.name),
-            ));
+        let plan = &manifest.plan;
+        let (part, parts) = (plan.part, plan.parts);
+        let is_named = path.file_name() == Some(name("manifest", (part, parts)).as_ref());
+        if !is_named || part >= parts {
+            let reason = format!("is that of process {part} of {parts}, under another name");
+            return Err(wrong(path, format!("{reason}; {REMEDY}")));
+        }
+        let mut shards = manifest.shards.iter();
+        if let Some(shard) = shards.find(|shard| plan.number_of(&shard.name).is_none()) {
+            let reason = format!("lists `{}`, which is no shard of it", shown(&shard.name));
+            return Err(wrong(path, reason));
+        }
+        let examples = manifest
+            .shards
+            .iter()
+            .map(|shard| u128::from(shard.examples));
+        if examples.sum::<u128>() != u128::from(manifest.examples) {
+            let reason = "has another number of examples than its shards";
+            return Err(wrong(path, reason.to_owned()));
         }
         Ok(manifest)
+    }
+
+    pub(super) fn write(mut self, disk: &Disk, path: &Path) -> Result<()> {
+        self.crc32 = self.checksum()?;
+        write(disk, path, &self)
+    }
+
+    fn checksum(&self) -> Result<u32> {
+        let text = serde_json::to_string(&Manifest {
+            crc32: 0,
+            ..self.clone()
+        });
+        let text = text.map_err(|error| Error::other(error.to_string()))?;
+        Ok(crc32fast::hash(text.as_bytes()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! A recording under way.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::shard::Shard;
 use super::shard_file::ShardFile;
 use super::{TeacherFile, wrong};
 use crate::adaptor::AdaptorOutput;
-use crate::checkpoint::{Disk, examine};
+use crate::checkpoint::{Disk, Written, examine};
 use crate::error::{Error, Result};
 
 /// A [`TeacherFile`] in the making: takes what a teacher said of examples, batch by batch.
@@ -49,6 +49,8 @@ pub struct Recorder {
     shard: Shard,
     /// The number of the shard in the making.
     number: usize,
+    /// The shards that this program wrote.
+    written: BTreeMap<PathBuf, Written>,
     /// What was there before this program began.
     before: HashSet<u64>,
     /// What this program was given.
@@ -69,6 +71,7 @@ impl Recorder {
             columns: None,
             shard: Shard::default(),
             number: 0,
+            written: BTreeMap::new(),
             before: HashSet::new(),
             given: HashSet::new(),
             folder,
@@ -77,6 +80,7 @@ impl Recorder {
             disk,
         };
         recorder.disk.create_folder(&recorder.folder)?;
+        recorder.plan.check_alone(&recorder.folder)?;
         let plan = recorder.plan.path(&recorder.folder);
         match plan.exists() {
             true => {
@@ -149,6 +153,7 @@ impl Recorder {
         let what = || format!("recording of example {}", ids.first().copied().unwrap_or(0));
         self.check_columns(&folder, &columns)
             .map_err(|error| error.at(what()))?;
+        check_names(&columns)?;
         let encoded = sources.iter().map(|source| source.encode(ids));
         let encoded: Vec<Content> = encoded.collect::<Result<_>>()?;
         for (place, &id) in ids.iter().enumerate() {
@@ -186,7 +191,8 @@ impl Recorder {
     fn write(&mut self) -> Result<()> {
         let path = self.path(self.number);
         let columns = self.columns.as_deref().unwrap_or_default();
-        self.shard.write(&self.disk, &path, columns)?;
+        let written = self.shard.write(&self.disk, &path, columns)?;
+        self.written.insert(path, written);
         self.shard = Shard::default();
         self.go_to_free();
         Ok(())
@@ -209,8 +215,16 @@ impl Recorder {
         let mut shards = Vec::new();
         let mut examples = 0;
         for path in self.plan.shards_in(&self.folder)? {
-            let about = ShardFile::open(&path)?.ids.len() as u64;
-            let written = examine(&path).map_err(|source| Error::io(&path, source))?;
+            let shard = ShardFile::open(&path)?;
+            let written = match self.written.get(&path) {
+                Some(written) => *written,
+                None => {
+                    // It may have been damaged since: no manifest is to vouch for it then.
+                    shard.verify()?;
+                    examine(&path).map_err(|source| Error::io(&path, source))?
+                }
+            };
+            let about = shard.ids.len() as u64;
             examples += about;
             shards.push(Listed {
                 name: path
@@ -221,6 +235,7 @@ impl Recorder {
                 examples: about,
                 bytes: written.bytes,
                 crc32: written.crc32,
+                index_crc32: shard.index_checksum(),
             });
         }
         if shards.is_empty() && self.plan.parts == 1 {
@@ -233,10 +248,23 @@ impl Recorder {
             plan: self.plan.clone(),
             examples,
             shards,
+            crc32: 0,
         };
         let path = self.plan.manifest_path(&self.folder);
-        manifest::write(&self.disk, &path, &manifest)?;
+        manifest.write(&self.disk, &path)?;
         self.disk.remove(&self.plan.path(&self.folder))
+    }
+}
+
+/// Refuses two columns of one name, of which a file would have one.
+fn check_names(columns: &[Column]) -> Result<()> {
+    let mut names = BTreeSet::new();
+    match columns.iter().find(|column| !names.insert(&column.name)) {
+        Some(column) => Err(Error::config(
+            &column.name,
+            "is to be kept twice; keep it in one form",
+        )),
+        None => Ok(()),
     }
 }
 

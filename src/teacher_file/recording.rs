@@ -295,7 +295,8 @@ impl Recording {
     fn is_complete(&self) -> Result<bool> {
         let plan = self.plan()?;
         let path = plan.manifest_path(&self.folder);
-        if self.overwrite || !path.exists() {
+        // One that was killed between the manifest and its end is begun once more, to end.
+        if self.overwrite || !path.exists() || plan.path(&self.folder).exists() {
             return Ok(false);
         }
         let manifest = Manifest::read(&path)?;

@@ -156,6 +156,9 @@ pub(super) fn from_bytes(
     let mut drawn = Vec::new();
     for _ in 0..positions {
         let number = reader.read(of_number)?;
+        if i64::from(number) > draws {
+            return Err(Error::other(format!("{number} classes of {draws} draws")));
+        }
         let mut counted = Vec::new();
         for _ in 0..number {
             let (class, count) = (reader.read(of_class)?, reader.read(of_count)? + 1);
@@ -175,11 +178,25 @@ pub(super) fn from_bytes(
     }
 }
 
+/// `vec!` would abort the process when there is not enough memory.
+fn zeros<T: Clone + Default>(rows: usize, most: usize) -> Result<Vec<T>> {
+    let too_many = || {
+        Error::other(format!(
+            "no memory for {most} classes at each of {rows} positions"
+        ))
+    };
+    let count = rows.checked_mul(most).ok_or_else(too_many)?;
+    let mut zeros = Vec::new();
+    zeros.try_reserve_exact(count).map_err(|_| too_many())?;
+    zeros.resize(count, T::default());
+    Ok(zeros)
+}
+
 /// Classes and weights `[rows, n]`, as many as the position with the most has.
 pub(super) fn to_tensors(drawn: &Drawn, draws: i64) -> Result<[Tensor; 2]> {
     let rows = drawn.len();
     let most = drawn.iter().map(Vec::len).max().unwrap_or(0).max(1);
-    let (mut classes, mut weights) = (vec![0i64; rows * most], vec![0f32; rows * most]);
+    let (mut classes, mut weights) = (zeros(rows, most)?, zeros(rows, most)?);
     let places = classes.chunks_mut(most).zip(weights.chunks_mut(most));
     for (counted, (classes, weights)) in drawn.iter().zip(places) {
         for ((class, weight), counted) in classes.iter_mut().zip(weights).zip(counted) {

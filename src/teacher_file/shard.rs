@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 
 use super::column::{Column, Form, Layout, Stored};
 use super::content::Content;
-use crate::checkpoint::Disk;
+use crate::checkpoint::{Disk, Written};
 use crate::error::{Error, Result};
 use crate::weights;
 
@@ -71,7 +71,7 @@ impl Shard {
 
     /// Writes the shard: a safetensors file with a tensor for each column, `ids`, `checksums`
     /// `[examples, columns]`, and `NAME.positions` and `NAME.bytes` where these differ between examples.
-    pub(super) fn write(&self, disk: &Disk, path: &Path, columns: &[Column]) -> Result<()> {
+    pub(super) fn write(&self, disk: &Disk, path: &Path, columns: &[Column]) -> Result<Written> {
         let ids: Vec<i64> = self.ids.iter().map(|id| *id as i64).collect();
         let mut tensors = vec![("ids".to_owned(), Tensor::f_from_slice(&ids)?)];
         let count = self.ids.len() as i64;
@@ -102,7 +102,7 @@ impl Shard {
         let metadata = BTreeMap::from([(KEY.to_owned(), description)]);
         let write =
             |file: &mut dyn std::io::Write| weights::write_to(path, file, &tensors, &metadata);
-        disk.replace(path, write).map(drop)
+        disk.replace(path, write)
     }
 }
 

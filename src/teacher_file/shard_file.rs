@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tch::Kind;
 
-use super::column::Column;
+use super::column::{Column, Form, bits};
 use super::content::Content;
 use super::read_at::read_at;
 use super::shard::{Description, KEY, VERSION, checksum, shape};
@@ -13,6 +13,10 @@ use super::wrong;
 use crate::error::{Error, Result};
 use crate::files::open_regular;
 use crate::weights::WeightsFile;
+
+/// What to do about a shard that is not as it was written.
+pub(super) const REMEDY: &str =
+    "remove this file and start the same recording again, which records what it had";
 
 /// A shard whose index is in memory: a few bytes for each example, however long it is.
 #[derive(Debug)]
@@ -43,6 +47,15 @@ impl ShardFile {
     /// # Errors
     /// When the file is damaged or cut short, or its parts do not fit together.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        ShardFile::read_index(path).map_err(|error| match error {
+            Error::WeightsFile { path, reason } | Error::TeacherFile { path, reason } => {
+                wrong(&path, format!("{reason}; {REMEDY}"))
+            }
+            other => other,
+        })
+    }
+
+    fn read_index(path: &Path) -> Result<Self> {
         let damaged = |reason: String| wrong(path, reason);
         let mut file = WeightsFile::open(path)?;
         let description = file.metadata().remove(KEY).ok_or_else(|| {
@@ -102,17 +115,22 @@ impl ShardFile {
         let place = self.places.get(column).ok_or_else(no_such)?;
         let (start, end) = place.range(example).ok_or_else(no_such)?;
         let positions = place.positions_of(example).ok_or_else(no_such)?;
-        // The index was checked: this is no more than the file has.
+        // The index was checked: this is no more than the file has. `resize` alone would abort the
+        // process when there is not enough memory.
+        let length = (end - start) as usize;
         let before = into.bytes.len();
-        into.bytes.resize(before + (end - start) as usize, 0);
+        into.bytes.try_reserve(length).map_err(|_| {
+            let reason = format!("no memory for the {length} bytes of example {id}");
+            wrong(&self.path, reason)
+        })?;
+        into.bytes.resize(before + length, 0);
         let bytes = into.bytes.get_mut(before..).unwrap_or_default();
         read_at(file, bytes, place.start + start)
             .map_err(|source| Error::io(&self.path, source))?;
         let written = self.checksums.get(example * self.columns.len() + column);
         if written != Some(&checksum(id, positions, bytes)) {
             let reason = format!(
-                "example {id} is damaged: the checksum of `{}` is another; record it again, \
-                 without this file",
+                "example {id} is damaged: the checksum of `{}` is another; {REMEDY}",
                 name()
             );
             return Err(wrong(&self.path, reason));
@@ -120,6 +138,33 @@ impl ShardFile {
         into.positions.push(positions);
         into.ends.push(into.bytes.len());
         Ok(())
+    }
+
+    /// Compares the checksums of all examples.
+    pub(super) fn verify(&self) -> Result<()> {
+        let file = self.file()?;
+        for example in 0..self.ids.len() {
+            for column in 0..self.columns.len() {
+                self.read(&file, (example, column), &mut Content::default())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// 32 bits of the index, which has a checksum of each example: a manifest knows its shards by it.
+    pub(super) fn index_checksum(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        let ids = self.ids.iter();
+        ids.for_each(|id| hasher.update(&id.to_le_bytes()));
+        let checksums = self.checksums.iter();
+        checksums.for_each(|checksum| hasher.update(&checksum.to_le_bytes()));
+        for place in &self.places {
+            let positions = place.positions.iter().flatten();
+            positions.for_each(|count| hasher.update(&count.to_le_bytes()));
+            let ends = place.ends.iter().flatten();
+            ends.for_each(|end| hasher.update(&end.to_le_bytes()));
+        }
+        hasher.finalize()
     }
 
     /// How many positions an example has in a column.
@@ -169,6 +214,16 @@ impl Place {
             }
             (Some(_), None) => None,
         };
+        if let (Form::Sample { draws, .. }, Some(positions), Some(lengths)) =
+            (&column.form, &positions, &lengths)
+        {
+            // Before as many positions take memory.
+            let of_position = u64::from(bits(*draws));
+            let mut pairs = positions.iter().zip(lengths);
+            if !pairs.all(|(count, length)| count * of_position <= 8 * length) {
+                return Err(damaged("has more positions than bytes for them".to_owned()));
+            }
+        }
         let of_each = column.example_bytes(1).unwrap_or(0);
         let mut end = 0u64;
         let ends = lengths.map(|lengths| {

@@ -12,6 +12,9 @@ use super::numbers::{floats, from_bytes, tensor_of, to_bytes};
 use crate::error::{Error, Result};
 use crate::logits::TopK;
 
+/// The least number of float16.
+const LEAST: f32 = -65_504.0;
+
 /// The bytes of a top k of positions `[rows, k]`, one row after the other.
 ///
 /// # Errors
@@ -28,6 +31,7 @@ pub(super) fn to_rows(top: &TopK, column: &Column, k: i64) -> Result<Vec<u8>> {
         let of_row = classes.get(places.clone()).unwrap_or_default();
         let mut pairs: Vec<(i64, f32)> = Vec::with_capacity(of_row.len());
         for (&class, &log) in of_row.iter().zip(logs.get(places).unwrap_or_default()) {
+            let log = in_range(log);
             // What only fills up a row may have any number for a class.
             let is_filler = log == f32::NEG_INFINITY;
             if !is_filler && !(0..column.width).contains(&class) {
@@ -39,7 +43,7 @@ pub(super) fn to_rows(top: &TopK, column: &Column, k: i64) -> Result<Vec<u8>> {
             }
             pairs.push((if is_filler { 0 } else { class }, log));
         }
-        let mut tail = tails.get(row).copied().unwrap_or(f32::NEG_INFINITY);
+        let mut tail = in_range(tails.get(row).copied().unwrap_or(f32::NEG_INFINITY));
         // More classes than are kept go into the tail.
         pairs.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
         for (_, log) in pairs.iter().skip(k as usize) {
@@ -60,6 +64,14 @@ pub(super) fn to_rows(top: &TopK, column: &Column, k: i64) -> Result<Vec<u8>> {
         )?);
     }
     Ok(bytes)
+}
+
+/// Logarithms that float16 does not have are those of 0: of a class that a model never says.
+fn in_range(log: f32) -> f32 {
+    match log < LEAST {
+        true => f32::NEG_INFINITY,
+        false => log,
+    }
 }
 
 /// `ln(eᵃ + eᵇ)`
