@@ -274,6 +274,18 @@ impl Recording {
         self
     }
 
+    /// How many of the most likely classes are kept, if that was said.
+    pub(super) fn k(&self) -> Option<i64> {
+        let mut keep = self.keep.iter();
+        keep.find_map(|keep| match keep {
+            Keep::Logits {
+                form: Form::TopK { k, .. },
+                ..
+            } => Some(*k),
+            _ => None,
+        })
+    }
+
     /// Begins to record, or goes on with what was recorded before in the folder.
     ///
     /// # Errors

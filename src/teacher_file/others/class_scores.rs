@@ -182,7 +182,7 @@ impl ClassScores {
             true => Form::Probabilities { stored },
             false => Form::Numbers { stored },
         };
-        let facts = source::facts(&self.path, &rows.ids)?;
+        let facts = source::facts(&self.path, &rows.ids, "")?;
         let recording = recording.of_others(Keep::Logits { form, seed: 0 }, facts);
         let mut recorder = recording.labels(self.labels.clone()).begin()?;
         let classes = self.labels.len();

@@ -15,6 +15,15 @@ use crate::files::open_regular;
 #[derive(Debug)]
 pub(super) struct Fields(pub(super) Vec<(String, Value)>);
 
+impl Fields {
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        let mut fields = self.0.iter();
+        fields
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
+    }
+}
+
 /// Calls `each` with the number of each line, from 1, and its object. Empty lines are passed over.
 ///
 /// # Errors
