@@ -19,6 +19,8 @@ mod corpus;
 mod harness;
 #[path = "fuzz_cases/mutate.rs"]
 mod mutate;
+#[path = "fuzz_cases/others.rs"]
+mod others;
 #[path = "fuzz_cases/values.rs"]
 mod values;
 

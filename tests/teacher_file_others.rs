@@ -2,5 +2,7 @@
 
 #[path = "teacher_file_others_cases/class_scores.rs"]
 mod class_scores;
+#[path = "teacher_file_others_cases/npy.rs"]
+mod npy;
 #[path = "teacher_file_others_cases/top_k_lines.rs"]
 mod top_k_lines;

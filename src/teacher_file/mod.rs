@@ -76,7 +76,7 @@ mod top_k_rows;
 pub use column::{Column, Form, Layout, Origin, Stored};
 pub use file::TeacherFile;
 pub use hash::{hash_of_file, hash_of_variables};
-pub use others::{ClassScores, TopKLines};
+pub use others::{ClassScores, NpyRows, TopKLines};
 pub use recorder::Recorder;
 pub use recording::Recording;
 pub use teacher::{FileTeacher, Recorded};

@@ -83,6 +83,12 @@ impl Mutator {
         lines.join(end).into_bytes()
     }
 
+    /// A file of which some bytes may be others.
+    pub fn bytes_of(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
+        let (file, other) = (self.one(corpus).clone(), self.one(corpus).clone());
+        self.bytes(file, &other)
+    }
+
     /// A safetensors file, whose header and length may still fit together.
     pub fn weights(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let file = self.one(corpus).clone();
