@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::super::wrong;
 use crate::error::{Result, shown};
+use crate::logging::warn;
 
 /// Texts, or several of each example, in the order of the examples.
 #[derive(Debug, Clone)]
@@ -118,7 +119,10 @@ impl Found {
         };
         if count == 0 {
             if !unknown.is_empty() {
-                log::warn!("`{}`: {unknown}; they are left out", path.display());
+                warn(format_args!(
+                    "`{}`: {unknown}; they are left out",
+                    path.display()
+                ));
             }
             return Ok(rows);
         }

@@ -7,7 +7,6 @@ use serde::Serialize;
 use tch::{Kind, Tensor};
 
 use super::super::column::{Column, Form, Layout};
-use super::super::decode::Blob;
 use super::super::numbers::{floats, from_bytes};
 use super::super::{TeacherFile, sample_rows, top_k_rows};
 use crate::error::{Error, Result};
@@ -46,17 +45,15 @@ impl TeacherFile {
         let columns: Vec<usize> = (0..self.columns().len()).collect();
         write_atomically(path, |writer| {
             for ids in ids.chunks(AT_ONCE) {
-                let blobs = self.blobs(ids, &columns)?;
+                let contents = self.contents(ids, &columns)?;
                 for (place, id) in ids.iter().enumerate() {
                     let mut line = format!("{{\"id\":{id}").into_bytes();
-                    for (column, blobs) in self.columns().iter().zip(&blobs) {
+                    for (column, content) in self.columns().iter().zip(&contents) {
                         line.push(b',');
                         json(&mut line, &column.name)?;
                         line.push(b':');
-                        if let Some(blob) = blobs.get(place) {
-                            let written = example(&mut line, column, blob);
-                            written.map_err(|error| self.damaged(&[*id], &error))?;
-                        }
+                        let written = example(&mut line, column, content.of(place));
+                        written.map_err(|error| self.damaged(&[*id], &error))?;
                     }
                     line.extend(b"}\n");
                     writer
@@ -74,8 +71,8 @@ fn json(line: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) -> Result<()> {
 }
 
 /// What a column has of an example.
-fn example(line: &mut Vec<u8>, column: &Column, blob: &Blob) -> Result<()> {
-    let length = blob.positions as usize;
+fn example(line: &mut Vec<u8>, column: &Column, (positions, bytes): (u64, &[u8])) -> Result<()> {
+    let length = positions as usize;
     let width = column.width.unsigned_abs() as usize;
     match &column.form {
         Form::Numbers { stored } | Form::Probabilities { stored } => {
@@ -89,19 +86,19 @@ fn example(line: &mut Vec<u8>, column: &Column, blob: &Blob) -> Result<()> {
                 .iter()
                 .skip(usize::from(size.len() > 1))
                 .product::<usize>();
-            let numbers = match blob.bytes.is_empty() {
+            let numbers = match bytes.is_empty() {
                 true => Vec::new(),
                 false => match column.layout {
                     Layout::Attention { .. } => {
-                        floats(&from_bytes(&blob.bytes, *stored, length as i64)?)?
+                        floats(&from_bytes(bytes, *stored, length as i64)?)?
                     }
-                    _ => floats(&from_bytes(&blob.bytes, *stored, of_row as i64)?)?,
+                    _ => floats(&from_bytes(bytes, *stored, of_row as i64)?)?,
                 },
             };
             nested(line, &numbers, &size)
         }
         Form::TopK { k, .. } => {
-            let [classes, logs, tails] = top_k_rows::from_rows(&blob.bytes, column, *k)?;
+            let [classes, logs, tails] = top_k_rows::from_rows(bytes, column, *k)?;
             let (classes, logs) = (integers(&classes)?, floats(&logs)?);
             let rows = classes.chunks(*k as usize).zip(logs.chunks(*k as usize));
             let rows = rows
@@ -114,7 +111,7 @@ fn example(line: &mut Vec<u8>, column: &Column, blob: &Blob) -> Result<()> {
             rows_of(line, column, &rows.collect::<Vec<_>>())
         }
         Form::Sample { draws, .. } => {
-            let drawn = sample_rows::from_bytes(&blob.bytes, blob.positions, (column, *draws))?;
+            let drawn = sample_rows::from_bytes(bytes, positions, (column, *draws))?;
             let [classes, weights] = sample_rows::to_tensors(&drawn, *draws)?;
             let (classes, weights) = (integers(&classes)?, floats(&weights)?);
             let of_each = (classes.len() / length.max(1)).max(1);

@@ -1,5 +1,6 @@
 //! A column of a file as an array of NumPy.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use super::super::column::{Column, Form, Layout, Stored};
@@ -75,10 +76,13 @@ impl TeacherFile {
         write_atomically(path, |writer| {
             write_header(writer, "<f4", &shape).map_err(failed)?;
             for ids in ids.chunks(AT_ONCE) {
-                for blob in self.blobs(ids, &[place])?.iter().flatten() {
-                    let numbers = from_bytes(&blob.bytes, stored, width)?;
+                for content in &self.contents(ids, &[place])? {
+                    if content.bytes.is_empty() {
+                        continue;
+                    }
+                    let numbers = from_bytes(&content.bytes, stored, width)?;
                     let bytes = to_bytes(&numbers, Stored::Float32)?;
-                    std::io::Write::write_all(writer, &bytes).map_err(failed)?;
+                    writer.write_all(&bytes).map_err(failed)?;
                 }
             }
             Ok(())
@@ -115,7 +119,7 @@ fn write_integers(path: &Path, numbers: &[u64]) -> Result<()> {
     write_atomically(path, |writer| {
         write_header(writer, "<u8", &[numbers.len() as u64]).map_err(failed)?;
         for number in numbers {
-            std::io::Write::write_all(writer, &number.to_le_bytes()).map_err(failed)?;
+            writer.write_all(&number.to_le_bytes()).map_err(failed)?;
         }
         Ok(())
     })
