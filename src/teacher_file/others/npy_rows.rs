@@ -178,7 +178,10 @@ impl NpyRows {
         if ids.len() as u64 != rows {
             return Err(wrong(
                 &self.path,
-                format!("has {rows} rows, for {} ids", ids.len()),
+                format!(
+                    "has a number of rows, {rows}, that is not that of the ids, {}",
+                    ids.len()
+                ),
             ));
         }
         let mut known = HashSet::with_capacity(ids.len());

@@ -112,7 +112,12 @@ impl Found {
         let unknown = match self.unknown_count {
             0 => String::new(),
             count => format!(
-                "{count} lines have texts that are not in the data: {}{}",
+                "{count} {} not in the data: {}{}",
+                if count == 1 {
+                    "line has a text that is"
+                } else {
+                    "lines have texts that are"
+                },
                 unknown.join(", "),
                 dots(count)
             ),
