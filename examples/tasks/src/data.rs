@@ -114,11 +114,7 @@ impl<'a, T: Task> Bench<'a, T> {
             let all = records.len() as u64;
             let (records, left_out) = sound::to_learn(self.task, file, records, labels)?;
             let places = (0..).filter(|place| left_out.binary_search(place).is_err());
-            let mut records: Vec<_> = places.zip(records).collect();
-            let size = self.recipe.train_size.filter(|_| number == 0);
-            if let Some(size) = size.filter(|size| *size < records.len()) {
-                records = part(records, size)?;
-            }
+            let records = self.part(number, places.zip(records).collect())?;
             let (places, records): (Vec<usize>, Vec<_>) = records.into_iter().unzip();
             let ids = places.into_iter().map(|place| before + place as u64);
             train.push((
@@ -138,6 +134,38 @@ impl<'a, T: Task> Bench<'a, T> {
             examples.extend(self.examples(data, &ids, labels)?);
         }
         Ok(examples)
+    }
+
+    /// The records to train on with their ids, as [`read_train`](Self::read_train) has them, and the
+    /// number of all.
+    ///
+    /// # Errors
+    /// When a file is invalid.
+    pub fn train_records(
+        &self,
+        files: &[PathBuf],
+        labels: bool,
+    ) -> Result<(Vec<(u64, T::Record)>, u64)> {
+        let mut chosen = Vec::new();
+        let mut before = 0;
+        for (number, file) in files.iter().enumerate() {
+            let records = self.task.read(file)?;
+            let all = records.len() as u64;
+            let records = (before..).zip(records);
+            let learnt = records.filter(|(_, record)| sound::is_learnt(self.task, record, labels));
+            chosen.extend(self.part(number, learnt.collect())?);
+            before += all;
+        }
+        Ok((chosen, before))
+    }
+
+    /// Of the first file the part that the recipe asks for.
+    fn part<R: Clone>(&self, file: usize, records: Vec<R>) -> Result<Vec<R>> {
+        let size = self.recipe.train_size.filter(|_| file == 0);
+        match size.filter(|size| *size < records.len()) {
+            Some(size) => part(records, size),
+            None => Ok(records),
+        }
     }
 
     /// The features of records with these ids, with `labels` only those that have labels.
