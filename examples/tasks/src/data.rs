@@ -40,6 +40,17 @@ pub struct Example<F> {
     pub feature: F,
 }
 
+/// The records that are trained on, of all in the files.
+#[derive(Debug, Clone)]
+pub struct Chosen<R> {
+    /// Their places.
+    pub ids: Vec<u64>,
+    /// They themselves.
+    pub records: Vec<R>,
+    /// The number of all.
+    pub all: u64,
+}
+
 /// How far apart the ids of the windows of a record are.
 const WINDOW: u64 = 1 << 40;
 
@@ -136,27 +147,28 @@ impl<'a, T: Task> Bench<'a, T> {
         Ok(examples)
     }
 
-    /// The records to train on with their ids, as [`read_train`](Self::read_train) has them, and the
-    /// number of all.
+    /// The records to train on, as [`read_train`](Self::read_train) has them.
     ///
     /// # Errors
     /// When a file is invalid.
-    pub fn train_records(
-        &self,
-        files: &[PathBuf],
-        labels: bool,
-    ) -> Result<(Vec<(u64, T::Record)>, u64)> {
-        let mut chosen = Vec::new();
-        let mut before = 0;
+    pub fn train_records(&self, files: &[PathBuf], labels: bool) -> Result<Chosen<T::Record>> {
+        let mut chosen = Chosen {
+            ids: Vec::new(),
+            records: Vec::new(),
+            all: 0,
+        };
         for (number, file) in files.iter().enumerate() {
             let records = self.task.read(file)?;
-            let all = records.len() as u64;
-            let records = (before..).zip(records);
+            let count = records.len() as u64;
+            let records = (chosen.all..).zip(records);
             let learnt = records.filter(|(_, record)| sound::is_learnt(self.task, record, labels));
-            chosen.extend(self.part(number, learnt.collect())?);
-            before += all;
+            for (id, record) in self.part(number, learnt.collect())? {
+                chosen.ids.push(id);
+                chosen.records.push(record);
+            }
+            chosen.all += count;
         }
-        Ok((chosen, before))
+        Ok(chosen)
     }
 
     /// Of the first file the part that the recipe asks for.

@@ -73,7 +73,7 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     let bench = bench(&task, &pieces, &recipe, &options.learn);
     let learn = &options.learn;
     // What is imported is needed until the training has ended.
-    let imported = tempfile::tempdir().map_err(|error| Error::io(&std::env::temp_dir(), error))?;
+    let imported = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
     let (teachers, student) = match &command.encoder {
         Some(encoder) => {
             let data = train_files(&task, learn)?;

@@ -36,12 +36,12 @@ impl SoftLabels<'_> {
                           tasks";
             return Err(Error::invalid(reason));
         }
-        let (records, all) = bench.train_records(files, bench.recipe.learns_labels())?;
-        let (ids, records): (Vec<u64>, Vec<_>) = records.into_iter().unzip();
-        let texts = records.iter().map(|record| task.texts(record));
+        let chosen = bench.train_records(files, bench.recipe.learns_labels())?;
+        let ids = chosen.ids.iter().copied();
+        let texts = chosen.records.iter().map(|record| task.texts(record));
         let scores = ClassScores::probabilities(self.file, task.labels()).ignore_other_columns();
         let scores = match (self.by_position, columns) {
-            (true, _) => scores.by_position().ids(0..all),
+            (true, _) => scores.by_position().ids(0..chosen.all),
             (false, [first, second]) => {
                 let pair = |texts: &[String]| <[String; 2]>::try_from(texts.to_vec()).ok();
                 let pairs: Vec<_> = texts.filter_map(pair).collect();

@@ -172,6 +172,30 @@ fn other_batches_and_a_part_find_their_examples() {
             assert!(difference < 1e-5, "{name}, {key}: {difference}");
         }
     }
+    // A training goes on with the same file only.
+    let distill =
+        format!("distill {COMMON} --batch-size 4 --encoder @teacher --output-dir @resumed");
+    bench.out(&format!("{distill} --teacher-file @file"));
+    bench.out(&format!("{distill} --teacher-file @file --resume"));
+    let out = bench.out(&format!(
+        "record --teacher @teacher {COMMON} --batch-size 4 --store-logits bfloat16 --store-layers int8 \
+         --output-dir @small"
+    ));
+    assert!(out.contains("logits.0: 2 numbers in bfloat16"), "{out}");
+    assert!(
+        out.contains("hidden.6: 8 numbers in int8, at each position of a mask"),
+        "{out}"
+    );
+    bench.fails_with(
+        &format!("{distill} --teacher-file @small --resume"),
+        &["teacher_file"],
+    );
+    bench.fails_with(
+        &distill
+            .replace("@resumed", "@file")
+            .replace("distill", "distill --teacher-file @file"),
+        &["file", "another --output-dir"],
+    );
     // Two files are two teachers.
     bench.out(&format!(
         "distill {COMMON} --batch-size 4 --teacher-file @file --teacher-file @file --encoder @encoder \
@@ -267,7 +291,7 @@ fn a_file_of_something_else_is_refused_before_training() {
             "--teacher",
         ),
         ("", "--teacher"),
-        ("--teacher @teacher --by-position", "--soft-labels"),
+        ("--teacher @teacher --by-position", "--by-position"),
     ] {
         let finished = bench.run(&format!("distill {COMMON} {options} --output-dir @x"));
         assert_eq!(finished.code, Some(2), "{options}: {}", finished.err);
@@ -365,5 +389,36 @@ fn soft_labels_are_of_whole_texts() {
     bench.fails_with(
         &format!("distill --encoder @encoder --soft-labels @soft.csv {COMMON} --output-dir @x"),
         &["--soft-labels", "labels of whole texts"],
+    );
+}
+
+#[test]
+fn probabilities_of_pairs_are_found_by_both_texts() {
+    let bench = Bench::new("mnli");
+    let mut data = "index\tsentence1\tsentence2\tgold_label\n".to_owned();
+    let mut soft = "sentence2,sentence1,neutral,entailment,contradiction\n".to_owned();
+    for (number, word) in ["good", "great", "bad", "dull"].iter().enumerate() {
+        data.push_str(&format!(
+            "{number}\tthe film is good\tthe film is {word}\tneutral\n"
+        ));
+        soft.push_str(&format!(
+            "the film is {word},the film is good,0.1,0.2,0.7\n"
+        ));
+    }
+    for name in ["train", "dev_matched"] {
+        bench.write(&format!("data/{name}.tsv"), &data);
+    }
+    bench.write("soft.csv", &soft);
+    let distill = format!("distill --encoder @encoder --batch-size 2 {COMMON}");
+    bench.out(&format!(
+        "{distill} --soft-labels @soft.csv --output-dir @student"
+    ));
+    bench.write(
+        "swapped.csv",
+        soft.replace("sentence2,sentence1", "sentence1,sentence2"),
+    );
+    bench.fails_with(
+        &format!("{distill} --soft-labels @swapped.csv --output-dir @x"),
+        &["has no row for 3 of 4 texts"],
     );
 }
