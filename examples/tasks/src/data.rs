@@ -40,6 +40,17 @@ pub struct Example<F> {
     pub feature: F,
 }
 
+/// The records that are trained on, of all in the files.
+#[derive(Debug, Clone)]
+pub struct Chosen<R> {
+    /// Their places.
+    pub ids: Vec<u64>,
+    /// They themselves.
+    pub records: Vec<R>,
+    /// The number of all.
+    pub all: u64,
+}
+
 /// How far apart the ids of the windows of a record are.
 const WINDOW: u64 = 1 << 40;
 
@@ -114,11 +125,7 @@ impl<'a, T: Task> Bench<'a, T> {
             let all = records.len() as u64;
             let (records, left_out) = sound::to_learn(self.task, file, records, labels)?;
             let places = (0..).filter(|place| left_out.binary_search(place).is_err());
-            let mut records: Vec<_> = places.zip(records).collect();
-            let size = self.recipe.train_size.filter(|_| number == 0);
-            if let Some(size) = size.filter(|size| *size < records.len()) {
-                records = part(records, size)?;
-            }
+            let records = self.part(number, places.zip(records).collect())?;
             let (places, records): (Vec<usize>, Vec<_>) = records.into_iter().unzip();
             let ids = places.into_iter().map(|place| before + place as u64);
             train.push((
@@ -138,6 +145,39 @@ impl<'a, T: Task> Bench<'a, T> {
             examples.extend(self.examples(data, &ids, labels)?);
         }
         Ok(examples)
+    }
+
+    /// The records to train on, as [`read_train`](Self::read_train) has them.
+    ///
+    /// # Errors
+    /// When a file is invalid.
+    pub fn train_records(&self, files: &[PathBuf], labels: bool) -> Result<Chosen<T::Record>> {
+        let mut chosen = Chosen {
+            ids: Vec::new(),
+            records: Vec::new(),
+            all: 0,
+        };
+        for (number, file) in files.iter().enumerate() {
+            let records = self.task.read(file)?;
+            let count = records.len() as u64;
+            let records = (chosen.all..).zip(records);
+            let learnt = records.filter(|(_, record)| sound::is_learnt(self.task, record, labels));
+            for (id, record) in self.part(number, learnt.collect())? {
+                chosen.ids.push(id);
+                chosen.records.push(record);
+            }
+            chosen.all += count;
+        }
+        Ok(chosen)
+    }
+
+    /// Of the first file the part that the recipe asks for.
+    fn part<R: Clone>(&self, file: usize, records: Vec<R>) -> Result<Vec<R>> {
+        let size = self.recipe.train_size.filter(|_| file == 0);
+        match size.filter(|size| *size < records.len()) {
+            Some(size) => part(records, size),
+            None => Ok(records),
+        }
     }
 
     /// The features of records with these ids, with `labels` only those that have labels.

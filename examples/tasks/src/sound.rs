@@ -25,9 +25,8 @@ pub(crate) fn to_learn<T: Task>(
     let mut without_truth = 0;
     let mut position = 0;
     records.retain(|record| {
-        let is_sound = task.fault(record).is_none();
-        let is_kept = is_sound && (!labels || task.has_truth(record));
-        without_truth += usize::from(is_sound && !is_kept);
+        let is_kept = is_learnt(task, record, labels);
+        without_truth += usize::from(task.fault(record).is_none() && !is_kept);
         if !is_kept {
             left_out.push(position);
         }
@@ -46,6 +45,11 @@ pub(crate) fn to_learn<T: Task>(
         );
     }
     Ok((records, left_out))
+}
+
+/// Whether a record is learned from.
+pub(crate) fn is_learnt<T: Task>(task: &T, record: &T::Record, labels: bool) -> bool {
+    task.fault(record).is_none() && (!labels || task.has_truth(record))
 }
 
 /// Checks that there are records to measure with, and returns their number.

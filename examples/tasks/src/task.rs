@@ -77,6 +77,16 @@ pub trait Task: Debug {
     /// `stride` pieces.
     fn truncation(&self, max_length: usize, stride: usize) -> TruncationParams;
 
+    /// The columns of the texts of records that have a label as a whole; empty for other tasks.
+    fn text_columns(&self) -> &[String] {
+        &[]
+    }
+
+    /// The texts in these columns.
+    fn texts<'r>(&self, _record: &'r Self::Record) -> &'r [String] {
+        &[]
+    }
+
     /// Whether the outputs are scores of the places in a text, padding too, and not of labels.
     fn scores_places(&self) -> bool {
         false

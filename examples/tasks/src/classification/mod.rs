@@ -175,6 +175,14 @@ impl Task for Classification {
         }
     }
 
+    fn text_columns(&self) -> &[String] {
+        &self.columns
+    }
+
+    fn texts<'r>(&self, record: &'r Record) -> &'r [String] {
+        &record.texts
+    }
+
     fn settings(&self) -> String {
         self.columns.join(", ")
     }

@@ -16,7 +16,7 @@ use crate::outcome::{Outcome, check_ended, task_of};
 use crate::pieces::Pieces;
 use crate::recipe::{DistillerKind, Recipe};
 use crate::terminal::{be_silent, tell};
-use crate::training::{Facts, Inputs, Teachers, Training, no_teacher};
+use crate::training::{Facts, Inputs, SoftLabels, Teachers, Training, no_teacher};
 use crate::{Error, Result, Task};
 
 /// Trains a model on the labels.
@@ -72,10 +72,19 @@ pub(super) fn distill<T: Task + Clone + DeserializeOwned>(
     let pieces = pieces(&task, &recipe, first(folders)?)?;
     let bench = bench(&task, &pieces, &recipe, &options.learn);
     let learn = &options.learn;
+    // What is imported is needed until the training has ended.
+    let imported = tempfile::tempdir().map_err(|error| Error::io(std::env::temp_dir(), error))?;
     let (teachers, student) = match &command.encoder {
         Some(encoder) => {
-            let facts = Facts::of(&bench, &train_files(&task, learn)?)?;
-            let files = files(&task, &facts, &command.teacher_files)?;
+            let data = train_files(&task, learn)?;
+            let files = match &command.soft_labels {
+                Some(file) => {
+                    let by_position = command.by_position;
+                    let soft_labels = SoftLabels { file, by_position };
+                    vec![soft_labels.read(&bench, &data, imported.path())?]
+                }
+                None => files(&task, &Facts::of(&bench, &data)?, &command.teacher_files)?,
+            };
             (
                 Teachers::Recorded(files),
                 student(&task, &pieces, &recipe, encoder)?,

@@ -57,7 +57,7 @@ pub struct TrainOptions {
 #[derive(Debug, Args)]
 pub struct DistillCommand {
     /// The folder of a teacher, written by `train`; may be given several times.
-    #[arg(long = "teacher", required_unless_present_any = ["teacher_files"])]
+    #[arg(long = "teacher", required_unless_present_any = ["teacher_files", "soft_labels"])]
     pub teachers: Vec<PathBuf>,
     /// What `record` wrote of a teacher, instead of the teacher; may be given several times. The
     /// data, the tokenizer and the lengths must be those of the recording. Which part of the data is
@@ -68,6 +68,16 @@ pub struct DistillCommand {
         conflicts_with = "teachers"
     )]
     pub teacher_files: Vec<PathBuf>,
+    /// Probabilities of the labels that somebody else made of the training data, instead of a
+    /// teacher: CSV, TSV or JSONL with a column for each label, under its name. A row belongs to the
+    /// record that its column `id` names (their places in the file, from 0), or else to those of its
+    /// text, in the column that has the text in the data. Only for labels of whole texts.
+    #[arg(long, requires = "encoder", conflicts_with_all = ["teachers", "teacher_files"])]
+    pub soft_labels: Option<PathBuf>,
+    /// The rows of the soft labels are in the order of the records of the training file, one for
+    /// each.
+    #[arg(long, requires = "soft_labels", conflicts_with_all = ["teachers", "teacher_files"])]
+    pub by_position: bool,
     /// The folder of the model whose tokenizer and layers the student starts from, where no teacher
     /// is there to start from: a teacher that was recorded, or any other encoder.
     #[arg(long, conflicts_with = "teachers")]

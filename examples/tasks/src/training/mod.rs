@@ -3,6 +3,7 @@
 mod distillation;
 mod inputs;
 mod recorded;
+mod soft_labels;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use distillation::Teachers;
 pub(crate) use distillation::{config, no_teacher};
 pub use inputs::Inputs;
 pub(crate) use recorded::{Facts, Kept as KeptOutputs, record};
+pub(crate) use soft_labels::SoftLabels;
 
 /// Parts of the names of parameters without weight decay.
 const NO_DECAY: [&str; 3] = ["bias", "LayerNorm.weight", "layer_norm.weight"];
