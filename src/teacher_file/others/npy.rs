@@ -193,7 +193,7 @@ mod tests {
             parse("{\"shape\":(),'fortran_order':True,'descr':'<i8'}")
                 .unwrap()
                 .shape,
-            []
+            [0u64; 0]
         );
         for bad in [
             "",
