@@ -103,8 +103,11 @@ fn adapt(batch: &Sentences, said: &Said) -> Result<AdaptorOutput> {
         .attention(&said.attention))
 }
 
+/// An id and words.
+type Sentence = (u64, Vec<i64>);
+
 /// Sentences of 2 to 8 words, with numbers that are no places.
-fn sentences() -> Vec<(u64, Vec<i64>)> {
+fn sentences() -> Vec<Sentence> {
     let words = |place: u64| {
         (0..2 + place * 5 % 7).map(move |word| ((place * 11 + word * 7) % 39 + 1) as i64)
     };
@@ -119,34 +122,30 @@ fn loader(batch_size: usize, left: bool) -> impl DataLoader<Batch = Sentences> {
 }
 
 fn loader_of(
-    sentences: Vec<(u64, Vec<i64>)>,
+    sentences: Vec<Sentence>,
     batch_size: usize,
     left: bool,
-) -> ExampleLoader<(u64, Vec<i64>), impl Fn(&[&(u64, Vec<i64>)]) -> Result<Sentences>> {
-    ExampleLoader::new(
-        sentences,
-        batch_size,
-        move |examples: &[&(u64, Vec<i64>)]| {
-            let words: Vec<Vec<i64>> = examples
-                .iter()
-                .map(|(_, words)| match left {
-                    true => words.iter().rev().copied().collect(),
-                    false => words.clone(),
-                })
-                .collect();
-            let (input_ids, mask) = pad_to_longest(&words, 0, None)?;
-            // Twice the other way round is padding on the left.
-            let turned = |tensor: &Tensor| match left {
-                true => tensor.flip([1]),
-                false => tensor.shallow_clone(),
-            };
-            Ok(Sentences {
-                ids: examples.iter().map(|(id, _)| *id).collect(),
-                input_ids: turned(&input_ids),
-                mask: turned(&mask),
+) -> ExampleLoader<Sentence, impl Fn(&[&Sentence]) -> Result<Sentences>> {
+    ExampleLoader::new(sentences, batch_size, move |examples: &[&Sentence]| {
+        let words: Vec<Vec<i64>> = examples
+            .iter()
+            .map(|(_, words)| match left {
+                true => words.iter().rev().copied().collect(),
+                false => words.clone(),
             })
-        },
-    )
+            .collect();
+        let (input_ids, mask) = pad_to_longest(&words, 0, None)?;
+        // Twice the other way round is padding on the left.
+        let turned = |tensor: &Tensor| match left {
+            true => tensor.flip([1]),
+            false => tensor.shallow_clone(),
+        };
+        Ok(Sentences {
+            ids: examples.iter().map(|(id, _)| *id).collect(),
+            input_ids: turned(&input_ids),
+            mask: turned(&mask),
+        })
+    })
     .unwrap()
 }
 
