@@ -15,12 +15,18 @@
 mod checkpoint;
 #[path = "fuzz_cases/corpus.rs"]
 mod corpus;
+#[path = "teacher_shards/forge.rs"]
+mod forge;
 #[path = "fuzz_cases/harness.rs"]
 mod harness;
+#[path = "teacher_shards/mixture.rs"]
+mod mixture;
 #[path = "fuzz_cases/mutate.rs"]
 mod mutate;
 #[path = "fuzz_cases/others.rs"]
 mod others;
+#[path = "fuzz_cases/teacher.rs"]
+mod teacher;
 #[path = "fuzz_cases/values.rs"]
 mod values;
 
@@ -36,6 +42,7 @@ use textbrewer::{
 use checkpoint::Checkpoint;
 use harness::{check_message, fuzz};
 use mutate::Mutator;
+use teacher::Teacher;
 
 /// JSON in, JSON out, and in again: the same.
 fn round_trip<T: PartialEq + std::fmt::Debug>(
@@ -211,4 +218,12 @@ fn checkpoints() {
     let checkpoint = Checkpoint::new(folder.path());
     let mutate = |mutator: &mut Mutator| checkpoint.mutate(mutator);
     fuzz("checkpoint", 200, mutate, |input| checkpoint.resume(input));
+}
+
+#[test]
+fn teacher_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = Teacher::new(folder.path());
+    let mutate = |mutator: &mut Mutator| teacher.mutate(mutator);
+    fuzz("teacher file", 1000, mutate, |input| teacher.read(input));
 }

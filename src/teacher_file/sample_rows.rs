@@ -16,6 +16,12 @@ use crate::logits::Sample;
 /// About how many bytes of probabilities are drawn from at a time.
 const BYTES_AT_ONCE: i64 = 64 << 20;
 
+/// Classes with their weights that take some gigabytes.
+const MANY: usize = 1 << 28;
+
+/// So many fillers for each class are in no teacher's samples, but a file of few bytes can ask for them.
+const FILLERS: usize = 256;
+
 /// How often each class was drawn, for each position, classes in their order.
 pub(super) type Drawn = Vec<Vec<(u32, u32)>>;
 
@@ -196,6 +202,14 @@ fn zeros<T: Clone + Default>(rows: usize, most: usize) -> Result<Vec<T>> {
 pub(super) fn to_tensors(drawn: &Drawn, draws: i64) -> Result<[Tensor; 2]> {
     let rows = drawn.len();
     let most = drawn.iter().map(Vec::len).max().unwrap_or(0).max(1);
+    let drawn_classes: usize = drawn.iter().map(Vec::len).sum();
+    let is_sparse = rows.saturating_mul(most) / FILLERS > rows + drawn_classes;
+    if is_sparse && rows.saturating_mul(most) > MANY {
+        return Err(Error::other(format!(
+            "one of {rows} positions has {most} classes, and most have few: too much memory for all; \
+             read fewer examples at a time"
+        )));
+    }
     let (mut classes, mut weights) = (zeros(rows, most)?, zeros(rows, most)?);
     let places = classes.chunks_mut(most).zip(weights.chunks_mut(most));
     for (counted, (classes, weights)) in drawn.iter().zip(places) {
@@ -209,4 +223,22 @@ pub(super) fn to_tensors(drawn: &Drawn, draws: i64) -> Result<[Tensor; 2]> {
         Tensor::f_from_slice(&classes)?.f_reshape(size)?,
         tensor_of(&weights, &size)?,
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_bytes_do_not_ask_for_all_memory() {
+        let mut drawn = vec![Vec::new(); 1 << 20];
+        drawn[7] = (0..1 << 16).map(|class| (class, 1)).collect();
+        let error = to_tensors(&drawn, 1 << 16).unwrap_err().to_string();
+        assert!(error.contains("read fewer examples at a time"), "{error}");
+        drawn.truncate(100);
+        assert_eq!(
+            to_tensors(&drawn, 1 << 16).unwrap()[0].size(),
+            [100, 1 << 16]
+        );
+    }
 }

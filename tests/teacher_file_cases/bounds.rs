@@ -10,31 +10,49 @@ use super::forge::Forged;
 const EXAMPLES: u64 = 10;
 const TOKENS: i64 = 12;
 
-/// Records logits of positions, and returns the bytes of a token in the column and in all else.
-fn of_token(
-    recording: Recording,
-    column: &str,
-    logits: impl Fn() -> Tensor,
-) -> (f64, f64, TeacherFile) {
+/// The bytes of a column for each token, and those of the index for each example.
+fn bytes_of(recording: Recording, column: &str, classes: i64) -> (f64, f64, TeacherFile) {
     let mut recorder = recording.device(Device::Cpu).begin().unwrap();
     for id in 0..EXAMPLES {
-        let said = AdaptorOutput::new().logits(logits().unsqueeze(0));
+        let said = AdaptorOutput::new().logits(zipf(classes).unsqueeze(0));
         recorder.add(&[id], &said).unwrap();
     }
     let file = recorder.finish().unwrap();
-    let mut forged = Forged::read(&file.folder().join("shard-00000.safetensors"));
-    let bytes = forged.part(column).bytes.len() as f64;
+    let forged = Forged::read(&file.folder().join("shard-00000.safetensors"));
+    let of = |is_column: bool| -> usize {
+        let parts = forged
+            .tensors
+            .iter()
+            .filter(|part| (part.name == column) == is_column);
+        parts.map(|part| part.bytes.len()).sum()
+    };
+    // And one header a shard.
+    assert_eq!(
+        file.bytes() as usize,
+        forged.header().len() + padding(&forged) + of(true) + of(false)
+    );
     let tokens = EXAMPLES as f64 * TOKENS as f64;
-    (bytes / tokens, (file.bytes() as f64 - bytes) / tokens, file)
+    (
+        of(true) as f64 / tokens,
+        of(false) as f64 / EXAMPLES as f64,
+        file,
+    )
 }
 
-/// Logits of a teacher whose n-th class has a probability of n to the power of -1.8, in an order of its
-/// own at each position: about 12 classes come of 50 draws.
+/// The header ends at a multiple of eight bytes.
+fn padding(forged: &Forged) -> usize {
+    forged.header().len().next_multiple_of(8) - forged.header().len()
+}
+
+/// Logits of a teacher whose n-th class has a probability of n to the power of -1.8, in an
+/// order without a pattern: about 12 classes come of 50 draws.
 fn zipf(classes: i64) -> Tensor {
     let ranks = Tensor::arange(classes, (Kind::Float, Device::Cpu)) + 1.0;
-    let order = Tensor::rand([TOKENS, classes], (Kind::Float, Device::Cpu)).argsort(-1, false);
+    let places = Tensor::arange(TOKENS * classes, (Kind::Int64, Device::Cpu));
+    // 7919 is prime to both numbers of classes.
+    let order = (places * 7919).remainder(classes);
     (ranks.log() * -1.8)
-        .index_select(0, &order.reshape([-1]))
+        .index_select(0, &order)
         .view([TOKENS, classes])
 }
 
@@ -42,19 +60,18 @@ fn zipf(classes: i64) -> Tensor {
 fn sixteen_classes_of_151936_and_the_rest_take_70_bytes() {
     let folder = folder();
     let recording = Recording::new(folder.path()).top_k(16, 1.0);
-    let (bytes, besides, file) = of_token(recording, "logits.0.top16", || zipf(151_936));
+    let (bytes, index, file) = bytes_of(recording, "logits.0.top16", 151_936);
     assert_eq!(bytes, 70.0);
-    // The header and 16 bytes for each example: little where there are more of them.
-    assert!(besides < 7.0, "{besides}");
+    // Of each example the id, its checksum, and how many positions it has.
+    assert_eq!(index, 16.0);
     file.verify().unwrap();
 }
 
 #[test]
 fn fifty_draws_of_128256_take_36_bytes() {
-    tch::manual_seed(3);
     let folder = folder();
     let recording = Recording::new(folder.path()).sample(50, 1.0, 7);
-    let (bytes, besides, file) = of_token(recording, "logits.0.draws50", || zipf(128_256));
+    let (bytes, index, file) = bytes_of(recording, "logits.0.draws50", 128_256);
     let said = file.read(&(0..EXAMPLES).collect::<Vec<_>>()).unwrap();
     let [_, weights] = said.logits[0].tensors().collect::<Vec<_>>()[..] else {
         panic!("no sample")
@@ -70,8 +87,8 @@ fn fifty_draws_of_128256_take_36_bytes() {
         "{bytes}"
     );
     assert!(bytes <= 36.0, "{bytes} bytes for {drawn} classes");
-    assert!(besides < 7.0, "{besides}");
-    println!("{bytes:.2} bytes of {drawn:.2} classes, and {besides:.2} besides");
+    // And how many bytes an example has.
+    assert_eq!(index, 20.0);
 }
 
 /// Classes that a teacher excludes have a probability of 0, which float16 has no logarithm of.

@@ -24,7 +24,10 @@ pub struct Part {
 
 impl Forged {
     pub fn read(path: &Path) -> Self {
-        let bytes = std::fs::read(path).unwrap();
+        Forged::of(&std::fs::read(path).unwrap())
+    }
+
+    pub fn of(bytes: &[u8]) -> Self {
         let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
         let (header, data) = bytes[8..].split_at(length);
         let header: Map<String, Value> = serde_json::from_slice(header).unwrap();
@@ -90,7 +93,7 @@ impl Forged {
 
     /// How many bytes each example has in a column, where its positions or bytes say so.
     fn lengths(&self, column: &Value) -> Vec<usize> {
-        let name = column["name"].as_str().unwrap();
+        let name = column["name"].as_str().unwrap_or_default();
         let ids = self.ids().len();
         let part = self.tensors.iter().find(|part| part.name == name);
         let all = part.map_or(0, |part| part.bytes.len());
@@ -120,7 +123,7 @@ impl Forged {
             return;
         }
         for (place, column) in columns.iter().enumerate() {
-            let name = column["name"].as_str().unwrap();
+            let name = column["name"].as_str().unwrap_or_default();
             let positions = self.integers(&format!("{name}.positions"));
             let mut rest = match self.tensors.iter().find(|part| part.name == name) {
                 Some(part) => &part.bytes[..],
@@ -191,46 +194,52 @@ impl Forged {
         bytes
     }
 
-    /// Writes it as it is.
-    pub fn write(&self, path: &Path) {
+    /// The whole file.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.header();
-        for part in &self.tensors {
-            bytes.extend(&part.bytes);
-        }
-        // Not into a file that has other names.
-        let _ = std::fs::remove_file(path);
-        std::fs::write(path, bytes).unwrap();
+        self.tensors
+            .iter()
+            .for_each(|part| bytes.extend(&part.bytes));
+        bytes
     }
+}
+
+/// Makes a manifest list a shard as it is.
+pub fn list(manifest: &mut Value, shard: &str, forged: &Forged) {
+    let bytes = forged.bytes();
+    let shards = manifest["shards"].as_array_mut().unwrap();
+    let listed = shards
+        .iter_mut()
+        .find(|listed| listed["name"] == shard)
+        .unwrap();
+    listed["examples"] = forged.ids().len().into();
+    listed["bytes"] = bytes.len().into();
+    listed["crc32"] = crc32fast::hash(&bytes).into();
+    listed["index_crc32"] = forged.index_checksum().into();
+    let examples: u64 = shards
+        .iter()
+        .map(|listed| listed["examples"].as_u64().unwrap())
+        .sum();
+    manifest["examples"] = examples.into();
+}
+
+/// A manifest with the right checksum.
+pub fn signed(mut manifest: Value) -> Vec<u8> {
+    manifest["crc32"] = 0.into();
+    manifest["crc32"] = crc32fast::hash(manifest.to_string().as_bytes()).into();
+    manifest.to_string().into_bytes()
 }
 
 /// Changes a shard, and makes all checksums of it and of the manifest right.
 pub fn forge(folder: &Path, shard: &str, change: impl FnOnce(&mut Forged)) {
-    let mut forged = Forged::read(&folder.join(shard));
+    let path = folder.join(shard);
+    let mut forged = Forged::read(&path);
     change(&mut forged);
     forged.sign();
-    forged.write(&folder.join(shard));
-    list(folder, shard, &forged);
-}
-
-/// Makes the manifest list a shard as it is.
-pub fn list(folder: &Path, shard: &str, forged: &Forged) {
-    let bytes = std::fs::read(folder.join(shard)).unwrap();
-    change_manifest(folder, |manifest| {
-        let shards = manifest["shards"].as_array_mut().unwrap();
-        let listed = shards
-            .iter_mut()
-            .find(|listed| listed["name"] == shard)
-            .unwrap();
-        listed["examples"] = forged.ids().len().into();
-        listed["bytes"] = bytes.len().into();
-        listed["crc32"] = crc32fast::hash(&bytes).into();
-        listed["index_crc32"] = forged.index_checksum().into();
-        let examples: u64 = shards
-            .iter()
-            .map(|listed| listed["examples"].as_u64().unwrap())
-            .sum();
-        manifest["examples"] = examples.into();
-    });
+    // Not into a file that has other names.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, forged.bytes()).unwrap();
+    change_manifest(folder, |manifest| list(manifest, shard, &forged));
 }
 
 /// Changes a manifest, and makes its checksum right.
@@ -238,9 +247,7 @@ pub fn change_manifest(folder: &Path, change: impl FnOnce(&mut Value)) {
     let path = folder.join("manifest.json");
     let mut manifest: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     change(&mut manifest);
-    manifest["crc32"] = 0.into();
-    manifest["crc32"] = crc32fast::hash(manifest.to_string().as_bytes()).into();
-    std::fs::write(path, manifest.to_string()).unwrap();
+    std::fs::write(path, signed(manifest)).unwrap();
 }
 
 /// Changes what a column is said to be, everywhere.
