@@ -199,28 +199,26 @@ fn kills_at_the_end() {
     let wanted = contents(undisturbed.path());
     let folder = folder();
     // Each time it begins with what is there, and comes a little further.
-    for last in [
-        "> CreateFile",
-        "> Write",
-        "> SyncFile",
-        "> Rename",
-        "> Remove",
+    for (kind, name) in [
+        ("> CreateFile", "manifest"),
+        ("> Write", "manifest"),
+        ("> SyncFile", "manifest"),
+        ("> Rename", "manifest"),
+        ("> Remove", "recording.json"),
     ] {
         let mut process = Process::start(folder.path(), 4);
-        let is_last = |line: &str| {
-            line.starts_with(last) && (line.contains("manifest") || line.contains("recording.json"))
-        };
-        let mut begun = false;
-        while let Some(line) = process.next() {
-            // Not that of the beginning, which writes `recording.json`.
-            begun |= line.contains("manifest");
-            if begun && is_last(&line) {
+        let line = loop {
+            let line = process.next().unwrap();
+            if line.starts_with(kind) && line.contains(name) {
                 process.child.kill().unwrap();
-                break;
+                break line;
             }
             let _ = process.input.write_all(b"\n");
-        }
+        };
         process.child.wait().unwrap();
+        let is_there = |name: &str| folder.path().join(name).exists();
+        assert!(is_there("recording.json"), "{line}");
+        assert_eq!(is_there("manifest.json"), kind == "> Remove", "{line}");
     }
     assert_eq!(
         Process::start(folder.path(), 4).kill_after(u32::MAX, ""),
