@@ -35,9 +35,12 @@ struct Options {
     /// A text file with a sentence in each line, before the first tab.
     #[arg(long)]
     file: PathBuf,
-    /// Sentences that the students learn from, twice; the teacher sees as many more.
+    /// Sentences that the students learn from, twice.
     #[arg(long, default_value_t = 4000)]
     sentences: usize,
+    /// Others, which the teacher learns from, once.
+    #[arg(long, default_value_t = 16000)]
+    teacher_sentences: usize,
     /// Students of each kind.
     #[arg(long, default_value_t = 3)]
     seeds: i64,
@@ -261,7 +264,7 @@ fn sentences(options: &Options) -> std::result::Result<Vec<Sentence>, Box<dyn st
         .filter(|line| line.split_whitespace().count() > 7)
         .collect();
     lines.shuffle(&mut ChaCha8Rng::seed_from_u64(1));
-    lines.truncate(2 * options.sentences + HELD_OUT);
+    lines.truncate(options.teacher_sentences + options.sentences + HELD_OUT);
     let encoded = lines.iter().enumerate().map(|(id, line)| {
         let encoding = tokenizer.encode(line.trim(), true).map_err(Error::other)?;
         let tokens = encoding.get_ids().iter().take(MAX_LENGTH);
