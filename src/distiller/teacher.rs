@@ -132,6 +132,15 @@ impl<'a, B> Teachers<'a, B> {
         Ok(())
     }
 
+    /// Warns of files whose numbers are at another temperature than the loss.
+    pub(super) fn tell_of_temperature(&self, of_loss: f64) {
+        let recorded = self
+            .teachers
+            .iter()
+            .filter_map(|teacher| teacher.recorded.as_ref());
+        recorded.for_each(|recorded| recorded.tell_of_temperature(of_loss));
+    }
+
     /// What tells the files of this task from others, for a resume to compare.
     pub(super) fn files(&self, task: &str) -> impl Iterator<Item = (String, String)> {
         let prefix = match task {

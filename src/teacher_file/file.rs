@@ -78,6 +78,10 @@ impl TeacherFile {
     /// that recorded together do not agree.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
+        if !folder.is_dir() {
+            let reason = "is no folder; give the one that a `Recording` wrote";
+            return Err(wrong(folder, reason.to_owned()));
+        }
         let manifests = manifests_in(folder)?;
         let mut opened = Opened {
             folder: folder.to_path_buf(),
@@ -303,6 +307,11 @@ impl TeacherFile {
         Recorded::all(self, ids)
     }
 
+    /// Whether it has this example.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.find(id).is_some()
+    }
+
     fn find(&self, id: u64) -> Option<Entry> {
         let index = &self.0.index;
         let place = index.binary_search_by_key(&id, |entry| entry.id).ok()?;
@@ -462,9 +471,14 @@ fn manifests_in(folder: &Path) -> Result<Vec<Manifest>> {
     let all = || names.iter().filter(|name| name.starts_with("manifest"));
     let Some(first) = all().next() else {
         let is_begun = names.iter().any(|name| name.starts_with("recording"));
-        let reason = match is_begun {
-            true => "is not finished: start the same recording again, which goes on where it ended",
-            false => "has no `manifest.json`: it is no file of a teacher",
+        let reason = match (is_begun, names.is_empty()) {
+            (true, _) => {
+                "is not finished: start the same recording again, which goes on where it ended"
+            }
+            (false, true) => "has no `manifest.json`: it is no file of a teacher",
+            (false, false) => {
+                "has shards, but no `manifest.json`: copy it too, or start the same recording again"
+            }
         };
         return Err(wrong(folder, reason.to_owned()));
     };

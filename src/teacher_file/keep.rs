@@ -172,6 +172,12 @@ fn of_logits<'a>(
         is_masked: layout == Layout::Positions && mask.is_some(),
         width,
     };
+    if let Form::TopK { k, .. } = column.form
+        && k > width
+    {
+        let reason = format!("the top {k} is to be kept, but there are only {width} classes");
+        return Err(Error::config("top_k", reason));
+    }
     column
         .check()
         .map_err(|reason| Error::config(&column.name, reason))?;

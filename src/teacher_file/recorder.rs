@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::column::Column;
+use super::column::{Column, Origin};
 use super::content::Content;
 use super::manifest::{self, Listed, Manifest, Plan};
+use super::recording::tell_of_teacher;
 use super::shard::Shard;
 use super::shard_file::ShardFile;
 use super::{TeacherFile, wrong};
@@ -94,6 +95,9 @@ impl Recorder {
             recorder.check_columns(&path, &shard.columns)?;
             recorder.before.extend(shard.ids);
         }
+        if !recorder.before.is_empty() {
+            tell_of_teacher(&recorder.folder, &recorder.plan.facts);
+        }
         recorder.go_to_free();
         Ok(recorder)
     }
@@ -154,6 +158,7 @@ impl Recorder {
         self.check_columns(&folder, &columns)
             .map_err(|error| error.at(what()))?;
         check_names(&columns)?;
+        self.check_labels(&columns)?;
         let encoded = sources.iter().map(|source| source.encode(ids));
         let encoded: Vec<Content> = encoded.collect::<Result<_>>()?;
         for (place, &id) in ids.iter().enumerate() {
@@ -167,6 +172,27 @@ impl Recorder {
             }
         }
         Ok(())
+    }
+
+    /// Refuses labels that are not as many as the classes.
+    fn check_labels(&self, columns: &[Column]) -> Result<()> {
+        let Some(labels) = &self.plan.labels else {
+            return Ok(());
+        };
+        let of_logits = |column: &&Column| matches!(column.of, Origin::Logits { .. });
+        let differs = |column: &&Column| column.width != labels.len() as i64;
+        match columns.iter().filter(of_logits).find(differs) {
+            Some(column) => Err(Error::config(
+                "labels",
+                format!(
+                    "there are {}, but `{}` has {} classes",
+                    labels.len(),
+                    column.name,
+                    column.width
+                ),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// Passes over a batch that was recorded before.

@@ -18,7 +18,7 @@ use crate::config::Precision;
 use crate::data::{DataLoader, Shard, Uneven};
 use crate::distiller::{MixedPrecision, Teacher};
 use crate::error::{Error, Result};
-use crate::logging::ProgressBar;
+use crate::logging::{self, ProgressBar};
 use crate::model::Model;
 
 /// Describes what is recorded of a teacher, and records it.
@@ -321,8 +321,11 @@ impl Recording {
     /// teacher runs in evaluation mode and without gradients.
     ///
     /// A program that was killed can be started again at any time: what is written is not computed
-    /// again, and the file is the same, to the byte, as one that was written undisturbed. If all is
-    /// there, nothing is done.
+    /// again, and the file is the same, to the byte, as one that was written undisturbed. If all
+    /// examples of the loader are there, the teacher is not asked; those that are not are added.
+    ///
+    /// Say the teacher's hash as a fact. Without it nobody notices that what is there was said by
+    /// another teacher, and a warning says so.
     ///
     /// # Errors
     /// Those of the loader, the model and the adaptor, of [`begin`](Self::begin) and of
@@ -334,15 +337,19 @@ impl Recording {
         F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
         L: DataLoader<Batch = B>,
     {
+        let share = self.share.unwrap_or(Shard::ALL).with_uneven(Uneven::Keep);
+        let mut batches = loader.shard(share);
         if self.is_complete()? {
-            return TeacherFile::open(&self.folder);
+            let file = TeacherFile::open(&self.folder)?;
+            if has_all(&file, &mut batches)? {
+                tell_of_teacher(&self.folder, &self.facts);
+                return Ok(file);
+            }
         }
         let (device, shows_progress) = (self.device, self.shows_progress);
         let precision = MixedPrecision::new(self.precision, device);
-        let share = self.share.unwrap_or(Shard::ALL).with_uneven(Uneven::Keep);
         let teacher = Teacher::new(teacher, adaptor);
         let mut recorder = self.begin()?;
-        let mut batches = loader.shard(share);
         let total = batches.num_batches().unwrap_or(0) as u64;
         let bar = match shows_progress {
             true => ProgressBar::new(total),
@@ -369,6 +376,29 @@ impl Recording {
         }
         bar.finish();
         recorder.finish()
+    }
+}
+
+/// Whether a file has all examples of the loader's first epoch.
+fn has_all<B: Batch>(file: &TeacherFile, batches: &mut impl DataLoader<Batch = B>) -> Result<bool> {
+    for batch in batches.epoch(1)? {
+        let batch = batch?;
+        let ids = batch.ids().ok_or_else(no_ids)?;
+        if !ids.iter().all(|id| file.has(*id)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Warns where what is there may be of another teacher. `source` is what is said of files of others.
+pub(super) fn tell_of_teacher(folder: &Path, facts: &BTreeMap<String, String>) {
+    if !facts.contains_key("teacher") && !facts.contains_key("source") {
+        logging::warn(format_args!(
+            "{}: what was recorded before is taken as it is; say the teacher's hash with \
+             `Recording::fact(\"teacher\", …)`, or another teacher is not noticed",
+            folder.display()
+        ));
     }
 }
 

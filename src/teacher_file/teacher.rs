@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::TeacherFile;
-use super::column::{Column, Layout, Origin};
+use super::column::{Column, Form, Layout, Origin};
 use super::content::Content;
 use super::decode;
 use super::places::Places;
@@ -18,6 +18,7 @@ use crate::batch::Batch;
 use crate::config::{LayerSelection, Needs};
 use crate::error::{Error, Result};
 use crate::feature::Feature;
+use crate::logging;
 use crate::model::Model;
 
 type Masks<'a, B> = Box<dyn Fn(&B) -> Result<AdaptorOutput> + 'a>;
@@ -109,10 +110,10 @@ impl Recorded {
     pub(crate) fn check(&self, needs: &Needs, teacher: usize, term: &str) -> Result<()> {
         let columns = self.file.columns();
         let lacks = |what: String| {
-            let names: Vec<String> = columns.iter().map(Column::to_string).collect();
+            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
             let reason = format!(
                 "has no {what}, which `{term}` needs; it has {}; record the teacher again with it",
-                names.join("; ")
+                names.join(", ")
             );
             super::wrong(self.file.folder(), reason)
         };
@@ -142,6 +143,25 @@ impl Recorded {
             }
         }
         Ok(())
+    }
+
+    /// Warns of a top k at another temperature than that of the loss.
+    pub(crate) fn tell_of_temperature(&self, of_loss: f64) {
+        let columns = self.file.columns();
+        let used = self.columns.borrow();
+        for column in used.iter().filter_map(|place| columns.get(*place)) {
+            if let Form::TopK { temperature, .. } = column.form
+                && temperature != of_loss
+            {
+                logging::warn(format_args!(
+                    "{}: `{}` was taken at temperature {temperature}, and the loss is at {of_loss}: what \
+                     the other classes have there is guessed; record at {of_loss}, or set `temperature` \
+                     to {temperature}",
+                    self.file.folder().display(),
+                    column.name
+                ));
+            }
+        }
     }
 
     /// Reads no more than what is needed.

@@ -49,7 +49,7 @@ fn a_match_that_needs_what_the_file_lacks_is_told_before_training() {
         built(vec![IntermediateMatch::attention(0, 0)]),
         &[
             "has no `attention`, which `intermediate_matches[0]` needs",
-            "hidden.1: 6 numbers in float32",
+            "it has logits.0, hidden.1; record",
         ],
     );
 }
@@ -170,6 +170,17 @@ fn what_cannot_be_recorded_is_told() {
         recorder.add(&[3, 2], &said(&logits)),
         &["example 2 came twice"],
     );
+    let labelled = recording(&folder.path().join("labelled")).logits(Stored::Float32);
+    let mut labelled = begin(labelled.labels(["a", "b", "c"])).unwrap();
+    assert_says(
+        labelled.add(&[1, 2], &said(&logits)),
+        &["labels: there are 3, but `logits.0` has 2 classes"],
+    );
+    let mut large = begin(recording(&folder.path().join("large")).top_k(3, 1.0)).unwrap();
+    assert_says(
+        large.add(&[1, 2], &said(&logits)),
+        &["top 3", "only 2 classes"],
+    );
     assert_says(recorder.add(&[7], &said(&logits)), &["for 1 ids", "[2]"]);
     assert_says(
         recorder.add(&[8, 9], &AdaptorOutput::new()),
@@ -195,7 +206,15 @@ fn what_cannot_be_recorded_is_told() {
         &["nowhere"],
     );
     let empty = tempfile::tempdir().unwrap();
-    assert_says(TeacherFile::open(empty.path()), &["no `manifest.json`"]);
+    assert_says(
+        TeacherFile::open(empty.path()),
+        &["no `manifest.json`: it is no file of a teacher"],
+    );
+    std::fs::write(empty.path().join("shard-00000.safetensors"), "").unwrap();
+    assert_says(
+        TeacherFile::open(empty.path()),
+        &["copy it too, or start the same recording"],
+    );
 }
 
 #[test]

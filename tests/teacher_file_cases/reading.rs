@@ -1,6 +1,6 @@
 //! What is read of a file is what was recorded, to the bit or within the bounds of how it is stored.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use tch::{Kind, Tensor};
@@ -277,6 +277,19 @@ fn the_same_recording_again_does_nothing_and_another_is_refused() {
     let silent = from_fn(|_: &Sentences, _| -> textbrewer::Result<Said> { panic!("asked again") });
     let again = everything(folder.path()).run(&silent, adapt, &mut loader(4, false));
     assert_eq!(again.unwrap().len(), 23);
+    // What came to the data since is added.
+    let mut more = sentences();
+    more.push((3, vec![5, 6, 7]));
+    let count = Cell::new(0);
+    let counting = |batch: &Sentences, output: &Said| {
+        count.set(count.get() + batch.ids.len());
+        adapt(batch, output)
+    };
+    let mut more = loader_of(more, 4, false);
+    let file = everything(folder.path())
+        .run(&teacher, counting, &mut more)
+        .unwrap();
+    assert_eq!((file.len(), count.get()), (24, 4));
     let error = |recording: textbrewer::teacher_file::Recording| {
         let run = recording.run(&teacher, adapt, &mut loader(4, false));
         run.unwrap_err().to_string()
