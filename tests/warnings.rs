@@ -4,6 +4,8 @@ use std::process::Command;
 
 use textbrewer::logging::BarLogger;
 use textbrewer::optim::{AdamW, GroupOptions, Optimizer, ParamGroup, Sgd, Split};
+use textbrewer::teacher_file::Recording;
+use textbrewer::{AdaptorOutput, BasicDistiller, DistillationConfig, Ids, TrainingConfig, from_fn};
 
 /// The variable that tells the child which logger to have.
 const LOGGER: &str = "TEXTBREWER_TEST_LOGGER";
@@ -59,6 +61,72 @@ fn child_with_a_rule_that_reaches_nothing() {
     }
     optimizer.step(1.0).unwrap();
     optimizer.step(1.0).unwrap();
+}
+
+/// A teacher file that goes on without saying its teacher, and is read at another temperature.
+#[test]
+fn child_with_a_teacher_file() {
+    if std::env::var(LOGGER).is_err() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let logits = tch::Tensor::from_slice2(&[[0.5f32, 1.5, 2.5]]);
+    let recorded = |name: &str, fact: Option<&str>| {
+        let mut last = None;
+        for id in 0..2 {
+            let recording = Recording::new(folder.path().join(name)).top_k(2, 8.0);
+            let recording = match fact {
+                Some(teacher) => recording.fact("teacher", teacher),
+                None => recording,
+            };
+            let mut recorder = recording.begin().unwrap();
+            if !recorder.has_all(&[id]) {
+                recorder
+                    .add(&[id], &AdaptorOutput::new().logits(&logits))
+                    .unwrap();
+            }
+            last = Some(recorder.finish().unwrap());
+        }
+        last.unwrap()
+    };
+    recorded("unnamed", None);
+    let file = recorded("named", Some("a hash"));
+    let variables = tch::nn::VarStore::new(tch::Device::Cpu);
+    let student = from_fn(|_: &Ids, _| Ok(logits.shallow_clone()));
+    for temperature in [8.0, 4.0] {
+        let learn = DistillationConfig::default().kd_loss_type("forward_kl");
+        BasicDistiller::builder(
+            file.teacher(|_: &Ids| Ok(AdaptorOutput::new())),
+            &student,
+            &variables,
+        )
+        .train_config(TrainingConfig::default().device(tch::Device::Cpu))
+        .distill_config(learn.temperature(temperature))
+        .teacher_adaptor(|_, said| Ok(said.shallow_clone()))
+        .student_adaptor(|_, logits| Ok(AdaptorOutput::new().logits(logits)))
+        .build()
+        .unwrap();
+    }
+}
+
+#[test]
+fn what_a_teacher_file_cannot_know_is_warned_of() {
+    let errors = errors("child_with_a_teacher_file", "none", None);
+    let lines: Vec<&str> = errors
+        .lines()
+        .filter(|line| line.contains("warning"))
+        .collect();
+    let [teacher, temperature] = lines[..] else {
+        panic!("{errors}")
+    };
+    assert!(
+        teacher.contains("unnamed: what was recorded before"),
+        "{errors}"
+    );
+    assert!(
+        temperature.contains("`logits.0.top2` was taken at temperature 8, and the loss is at 4"),
+        "{errors}"
+    );
 }
 
 /// What a child writes to standard error.
