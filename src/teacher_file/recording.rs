@@ -388,10 +388,12 @@ fn remove(folder: &Path, plan: &Plan) -> Result<()> {
         return Ok(());
     };
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    // The manifest first: what is left of the rest is no file of a teacher then.
+    // The manifest and the plan last: whoever begins after a kill in between must not take shards of
+    // another recording for its own.
     names.sort();
     for name in names
         .iter()
+        .rev()
         .filter(|name| manifest::is_ours(&name.to_string_lossy()))
     {
         let path = folder.join(name);
