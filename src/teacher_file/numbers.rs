@@ -18,7 +18,7 @@ pub(super) const LOG_OF_ZERO: f64 = -1e30;
 pub(super) fn to_bytes(rows: &Tensor, stored: Stored) -> Result<Vec<u8>> {
     match stored {
         Stored::Float32 => raw(rows, Kind::Float),
-        Stored::BFloat16 => raw(rows, Kind::BFloat16),
+        Stored::BFloat16 => raw(&bfloat16(rows)?, Kind::BFloat16),
         Stored::Float16 => {
             let half = rows.f_to_kind(Kind::Half)?;
             let is_new = half.f_isinf()?.f_logical_and(&rows.f_isfinite()?)?;
@@ -34,6 +34,19 @@ pub(super) fn to_bytes(rows: &Tensor, stored: Stored) -> Result<Vec<u8>> {
         }
         Stored::Int8 => int8(rows),
     }
+}
+
+/// The largest float32s, which models give what is forbidden, would be rounded to infinity: a loss
+/// of it is NaN. The largest bfloat16 is as near to them as the table of [`Stored`] says.
+fn bfloat16(rows: &Tensor) -> Result<Tensor> {
+    let brain = rows.f_to_kind(Kind::BFloat16)?;
+    let is_new = brain.f_isinf()?.f_logical_and(&rows.f_isfinite()?)?;
+    if i64::try_from(&is_new.f_any()?)? == 0 {
+        return Ok(brain);
+    }
+    let largest = tensor_of(&[f32::from_bits(0x7f7f_0000)], &[1])?;
+    let signed = rows.f_sign()?.f_mul(&largest)?.f_to_kind(Kind::BFloat16)?;
+    Ok(signed.f_where_self(&is_new, &brain)?)
 }
 
 /// The bytes of a tensor in this kind.
@@ -160,6 +173,15 @@ mod tests {
             }
         }
         assert_eq!(back(&[0.0, 0.0], 2, Stored::Int8), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn the_largest_numbers_stay_finite_in_bfloat16() {
+        let numbers = [f32::MIN, f32::MAX, f32::NEG_INFINITY, 1.5];
+        let got = back(&numbers, 2, Stored::BFloat16);
+        let largest = f32::from_bits(0x7f7f_0000);
+        assert_eq!(got, [-largest, largest, f32::NEG_INFINITY, 1.5]);
+        assert!(f64::from(f32::MAX) - f64::from(largest) <= f64::from(f32::MAX) / 256.0);
     }
 
     #[test]
