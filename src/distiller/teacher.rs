@@ -111,11 +111,6 @@ impl<'a, B> Teachers<'a, B> {
     /// Hands on what terms need, and keeps it in `cache`, if there is one, as outputs of a task
     /// that has this number.
     pub(super) fn hand_on(&mut self, needs: &Rc<Needs>, cache: Option<&TeacherCache>, task: usize) {
-        for (number, teacher) in self.teachers.iter().enumerate() {
-            if let Some(recorded) = &teacher.recorded {
-                recorded.limit(needs, number);
-            }
-        }
         self.needs = Rc::clone(needs);
         self.cache = cache.cloned();
         self.task = task;
@@ -189,7 +184,11 @@ impl<'a, B> Teachers<'a, B> {
         let mut each = Vec::with_capacity(self.teachers.len());
         for (index, teacher) in self.teachers.iter().enumerate() {
             let compute = || {
-                let output = teacher.run(batch, self.precision)?;
+                let run = || teacher.run(batch, self.precision);
+                let output = match &teacher.recorded {
+                    Some(recorded) => recorded.limited(&self.needs, index, run),
+                    None => run(),
+                }?;
                 Ok(needed(output, &self.needs, index))
             };
             each.push(match &self.cache {

@@ -58,6 +58,9 @@ pub struct Column {
     pub layout: Layout,
     /// Whether only the positions of a mask are kept, which whoever reads has to say again.
     pub is_masked: bool,
+    /// Whether the teacher said of the feature that all its positions count, whatever the mask of the
+    /// inputs is.
+    pub is_unmasked: bool,
     /// Classes, or the size of a hidden state; 0 for attentions, which are as wide as they are long.
     pub width: i64,
 }
@@ -142,6 +145,11 @@ const MAX_LAYERS: usize = 10_000;
 pub(super) const MAX_DRAWS: i64 = 1 << 16;
 
 impl Column {
+    /// Whether it is a layer of this feature.
+    pub(super) fn is_of(&self, feature: &str) -> bool {
+        matches!(&self.of, Origin::Feature { name, .. } if name == feature)
+    }
+
     /// How many bits the number of a class has.
     pub(super) fn bits_of_class(&self) -> u32 {
         bits(self.width - 1)
@@ -294,6 +302,7 @@ mod tests {
             form,
             layout: Layout::Positions,
             is_masked: true,
+            is_unmasked: false,
             width,
         }
     }

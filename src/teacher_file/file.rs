@@ -307,11 +307,6 @@ impl TeacherFile {
         Recorded::all(self, ids)
     }
 
-    /// Whether it has this example.
-    pub(super) fn has(&self, id: u64) -> bool {
-        self.find(id).is_some()
-    }
-
     fn find(&self, id: u64) -> Option<Entry> {
         let index = &self.0.index;
         let place = index.binary_search_by_key(&id, |entry| entry.id).ok()?;

@@ -26,8 +26,8 @@ pub(super) enum Keep {
 #[serde(deny_unknown_fields)]
 pub(super) struct Layers {
     pub(super) name: String,
-    /// Their places in the feature's list; negative ones count from the end, none are all.
-    pub(super) layers: Option<Vec<i64>>,
+    /// Their places in the feature's list; negative ones count from the end.
+    pub(super) layers: Vec<i64>,
     pub(super) stored: Stored,
     pub(super) is_attention: bool,
 }
@@ -53,7 +53,11 @@ impl Source<'_> {
             }
             Data::Layer(layer) => encode::layer(&self.column, layer, &self.places),
         };
-        encoded.map_err(|error| error.at(&self.column.name))
+        let of_batch = |error: Error| match ids {
+            [first, ..] => error.at(format!("`{}`, examples from {first} on", self.column.name)),
+            [] => error.at(&self.column.name),
+        };
+        encoded.map_err(of_batch)
     }
 }
 
@@ -78,13 +82,11 @@ impl Keep {
                 }
                 _ => Ok(()),
             },
-            Keep::Feature(layers) => match &layers.layers {
-                Some(none) if none.is_empty() => {
-                    let reason = "no layer was asked for; name some, or leave it out";
-                    wrong(&format!("feature `{}`", layers.name), reason.to_owned())
-                }
-                _ => Ok(()),
-            },
+            Keep::Feature(layers) if layers.layers.is_empty() => {
+                let reason = "no layer was asked for; name some, or leave the feature out";
+                wrong(&format!("feature `{}`", layers.name), reason.to_owned())
+            }
+            Keep::Feature(_) => Ok(()),
         }
     }
 
@@ -99,6 +101,15 @@ impl Keep {
                 if said.logits.is_empty() {
                     return Err(missing("logits"));
                 }
+                let (heads, masks) = (said.logits.len(), said.logits_mask.len());
+                if masks > 1 && masks != heads {
+                    let expected = format!("one, or one for each of the {heads} logits");
+                    return Err(Error::shape(
+                        "logits_mask of the teacher",
+                        expected,
+                        masks.to_string(),
+                    ));
+                }
                 let heads = said.logits.iter().enumerate();
                 let sources = heads.map(|(head, logits)| {
                     let mask = match &said.logits_mask[..] {
@@ -106,7 +117,12 @@ impl Keep {
                         several => several.get(head),
                     };
                     let width = classes_of(logits, classes)?;
-                    of_logits((head, logits, width), mask, form, (count, *seed))
+                    of_logits(
+                        (head, logits, width),
+                        mask,
+                        form,
+                        (count, of_head(*seed, head)),
+                    )
                 });
                 sources.collect()
             }
@@ -122,6 +138,11 @@ impl Keep {
             }
         }
     }
+}
+
+/// A seed for each of several logits: their draws have nothing in common.
+fn of_head(seed: u64, head: usize) -> u64 {
+    seed.wrapping_add((head as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
 fn missing(key: &str) -> Error {
@@ -170,6 +191,7 @@ fn of_logits<'a>(
         form: form.clone(),
         layout,
         is_masked: layout == Layout::Positions && mask.is_some(),
+        is_unmasked: false,
         width,
     };
     if let Form::TopK { k, .. } = column.form
@@ -218,11 +240,9 @@ impl Layers {
         count: i64,
     ) -> Result<Vec<Source<'a>>> {
         let len = feature.layers.len();
-        let selection = match &self.layers {
-            Some(layers) => LayerSelection::from(layers.clone()),
-            None => LayerSelection::All,
-        };
-        for &layer in self.layers.iter().flatten() {
+        let is_unmasked = matches!(feature.mask, FeatureMask::Unmasked);
+        let selection = LayerSelection::from(self.layers.clone());
+        for &layer in &self.layers {
             if !(-(len as i64)..len as i64).contains(&layer) {
                 return Err(Error::LayerOutOfRange {
                     side: Side::Teacher,
@@ -244,7 +264,7 @@ impl Layers {
                     needed_by: "the recording".to_owned(),
                 });
             }
-            self.source((place, len), tensor, mask, count)
+            self.source((place, len), tensor, (mask, is_unmasked), count)
         });
         sources.collect()
     }
@@ -253,7 +273,7 @@ impl Layers {
         &self,
         (layer, layers): (usize, usize),
         tensor: &'a Tensor,
-        mask: Option<&Tensor>,
+        (mask, is_unmasked): (Option<&Tensor>, bool),
         count: i64,
     ) -> Result<Source<'a>> {
         let name = format!("{}.{layer}", self.name);
@@ -302,6 +322,7 @@ impl Layers {
             },
             layout,
             is_masked: mask.is_some(),
+            is_unmasked,
             width,
             name,
         };

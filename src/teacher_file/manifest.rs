@@ -1,6 +1,6 @@
 //! What a folder says of itself: what is recorded in it, and whether that is all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::column::Column;
 use super::keep::Keep;
 use super::shard::VERSION;
-use super::shard_file::other_version;
+use super::shard_file::{ShardFile, other_version};
 use super::wrong;
 use crate::checkpoint::Disk;
 use crate::error::{Error, Result, shown};
@@ -70,6 +70,45 @@ impl Plan {
             1 => format!("shard-{number:05}.safetensors"),
             parts => format!("shard-{}-of-{parts}-{number:05}.safetensors", self.part),
         }
+    }
+
+    /// Refuses a folder with another recording.
+    pub(super) fn check_folder(&self, folder: &Path) -> Result<()> {
+        if !folder.exists() {
+            return Ok(());
+        }
+        self.check_alone(folder)?;
+        let manifest = self.manifest_path(folder);
+        if manifest.exists() {
+            self.check_same(folder, &Manifest::read(&manifest)?.plan)?;
+        }
+        let plan = self.path(folder);
+        if plan.exists() {
+            self.check_same(folder, &read::<Plan>(&plan)?)?;
+        }
+        for path in self.shards_in(folder)? {
+            if ShardFile::open(&path)?.plan != self.checksum()? {
+                let reason = "is left of another recording; remove it, choose another folder, or \
+                              allow it to be replaced with `Recording::overwrite`";
+                return Err(wrong(&path, reason.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of the examples that this process has recorded.
+    pub(super) fn ids_in(&self, folder: &Path) -> Result<HashSet<u64>> {
+        let mut ids = HashSet::new();
+        for path in self.shards_in(folder)? {
+            ids.extend(ShardFile::open(&path)?.ids);
+        }
+        Ok(ids)
+    }
+
+    /// Tells its shards from those of others.
+    pub(super) fn checksum(&self) -> Result<u32> {
+        let text = serde_json::to_vec(self).map_err(|error| Error::other(error.to_string()))?;
+        Ok(crc32fast::hash(&text))
     }
 
     /// The shards of this process that are there, in their order.

@@ -16,9 +16,12 @@ pub(super) const LOG_OF_ZERO: f64 = -1e30;
 /// # Errors
 /// When a number cannot be stored in that way, or is not in main memory.
 pub(super) fn to_bytes(rows: &Tensor, stored: Stored) -> Result<Vec<u8>> {
+    if i64::try_from(&rows.f_isnan()?.f_any()?)? != 0 {
+        return Err(Error::shape("the teacher's numbers", "numbers", "NaN"));
+    }
     match stored {
         Stored::Float32 => raw(rows, Kind::Float),
-        Stored::BFloat16 => raw(rows, Kind::BFloat16),
+        Stored::BFloat16 => raw(&bfloat16(rows)?, Kind::BFloat16),
         Stored::Float16 => {
             let half = rows.f_to_kind(Kind::Half)?;
             let is_new = half.f_isinf()?.f_logical_and(&rows.f_isfinite()?)?;
@@ -34,6 +37,19 @@ pub(super) fn to_bytes(rows: &Tensor, stored: Stored) -> Result<Vec<u8>> {
         }
         Stored::Int8 => int8(rows),
     }
+}
+
+/// The largest float32s, which models give what is forbidden, would be rounded to infinity: a loss
+/// of it is NaN. The largest bfloat16 is as near to them as the table of [`Stored`] says.
+fn bfloat16(rows: &Tensor) -> Result<Tensor> {
+    let brain = rows.f_to_kind(Kind::BFloat16)?;
+    let is_new = brain.f_isinf()?.f_logical_and(&rows.f_isfinite()?)?;
+    if i64::try_from(&is_new.f_any()?)? == 0 {
+        return Ok(brain);
+    }
+    let largest = tensor_of(&[f32::from_bits(0x7f7f_0000)], &[1])?;
+    let signed = rows.f_sign()?.f_mul(&largest)?.f_to_kind(Kind::BFloat16)?;
+    Ok(signed.f_where_self(&is_new, &brain)?)
 }
 
 /// The bytes of a tensor in this kind.
@@ -134,7 +150,7 @@ mod tests {
 
     #[test]
     fn float32_comes_back_to_the_bit() {
-        let odd = [f32::NEG_INFINITY, f32::NAN, -0.0, f32::MIN_POSITIVE / 4.0];
+        let odd = [f32::NEG_INFINITY, f32::MAX, -0.0, f32::MIN_POSITIVE / 4.0];
         let bits = |numbers: Vec<f32>| numbers.into_iter().map(f32::to_bits).collect::<Vec<_>>();
         assert_eq!(bits(back(&odd, 2, Stored::Float32)), bits(odd.to_vec()));
     }
@@ -163,6 +179,15 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_numbers_stay_finite_in_bfloat16() {
+        let numbers = [f32::MIN, f32::MAX, f32::NEG_INFINITY, 1.5];
+        let got = back(&numbers, 2, Stored::BFloat16);
+        let largest = f32::from_bits(0x7f7f_0000);
+        assert_eq!(got, [-largest, largest, f32::NEG_INFINITY, 1.5]);
+        assert!(f64::from(f32::MAX) - f64::from(largest) <= f64::from(f32::MAX) / 256.0);
+    }
+
+    #[test]
     fn what_cannot_be_stored_is_refused() {
         let large = tensor_of(&[1.0, 7e4], &[1, 2]).unwrap();
         let error = to_bytes(&large, Stored::Float16).unwrap_err().to_string();
@@ -171,6 +196,8 @@ mod tests {
             "{error}"
         );
         assert!(to_bytes(&large, Stored::Int8).is_ok());
+        let none = tensor_of(&[1.0, f32::NAN], &[1, 2]).unwrap();
+        assert!(to_bytes(&none, Stored::Float32).is_err());
         let infinite = tensor_of(&[1.0, f32::NEG_INFINITY], &[1, 2]).unwrap();
         assert!(to_bytes(&infinite, Stored::Float16).is_ok());
         assert!(to_bytes(&infinite, Stored::Int8).is_err());

@@ -146,7 +146,7 @@ impl Recorder {
     /// stored in that way, or when an id was given before; when the disk is full.
     pub fn add(&mut self, ids: &[u64], said: &AdaptorOutput) -> Result<()> {
         let _no_history = tch::no_grad_guard();
-        self.note(ids)?;
+        self.check_new(ids)?;
         let (count, classes) = (ids.len() as i64, self.plan.classes);
         let mut sources = Vec::new();
         for keep in &self.plan.keep {
@@ -161,6 +161,8 @@ impl Recorder {
         self.check_labels(&columns)?;
         let encoded = sources.iter().map(|source| source.encode(ids));
         let encoded: Vec<Content> = encoded.collect::<Result<_>>()?;
+        // Whatever cannot be recorded may be given again.
+        self.given.extend(ids);
         for (place, &id) in ids.iter().enumerate() {
             if self.before.contains(&id) {
                 continue;
@@ -197,27 +199,35 @@ impl Recorder {
 
     /// Passes over a batch that was recorded before.
     pub(super) fn pass_over(&mut self, ids: &[u64]) -> Result<()> {
-        self.note(ids)
+        self.check_new(ids)?;
+        self.given.extend(ids);
+        Ok(())
     }
 
     /// Refuses an id that comes a second time: its example would be one of two.
-    fn note(&mut self, ids: &[u64]) -> Result<()> {
-        for &id in ids {
-            if !self.given.insert(id) {
+    fn check_new(&self, ids: &[u64]) -> Result<()> {
+        let mut here = HashSet::with_capacity(ids.len());
+        match ids
+            .iter()
+            .find(|id| !here.insert(**id) || self.given.contains(id))
+        {
+            Some(id) => {
                 let reason = format!(
                     "example {id} came twice; ids have to tell examples apart, and a pass over the data \
                      gives each once"
                 );
-                return Err(Error::protocol("ids", reason));
+                Err(Error::protocol("ids", reason))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn write(&mut self) -> Result<()> {
         let path = self.path(self.number);
         let columns = self.columns.as_deref().unwrap_or_default();
-        let written = self.shard.write(&self.disk, &path, columns)?;
+        let written = self
+            .shard
+            .write(&self.disk, &path, (columns, self.plan.checksum()?))?;
         self.written.insert(path, written);
         self.shard = Shard::default();
         self.go_to_free();
@@ -229,12 +239,18 @@ impl Recorder {
     ///
     /// # Errors
     /// When nothing was recorded, the disk is full, or another process has not finished.
-    pub fn finish(mut self) -> Result<TeacherFile> {
+    pub fn finish(self) -> Result<TeacherFile> {
+        let folder = self.folder.clone();
         self.end()?;
-        TeacherFile::open(&self.folder)
+        TeacherFile::open(folder)
     }
 
-    pub(super) fn end(&mut self) -> Result<()> {
+    /// Writes what is left and the manifest, and opens nothing: for one of several processes, of which
+    /// others may still be at work.
+    ///
+    /// # Errors
+    /// When nothing was recorded by a single process, or the disk is full.
+    pub fn end(mut self) -> Result<()> {
         if self.shard.examples() > 0 {
             self.write()?;
         }

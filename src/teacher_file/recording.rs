@@ -1,6 +1,6 @@
 //! What to record of a teacher, and where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use tch::Device;
@@ -142,7 +142,7 @@ impl Recording {
     ) -> Self {
         self.keep(Keep::Feature(Layers {
             name: name.into(),
-            layers: Some(layers.into_iter().collect()),
+            layers: layers.into_iter().collect(),
             stored,
             is_attention: false,
         }))
@@ -159,7 +159,7 @@ impl Recording {
     ) -> Self {
         self.keep(Keep::Feature(Layers {
             name: name.into(),
-            layers: Some(layers.into_iter().collect()),
+            layers: layers.into_iter().collect(),
             stored,
             is_attention: true,
         }))
@@ -201,14 +201,6 @@ impl Recording {
     #[must_use]
     pub fn shard_examples(mut self, examples: usize) -> Self {
         self.limits.examples = examples;
-        self
-    }
-
-    /// Records a share of the data, that of one of several processes that record into one folder. Each
-    /// of them writes files of its own; who finishes last opens the whole.
-    #[must_use]
-    pub fn share(mut self, share: Shard) -> Self {
-        self.share = Some(share);
         self
     }
 
@@ -292,12 +284,10 @@ impl Recording {
     /// When nothing is to be kept, the folder has another recording, or it cannot be written.
     pub fn begin(self) -> Result<Recorder> {
         let plan = self.plan()?;
-        if self.overwrite {
-            remove(&self.folder, &plan)?;
-        } else {
-            let path = plan.manifest_path(&self.folder);
-            if path.exists() {
-                plan.check_same(&self.folder, &Manifest::read(&path)?.plan)?;
+        if let Err(error) = plan.check_folder(&self.folder) {
+            match self.overwrite {
+                true => remove(&self.folder, &plan)?,
+                false => return Err(error),
             }
         }
         Recorder::begin(self.folder, plan, self.limits, Disk::for_recordings())
@@ -308,7 +298,10 @@ impl Recording {
         let plan = self.plan()?;
         let path = plan.manifest_path(&self.folder);
         // One that was killed between the manifest and its end is begun once more, to end.
-        if self.overwrite || !path.exists() || plan.path(&self.folder).exists() {
+        if !path.exists() || plan.path(&self.folder).exists() {
+            return Ok(false);
+        }
+        if self.overwrite && plan.check_folder(&self.folder).is_err() {
             return Ok(false);
         }
         let manifest = Manifest::read(&path)?;
@@ -337,13 +330,81 @@ impl Recording {
         F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
         L: DataLoader<Batch = B>,
     {
+        let folder = self.folder.clone();
+        self.record(teacher, adaptor, loader)?;
+        TeacherFile::open(folder)
+    }
+
+    /// As [`run`](Self::run), for one of several processes that record into one folder: it asks the
+    /// teacher about a share of the examples, and writes files of its own. When all have ended,
+    /// [`TeacherFile::open`] opens the whole; before that its error names those that have not.
+    ///
+    /// ```
+    /// use tch::{Device, Tensor};
+    /// use textbrewer::data::{DataLoader, Shard, TensorLoader};
+    /// use textbrewer::teacher_file::{Recording, Stored};
+    /// use textbrewer::{AdaptorOutput, Ids, TeacherFile, from_fn};
+    ///
+    /// let folder = tempfile::tempdir()?;
+    /// let teacher = from_fn(|(_, columns): &(Ids, Vec<Tensor>), _| Ok(columns[0].f_exp()?));
+    /// // What each of two processes does.
+    /// for rank in 0..2 {
+    ///     let numbers = Tensor::from_slice2(&[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]);
+    ///     let mut loader = TensorLoader::new(vec![numbers], 1)?.with_ids();
+    ///     Recording::new(folder.path()).logits(Stored::Float32).device(Device::Cpu).run_share(
+    ///         Shard::new(rank, 2)?,
+    ///         &teacher,
+    ///         |_, logits| Ok(AdaptorOutput::new().logits(logits)),
+    ///         &mut loader,
+    ///     )?;
+    /// }
+    /// assert_eq!(TeacherFile::open(folder.path())?.len(), 3);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`run`](Self::run), but for those of opening the whole.
+    pub fn run_share<B, T, F, L>(
+        mut self,
+        share: Shard,
+        teacher: &T,
+        adaptor: F,
+        loader: &mut L,
+    ) -> Result<()>
+    where
+        B: Batch,
+        T: Model<B> + ?Sized,
+        F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
+        L: DataLoader<Batch = B>,
+    {
+        self.share = Some(share);
+        self.record(teacher, adaptor, loader)
+    }
+
+    /// As [`begin`](Self::begin), for one of several processes that record into one folder; it ends
+    /// with [`Recorder::end`].
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_share(mut self, share: Shard) -> Result<Recorder> {
+        self.share = Some(share);
+        self.begin()
+    }
+
+    fn record<B, T, F, L>(self, teacher: &T, adaptor: F, loader: &mut L) -> Result<()>
+    where
+        B: Batch,
+        T: Model<B> + ?Sized,
+        F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
+        L: DataLoader<Batch = B>,
+    {
         let share = self.share.unwrap_or(Shard::ALL).with_uneven(Uneven::Keep);
         let mut batches = loader.shard(share);
         if self.is_complete()? {
-            let file = TeacherFile::open(&self.folder)?;
-            if has_all(&file, &mut batches)? {
+            let ids = self.plan()?.ids_in(&self.folder)?;
+            if has_all(&ids, &mut batches)? {
                 tell_of_teacher(&self.folder, &self.facts);
-                return Ok(file);
+                return Ok(());
             }
         }
         let (device, shows_progress) = (self.device, self.shows_progress);
@@ -375,16 +436,19 @@ impl Recording {
             bar.step(1, number);
         }
         bar.finish();
-        recorder.finish()
+        recorder.end()
     }
 }
 
-/// Whether a file has all examples of the loader's first epoch.
-fn has_all<B: Batch>(file: &TeacherFile, batches: &mut impl DataLoader<Batch = B>) -> Result<bool> {
+/// Whether these are all examples of the loader's first epoch.
+fn has_all<B: Batch>(
+    known: &HashSet<u64>,
+    batches: &mut impl DataLoader<Batch = B>,
+) -> Result<bool> {
     for batch in batches.epoch(1)? {
         let batch = batch?;
         let ids = batch.ids().ok_or_else(no_ids)?;
-        if !ids.iter().all(|id| file.has(*id)) {
+        if !ids.iter().all(|id| known.contains(id)) {
             return Ok(false);
         }
     }
@@ -418,10 +482,12 @@ fn remove(folder: &Path, plan: &Plan) -> Result<()> {
         return Ok(());
     };
     let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    // The manifest first: what is left of the rest is no file of a teacher then.
+    // The manifest and the plan last: whoever begins after a kill in between must not take shards of
+    // another recording for its own.
     names.sort();
     for name in names
         .iter()
+        .rev()
         .filter(|name| manifest::is_ours(&name.to_string_lossy()))
     {
         let path = folder.join(name);

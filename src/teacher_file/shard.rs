@@ -23,6 +23,8 @@ pub(super) const KEY: &str = "teacher_file";
 #[serde(deny_unknown_fields)]
 pub(super) struct Description {
     pub(super) version: u64,
+    /// A checksum of the plan that it was recorded by.
+    pub(super) plan: u32,
     pub(super) columns: Vec<Column>,
 }
 
@@ -71,7 +73,12 @@ impl Shard {
 
     /// Writes the shard: a safetensors file with a tensor for each column, `ids`, `checksums`
     /// `[examples, columns]`, and `NAME.positions` and `NAME.bytes` where these differ between examples.
-    pub(super) fn write(&self, disk: &Disk, path: &Path, columns: &[Column]) -> Result<Written> {
+    pub(super) fn write(
+        &self,
+        disk: &Disk,
+        path: &Path,
+        (columns, plan): (&[Column], u32),
+    ) -> Result<Written> {
         let ids: Vec<i64> = self.ids.iter().map(|id| *id as i64).collect();
         let mut tensors = vec![("ids".to_owned(), Tensor::f_from_slice(&ids)?)];
         let count = self.ids.len() as i64;
@@ -95,6 +102,7 @@ impl Shard {
         tensors.push(("checksums".to_owned(), checksums.f_contiguous()?));
         let description = Description {
             version: VERSION,
+            plan,
             columns: columns.to_vec(),
         };
         let description = serde_json::to_string(&description);

@@ -22,6 +22,7 @@ pub(super) const REMEDY: &str =
 #[derive(Debug)]
 pub(super) struct ShardFile {
     pub(super) path: PathBuf,
+    pub(super) plan: u32,
     pub(super) columns: Vec<Column>,
     pub(super) ids: Vec<u64>,
     /// `[examples × columns]`
@@ -89,6 +90,7 @@ impl ShardFile {
         Ok(ShardFile {
             places: places.collect::<Result<_>>()?,
             path: path.to_path_buf(),
+            plan: description.plan,
             columns,
             ids,
             checksums: checksums.into_iter().map(|number| number as u32).collect(),

@@ -17,7 +17,7 @@ use crate::adaptor::AdaptorOutput;
 use crate::batch::Batch;
 use crate::config::{LayerSelection, Needs};
 use crate::error::{Error, Result};
-use crate::feature::Feature;
+use crate::feature::{Feature, FeatureMask};
 use crate::logging;
 use crate::model::Model;
 
@@ -90,17 +90,23 @@ impl<'a, B: Batch> FileTeacher<'a, B> {
     pub fn using(self, name: &str) -> Result<Self> {
         let columns = self.recorded.file.columns();
         let place = columns.iter().position(|column| column.name == name);
+        let is_logits = |column: &&Column| matches!(column.of, Origin::Logits { .. });
+        let place = place.filter(|place| columns.get(*place).as_ref().is_some_and(is_logits));
         let Some((place, column)) = place.and_then(|place| Some((place, columns.get(place)?)))
         else {
-            let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-            let reason = format!("has no column `{name}`, but {}", names.join(", "));
+            let names = columns
+                .iter()
+                .filter(is_logits)
+                .map(|column| column.name.as_str());
+            let names: Vec<&str> = names.collect();
+            let reason = format!("has no logits `{name}`, but {}", names.join(", "));
             return Err(super::wrong(self.recorded.file.folder(), reason));
         };
-        let mut used = self.recorded.columns.borrow_mut();
-        used.retain(|used| columns.get(*used).is_none_or(|used| used.of != column.of));
-        used.push(place);
-        used.sort_unstable();
-        drop(used);
+        // In its place, so that several heads stay in their order.
+        let same = |used: &&mut usize| columns.get(**used).is_some_and(|used| used.of == column.of);
+        if let Some(used) = self.recorded.columns.borrow_mut().iter_mut().find(same) {
+            *used = place;
+        }
         Ok(self)
     }
 }
@@ -164,67 +170,87 @@ impl Recorded {
         }
     }
 
-    /// Reads no more than what is needed.
-    pub(crate) fn limit(&self, needs: &Needs, teacher: usize) {
+    /// Runs `forward`, in which no more is read than what is needed. Other distillers may have the
+    /// same teacher and need something else.
+    pub(crate) fn limited<R>(
+        &self,
+        needs: &Needs,
+        teacher: usize,
+        forward: impl FnOnce() -> R,
+    ) -> R {
         let columns = self.file.columns();
         let none = LayerSelection::None;
-        self.columns.borrow_mut().retain(|place| {
-            match columns.get(*place).map(|column| &column.of) {
-                Some(Origin::Logits { .. }) => needs.logits,
-                Some(Origin::Feature {
-                    name,
-                    layer,
-                    layers,
-                }) => {
-                    let of_teacher = needs.teachers.get(&teacher);
-                    let wanted = of_teacher
-                        .and_then(|features| features.get(name))
-                        .unwrap_or(&none);
-                    wanted.contains(*layer, *layers)
-                }
-                None => false,
+        let is_needed = |place: &usize| match columns.get(*place).map(|column| &column.of) {
+            Some(Origin::Logits { .. }) => needs.logits,
+            Some(Origin::Feature {
+                name,
+                layer,
+                layers,
+            }) => {
+                let of_teacher = needs.teachers.get(&teacher);
+                let wanted = of_teacher
+                    .and_then(|features| features.get(name))
+                    .unwrap_or(&none);
+                wanted.contains(*layer, *layers)
             }
-        });
+            None => false,
+        };
+        let mut needed = self.columns.borrow().clone();
+        needed.retain(is_needed);
+        let all = self.columns.replace(needed);
+        let said = forward();
+        self.columns.replace(all);
+        said
     }
 
     /// What a resumed run compares.
     pub(crate) fn description(&self) -> String {
-        self.file.fingerprint()
+        let columns = self.file.columns();
+        let used = self.columns.borrow();
+        let used = used.iter().filter_map(|place| columns.get(*place));
+        let forms = used.filter(|column| matches!(column.of, Origin::Logits { .. }));
+        let forms: Vec<&str> = forms.map(|column| column.name.as_str()).collect();
+        match forms.is_empty() {
+            true => self.file.fingerprint(),
+            false => format!("{}, {}", self.file.fingerprint(), forms.join(", ")),
+        }
     }
 
     /// Everything, with masks of its own: the positions of each example, then padding.
     pub(super) fn all(file: &TeacherFile, ids: &[u64]) -> Result<AdaptorOutput> {
         let columns = file.columns();
         let mut said = AdaptorOutput::new();
-        for (place, column) in columns
-            .iter()
-            .enumerate()
-            .filter(|(_, column)| column.is_masked)
-        {
-            let of_each: Vec<i64> = ids
-                .iter()
-                .map(|id| file.positions(*id, place) as i64)
-                .collect();
-            let longest = of_each.iter().copied().max().unwrap_or(0);
-            let ends = Tensor::f_from_slice(&of_each)?.f_unsqueeze(-1)?;
-            let places = Tensor::f_arange(longest, (Kind::Int64, Device::Cpu))?;
-            let mask = places.f_lt_tensor(&ends)?.f_to_kind(Kind::Int64)?;
+        let mut of_heads = Vec::new();
+        for (place, column) in columns.iter().enumerate() {
+            let mask = || mask_of(file, ids, place);
             match &column.of {
-                Origin::Logits { head } if *head == said.logits_mask.len() => {
-                    said.logits_mask.push(mask);
-                }
-                Origin::Logits { .. } => {}
-                Origin::Feature { name, .. } => {
-                    let feature = Feature::default().mask(&mask);
+                Origin::Logits { head } if *head == of_heads.len() => of_heads.push(mask()?),
+                Origin::Feature { name, .. } if column.is_masked => {
+                    let feature = Feature::default().mask(&mask()?);
                     said.features.insert(name.clone(), feature);
                 }
+                _ => {}
             }
+        }
+        let heads = columns.iter().filter_map(|column| match column.of {
+            Origin::Logits { head } => Some((head, column.is_masked)),
+            Origin::Feature { .. } => None,
+        });
+        let heads: Vec<(usize, bool)> = heads.collect();
+        if heads.iter().any(|(_, is_masked)| *is_masked) {
+            said.logits_mask = of_heads.iter().map(Tensor::shallow_clone).collect();
         }
         let recorded = Recorded {
             file: file.clone(),
             columns: RefCell::new((0..columns.len()).collect()),
         };
-        recorded.forward(ids, said)
+        let mut said = recorded.forward(ids, said)?;
+        if said.logits_mask.len() > 1 {
+            // One for each form of the logits of each head, as there are logits.
+            let masks = heads.iter().filter_map(|(head, _)| of_heads.get(*head));
+            said.logits_mask = masks.map(Tensor::shallow_clone).collect();
+        }
+        Ok(said)
     }
 
     fn forward(&self, ids: &[u64], mut said: AdaptorOutput) -> Result<AdaptorOutput> {
@@ -260,6 +286,11 @@ impl Recorded {
         for (name, layers) in layers {
             let feature = said.features.entry(name.to_owned()).or_default();
             feature.layers = layers;
+            let columns = self.file.columns().iter();
+            let mut of_feature = columns.filter(|column| column.is_of(name));
+            if of_feature.any(|column| column.is_unmasked) {
+                feature.mask = FeatureMask::Unmasked;
+            }
         }
         Ok(said)
     }
@@ -346,6 +377,16 @@ impl Recorded {
         }
         self.file.damaged(ids, error)
     }
+}
+
+/// The positions of each example in a column, then padding: `[batch, longest]`.
+fn mask_of(file: &TeacherFile, ids: &[u64], column: usize) -> Result<Tensor> {
+    let of_each = ids.iter().map(|id| file.positions(*id, column) as i64);
+    let of_each: Vec<i64> = of_each.collect();
+    let longest = of_each.iter().copied().max().unwrap_or(0);
+    let ends = Tensor::f_from_slice(&of_each)?.f_unsqueeze(-1)?;
+    let places = Tensor::f_arange(longest, (Kind::Int64, Device::Cpu))?;
+    Ok(places.f_lt_tensor(&ends)?.f_to_kind(Kind::Int64)?)
 }
 
 impl<B: Batch> Model<B> for FileTeacher<'_, B> {

@@ -144,7 +144,7 @@ fn ids_facts_labels_and_classes_are_compared() {
     assert_says(
         file.teacher(|_: &Ids| Ok(AdaptorOutput::new()))
             .using("logits.1"),
-        &["has no column `logits.1`, but logits.0"],
+        &["has no logits `logits.1`, but logits.0"],
     );
     assert_says(file.read(&[1]), &["1 of 1 examples are not in it: 1"]);
 }

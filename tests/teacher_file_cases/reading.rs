@@ -314,3 +314,22 @@ fn the_same_recording_again_does_nothing_and_another_is_refused() {
     assert!(folder.path().join("notes.txt").exists());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3);
 }
+
+/// What is left when a replacement ends in the middle is still the earlier recording.
+#[test]
+fn shards_of_a_recording_that_is_being_replaced_are_nobodys() {
+    let folder = tempfile::tempdir().unwrap();
+    let teacher = Words::new(0.3);
+    record(folder.path(), &teacher, 4);
+    let other = || recording(folder.path()).logits(Stored::BFloat16);
+    // A folder cannot be removed as a file.
+    let stuck = folder.path().join("shard-00000.safetensors");
+    let aside = folder.path().join("aside");
+    std::fs::rename(&stuck, &aside).unwrap();
+    std::fs::create_dir(&stuck).unwrap();
+    assert!(other().overwrite(true).begin().is_err());
+    std::fs::remove_dir(&stuck).unwrap();
+    std::fs::rename(&aside, &stuck).unwrap();
+    let message = other().begin().unwrap_err().to_string();
+    assert!(message.contains("has another recording"), "{message}");
+}

@@ -6,7 +6,7 @@ use textbrewer::data::Shard;
 use textbrewer::{Result, TeacherFile};
 
 use super::common::tiny::{first_line, folder};
-use super::mixture::{bits, contents, loader, mixture, record, record_share, recorded};
+use super::mixture::{bits, contents, loader, mixture, record, record_share, recorded, share_of};
 
 fn names(folder: &Path) -> Vec<String> {
     contents(folder).into_keys().collect()
@@ -31,8 +31,11 @@ fn the_union_is_what_one_process_records() {
     for (examples, ranks) in [(37, 2), (8, 2), (13, 3)] {
         let folder = folder();
         for rank in (0..ranks).rev() {
-            let result = record_share(folder.path(), (rank, ranks), examples);
-            assert_eq!(result.is_ok(), rank == 0, "who is last opens the whole");
+            assert!(
+                TeacherFile::open(folder.path()).is_err(),
+                "{rank} is missing"
+            );
+            record_share(folder.path(), (rank, ranks), examples).unwrap();
         }
         assert_same(folder.path(), examples);
         let names = names(folder.path());
@@ -49,8 +52,7 @@ fn at_the_same_time() {
     std::thread::scope(|scope| {
         for rank in 0..2 {
             let path = folder.path();
-            // Whoever is first cannot open the whole.
-            scope.spawn(move || record_share(path, (rank, 2), 37).map(drop));
+            scope.spawn(move || record_share(path, (rank, 2), 37).unwrap());
         }
     });
     assert_same(folder.path(), 37);
@@ -61,7 +63,7 @@ fn a_process_without_any_example() {
     for order in [[0, 1], [1, 0]] {
         let folder = folder();
         for rank in order {
-            let _ = record_share(folder.path(), (rank, 2), 1);
+            record_share(folder.path(), (rank, 2), 1).unwrap();
         }
         assert_same(folder.path(), 1);
     }
@@ -70,16 +72,18 @@ fn a_process_without_any_example() {
 #[test]
 fn who_has_not_finished_is_named() {
     let second = folder();
-    let said = first_line(record_share(second.path(), (0, 2), 9));
+    record_share(second.path(), (0, 2), 9).unwrap();
+    let said = first_line(TeacherFile::open(second.path()));
     let wanted = "is not finished: process 1 of 2 has not written its manifest; wait for it, or start it again";
     assert_eq!(said, format!("{}: {wanted}", second.path().display()));
     let first = folder();
-    let said = first_line(record_share(first.path(), (1, 2), 9));
+    record_share(first.path(), (1, 2), 9).unwrap();
+    let said = first_line(TeacherFile::open(first.path()));
     assert!(said.contains("process 0 of 2"), "{said}");
     // Begun, and not one of them at its end.
     let begun = folder();
-    let recording = mixture(begun.path()).share(Shard::new(1, 2).unwrap());
-    drop(recording.begin().unwrap());
+    let share = Shard::new(1, 2).unwrap();
+    drop(mixture(begun.path()).begin_share(share).unwrap());
     let said = first_line(TeacherFile::open(begun.path()));
     assert!(said.contains("is not finished: start the same"), "{said}");
     // As the message says.
@@ -90,16 +94,16 @@ fn who_has_not_finished_is_named() {
 /// Nothing is computed for a folder that could not be read in the end.
 #[test]
 fn other_numbers_of_processes_are_refused_at_the_start() {
-    let refused = |result: Result<TeacherFile>| {
+    let refused = |result: Result<()>| {
         let said = first_line(result);
         assert!(said.contains("which differs in the processes"), "{said}");
     };
     let folder = folder();
-    let _ = record_share(folder.path(), (1, 2), 9);
+    record_share(folder.path(), (1, 2), 9).unwrap();
     let before = contents(folder.path());
     let alone =
         |folder: &Path| record(mixture(folder), 0.5, &mut loader(9, 4), |_| panic!("asked"));
-    refused(alone(folder.path()));
+    refused(alone(folder.path()).map(drop));
     refused(record_share(folder.path(), (1, 3), 9));
     assert!(contents(folder.path()) == before);
     let of_one = super::folder();
@@ -114,19 +118,19 @@ fn other_numbers_of_processes_are_refused_at_the_start() {
 #[test]
 fn processes_that_do_not_agree() {
     let folder = folder();
-    let _ = record_share(folder.path(), (0, 2), 9);
-    let recording = mixture(folder.path())
-        .fact("teacher", "another")
-        .share(Shard::new(1, 2).unwrap());
-    let said = first_line(record(recording, 0.5, &mut loader(9, 4), |_| {}));
+    record_share(folder.path(), (0, 2), 9).unwrap();
+    let recording = mixture(folder.path()).fact("teacher", "another");
+    share_of(recording, Shard::new(1, 2).unwrap(), 9).unwrap();
+    let said = first_line(TeacherFile::open(folder.path()));
     assert!(
         said.contains("process 1 recorded with other facts"),
         "{said}"
     );
     // Both had all examples, for their loaders were not of one length.
     let folder = super::folder();
-    let _ = record_share(folder.path(), (0, 2), 9);
-    let said = first_line(record_share(folder.path(), (1, 2), 23));
+    record_share(folder.path(), (0, 2), 9).unwrap();
+    record_share(folder.path(), (1, 2), 23).unwrap();
+    let said = first_line(TeacherFile::open(folder.path()));
     assert!(
         said.contains("twice, in `shard-0-of-2-00000.safetensors` and in `shard-1-of-2-0000"),
         "{said}"

@@ -236,3 +236,67 @@ fn a_resumed_run_is_refused_another_file() {
     assert!(message.contains("teacher_file.0"), "{message}");
     run(first.path(), true).unwrap();
 }
+
+/// Neither may leave the other without what it needs.
+#[test]
+fn two_distillers_may_borrow_one_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = Words::new(0.3);
+    let file = record(folder.path(), &words, 4);
+    let teacher = file.teacher(masks);
+    let output = tempfile::tempdir().unwrap();
+    let student = Words::new(0.8);
+    // It needs logits alone.
+    let logits = GeneralDistiller::builder(&teacher, &student, &student.variables)
+        .train_config(config(output.path()))
+        .teacher_adaptor(said)
+        .student_adaptor(adapt)
+        .build()
+        .unwrap();
+    let live = general(&words, adapt, 4);
+    assert_eq!(general(&teacher, said, 4), live);
+    drop(logits);
+    let batch = loader(4, false).epoch(1).unwrap().next().unwrap().unwrap();
+    let whole = teacher.forward(&batch, false).unwrap();
+    assert!(whole.features.contains_key("hidden"));
+}
+
+/// A form of logits is not a detail: another one is another teacher.
+#[test]
+fn a_resumed_run_is_refused_another_form_of_logits() {
+    let (folder, output) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = recording(folder.path())
+        .logits(Stored::Float32)
+        .top_k(4, 1.0)
+        .run(&Words::new(0.3), adapt, &mut loader(4, false))
+        .unwrap();
+    let run = |form: &str, resume: bool| {
+        let student = Words::new(0.8);
+        let teacher = file.teacher(masks).using(form).unwrap();
+        let mut distiller = GeneralDistiller::builder(teacher, &student, &student.variables)
+            .train_config(config(output.path()))
+            .distill_config(
+                DistillationConfig::default()
+                    .temperature(1.0)
+                    .kd_loss_type("forward_kl"),
+            )
+            .teacher_adaptor(said)
+            .student_adaptor(adapt)
+            .build()
+            .unwrap();
+        let mut loader = loader(4, false);
+        let epochs = if resume { 2 } else { 1 };
+        let run = distiller.train(&mut loader).epochs(epochs);
+        let run = run.optimizer(Sgd::new(0.2)).progress(false);
+        match resume {
+            true => run.resume(output.path()).extend(true),
+            false => run,
+        }
+        .run()
+        .map(drop)
+    };
+    run("logits.0.top4", false).unwrap();
+    let message = run("logits.0", true).unwrap_err().to_string();
+    assert!(message.contains("logits.0.top4"), "{message}");
+    run("logits.0.top4", true).unwrap();
+}

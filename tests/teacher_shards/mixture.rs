@@ -92,13 +92,16 @@ pub fn record(
 }
 
 /// A part of it, for one of several processes.
-pub fn record_share(
-    folder: &Path,
-    (rank, ranks): (usize, usize),
-    examples: i64,
-) -> Result<TeacherFile> {
-    let recording = mixture(folder).share(Shard::new(rank, ranks)?);
-    record(recording, 0.5, &mut loader(examples, 4), |_| {})
+pub fn record_share(folder: &Path, (rank, ranks): (usize, usize), examples: i64) -> Result<()> {
+    let share = Shard::new(rank, ranks)?;
+    share_of(mixture(folder), share, examples)
+}
+
+/// What one process does.
+pub fn share_of(recording: Recording, share: Shard, examples: i64) -> Result<()> {
+    let teacher = from_fn(|(_, columns): &Batch, _| Ok(say(&columns[0], &columns[1], 0.5)));
+    let adaptor = |_: &Batch, said: &AdaptorOutput| Ok(said.shallow_clone());
+    recording.run_share(share, &teacher, adaptor, &mut loader(examples, 4))
 }
 
 /// The whole, undisturbed.

@@ -172,7 +172,7 @@ impl<'a, B: 'static, M: Models<'a, B>, D> DistillerBuilder<'a, B, M, D> {
         let cache = TeacherCache::new(distill_config, &needs, layers)?;
         for (number, (_, task)) in tasks.iter_mut().enumerate() {
             task.teachers.hand_on(&needs, cache.as_ref(), number);
-            if distill_config.temperature_scheduler.is_none() {
+            if needs.logits && distill_config.temperature_scheduler.is_none() {
                 task.teachers
                     .tell_of_temperature(distill_config.temperature);
             }

@@ -118,7 +118,7 @@ impl NpyRows {
             },
             Some(name) => Keep::Feature(Layers {
                 name: name.clone(),
-                layers: Some(vec![0]),
+                layers: vec![0],
                 stored,
                 is_attention: false,
             }),
