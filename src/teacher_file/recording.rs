@@ -256,7 +256,7 @@ impl Recording {
     }
 
     /// For what others made: keeps this unless something is kept already, and says what was read.
-    pub(super) fn of_others(mut self, keep: Keep, facts: [(&str, String); 2]) -> Self {
+    pub(super) fn of_others(mut self, keep: Keep, facts: Vec<(&str, String)>) -> Self {
         if self.keep.is_empty() {
             self.keep.push(keep);
         }
