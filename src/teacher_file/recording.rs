@@ -266,14 +266,14 @@ impl Recording {
         self
     }
 
-    /// How many of the most likely classes are kept, if that was said.
-    pub(super) fn k(&self) -> Option<i64> {
+    /// How many of the most likely classes are kept, and at which temperature, if that was said.
+    pub(super) fn said_top_k(&self) -> Option<(i64, f64)> {
         let mut keep = self.keep.iter();
         keep.find_map(|keep| match keep {
             Keep::Logits {
-                form: Form::TopK { k, .. },
+                form: Form::TopK { k, temperature },
                 ..
-            } => Some(*k),
+            } => Some((*k, *temperature)),
             _ => None,
         })
     }
