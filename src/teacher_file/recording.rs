@@ -256,7 +256,7 @@ impl Recording {
     }
 
     /// For what others made: keeps this unless something is kept already, and says what was read.
-    pub(super) fn of_others(mut self, keep: Keep, facts: [(&str, String); 2]) -> Self {
+    pub(super) fn of_others(mut self, keep: Keep, facts: Vec<(&str, String)>) -> Self {
         if self.keep.is_empty() {
             self.keep.push(keep);
         }
@@ -266,14 +266,14 @@ impl Recording {
         self
     }
 
-    /// How many of the most likely classes are kept, if that was said.
-    pub(super) fn k(&self) -> Option<i64> {
+    /// How many of the most likely classes are kept, and at which temperature, if that was said.
+    pub(super) fn said_top_k(&self) -> Option<(i64, f64)> {
         let mut keep = self.keep.iter();
         keep.find_map(|keep| match keep {
             Keep::Logits {
-                form: Form::TopK { k, .. },
+                form: Form::TopK { k, temperature },
                 ..
-            } => Some(*k),
+            } => Some((*k, *temperature)),
             _ => None,
         })
     }

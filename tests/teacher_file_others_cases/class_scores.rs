@@ -127,11 +127,103 @@ fn position_counts_where_that_is_said() {
     let case = Case::new("soft.csv", "bad,good\n0.8,0.2\n0.1,0.9\n");
     let error = case.error(case.probabilities());
     assert!(
-        error.contains("line 2 has no `id`") && error.contains("by_position"),
+        error.contains("line 1 has no `id`: say whose rows") && error.contains("by_position"),
         "{error}"
     );
     let file = case.record(case.probabilities().by_position()).unwrap();
     assert_eq!(numbers(&file, &[1]), logs(&[0.1, 0.9]));
+
+    // Ids and the column of the texts are passed over, other columns are not.
+    let case = Case::new("soft.csv", "id,text,bad,good\n1,b,0.8,0.2\n0,a,0.1,0.9\n");
+    let error = case.error(case.probabilities().by_position());
+    assert!(
+        error.contains("line 1 has a column `text`, which"),
+        "{error}"
+    );
+    let scores = case.probabilities().texts("text", ["a", "b"]);
+    let file = case.record(scores.by_position()).unwrap();
+    assert_eq!(numbers(&file, &[1]), logs(&[0.1, 0.9]));
+}
+
+#[test]
+fn probabilities_that_are_read_as_logits_are_warned_of() {
+    crate::listen();
+    for (text, is_warned_of) in [
+        ("id,bad,good\n0,0.8,0.21\n1,0,1\n", true),
+        ("id,bad,good\n0,0.8,0.2\n1,1.5,-0.5\n", false),
+        ("id,bad,good\n0,0.8,0.2\n1,1,1\n", false),
+    ] {
+        let case = Case::new("soft.csv", text);
+        case.record(case.logits()).unwrap();
+        let warnings = crate::warnings_of(case.folder.path());
+        let told = "read them with `ClassScores::probabilities`";
+        match &warnings[..] {
+            [] => assert!(!is_warned_of, "{text:?}"),
+            [one] => assert!(is_warned_of && one.contains(told), "{one}"),
+            several => panic!("{several:?}"),
+        }
+    }
+    let case = Case::new("soft.csv", "id,bad,good\n0,0.8,0.2\n");
+    case.record(case.probabilities()).unwrap();
+    assert_eq!(crate::warnings_of(case.folder.path()), [""; 0]);
+}
+
+/// The column that is missing is the cause, and not those that are there in its place.
+#[test]
+fn what_is_missing_is_told_first() {
+    let cases = [
+        (
+            "soft.csv",
+            "text,negative,positive\na,1,0\n",
+            "line 1 has no column for the labels `bad`, `good`; its columns are `text`, `negative`, `positive`",
+        ),
+        (
+            "soft.csv",
+            "id,Bad,good\n1,1,0\n",
+            "no column for the label `bad`; its columns are `id`, `Bad`, `good`; it has `Bad`, did you mean \
+             `bad`?",
+        ),
+        (
+            "soft.csv",
+            "sentence,bad,good\na,1,0\n",
+            "line 1 has no `id`: say whose rows these are with `ClassScores::texts`, `text_pairs` or \
+             `by_position`; its columns are `sentence`",
+        ),
+        (
+            "soft.csv",
+            "ID,bad,good\n1,1,0\n",
+            "it has `ID`, did you mean `id`?",
+        ),
+        (
+            "soft.jsonl",
+            "{\"bad\": 1, \"good\": 0}\n",
+            "line 1 has no `id`: say whose rows these are",
+        ),
+        (
+            "soft.csv",
+            "id;bad;good\n1;1;0\n",
+            "line 1 seems to be separated by `;`; `,` is needed",
+        ),
+        (
+            "soft.csv",
+            "id\tbad\tgood\n1\t1\t0\n",
+            "line 1 seems to be separated by a tab; `,` is needed, or a tab in a file that ends in `.tsv`",
+        ),
+        (
+            "soft.tsv",
+            "id,bad,good\n1,1,0\n",
+            "line 1 seems to be separated by `,`; a tab is needed",
+        ),
+    ];
+    for (name, text, expected) in cases {
+        let case = Case::new(name, text);
+        let error = case.error(case.probabilities());
+        assert!(error.contains(expected), "{text:?}: {error}");
+    }
+    let case = Case::new("soft.csv", "sentence,bad,good\na,1,0\n");
+    let error = case.error(case.probabilities().texts("text", ["a"]));
+    let expected = "has no `id`, and not `text` either: correct the name";
+    assert!(error.contains(expected), "{error}");
 }
 
 #[test]
@@ -148,13 +240,36 @@ fn a_changed_file_is_not_taken_for_the_old_one() {
     assert_eq!(numbers(&file, &[0]), logs(&[0.7, 0.3]));
 }
 
+/// Rows belong to positions of the data, so that the same texts in another order are other data.
+#[test]
+fn texts_in_another_order_are_not_taken_for_the_old_ones() {
+    let case = Case::new("soft.csv", "a,b,bad,good\nx,1,0.8,0.2\ny,2,0.1,0.9\n");
+    let one = |texts: [&'static str; 2]| {
+        let scores = case.probabilities().texts("a", texts);
+        case.record(scores.ignore_other_columns())
+    };
+    one(["x", "y"]).unwrap();
+    one([" x", "y "]).unwrap();
+    let error = one(["y", "x"]).unwrap_err().to_string();
+    assert!(error.contains("the fact `source texts`"), "{error}");
+
+    std::fs::remove_dir_all(case.folder.path().join("teacher")).unwrap();
+    let two = |pairs: [[&'static str; 2]; 2]| {
+        case.record(case.probabilities().text_pairs(["a", "b"], pairs))
+    };
+    two([["x", "1"], ["y", "2"]]).unwrap();
+    two([["x", "1"], ["y", "2"]]).unwrap();
+    let error = two([["y", "2"], ["x", "1"]]).unwrap_err().to_string();
+    assert!(error.contains("the fact `source texts`"), "{error}");
+}
+
 #[test]
 fn what_is_wrong_is_told_with_line_and_remedy() {
     let of_probabilities: [(&'static str, &str, &str); 20] = [
         (
             "soft.csv",
             "id,bad\n1,0.5\n",
-            "line 1 has no column `good`, but `id`, `bad`",
+            "line 1 has no column for the label `good`; its columns are `id`, `bad`",
         ),
         (
             "soft.csv",
@@ -216,7 +331,11 @@ fn what_is_wrong_is_told_with_line_and_remedy() {
             "id,bad,good\n3,0.5,0.5\n4,1,0\n3,1,0\n",
             "line 4 has the id 3 of line 2 again",
         ),
-        ("soft.csv", "", "line 1 has no column `bad`"),
+        (
+            "soft.csv",
+            "",
+            "line 1 has no column for the labels `bad`, `good`; it has no columns at all",
+        ),
         ("soft.csv", "id,bad,good\n", "has no rows"),
         (
             "soft.txt",
@@ -241,7 +360,7 @@ fn what_is_wrong_is_told_with_line_and_remedy() {
         (
             "soft.jsonl",
             "\n{\"id\": 1, \"bad\": 1}\n{\"id\": 1, \"bad\": 1}\n",
-            "line 2 has no column `good`",
+            "line 2 has no column for the label `good`",
         ),
     ];
     for (name, text, expected) in of_probabilities {

@@ -143,9 +143,16 @@ fn positions_are_written_one_after_the_other() {
     let positions = std::fs::read(folder.path().join("logits.positions.npy")).unwrap();
     assert!(positions.ends_with(&[2, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]));
 
-    for name in ["maps.0", "logits.0.top2"] {
+    for (name, what) in [
+        ("maps.0", "`maps.0` has maps of different sizes"),
+        (
+            "logits.0.top2",
+            "`logits.0.top2` is a top k, which is no array",
+        ),
+    ] {
         let error = file.write_npy(name, &path).unwrap_err().to_string();
-        assert!(error.contains("use `TeacherFile::write_jsonl`"), "{error}");
+        let wanted = format!("{what}; use `TeacherFile::write_jsonl`");
+        assert!(error.contains(&wanted), "{error}");
     }
     let error = file.write_npy("logits", &path).unwrap_err().to_string();
     assert!(
@@ -305,8 +312,7 @@ fn what_is_wrong_is_told() {
 fn lines_of_servers_are_written() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("answers.jsonl");
-    let line =
-        r#"{"id": 3, "prompt_logprobs": [null, {"7": {"logprob": -0.5}, "2": {"logprob": -1.5}}]}"#;
+    let line = r#"{"id": 3, "prompt_logprobs": [null, {"7": {"logprob": -0.5}, "2": {"logprob": -1.5}}, {"4": {"logprob": -0.5}}, {}]}"#;
     std::fs::write(&path, line).unwrap();
     let file = TopKLines::new(&path, 10)
         .record(Recording::new(folder.path().join("a")))
@@ -317,4 +323,36 @@ fn lines_of_servers_are_written() {
     let wanted = "{\"id\":3,\"logits.0.top2\":[{\"classes\":[7,2],\"log_probabilities\":[-0.5,-1.5],\
                   \"log_tail\":-1.7";
     assert!(text.starts_with(wanted), "{text}");
+    // Without what fills up the last two positions.
+    let rest = "},{\"classes\":[4],\"log_probabilities\":[-0.5],\"log_tail\":-0.9";
+    assert!(text.contains(rest), "{text}");
+    let last = "},{\"classes\":[],\"log_probabilities\":[],\"log_tail\":0.0}]}\n";
+    assert!(text.ends_with(last), "{text}");
+}
+
+#[test]
+fn probabilities_that_are_read_as_logits_are_warned_of() {
+    crate::listen();
+    let folder = tempfile::tempdir().unwrap();
+    let told = "save `numpy.log(p)`";
+    for (name, numbers, is_warned_of) in [
+        ("a", [0.8, 0.21, 0.0, 1.0], true),
+        ("b", [0.8, 0.2, 1.5, -0.5], false),
+        ("c", [0.8, 0.2, 1.0, 1.0], false),
+    ] {
+        let folder = folder.path().join(name);
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("logits.npy");
+        save(&path, "<f4", "False", "(2, 2)", &floats(&numbers));
+        NpyRows::feature(&path, "pooled")
+            .record(Recording::new(folder.join("feature")))
+            .unwrap();
+        assert_eq!(crate::warnings_of(&folder), [""; 0]);
+        NpyRows::logits(&path)
+            .record(Recording::new(folder.join("teacher")))
+            .unwrap();
+        let warnings = crate::warnings_of(&folder);
+        assert_eq!(warnings.len(), usize::from(is_warned_of), "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.contains(told)));
+    }
 }

@@ -199,14 +199,31 @@ fn unknown_tokens_are_told_or_counted_to_the_tail() {
     let case = Case::new(text);
     let error = case.error(case.lines());
     assert!(
-        error.contains("has 4 tokens that are not in the vocabulary: `a`, `b`, `c`, …"),
+        error.contains(
+            "has 4 tokens that are not in the vocabulary, 3 different ones: `a`, `b`, `c`; give"
+        ),
         "{error}"
     );
     assert!(error.contains("TopKLines::tokens"), "{error}");
     let lines = || case.lines().tokens([("a", 3)]);
     let error = case.error(lines());
     assert!(
-        error.contains("has 3 tokens") && error.contains("unknown_into_tail"),
+        error.contains("has 3 tokens that are not in the vocabulary, 2 different ones: `b`, `c`;")
+            && error.contains("unknown_into_tail"),
+        "{error}"
+    );
+    let error = case.error(lines().tokens([("a", 3), ("b", 4)]));
+    assert!(
+        error.contains("has 1 token that is not in the vocabulary: `c`;"),
+        "{error}"
+    );
+    let many = r#"{"id": 1, "logprobs": [{"a": -4, "b": -4, "c": -4, "d": -4, "e": -4, "f": -4}]}"#;
+    let error = {
+        let case = Case::new(many);
+        case.error(case.lines())
+    };
+    assert!(
+        error.contains("has 6 tokens that are not in the vocabulary: `a`, `b`, `c`, `d`, `e`, …;"),
         "{error}"
     );
     let file = case.record(lines().unknown_into_tail()).unwrap();
@@ -260,6 +277,30 @@ fn what_is_wrong_is_told_with_line_and_remedy() {
             r#"{"id": 1, "choices": [{}, {}]}"#.to_owned(),
             "has 2 `choices`",
         ),
+        (
+            r#"{"custom_id": "1", "error": null, "response": {"status_code": 500, "body": {"error": {"message": "overloaded"}}}}"#.to_owned(),
+            "line 1 is an answer with status 500 (`overloaded`): ask again, or remove the line",
+        ),
+        (
+            r#"{"custom_id": "1", "response": {"status_code": 400, "body": {"object": "error", "message": "too long"}}}"#.to_owned(),
+            "line 1 is an answer with status 400 (`too long`): ask again",
+        ),
+        (
+            r#"{"custom_id": "1", "response": null, "error": {"code": "batch_expired"}}"#.to_owned(),
+            "line 1 is an answer with an error (`batch_expired`): ask again",
+        ),
+        (
+            r#"{"id": 1, "choices": [{"logprobs": null}]}"#.to_owned(),
+            "line 1 has `logprobs` that is null: ask the server for `logprobs` and `top_logprobs`",
+        ),
+        (
+            r#"{"id": 1, "choices": [{"logprobs": null}], "prompt_logprobs": null}"#.to_owned(),
+            "line 1 has `logprobs` that is null: ask the server for `logprobs` and `top_logprobs`",
+        ),
+        (
+            r#"{"id": 1, "prompt_logprobs": null}"#.to_owned(),
+            "line 1 has `prompt_logprobs` that is null: ask the server for `prompt_logprobs`",
+        ),
         (of_position("null"), "has a position that is no list"),
         (
             of_position("{\"10\": {\"logprob\": -1}}"),
@@ -308,6 +349,17 @@ fn what_is_wrong_is_told_with_line_and_remedy() {
         let error = case.error(case.lines());
         assert!(error.contains(expected), "{text:?}: {error}");
     }
+}
+
+/// Nobody can make another temperature of the numbers, and no adaptor said one.
+#[test]
+fn another_temperature_is_refused_before_anything_is_read() {
+    let case = Case::new("no JSON");
+    let recording = Recording::new(case.0.path().join("teacher")).top_k(2, 4.0);
+    let error = case.lines().record(recording).unwrap_err().to_string();
+    let expected =
+        "answers of a server are at temperature 1; leave `top_k(2, 4)` out, or take it at 1";
+    assert!(error.contains(expected), "{error}");
 }
 
 /// One position with many tokens does not blow up all others.

@@ -15,6 +15,7 @@ use super::table::{Field, Table};
 use super::texts::{Found, Row, Texts};
 use crate::adaptor::AdaptorOutput;
 use crate::error::{Error, Result, shown};
+use crate::logging::warn;
 
 /// A file with one row for each example and one column for each class, such as the probabilities that a
 /// large language model gave: CSV, TSV (without quotes) or JSONL, as its name ends. [`record`](Self::record)
@@ -59,10 +60,12 @@ struct Rows {
     rows: Vec<usize>,
     /// All rows, one after the other.
     numbers: Vec<f64>,
+    /// Whether they were found by texts.
+    are_by_text: bool,
 }
 
 /// How far the sum of rounded probabilities may be from 1.
-const TOLERANCE: f64 = 0.02;
+pub(super) const TOLERANCE: f64 = 0.02;
 /// About how many numbers are recorded at a time.
 const AT_ONCE: usize = 1 << 18;
 
@@ -94,7 +97,8 @@ impl ClassScores {
     }
 
     /// A file of logits, or of scores whose softmax is to be learnt, such as log-probabilities. One
-    /// of −∞ is kept as −10³⁰, with which no loss is NaN.
+    /// of −∞ is kept as −10³⁰, with which no loss is NaN. If all rows look like probabilities, there is a
+    /// warning.
     pub fn logits<L: Into<String>>(
         path: impl AsRef<Path>,
         labels: impl IntoIterator<Item = L>,
@@ -152,7 +156,9 @@ impl ClassScores {
         self
     }
 
-    /// Says that the rows are in the order of the examples, whatever ids or texts the file has.
+    /// Says that the rows are in the order of the examples, even if the file has the column of the ids or
+    /// those of [`texts`](Self::texts). Any other column is an error here too, unless
+    /// [`ignore_other_columns`](Self::ignore_other_columns) is called.
     #[must_use]
     pub fn by_position(mut self) -> Self {
         self.is_by_position = true;
@@ -169,7 +175,8 @@ impl ClassScores {
 
     /// Reads the file and records it. Unless `recording` keeps something else, these are
     /// [`probabilities`](Recording::probabilities) or [`logits`](Recording::logits) in float32; the
-    /// labels are those of the file. A hash of the file is the fact `source`.
+    /// labels are those of the file. A hash of the file is the fact `source`; where rows are found by
+    /// texts, one of the texts in their order is the fact `source texts`.
     ///
     /// # Errors
     /// When the file cannot be read, a column is missing, unknown or there twice, a number is none or
@@ -177,12 +184,16 @@ impl ClassScores {
     /// such line, and how many others there are. Those of [`Recording::begin`].
     pub fn record(self, recording: Recording) -> Result<TeacherFile> {
         let rows = self.read()?;
+        self.warn_of_probabilities(&rows);
         let stored = Stored::Float32;
         let form = match self.are_probabilities {
             true => Form::Probabilities { stored },
             false => Form::Numbers { stored },
         };
-        let facts = source::facts(&self.path, &rows.ids, "")?;
+        let mut facts = source::facts(&self.path, &rows.ids, "")?;
+        if let (true, Some(texts)) = (rows.are_by_text, &self.texts) {
+            facts.push(source::fact_of_texts(texts));
+        }
         let recording = recording.of_others(Keep::Logits { form, seed: 0 }, facts);
         let mut recorder = recording.labels(self.labels.clone()).begin()?;
         let classes = self.labels.len();
@@ -203,6 +214,23 @@ impl ClassScores {
             recorder.add(ids, &AdaptorOutput::new().logits(logits))?;
         }
         recorder.finish()
+    }
+
+    /// Probabilities that are read as logits teach that all classes are nearly as likely.
+    fn warn_of_probabilities(&self, rows: &Rows) {
+        let classes = self.labels.len();
+        let mut each = rows.numbers.chunks(classes);
+        let are_probabilities = |row: &[f64]| {
+            let sum: f64 = row.iter().sum();
+            row.iter().all(|number| *number >= 0.0) && (sum - 1.0).abs() <= TOLERANCE
+        };
+        if !self.are_probabilities && classes > 1 && each.all(are_probabilities) {
+            warn(format_args!(
+                "`{}`: each row sums to 1, as probabilities do, and is read as logits; if these are \
+                 probabilities, read them with `ClassScores::probabilities`",
+                self.path.display()
+            ));
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -253,12 +281,13 @@ impl ClassScores {
             path: &self.path,
             columns,
             required,
+            needs_key: !self.is_by_position,
             ignores_others: self.ignores_others,
         };
         let mut rows = Rows::default();
         let mut lines_of_ids: HashMap<u64, u64> = HashMap::new();
         let mut found = self.texts.as_ref().map(Texts::search);
-        let (mut count, mut is_by_text) = (0, false);
+        let mut count = 0;
         let mut problems = Problems::default();
         table.read(&mut problems, |problems, line, fields| {
             let number = count;
@@ -289,7 +318,7 @@ impl ClassScores {
                     rows.rows.push(number);
                 }
                 Key::Text => {
-                    is_by_text = true;
+                    rows.are_by_text = true;
                     let same = |other: usize| rows.row(other, self) == rows.row(number, self);
                     if let Some(reason) = by_text(found.as_mut(), keys, Row { line, number }, same)
                     {
@@ -303,7 +332,7 @@ impl ClassScores {
         if count == 0 {
             return Err(wrong(&self.path, "has no rows".to_owned()));
         }
-        if let (true, Some(texts), Some(found)) = (is_by_text, &self.texts, &found) {
+        if let (true, Some(texts), Some(found)) = (rows.are_by_text, &self.texts, &found) {
             rows.rows = found.rows(texts, &self.path)?;
         }
         if rows.ids.is_empty() {
@@ -382,14 +411,7 @@ impl ClassScores {
         if !texts.is_empty() && texts.iter().all(Option::is_some) {
             return Ok(Key::Text);
         }
-        let texts = match &self.texts {
-            Some(texts) => format!("no `{}` either", shown(&texts.columns.join("`, `"))),
-            None => "`ClassScores::texts` was not called".to_owned(),
-        };
-        Err(format!(
-            "has no `{column}`, and {texts}, so that nothing says whose row it is; add ids or texts, or \
-             say with `ClassScores::by_position` that the rows are in the order of the examples"
-        ))
+        Err("has nothing that says whose row it is".to_owned())
     }
 }
 

@@ -9,10 +9,12 @@ use tch::{Kind, Tensor};
 use super::super::column::{Form, Stored};
 use super::super::keep::{Keep, Layers};
 use super::super::{Recording, TeacherFile, wrong};
+use super::class_scores::TOLERANCE;
 use super::npy::Npy;
 use super::source;
 use crate::adaptor::AdaptorOutput;
 use crate::error::{Error, Result, shown};
+use crate::logging::warn;
 
 /// A `.npy` file with one row of numbers for each example: logits `[examples, classes]` or embeddings
 /// `[examples, size]`, in float16, float32 or float64. [`record`](Self::record) makes a teacher of it.
@@ -48,7 +50,8 @@ enum Source {
 const AT_ONCE: u64 = 1 << 20;
 
 impl NpyRows {
-    /// A file of logits `[examples, classes]`.
+    /// A file of logits `[examples, classes]`. Of probabilities save the logarithms, `numpy.log(p)`: if
+    /// all rows look like probabilities, there is a warning.
     pub fn logits(path: impl AsRef<Path>) -> Self {
         NpyRows {
             path: path.as_ref().to_path_buf(),
@@ -132,6 +135,7 @@ impl NpyRows {
         let at_once = (AT_ONCE / width).max(1);
         let of_row = width as usize * kind.elt_size_in_bytes();
         let mut row = 0;
+        let mut are_probabilities = self.feature.is_none() && width > 1;
         for ids in ids.chunks(at_once as usize) {
             let mut bytes = vec![0; ids.len() * of_row];
             npy.file
@@ -140,6 +144,7 @@ impl NpyRows {
             let size = [ids.len() as i64, width as i64];
             let numbers = Tensor::f_from_data_size(&bytes, &size, kind)?;
             self.check(&numbers, row)?;
+            are_probabilities = are_probabilities && look_like_probabilities(&numbers)?;
             let said = AdaptorOutput::new();
             recorder.add(
                 ids,
@@ -149,6 +154,13 @@ impl NpyRows {
                 },
             )?;
             row += ids.len();
+        }
+        if are_probabilities {
+            warn(format_args!(
+                "`{}`: each row sums to 1, as probabilities do, and is read as logits; if these are \
+                 probabilities, save `numpy.log(p)`",
+                self.path.display()
+            ));
         }
         recorder.finish()
     }
@@ -194,6 +206,17 @@ impl NpyRows {
             }
         }
     }
+}
+
+fn look_like_probabilities(rows: &Tensor) -> Result<bool> {
+    let rows = rows.f_to_kind(Kind::Double)?;
+    let sums = rows.f_sum_dim_intlist([1i64].as_slice(), false, None)?;
+    let least = f64::try_from(&rows.f_min()?)?;
+    let (low, high) = (
+        f64::try_from(&sums.f_min()?)?,
+        f64::try_from(&sums.f_max()?)?,
+    );
+    Ok(least >= 0.0 && low >= 1.0 - TOLERANCE && high <= 1.0 + TOLERANCE)
 }
 
 /// Whole numbers from 0.

@@ -50,6 +50,9 @@ pub(super) fn find<'v>(
         let value = value.ok_or_else(|| format!("has no `{}`", shown(field)))?;
         return list(value, field);
     }
+    if let Some(reason) = failed(line) {
+        return Err(reason);
+    }
     // A line of a batch's results has the answer of the server inside.
     let body = line
         .get("response")
@@ -71,10 +74,14 @@ pub(super) fn find<'v>(
         _ => None,
     };
     let of_choice = |name: &str| choice.and_then(|choice| choice.get(name));
-    let mut found = None;
+    let (mut found, mut is_null) = (None, None);
     for name in ["prompt_logprobs", "logprobs", "top_logprobs"] {
         for value in [of_choice(name), of_body(name)].into_iter().flatten() {
             if value.is_null() {
+                // Of what was not asked for, vLLM writes that it is null.
+                is_null = Some(name)
+                    .filter(|_| is_null != Some("logprobs"))
+                    .or(is_null);
                 continue;
             }
             if let Some((other, _)) = found {
@@ -85,14 +92,48 @@ pub(super) fn find<'v>(
             found = Some((name, value));
         }
     }
-    match found {
-        Some((name, value)) => list(value, name),
-        None => Err(
+    match (found, is_null) {
+        (Some((name, value)), _) => list(value, name),
+        (None, Some("prompt_logprobs")) => Err(
+            "has `prompt_logprobs` that is null: ask the server for `prompt_logprobs`, or for `logprobs` \
+             and `top_logprobs`"
+                .to_owned(),
+        ),
+        (None, Some(name)) => Err(format!(
+            "has `{name}` that is null: ask the server for `logprobs` and `top_logprobs`"
+        )),
+        (None, None) => Err(
             "has no `prompt_logprobs`, `logprobs` or `top_logprobs`; if they have another name, \
                      say it with `TopKLines::field`"
                 .to_owned(),
         ),
     }
+}
+
+/// What a server says instead of an answer, if it failed.
+fn failed(line: &Fields) -> Option<String> {
+    let response = line.get("response");
+    let status = response.and_then(|response| response.get("status_code")?.as_u64());
+    let status = status.filter(|status| !(200..300).contains(status));
+    let body = response.and_then(|response| response.get("body"));
+    let error = line.get("error").filter(|error| !error.is_null());
+    let of_body = body.and_then(|body| body.get("error").filter(|error| !error.is_null()));
+    if status.is_none() && error.is_none() && of_body.is_none() {
+        return None;
+    }
+    // Older servers write the message into the body itself.
+    let told = of_body.or(error).or(body).and_then(|error| {
+        let inside = ["message", "code"]
+            .into_iter()
+            .find_map(|name| error.get(name)?.as_str());
+        inside.or(error.as_str())
+    });
+    let told = told.map_or_else(String::new, |told| format!(" (`{}`)", shown(told)));
+    let what = match status {
+        Some(status) => format!("is an answer with status {status}"),
+        None => "is an answer with an error".to_owned(),
+    };
+    Some(format!("{what}{told}: ask again, or remove the line"))
 }
 
 fn list<'v>(value: &'v Value, name: &str) -> std::result::Result<Found<'v>, String> {

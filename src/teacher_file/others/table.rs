@@ -20,6 +20,8 @@ pub(super) struct Table<'a> {
     pub(super) columns: Vec<&'a str>,
     /// Where the latter begin.
     pub(super) required: usize,
+    /// Whether a row has to say whose it is: in the first column, or in the others that may be there.
+    pub(super) needs_key: bool,
     /// Whether a file may have other columns too.
     pub(super) ignores_others: bool,
 }
@@ -74,7 +76,9 @@ impl Table<'_> {
             .map(|name| name.trim().to_owned())
             .collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let places = self.places(&names);
+        let places = self
+            .check_separator(separator, &names)
+            .and_then(|()| self.places(&names));
         let places = places.map_err(|reason| wrong(self.path, format!("line 1 {reason}")))?;
         let mut record = csv::StringRecord::new();
         while reader.read_record(&mut record).map_err(failed)? {
@@ -114,34 +118,81 @@ impl Table<'_> {
         })
     }
 
-    /// Where each column is among these, or what is wrong with them.
+    /// Finds a file whose first line is one name, since it has another separator.
+    fn check_separator(&self, separator: u8, names: &[&str]) -> std::result::Result<(), String> {
+        let [name] = names else { return Ok(()) };
+        let is_needed = match separator {
+            b',' => "`,` is needed, or a tab in a file that ends in `.tsv`",
+            _ => "a tab is needed, or `,` in a file that ends in `.csv`",
+        };
+        let others = [(';', "`;`"), ('\t', "a tab"), (',', "`,`")];
+        let found = others.iter().find(|(other, _)| name.contains(*other));
+        match found {
+            Some((_, other)) if !self.columns.contains(name) => {
+                Err(format!("seems to be separated by {other}; {is_needed}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Where each column is among these, or what is wrong with them: first what is missing, and then what
+    /// is there besides, since the latter often has the name that the former should have.
     fn places(&self, names: &[&str]) -> std::result::Result<Vec<Option<usize>>, String> {
         let wanted = self.columns.iter().enumerate();
         let wanted: HashMap<&str, usize> = wanted.map(|(place, name)| (*name, place)).collect();
         let mut places = vec![None; self.columns.len()];
+        let mut unknown = None;
         for (found, name) in names.iter().enumerate() {
             let place = wanted.get(name).and_then(|place| places.get_mut(*place));
             match place {
                 Some(Some(_)) => return Err(format!("has the column `{}` twice", shown(name))),
                 Some(place) => *place = Some(found),
-                None if self.ignores_others => {}
                 None => {
-                    return Err(format!(
-                        "has a column `{}`, which was not asked for; known are {}; leave it out, or allow \
-                         it with `ClassScores::ignore_other_columns`",
-                        shown(name),
-                        listed(&self.columns)
-                    ));
+                    unknown.get_or_insert(*name);
                 }
             }
         }
-        let required = self.columns.iter().zip(&places).skip(self.required);
-        match required.into_iter().find(|(_, place)| place.is_none()) {
+        let columns = self.columns.iter().copied().zip(&places);
+        let missing = columns.filter(|(_, place)| place.is_none());
+        let missing: Vec<&str> = missing.map(|(name, _)| name).collect();
+        let keys = self.columns.get(..self.required).unwrap_or_default();
+        let labels = missing.iter().copied().filter(|name| !keys.contains(name));
+        let labels: Vec<&str> = labels.collect();
+        if !labels.is_empty() {
+            let s = if labels.len() == 1 { "" } else { "s" };
+            return Err(format!(
+                "has no column for the label{s} {}; {}",
+                listed(&labels),
+                there_are(names, &labels)
+            ));
+        }
+        let (id, texts) = keys.split_first().unwrap_or((&"", &[]));
+        let has_no_texts = texts.is_empty() || texts.iter().any(|text| missing.contains(text));
+        if self.needs_key && missing.contains(id) && has_no_texts {
+            return Err(match texts {
+                [] => format!(
+                    "has no `{}`: say whose rows these are with `ClassScores::texts`, `text_pairs` or \
+                     `by_position`; {}",
+                    shown(id),
+                    there_are(names, keys)
+                ),
+                _ => format!(
+                    "has no `{}`, and not {} either: correct the name, or say whose rows these are with \
+                     `ClassScores::by_position`; {}",
+                    shown(id),
+                    listed(texts),
+                    there_are(names, keys)
+                ),
+            });
+        }
+        match unknown.filter(|_| !self.ignores_others) {
             None => Ok(places),
-            Some((missing, _)) => Err(format!(
-                "has no column `{}`, but {}; each class needs one of its name",
-                shown(missing),
-                listed(names)
+            Some(name) => Err(format!(
+                "has a column `{}`, which was not asked for; known are {}; leave it out, or allow it with \
+                 `ClassScores::ignore_other_columns`{}",
+                shown(name),
+                listed(&self.columns),
+                other_capitals(&[name], &missing)
             )),
         }
     }
@@ -172,6 +223,41 @@ impl Table<'_> {
             },
         };
         wrong(self.path, reason)
+    }
+}
+
+/// What the columns are instead, and which of them is probably meant.
+fn there_are(names: &[&str], missing: &[&str]) -> String {
+    match names {
+        [] => "it has no columns at all".to_owned(),
+        [one] => format!(
+            "its only column is `{}`{}",
+            shown(one),
+            other_capitals(names, missing)
+        ),
+        _ => format!(
+            "its columns are {}{}",
+            listed(names),
+            other_capitals(names, missing)
+        ),
+    }
+}
+
+/// The column that would be one of those missing with other capitals.
+fn other_capitals(names: &[&str], missing: &[&str]) -> String {
+    let lower = |name: &str| name.to_lowercase();
+    let mut pairs = names
+        .iter()
+        .flat_map(|name| missing.iter().map(move |other| (name, other)));
+    match pairs.find(|(name, other)| name != other && lower(name) == lower(other)) {
+        None => String::new(),
+        Some((name, other)) => {
+            format!(
+                "; it has `{}`, did you mean `{}`?",
+                shown(name),
+                shown(other)
+            )
+        }
     }
 }
 

@@ -19,7 +19,9 @@ impl TeacherFile {
     /// Writes everything as JSONL, one line for each example in the order of the ids: `id`, and each
     /// column under its name. Numbers and probabilities are lists, of one list for each position where
     /// there are positions; a top k is `{"classes": […], "log_probabilities": […], "log_tail": …}` and a
-    /// sample `{"classes": […], "weights": […]}`. −∞, which JSON does not have, is `null`.
+    /// sample `{"classes": […], "weights": […]}`. Classes of a top k that are impossible are left out, and
+    /// with them what fills up positions that have fewer classes. Other −∞, which JSON does not have, are
+    /// `null`.
     ///
     /// ```
     /// use tch::Tensor;
@@ -103,10 +105,15 @@ fn example(line: &mut Vec<u8>, column: &Column, (positions, bytes): (u64, &[u8])
             let rows = classes.chunks(*k as usize).zip(logs.chunks(*k as usize));
             let rows = rows
                 .zip(floats(&tails)?)
-                .map(|((classes, log_probabilities), log_tail)| Top {
-                    classes,
-                    log_probabilities,
-                    log_tail,
+                .map(|((classes, logs), log_tail)| {
+                    let both = classes.iter().zip(logs);
+                    let possible = both.filter(|(_, log)| **log != f32::NEG_INFINITY);
+                    let (classes, log_probabilities) = possible.unzip();
+                    Top {
+                        classes,
+                        log_probabilities,
+                        log_tail,
+                    }
                 });
             rows_of(line, column, &rows.collect::<Vec<_>>())
         }
@@ -123,9 +130,9 @@ fn example(line: &mut Vec<u8>, column: &Column, (positions, bytes): (u64, &[u8])
 }
 
 #[derive(Serialize)]
-struct Top<'a> {
-    classes: &'a [i64],
-    log_probabilities: &'a [f32],
+struct Top {
+    classes: Vec<i64>,
+    log_probabilities: Vec<f32>,
     log_tail: f32,
 }
 

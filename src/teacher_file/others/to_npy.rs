@@ -103,8 +103,13 @@ impl TeacherFile {
     }
 
     fn no_array(&self, column: &Column) -> Error {
-        let reason =
-            format!("has in {column} no rows of one length; use `TeacherFile::write_jsonl`");
+        let what = match &column.form {
+            Form::TopK { .. } => "is a top k, which is no array",
+            Form::Sample { .. } => "is a sample, which is no array",
+            Form::Numbers { .. } | Form::Probabilities { .. } => "has maps of different sizes",
+        };
+        let name = shown(&column.name);
+        let reason = format!("`{name}` {what}; use `TeacherFile::write_jsonl`");
         wrong(self.folder(), reason)
     }
 }

@@ -1,6 +1,6 @@
 //! Top-k log-probabilities of a language model, as servers write them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -66,6 +66,8 @@ pub struct TopKLines {
 #[derive(Debug, Default)]
 struct Unknown {
     count: u64,
+    different: HashSet<String>,
+    /// Some of them, as they are shown.
     first: Vec<String>,
 }
 
@@ -150,10 +152,18 @@ impl TopKLines {
             let reason = format!("there cannot be {} tokens", self.vocabulary.classes);
             return Err(Error::config("classes", reason));
         }
+        let said = recording.said_top_k();
+        if let Some((k, temperature)) = said.filter(|(_, temperature)| *temperature != 1.0) {
+            let reason = format!(
+                "answers of a server are at temperature 1; leave `top_k({k}, {temperature})` out, or take \
+                 it at 1"
+            );
+            return Err(Error::config("temperature", reason));
+        }
         let mut lines: HashMap<u64, u64> = HashMap::new();
         let mut ids = Vec::new();
         let (mut problems, mut unknown) = (Problems::default(), Unknown::default());
-        let said = recording.k().map(|k| k.max(1) as usize);
+        let said = said.map(|(k, _)| k.max(1) as usize);
         let (mut k, mut sizes) = (1, Vec::new());
         self.read(&mut |line, read| {
             let (id, positions) = match read {
@@ -180,9 +190,10 @@ impl TopKLines {
                 problems.add(
                     line,
                     format!(
-                        "has {} tokens at {} positions, and another line {k} at one position; say how many \
+                        "has {} at {}, and another line {k} at one position; say how many \
                          to keep with `Recording::top_k`",
-                        size.tokens, size.positions
+                        counted(size.tokens, "token"),
+                        counted(size.positions, "position")
                     ),
                 );
             }
@@ -249,7 +260,8 @@ impl TopKLines {
         if unknown.count == 0 || self.puts_unknown_into_tail {
             return Ok(());
         }
-        let more = match unknown.count > unknown.first.len() as u64 {
+        let different = unknown.different.len();
+        let more = match different > unknown.first.len() {
             true => ", …",
             false => "",
         };
@@ -263,11 +275,16 @@ impl TopKLines {
                       all other tokens with `TopKLines::unknown_into_tail`"
             }
         };
-        let reason = format!(
-            "has {} tokens that are not in the vocabulary: {}{more}; {remedy}",
-            unknown.count,
-            unknown.first.join(", ")
-        );
+        let what = match unknown.count {
+            1 => "1 token that is not in the vocabulary".to_owned(),
+            count if count == different as u64 => {
+                format!("{count} tokens that are not in the vocabulary")
+            }
+            count => {
+                format!("{count} tokens that are not in the vocabulary, {different} different ones")
+            }
+        };
+        let reason = format!("has {what}: {}{more}; {remedy}", unknown.first.join(", "));
         Err(wrong(&self.path, reason))
     }
 }
@@ -282,14 +299,22 @@ fn no_id(text: &str) -> String {
     )
 }
 
+/// "1 token", "2 tokens"
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
 impl Unknown {
     fn add(&mut self, tokens: Vec<String>) {
         for token in tokens {
             self.count += 1;
-            let token = format!("`{}`", shown(&token));
-            if self.first.len() < NAMED && !self.first.contains(&token) {
-                self.first.push(token);
+            if self.first.len() < NAMED && !self.different.contains(&token) {
+                self.first.push(format!("`{}`", shown(&token)));
             }
+            self.different.insert(token);
         }
     }
 }
