@@ -400,10 +400,7 @@ fn what_is_wrong_is_told_with_line_and_remedy() {
 
     let case = Case::new("soft.csv", "bad,good\n1,0\n");
     let error = case.error(case.probabilities().by_position().ids([1, 2]));
-    assert!(
-        error.contains("a number of rows, 1, that is not that of the ids, 2"),
-        "{error}"
-    );
+    assert!(error.contains("has 1 rows, for 2 ids"), "{error}");
 }
 
 /// A file with a probability of 0 teaches: no loss is NaN, and the student comes to say what the file says.

@@ -301,9 +301,7 @@ fn what_is_wrong_is_told() {
     };
     assert!(error_of_ids("<i8", &[1, -1]).contains("has a negative id for row 1"));
     assert!(error_of_ids("<i8", &[1, 1]).contains("has the id 1 a second time for row 1"));
-    assert!(
-        error_of_ids("<i8", &[1]).contains("a number of rows, 2, that is not that of the ids, 1")
-    );
+    assert!(error_of_ids("<i8", &[1]).contains("has 2 rows, for 1 ids"));
     assert!(error_of_ids("<f8", &[1, 2]).contains("save `array.astype('<u8')`"));
 }
 

@@ -345,7 +345,7 @@ impl ClassScores {
             true => Ok(rows),
             false => {
                 let reason = format!(
-                    "has a number of rows, {}, that is not that of the ids, {}; by position each example needs one",
+                    "has {} rows, for {} ids; by position each example needs one",
                     rows.rows.len(),
                     rows.ids.len()
                 );

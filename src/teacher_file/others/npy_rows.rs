@@ -190,10 +190,7 @@ impl NpyRows {
         if ids.len() as u64 != rows {
             return Err(wrong(
                 &self.path,
-                format!(
-                    "has a number of rows, {rows}, that is not that of the ids, {}",
-                    ids.len()
-                ),
+                format!("has {rows} rows, for {} ids", ids.len()),
             ));
         }
         let mut known = HashSet::with_capacity(ids.len());
