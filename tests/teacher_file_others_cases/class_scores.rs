@@ -224,6 +224,9 @@ fn what_is_missing_is_told_first() {
     let error = case.error(case.probabilities().texts("text", ["a"]));
     let expected = "has no `id`, and not `text` either: correct the name";
     assert!(error.contains(expected), "{error}");
+    let pairs = [["a", "b"]];
+    let error = case.error(case.probabilities().text_pairs(["sentence", "text"], pairs));
+    assert!(error.contains(expected), "{error}");
 }
 
 #[test]

@@ -167,7 +167,9 @@ impl Table<'_> {
             ));
         }
         let (id, texts) = keys.split_first().unwrap_or((&"", &[]));
-        let has_no_texts = texts.is_empty() || texts.iter().any(|text| missing.contains(text));
+        let lacking = texts.iter().copied().filter(|text| missing.contains(text));
+        let lacking: Vec<&str> = lacking.collect();
+        let has_no_texts = texts.is_empty() || !lacking.is_empty();
         if self.needs_key && missing.contains(id) && has_no_texts {
             return Err(match texts {
                 [] => format!(
@@ -180,7 +182,7 @@ impl Table<'_> {
                     "has no `{}`, and not {} either: correct the name, or say whose rows these are with \
                      `ClassScores::by_position`; {}",
                     shown(id),
-                    listed(texts),
+                    listed(&lacking),
                     there_are(names, keys)
                 ),
             });
