@@ -366,7 +366,10 @@ fn probabilities_of_others_teach() {
             "@short.tsv --by-position",
             "has 4 rows, for 17 ids; by position each example needs one",
         ),
-        ("@short.tsv", "correct the name, or say whose rows these are"),
+        (
+            "@short.tsv",
+            "correct the name, or say whose rows these are",
+        ),
         ("@unknown.csv", "who lives in the dull film ?"),
         ("@labels.csv", "`1`"),
     ] {
