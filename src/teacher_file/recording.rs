@@ -109,7 +109,8 @@ impl Recording {
     }
 
     /// Keeps the probabilities of all classes, at a temperature of 1. Their logarithms are read as
-    /// logits.
+    /// logits; that of a 0, which small ones become in 8 and 16 bits, as −10³⁰. They are for losses on
+    /// probabilities, not for `mse`.
     #[must_use]
     pub fn probabilities(self, stored: Stored) -> Self {
         self.of_logits(Form::Probabilities { stored }, 0)
@@ -131,7 +132,9 @@ impl Recording {
     }
 
     /// Keeps layers of a feature, such as `hidden`: by their places in the feature's list, where negative
-    /// ones count from the end. For a pooled embedding let the adaptor return a feature of one layer
+    /// ones count from the end. They are kept at the positions of the teacher's mask, and are 0 elsewhere
+    /// when they are read: the student's adaptor has to return the same mask, or padding counts in the
+    /// match. For a pooled embedding let the adaptor return a feature of one layer
     /// `[batch, size]`.
     #[must_use]
     pub fn feature(
