@@ -190,6 +190,14 @@ impl AdaptorOutput {
         })
     }
 
+    /// The mask of these logits, of which there may be several: one mask serves all.
+    pub(crate) fn mask_of_logits(&self, head: usize) -> Option<&Tensor> {
+        match &self.logits_mask[..] {
+            [one] => Some(one),
+            several => several.get(head),
+        }
+    }
+
     /// Which positions of a student's feature count beside a teacher's: the mask of the student's
     /// feature, else that of the teacher's, else the student's `inputs_mask` if the layers have
     /// positions.

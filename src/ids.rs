@@ -11,13 +11,14 @@ use crate::error::Result;
 /// The ids of the examples of a batch, in their order: numbers that an example keeps, whatever the
 /// batch size, the order, the epoch or the number of processes.
 ///
-/// What is kept of an example outside a run, such as a teacher's output in a
-/// file of a teacher, is found by its id. An id is the place of the example in its
+/// What is kept of an example outside a run, such as what a teacher said of it in a
+/// [`TeacherFile`](crate::TeacherFile), is found by its id. An id is the place of the example in its
 /// file, from 0, which the loaders of this crate know
 /// ([`DataLoader::with_ids`](crate::DataLoader::with_ids)), or a number of a column of its own. Two
 /// examples of a data set never have the same.
 ///
-/// A batch carries ids by having them in a field, or in a tuple; [`Batch::ids`] finds them there.
+/// A batch carries ids by having them in a field, or in a tuple; [`Batch::ids`] finds them there, but
+/// not in a `Vec` or a map of batches.
 ///
 /// ```
 /// use tch::Tensor;

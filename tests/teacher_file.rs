@@ -3,6 +3,8 @@
 
 mod common;
 
+#[path = "teacher_file_cases/going_on.rs"]
+mod going_on;
 #[path = "teacher_file_cases/heads.rs"]
 mod heads;
 #[path = "teacher_file_cases/misfits.rs"]

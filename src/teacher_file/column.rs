@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// | `Float32` | 4 | to the bit |
 /// | `BFloat16` | 2 | within 2⁻⁸ of each number |
 /// | `Float16` | 2 | within 2⁻¹¹ of each number between 6·10⁻⁵ and 65,504; larger ones are refused |
-/// | `Int8` | 1, and 4 for each row | within 1/254 of the largest number of the row |
+/// | `Int8` | 1, and 4 for each row | within about 1/254 of the largest number of the row |
 ///
 /// ```
 /// use textbrewer::teacher_file::Stored;

@@ -80,7 +80,7 @@ fn rows_of(column: &Column, part: &Logits) -> Result<Vec<u8>> {
         }
         (Form::Probabilities { stored }, part) => {
             let logits = part.whole_or(REMEDY)?;
-            // In float64 the logarithms of probabilities give these, to the last bit of a float32.
+            // Importers give logarithms in float64, so that their probabilities come back as they were.
             let kind = match logits.f_kind()? {
                 Kind::Double => Kind::Double,
                 _ => Kind::Float,

@@ -112,10 +112,7 @@ impl Keep {
                 }
                 let heads = said.logits.iter().enumerate();
                 let sources = heads.map(|(head, logits)| {
-                    let mask = match &said.logits_mask[..] {
-                        [one] => Some(one),
-                        several => several.get(head),
-                    };
+                    let mask = said.mask_of_logits(head);
                     let width = classes_of(logits, classes)?;
                     of_logits(
                         (head, logits, width),

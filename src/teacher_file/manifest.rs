@@ -96,6 +96,17 @@ impl Plan {
         Ok(())
     }
 
+    /// Whether this process has recorded something to the end.
+    pub(super) fn is_recorded(&self, folder: &Path) -> Result<bool> {
+        let path = self.manifest_path(folder);
+        // One that was killed between the manifest and its end is begun once more, to end.
+        if !path.exists() || self.path(folder).exists() {
+            return Ok(false);
+        }
+        let shards = Manifest::read(&path)?.shards;
+        Ok(shards.iter().all(|shard| folder.join(&shard.name).exists()))
+    }
+
     /// The ids of the examples that this process has recorded.
     pub(super) fn ids_in(&self, folder: &Path) -> Result<HashSet<u64>> {
         let mut ids = HashSet::new();

@@ -53,6 +53,7 @@
 //! compared when it is read.
 
 mod bits;
+mod checks;
 mod column;
 mod content;
 mod decode;
@@ -62,11 +63,14 @@ mod hash;
 mod keep;
 mod manifest;
 mod numbers;
+mod opened;
 mod others;
 mod places;
 mod read_at;
+mod recorded;
 mod recorder;
 mod recording;
+mod run;
 mod sample_rows;
 mod shard;
 mod shard_file;
@@ -77,9 +81,11 @@ pub use column::{Column, Form, Layout, Origin, Stored};
 pub use file::TeacherFile;
 pub use hash::{hash_of_file, hash_of_variables};
 pub use others::{ClassScores, NpyRows, TopKLines};
+#[doc(hidden)]
+pub use recorded::Recorded;
 pub use recorder::Recorder;
 pub use recording::Recording;
-pub use teacher::{FileTeacher, Recorded};
+pub use teacher::FileTeacher;
 
 use std::path::Path;
 

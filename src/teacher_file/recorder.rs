@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::column::{Column, Origin};
 use super::content::Content;
 use super::manifest::{self, Listed, Manifest, Plan};
-use super::recording::tell_of_teacher;
+use super::run::tell_of_teacher;
 use super::shard::Shard;
 use super::shard_file::ShardFile;
 use super::{TeacherFile, wrong};

@@ -1,25 +1,18 @@
 //! What to record of a teacher, and where.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tch::Device;
 
 use super::column::{Form, Stored};
 use super::keep::{Keep, Layers};
-use super::manifest::{self, Manifest, Plan};
-use super::recorder::{Limits, Recorder};
+use super::manifest::Plan;
+use super::recorder::Limits;
 use super::shard::VERSION;
-use super::{TeacherFile, wrong};
-use crate::adaptor::AdaptorOutput;
-use crate::batch::Batch;
-use crate::checkpoint::Disk;
 use crate::config::Precision;
-use crate::data::{DataLoader, Shard, Uneven};
-use crate::distiller::{MixedPrecision, Teacher};
+use crate::data::Shard;
 use crate::error::{Error, Result};
-use crate::logging::{self, ProgressBar};
-use crate::model::Model;
 
 /// Describes what is recorded of a teacher, and records it.
 ///
@@ -59,17 +52,17 @@ use crate::model::Model;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Recording {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
     keep: Vec<Keep>,
     classes: Option<i64>,
-    facts: BTreeMap<String, String>,
+    pub(super) facts: BTreeMap<String, String>,
     labels: Option<Vec<String>>,
-    limits: Limits,
-    share: Option<Shard>,
-    device: Device,
-    precision: Precision,
-    overwrite: bool,
-    shows_progress: bool,
+    pub(super) limits: Limits,
+    pub(super) share: Option<Shard>,
+    pub(super) device: Device,
+    pub(super) precision: Precision,
+    pub(super) overwrite: bool,
+    pub(super) shows_progress: bool,
 }
 
 impl Recording {
@@ -100,6 +93,21 @@ impl Recording {
 
     fn of_logits(self, form: Form, seed: u64) -> Self {
         self.keep(Keep::Logits { form, seed })
+    }
+
+    fn of_feature(
+        self,
+        (name, is_attention): (String, bool),
+        layers: impl IntoIterator<Item = i64>,
+        stored: Stored,
+    ) -> Self {
+        let layers = layers.into_iter().collect();
+        self.keep(Keep::Feature(Layers {
+            name,
+            layers,
+            stored,
+            is_attention,
+        }))
     }
 
     /// Keeps all logits.
@@ -143,12 +151,7 @@ impl Recording {
         layers: impl IntoIterator<Item = i64>,
         stored: Stored,
     ) -> Self {
-        self.keep(Keep::Feature(Layers {
-            name: name.into(),
-            layers: layers.into_iter().collect(),
-            stored,
-            is_attention: false,
-        }))
+        self.of_feature((name.into(), false), layers, stored)
     }
 
     /// As [`feature`](Self::feature), of layers `[batch, heads, length, length]`, of which both lengths
@@ -160,12 +163,7 @@ impl Recording {
         layers: impl IntoIterator<Item = i64>,
         stored: Stored,
     ) -> Self {
-        self.keep(Keep::Feature(Layers {
-            name: name.into(),
-            layers: layers.into_iter().collect(),
-            stored,
-            is_attention: true,
-        }))
+        self.of_feature((name.into(), true), layers, stored)
     }
 
     /// Says how many classes there are, where the teacher's adaptor returns a top k or a sample.
@@ -236,7 +234,7 @@ impl Recording {
         self
     }
 
-    fn plan(&self) -> Result<Plan> {
+    pub(super) fn plan(&self) -> Result<Plan> {
         if self.keep.is_empty() {
             let reason = "nothing is to be kept; call `logits`, `top_k`, `feature` …";
             return Err(Error::config("teacher file", reason));
@@ -280,221 +278,4 @@ impl Recording {
             _ => None,
         })
     }
-
-    /// Begins to record, or goes on with what was recorded before in the folder.
-    ///
-    /// # Errors
-    /// When nothing is to be kept, the folder has another recording, or it cannot be written.
-    pub fn begin(self) -> Result<Recorder> {
-        let plan = self.plan()?;
-        if let Err(error) = plan.check_folder(&self.folder) {
-            match self.overwrite {
-                true => remove(&self.folder, &plan)?,
-                false => return Err(error),
-            }
-        }
-        Recorder::begin(self.folder, plan, self.limits, Disk::for_recordings())
-    }
-
-    /// Whether the folder has all of this recording already.
-    fn is_complete(&self) -> Result<bool> {
-        let plan = self.plan()?;
-        let path = plan.manifest_path(&self.folder);
-        // One that was killed between the manifest and its end is begun once more, to end.
-        if !path.exists() || plan.path(&self.folder).exists() {
-            return Ok(false);
-        }
-        if self.overwrite && plan.check_folder(&self.folder).is_err() {
-            return Ok(false);
-        }
-        let manifest = Manifest::read(&path)?;
-        plan.check_same(&self.folder, &manifest.plan)?;
-        let is_there = |name: &String| self.folder.join(name).exists();
-        Ok(manifest.shards.iter().all(|shard| is_there(&shard.name)))
-    }
-
-    /// Asks the teacher about all examples of the loader's first epoch, and returns the file. The
-    /// teacher runs in evaluation mode and without gradients.
-    ///
-    /// A program that was killed can be started again at any time: what is written is not computed
-    /// again, and the file is the same, to the byte, as one that was written undisturbed. If all
-    /// examples of the loader are there, the teacher is not asked; those that are not are added.
-    ///
-    /// Say the teacher's hash as a fact. Without it nobody notices that what is there was said by
-    /// another teacher, and a warning says so.
-    ///
-    /// # Errors
-    /// Those of the loader, the model and the adaptor, of [`begin`](Self::begin) and of
-    /// [`Recorder::add`]; when batches carry no ids.
-    pub fn run<B, T, F, L>(self, teacher: &T, adaptor: F, loader: &mut L) -> Result<TeacherFile>
-    where
-        B: Batch,
-        T: Model<B> + ?Sized,
-        F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
-        L: DataLoader<Batch = B>,
-    {
-        let folder = self.folder.clone();
-        self.record(teacher, adaptor, loader)?;
-        TeacherFile::open(folder)
-    }
-
-    /// As [`run`](Self::run), for one of several processes that record into one folder: it asks the
-    /// teacher about a share of the examples, and writes files of its own. When all have ended,
-    /// [`TeacherFile::open`] opens the whole; before that its error names those that have not.
-    ///
-    /// ```
-    /// use tch::{Device, Tensor};
-    /// use textbrewer::data::{DataLoader, Shard, TensorLoader};
-    /// use textbrewer::teacher_file::{Recording, Stored};
-    /// use textbrewer::{AdaptorOutput, Ids, TeacherFile, from_fn};
-    ///
-    /// let folder = tempfile::tempdir()?;
-    /// let teacher = from_fn(|(_, columns): &(Ids, Vec<Tensor>), _| Ok(columns[0].f_exp()?));
-    /// // What each of two processes does.
-    /// for rank in 0..2 {
-    ///     let numbers = Tensor::from_slice2(&[[0.1, 0.2], [0.3, 0.4], [0.5, 0.6]]);
-    ///     let mut loader = TensorLoader::new(vec![numbers], 1)?.with_ids();
-    ///     Recording::new(folder.path()).logits(Stored::Float32).device(Device::Cpu).run_share(
-    ///         Shard::new(rank, 2)?,
-    ///         &teacher,
-    ///         |_, logits| Ok(AdaptorOutput::new().logits(logits)),
-    ///         &mut loader,
-    ///     )?;
-    /// }
-    /// assert_eq!(TeacherFile::open(folder.path())?.len(), 3);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    /// Those of [`run`](Self::run), but for those of opening the whole.
-    pub fn run_share<B, T, F, L>(
-        mut self,
-        share: Shard,
-        teacher: &T,
-        adaptor: F,
-        loader: &mut L,
-    ) -> Result<()>
-    where
-        B: Batch,
-        T: Model<B> + ?Sized,
-        F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
-        L: DataLoader<Batch = B>,
-    {
-        self.share = Some(share);
-        self.record(teacher, adaptor, loader)
-    }
-
-    /// As [`begin`](Self::begin), for one of several processes that record into one folder; it ends
-    /// with [`Recorder::end`].
-    ///
-    /// # Errors
-    /// As [`begin`](Self::begin).
-    pub fn begin_share(mut self, share: Shard) -> Result<Recorder> {
-        self.share = Some(share);
-        self.begin()
-    }
-
-    fn record<B, T, F, L>(self, teacher: &T, adaptor: F, loader: &mut L) -> Result<()>
-    where
-        B: Batch,
-        T: Model<B> + ?Sized,
-        F: Fn(&B, &T::Output) -> Result<AdaptorOutput>,
-        L: DataLoader<Batch = B>,
-    {
-        let share = self.share.unwrap_or(Shard::ALL).with_uneven(Uneven::Keep);
-        let mut batches = loader.shard(share);
-        if self.is_complete()? {
-            let ids = self.plan()?.ids_in(&self.folder)?;
-            if has_all(&ids, &mut batches)? {
-                tell_of_teacher(&self.folder, &self.facts);
-                return Ok(());
-            }
-        }
-        let (device, shows_progress) = (self.device, self.shows_progress);
-        let precision = MixedPrecision::new(self.precision, device);
-        let teacher = Teacher::new(teacher, adaptor);
-        let mut recorder = self.begin()?;
-        let total = batches.num_batches().unwrap_or(0) as u64;
-        let bar = match shows_progress {
-            true => ProgressBar::new(total),
-            false => ProgressBar::hidden(),
-        };
-        batches.start_epoch(1)?;
-        bar.begin(1, 0);
-        for number in 1.. {
-            let in_batch = |error: Error| error.at(format!("recording batch {number}"));
-            let Some(batch) = batches.next_batch().map_err(in_batch)? else {
-                break;
-            };
-            let ids = batch.ids().cloned().ok_or_else(no_ids)?;
-            if recorder.has_all(&ids) {
-                recorder.pass_over(&ids)?;
-            } else {
-                let record = |recorder: &mut Recorder| {
-                    let said = teacher.run(&batch.to_device(device)?, precision)?;
-                    recorder.add(&ids, &said)
-                };
-                record(&mut recorder).map_err(in_batch)?;
-            }
-            bar.step(1, number);
-        }
-        bar.finish();
-        recorder.end()
-    }
-}
-
-/// Whether these are all examples of the loader's first epoch.
-fn has_all<B: Batch>(
-    known: &HashSet<u64>,
-    batches: &mut impl DataLoader<Batch = B>,
-) -> Result<bool> {
-    for batch in batches.epoch(1)? {
-        let batch = batch?;
-        let ids = batch.ids().ok_or_else(no_ids)?;
-        if !ids.iter().all(|id| known.contains(id)) {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Warns where what is there may be of another teacher. `source` is what is said of files of others.
-pub(super) fn tell_of_teacher(folder: &Path, facts: &BTreeMap<String, String>) {
-    if !facts.contains_key("teacher") && !facts.contains_key("source") {
-        logging::warn(format_args!(
-            "{}: what was recorded before is taken as it is; say the teacher's hash with \
-             `Recording::fact(\"teacher\", …)`, or another teacher is not noticed",
-            folder.display()
-        ));
-    }
-}
-
-pub(super) fn no_ids() -> Error {
-    let reason = "a batch has none, by which its examples could be found; give the batch a field of type \
-                  `Ids`, or call `with_ids` on the loader";
-    Error::protocol("ids", reason)
-}
-
-/// Removes what there is of any recording, and nothing else.
-fn remove(folder: &Path, plan: &Plan) -> Result<()> {
-    if plan.parts > 1 {
-        let reason = "several processes cannot replace a recording; remove the folder first";
-        return Err(wrong(folder, reason.to_owned()));
-    }
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Ok(());
-    };
-    let mut names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
-    // The manifest and the plan last: whoever begins after a kill in between must not take shards of
-    // another recording for its own.
-    names.sort();
-    for name in names
-        .iter()
-        .rev()
-        .filter(|name| manifest::is_ours(&name.to_string_lossy()))
-    {
-        let path = folder.join(name);
-        std::fs::remove_file(&path).map_err(|source| Error::io(&path, source))?;
-    }
-    Ok(())
 }

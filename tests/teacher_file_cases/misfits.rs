@@ -186,6 +186,12 @@ fn what_cannot_be_recorded_is_told() {
         recorder.add(&[8, 9], &AdaptorOutput::new()),
         &["no `logits`, which the recording needs"],
     );
+    let three = || said(&logits).logits(&logits).logits(&logits);
+    let mask = Tensor::from_slice2(&[[1i64], [1]]);
+    assert_says(
+        recorder.add(&[12, 13], &three().logits_mask(&mask).logits_mask(&mask)),
+        &["one, or one for each of the 3 logits, got 2"],
+    );
     let wider = Tensor::from_slice2(&[[0.0f32, 1.0, 2.0], [2.0, 3.0, 4.0]]);
     assert_says(
         recorder.add(&[10, 11], &said(&wider)),

@@ -239,6 +239,9 @@ fn features_of_every_shape_come_back() {
     assert!(!read.features["qkv"].layers[0].defined());
     assert_eq!(read.features["own"].layers[0], state);
     assert_eq!(read.features["all"].layers[0], output.hidden[1]);
+    // The student's mask does not count where the teacher said that all positions do.
+    assert!(format!("{:?}", read.features["all"]).contains("Unmasked"));
+    assert!(format!("{:?}", read.features["pooled"]).contains("Inputs"));
 }
 
 #[test]

@@ -93,3 +93,18 @@ fn classes_without_probability_are_never_drawn() {
     }
     assert!(of_all.double_value(&[1]) > 0.0);
 }
+
+#[test]
+fn the_draws_of_several_logits_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let logits = Tensor::zeros([1, 3, CLASSES], (Kind::Float, tch::Device::Cpu));
+    let mut recorder = recording(folder.path()).sample(20, 1.0, 1).begin().unwrap();
+    let said = AdaptorOutput::new().logits(&logits).logits(&logits);
+    recorder.add(&[7], &said).unwrap();
+    let said = recorder.finish().unwrap().read(&[7]).unwrap();
+    let [Logits::Sample(first), Logits::Sample(second)] = &said.logits[..] else {
+        panic!("{said:?}")
+    };
+    assert_ne!(first.weights().size(), [0]);
+    assert!(first.indices() != second.indices() || first.weights() != second.weights());
+}

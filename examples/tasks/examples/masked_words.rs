@@ -41,6 +41,9 @@ struct Options {
     /// Others, which the teacher learns from, once.
     #[arg(long, default_value_t = 16000)]
     teacher_sentences: usize,
+    /// What students learn from, such as `labels` or `top 16`; from all in turn by default.
+    #[arg(long)]
+    only: Vec<String>,
     /// Students of each kind.
     #[arg(long, default_value_t = 3)]
     seeds: i64,
@@ -100,7 +103,12 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         ("top 16", true, Some(|file| file.top_k(16, 1.0))),
         ("50 draws", true, Some(|file| file.sample(50, 1.0, 0))),
     ];
+    let is_wanted =
+        |name: &str| options.only.is_empty() || options.only.iter().any(|only| only == name);
     for (name, is_distilled, keep) in kinds {
+        if !is_wanted(name) {
+            continue;
+        }
         let start = Instant::now();
         let file = match keep {
             Some(keep) => {
