@@ -8,9 +8,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use common::example::executable;
+use common::stepped::Process;
 use common::tiny::files;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
@@ -18,31 +19,11 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 /// Losses by name and step, as bits.
 type Losses = BTreeMap<String, String>;
 
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
 impl Process {
     fn start(folder: &Path) -> Self {
-        let mut child = Command::new(executable("resume"))
-            .arg("--announce")
-            .arg("--output-dir")
-            .arg(folder)
-            .env("OMP_NUM_THREADS", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Process {
-            child,
-            input,
-            output,
-        }
+        let mut command = Command::new(executable("resume"));
+        let command = command.arg("--announce").arg("--output-dir").arg(folder);
+        Process::spawn(command.stderr(Stdio::piped()))
     }
 
     /// The next line that it waits after; `None` when it is done. What it says at its end is

@@ -11,10 +11,11 @@ mod mixture;
 #[path = "teacher_file_cases/shares.rs"]
 mod shares;
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::Command;
 
+use common::stepped::Process;
 use common::tiny::folder;
 use mixture::{bits, contents, loader, mixture, record, recorded};
 use rand_chacha::ChaCha8Rng;
@@ -80,30 +81,14 @@ fn records() {
     .unwrap();
 }
 
-struct Process {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
 impl Process {
     fn start(folder: &Path, batch_size: usize) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let command = command
             .args(["records", "--exact", "--nocapture", "--test-threads=1"])
-            .env("OMP_NUM_THREADS", "1")
             .env(FOLDER, folder)
-            .env(BATCH_SIZE, batch_size.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Process {
-            child,
-            input,
-            output,
-        }
+            .env(BATCH_SIZE, batch_size.to_string());
+        Process::spawn(command)
     }
 
     /// The next line that it waits after; `None` when it is done.

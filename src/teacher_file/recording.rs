@@ -174,7 +174,7 @@ impl Recording {
     }
 
     /// Says something that whoever reads can compare
-    /// ([`TeacherFile::check_fact`]), such as a hash of the teacher's weights
+    /// ([`TeacherFile::check_fact`](super::TeacherFile::check_fact)), such as a hash of the teacher's weights
     /// ([`hash_of_variables`](super::hash_of_variables)), of the tokenizer or of the data
     /// ([`hash_of_file`](super::hash_of_file)).
     #[must_use]

@@ -10,6 +10,7 @@ pub mod plain;
 pub mod ranks;
 pub mod record;
 pub mod said;
+pub mod stepped;
 pub mod tensorboard;
 pub mod tiny;
 
